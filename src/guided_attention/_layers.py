@@ -1,0 +1,95 @@
+"""Layers that several rooms build from, in two and three dimensions."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from guided_attention._checks import require_choice
+from guided_attention._typing import AnyFeatureMap, FeatureMap, SpatialDims
+
+__all__ = ["batch_norm", "conv", "conv_norm_prelu", "halve", "resize", "transposed_conv"]
+
+
+class _BatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that does not fail on a single value a channel (one sample, 1 x 1 map): see `_normalise`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _normalise(self, x) if _has_no_variance(self, x) else super().forward(x)
+
+
+class _BatchNorm3d(nn.BatchNorm3d):
+    """The same for volumes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _normalise(self, x) if _has_no_variance(self, x) else super().forward(x)
+
+
+def _has_no_variance(norm: nn.Module, x: Tensor) -> bool:
+    return norm.training and x.numel() == x.shape[1]
+
+
+def _normalise(norm: nn.BatchNorm2d | nn.BatchNorm3d, x: Tensor) -> Tensor:
+    """Normalise by the running statistics: one value has no variance, and torch refuses to train on it."""
+    return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+
+
+def conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    spatial_dims: SpatialDims,
+    stride: int = 1,
+    groups: int = 1,
+    bias: bool = True,
+) -> nn.Conv2d | nn.Conv3d:
+    """Return a convolution that keeps the size of its map (divided by `stride`, rounded up)."""
+    require_choice("spatial_dims", spatial_dims, (2, 3))
+    make = nn.Conv2d if spatial_dims == 2 else nn.Conv3d  # noqa: PLR2004
+    return make(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=stride,
+        padding=kernel_size // 2,
+        groups=groups,
+        bias=bias,
+    )
+
+
+def transposed_conv(channels: int, *, spatial_dims: SpatialDims) -> nn.Module:
+    """Return a transposed convolution that doubles the size of its map."""
+    make = nn.ConvTranspose2d if spatial_dims == 2 else nn.ConvTranspose3d  # noqa: PLR2004
+    return make(channels, channels, kernel_size=2, stride=2)
+
+
+def batch_norm(channels: int, *, spatial_dims: SpatialDims) -> nn.Module:
+    """Return a batch norm that also trains on a single value a channel."""
+    make = _BatchNorm2d if spatial_dims == 2 else _BatchNorm3d  # noqa: PLR2004
+    return make(channels)
+
+
+def conv_norm_prelu(
+    in_channels: int, out_channels: int, kernel_size: int, *, spatial_dims: SpatialDims
+) -> nn.Sequential:
+    """Return convolution, batch norm and PReLU with one weight, the paper's standard group of layers."""
+    return nn.Sequential(
+        conv(in_channels, out_channels, kernel_size, spatial_dims=spatial_dims),
+        batch_norm(out_channels, spatial_dims=spatial_dims),
+        nn.PReLU(),
+    )
+
+
+def resize(x: FeatureMap, size: tuple[int, ...]) -> AnyFeatureMap:
+    """Resize a map linearly to `size` (corners not aligned); a map of that size already is handed back as it is."""
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    mode = {3: "linear", 4: "bilinear", 5: "trilinear"}[x.ndim]
+    return F.interpolate(x, size=size, mode=mode, align_corners=False)
+
+
+def halve(x: FeatureMap) -> AnyFeatureMap:
+    """Max-pool by two; an axis of one position stays as it is, where torch would leave nothing."""
+    window = [min(2, side) for side in x.shape[2:]]
+    pool = F.max_pool2d if x.ndim == 4 else F.max_pool3d  # noqa: PLR2004
+    pooled: Tensor = pool(x, window, window)
+    return pooled

@@ -1,0 +1,78 @@
+"""Frozen records that pass between rooms."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from guided_attention._typing import Affine, LabelVolume, SpacingMm, UncertaintyVolume
+
+__all__ = ["LossTerms", "Prediction", "SegmentationOutput"]
+
+
+@dataclass(frozen=True)
+class SegmentationOutput:
+    """Everything that one pass through a segmentation network gives for training.
+
+    All logits have the shape ``(batch, classes, *space)`` of the network's input. A network without side
+    outputs, codes or reconstructions leaves those tuples empty.
+
+    Attributes:
+        logits: The prediction: what ``model(x)`` returns.
+        raw_logits: Side predictions from the maps before attention, one a scale, fine to coarse
+            (the first sum of equation 10).
+        attended_logits: Predictions from the attended maps (the second sum of equation 10): for each supervised
+            step in order, one a scale, fine to coarse.
+        codes: Pairs of codes of successive steps on the same scale, ``(E_i, E_{i+1})`` of equation 6.
+        reconstructions: Pairs ``(input, reconstruction)`` of each autoencoder on each scale, equation 7.
+
+    Example:
+        >>> import torch
+        >>> SegmentationOutput(logits=torch.zeros(1, 5, 8, 8)).codes
+        ()
+    """
+
+    logits: Tensor
+    raw_logits: tuple[Tensor, ...] = ()
+    attended_logits: tuple[Tensor, ...] = ()
+    codes: tuple[tuple[Tensor, Tensor], ...] = ()
+    reconstructions: tuple[tuple[Tensor, Tensor], ...] = ()
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """A loss and the named parts it is the sum of.
+
+    Attributes:
+        total: The scalar to call ``backward`` on.
+        parts: Each part as a scalar, unweighted, by name: what the training log reports.
+
+    Example:
+        >>> import torch
+        >>> terms = LossTerms(total=torch.tensor(2.0), parts={"segmentation": torch.tensor(2.0)})
+        >>> sorted(terms.parts)
+        ['segmentation']
+    """
+
+    total: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The predicted labels of one case, with the geometry the case came with.
+
+    Attributes:
+        id: The case's name.
+        labels: Class of each voxel, ``(depth, height, width)``, uint8.
+        uncertainty: Entropy of the class probabilities of each voxel divided by ``log(classes)``: 0 is certain,
+            1 is a coin toss between all classes. Same shape, float32.
+        spacing_mm: Distance between voxel centres in millimetres, ``(z, y, x)``.
+        affine: 4 x 4 matrix from voxel index ``(x, y, z)`` to millimetres in the RAS frame, as NIfTI has it.
+    """
+
+    id: str
+    labels: LabelVolume
+    uncertainty: UncertaintyVolume
+    spacing_mm: SpacingMm
+    affine: Affine

@@ -1,0 +1,27 @@
+"""Helpers for tests of modules: opened gates, blocks to check."""
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def opened(module: _Module, *, seed: int = 0) -> _Module:
+    """Draw every parameter and running statistic at random, gates too: a shut gate hides what is behind it."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            fan_in = max(1, parameter[0].numel()) if parameter.ndim > 1 else 1
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / fan_in**0.5)
+        for name, buffer in module.named_buffers():
+            if buffer.dtype.is_floating_point:
+                drawn = torch.rand(buffer.shape, generator=generator)
+                buffer.copy_(drawn + 0.5 if name.endswith("var") else drawn - 0.5)
+    return module
+
+
+def drawn(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return a random tensor that is the same on every run."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
