@@ -1,0 +1,67 @@
+"""CAM: every channel of a feature map looks at every other one."""
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from guided_attention._checks import require_choice
+from guided_attention._typing import FeatureMap
+
+__all__ = ["CAM", "ChannelEnergy"]
+
+ChannelEnergy: TypeAlias = Literal["danet", "paper"]
+"""How the similarity of two channels becomes a weight: see `CAM`."""
+
+
+class CAM(nn.Module):
+    """Channel attention module: adds to each channel a mixture of all channels.
+
+    With the map as a matrix ``X`` of `channels` rows, one a channel, and ``E = X Xᵀ`` the similarity of channels::
+
+        weights[i, j] = softmax_j( max_j E[i, j] − E[i, j] )     energy="danet"
+        weights[i, j] = softmax_j( E[i, j] )                     energy="paper", equation 4
+        out[i]        = gate · Σ_j weights[i, j] · X[j]  +  X[i]  equation 5
+
+    The two forms are opposites. DANet's code, the original code of this paper and every later copy use the first:
+    a channel gathers what it lacks, and the weights stay spread. The printed formula is the second: each channel
+    attends to the channels most like it, and since similarities grow with the number of positions, that is
+    mostly itself. The gate is learnt and starts at 0. There are no projections, so any number of channels and any
+    number of spatial axes work. Energies are computed in single precision under autocast as well.
+
+    Args:
+        energy: ``"danet"`` or ``"paper"``.
+
+    Shape:
+        ``(batch, channels, *space)`` in and out.
+
+    Raises:
+        ValueError: `energy` is something else.
+
+    Example:
+        >>> import torch
+        >>> from guided_attention import CAM
+        >>> x = torch.randn(1, 5, 7, 11)
+        >>> torch.equal(CAM()(x), x)  # the gate is shut at birth
+        True
+
+    References:
+        Sinha & Dolz, JBHI 2020, equations 4 and 5; Fu et al., CVPR 2019.
+    """
+
+    def __init__(self, *, energy: ChannelEnergy = "danet") -> None:
+        super().__init__()
+        require_choice("energy", energy, ("danet", "paper"))
+        self.energy = energy
+        self.gate = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: FeatureMap) -> FeatureMap:
+        """Return the map with a mixture of its channels added to each."""
+        # A sum over thousands of positions does not fit half precision: leave autocast for these two products.
+        with torch.autocast(x.device.type, enabled=False):
+            rows = x.flatten(2).to(torch.promote_types(x.dtype, torch.float32))
+            energy = rows @ rows.mT
+            # softmax(max − E) = softmax(−E): the row's maximum is a constant that the softmax drops.
+            weights = torch.softmax(-energy if self.energy == "danet" else energy, dim=-1)
+            mixed = (weights @ rows).reshape(x.shape).to(x.dtype)
+        return self.gate * mixed + x

@@ -1,0 +1,95 @@
+"""SemanticAutoencoder: squeezes a feature map into a code and draws it again."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from guided_attention._checks import require_positive
+from guided_attention._layers import batch_norm, conv, halve, resize, transposed_conv
+from guided_attention._typing import AnyFeatureMap, FeatureMap, SpatialDims
+
+__all__ = ["SemanticAutoencoder", "SemanticOutput"]
+
+
+class SemanticOutput(NamedTuple):
+    """What the autoencoder makes of a map.
+
+    Attributes:
+        code: ``E(x)``, ``(batch, 2 · width, *space / 4)``, each side rounded down, at least 1.
+        reconstruction: ``D(E(x))``, shape of the input.
+    """
+
+    code: Tensor
+    reconstruction: Tensor
+
+
+class SemanticAutoencoder(nn.Module):
+    """Convolutional autoencoder whose code sums up what a feature map is about.
+
+    Two encoder blocks (twice convolution 3 x 3, batch norm, ReLU; then max-pool by 2) and two decoder blocks (the
+    same, then a transposed convolution by 2)::
+
+        code = E(x),   reconstruction = D(E(x))
+
+    The guidance loss pulls the codes of successive attention steps together (equation 6); the reconstruction loss keeps
+    the codes meaningful (equation 7).
+
+    Args:
+        channels: Channels of the map, in and out of it.
+        width: Channels after the first encoder block; the code has twice as many. ``2 · channels`` where None.
+        spatial_dims: 2 for images, 3 for volumes.
+
+    Shape:
+        ``(batch, channels, *space)`` in; see `SemanticOutput`. Any size from 1 up: where a side does not divide by 4,
+        the decoder's maps are resized linearly to the sizes met on the way in.
+
+    Raises:
+        ValueError: `channels` or `width` is below 1, or `spatial_dims` is neither 2 nor 3.
+
+    Example:
+        >>> import torch
+        >>> from guided_attention.attention import SemanticAutoencoder
+        >>> output = SemanticAutoencoder(6)(torch.randn(2, 6, 13, 8))
+        >>> output.code.shape, output.reconstruction.shape
+        (torch.Size([2, 24, 3, 2]), torch.Size([2, 6, 13, 8]))
+
+    References:
+        Sinha & Dolz, JBHI 2020, section II.D and figure 3. The layers are not in the text; they are the original code's
+        and give the paper's 6,970,496 parameters at 128 channels. The original fails on odd sides.
+    """
+
+    def __init__(self, channels: int, *, width: int | None = None, spatial_dims: SpatialDims = 2) -> None:
+        super().__init__()
+        width = 2 * channels if width is None else width
+        require_positive("channels", channels)
+        require_positive("width", width)
+        self.encoder1 = _two_convs(channels, width, spatial_dims)
+        self.encoder2 = _two_convs(width, 2 * width, spatial_dims)
+        self.decoder2 = nn.Sequential(
+            _two_convs(2 * width, width, spatial_dims), transposed_conv(width, spatial_dims=spatial_dims)
+        )
+        self.decoder1 = nn.Sequential(
+            _two_convs(width, channels, spatial_dims), transposed_conv(channels, spatial_dims=spatial_dims)
+        )
+
+    def forward(self, x: FeatureMap) -> SemanticOutput:
+        """Return the code and the reconstruction of a map."""
+        half = halve(self.encoder1(x))
+        code = halve(self.encoder2(half))
+        decoded = _resized(self.decoder2(code), half)
+        return SemanticOutput(code, _resized(self.decoder1(decoded), x))
+
+
+def _resized(x: AnyFeatureMap, like: AnyFeatureMap) -> AnyFeatureMap:
+    return resize(x, tuple(like.shape[2:]))
+
+
+def _two_convs(in_channels: int, out_channels: int, spatial_dims: SpatialDims) -> nn.Sequential:
+    return nn.Sequential(
+        conv(in_channels, out_channels, 3, spatial_dims=spatial_dims),
+        batch_norm(out_channels, spatial_dims=spatial_dims),
+        nn.ReLU(inplace=True),
+        conv(out_channels, out_channels, 3, spatial_dims=spatial_dims),
+        batch_norm(out_channels, spatial_dims=spatial_dims),
+        nn.ReLU(inplace=True),
+    )

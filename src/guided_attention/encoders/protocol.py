@@ -1,0 +1,44 @@
+"""Encoder: what a network must offer to stand at the foot of a segmentation model."""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+__all__ = ["Encoder"]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A module that turns an image into maps of several scales, fine to coarse.
+
+    Attributes:
+        out_channels: Channels of each map.
+        strides: By what each map is smaller than the image (rounded up where a side does not divide).
+
+    Example:
+        Any `torch.nn.Module` with these three members will do:
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from guided_attention.encoders import Encoder
+        >>> class TwoScales(nn.Module):
+        ...     out_channels, strides = (8, 16), (1, 2)
+        ...
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.fine = nn.Conv2d(1, 8, 3, padding=1)
+        ...         self.coarse = nn.Conv2d(8, 16, 3, padding=1, stride=2)
+        ...
+        ...     def forward(self, x):
+        ...         fine = self.fine(x).relu()
+        ...         return [fine, self.coarse(fine).relu()]
+        >>> isinstance(TwoScales(), Encoder)
+        True
+    """
+
+    out_channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def forward(self, x: Tensor, /) -> list[Tensor]:
+        """Return the maps ``(batch, out_channels[s], *space / strides[s])``."""
+        ...

@@ -1,0 +1,261 @@
+"""ResNet and ResNeXt encoders with torchvision's parameter names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from guided_attention._checks import require, require_choice, require_positive
+from guided_attention._layers import batch_norm, conv
+from guided_attention._typing import FeatureMap, Image, SpatialDims
+
+__all__ = ["ResNetEncoder", "ResNetName", "resnet_encoder"]
+
+ResNetName: TypeAlias = Literal[
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnext50_32x4d",
+    "resnext101_32x4d",
+    "resnext101_32x8d",
+]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The numbers of a published network: blocks a stage, kind of block, and torchvision's ImageNet weights."""
+
+    depths: tuple[int, int, int, int]
+    bottleneck: bool = False
+    groups: int = 1
+    base_width: int = 64
+    imagenet: str | None = None
+
+
+_LAYOUTS: dict[str, _Layout] = {
+    "resnet18": _Layout((2, 2, 2, 2), imagenet="resnet18-f37072fd.pth"),
+    "resnet34": _Layout((3, 4, 6, 3), imagenet="resnet34-b627a593.pth"),
+    "resnet50": _Layout((3, 4, 6, 3), bottleneck=True, imagenet="resnet50-0676ba61.pth"),
+    "resnet101": _Layout((3, 4, 23, 3), bottleneck=True, imagenet="resnet101-63fe2227.pth"),
+    "resnext50_32x4d": _Layout(
+        (3, 4, 6, 3), bottleneck=True, groups=32, base_width=4, imagenet="resnext50_32x4d-7cdf4587.pth"
+    ),
+    "resnext101_32x4d": _Layout((3, 4, 23, 3), bottleneck=True, groups=32, base_width=4),
+    "resnext101_32x8d": _Layout(
+        (3, 4, 23, 3), bottleneck=True, groups=32, base_width=8, imagenet="resnext101_32x8d-8ba56ff5.pth"
+    ),
+}
+
+_IMAGENET_ROOT = "https://download.pytorch.org/models/"
+
+
+class _BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, stride: int, layout: _Layout, dims: SpatialDims) -> None:
+        super().__init__()
+        del layout  # plain ResNets alone have basic blocks: no groups, no other width
+        self.conv1 = conv(in_channels, width, 3, spatial_dims=dims, stride=stride, bias=False)
+        self.bn1 = batch_norm(width, spatial_dims=dims)
+        self.conv2 = conv(width, width, 3, spatial_dims=dims, bias=False)
+        self.bn2 = batch_norm(width, spatial_dims=dims)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(in_channels, width, stride, dims)
+
+    def forward(self, x: FeatureMap) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        joined: Tensor = self.relu(self.bn2(self.conv2(out)) + self.downsample(x))
+        return joined
+
+
+class _Bottleneck(nn.Module):
+    """Convolutions 1 x 1, 3 x 3 (in groups), 1 x 1 beside a shortcut; the stride sits on the 3 x 3."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int, layout: _Layout, dims: SpatialDims) -> None:
+        super().__init__()
+        inner, groups = width * layout.base_width // 64 * layout.groups, layout.groups
+        self.conv1 = conv(in_channels, inner, 1, spatial_dims=dims, bias=False)
+        self.bn1 = batch_norm(inner, spatial_dims=dims)
+        self.conv2 = conv(inner, inner, 3, spatial_dims=dims, stride=stride, groups=groups, bias=False)
+        self.bn2 = batch_norm(inner, spatial_dims=dims)
+        self.conv3 = conv(inner, 4 * width, 1, spatial_dims=dims, bias=False)
+        self.bn3 = batch_norm(4 * width, spatial_dims=dims)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(in_channels, 4 * width, stride, dims)
+
+    def forward(self, x: FeatureMap) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        joined: Tensor = self.relu(self.bn3(self.conv3(out)) + self.downsample(x))
+        return joined
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int, dims: SpatialDims) -> nn.Sequential:
+    """Return the projection beside a block; an empty one where the shape stays."""
+    if stride == 1 and in_channels == out_channels:
+        return nn.Sequential()
+    return nn.Sequential(
+        conv(in_channels, out_channels, 1, spatial_dims=dims, stride=stride, bias=False),
+        batch_norm(out_channels, spatial_dims=dims),
+    )
+
+
+class ResNetEncoder(nn.Module):
+    """A ResNet or ResNeXt without its classifier: one map after each of its four stages.
+
+    Parameters bear torchvision's names (``conv1``, ``bn1``, ``layer1.0.conv1``, …), so that its state dicts load. Make
+    one with `resnet_encoder`.
+
+    Attributes:
+        out_channels: Channels of the four maps: 64, 128, 256, 512, or four times as many with bottleneck blocks.
+        strides: 4, 8, 16, 32.
+        in_channels: Channels of the image.
+
+    Shape:
+        In ``(batch, in_channels, *space)``, any size from 1 up; out four maps, fine to coarse, each side divided by the
+        stride and rounded up.
+
+    References:
+        He et al., CVPR 2016; Xie et al., CVPR 2017. The stride of a bottleneck sits on its 3 x 3 convolution, as in
+        torchvision ("ResNet v1.5").
+    """
+
+    def __init__(self, layout: _Layout, *, in_channels: int, spatial_dims: SpatialDims) -> None:
+        super().__init__()
+        require_positive("in_channels", in_channels)
+        self.conv1 = conv(in_channels, 64, 7, spatial_dims=spatial_dims, stride=2, bias=False)
+        self.bn1 = batch_norm(64, spatial_dims=spatial_dims)
+        self.relu = nn.ReLU(inplace=True)
+        pool = nn.MaxPool2d if spatial_dims == 2 else nn.MaxPool3d  # noqa: PLR2004
+        self.maxpool = pool(kernel_size=3, stride=2, padding=1)
+        block = _Bottleneck if layout.bottleneck else _BasicBlock
+        self.out_channels: tuple[int, ...] = tuple(block.expansion * width for width in (64, 128, 256, 512))
+        self.strides: tuple[int, ...] = (4, 8, 16, 32)
+        self.in_channels = in_channels
+        inputs = (64, *self.out_channels[:-1])
+        stages = [
+            _stage(block, layout, stage, inputs[stage], self.out_channels[stage], spatial_dims)
+            for stage in range(4)
+        ]
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        _initialise(self)
+
+    def forward(self, x: Image) -> list[Tensor]:
+        """Return the maps after the four stages, fine to coarse."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        maps = []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+def _stage(
+    block: type[_BasicBlock | _Bottleneck],
+    layout: _Layout,
+    stage: int,
+    in_channels: int,
+    out_channels: int,
+    dims: SpatialDims,
+) -> nn.Sequential:
+    width = 64 * 2**stage
+    blocks = [block(in_channels, width, 1 if stage == 0 else 2, layout, dims)]
+    blocks += [block(out_channels, width, 1, layout, dims) for _ in range(layout.depths[stage] - 1)]
+    return nn.Sequential(*blocks)
+
+
+def _initialise(encoder: nn.Module) -> None:
+    """Draw the convolutions as torchvision does (He, fan-out); batch norms are born as identities."""
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def resnet_encoder(
+    name: ResNetName,
+    *,
+    in_channels: int = 1,
+    weights: str | Path | None = None,
+    spatial_dims: SpatialDims = 2,
+) -> ResNetEncoder:
+    """Build a ResNet or ResNeXt encoder by its published name.
+
+    Args:
+        name: One of the seven names of `ResNetName`.
+        in_channels: Channels of the image: any number.
+        weights: None draws them at random (He, fan-out). ``"imagenet"`` downloads torchvision's (version 1) through
+            torch.hub, which caches the file and checks its hash. Anything else is the path of a state dict with
+            torchvision's names, as ``torch.save`` writes it.
+        spatial_dims: 2 for images, 3 for volumes (weights cannot be loaded then).
+
+    Returns:
+        The encoder. The classifier ``fc`` of a state dict is left out. Where its first convolution has another number
+        of input channels, the kernels are adapted: channel ``i`` of the new convolution takes the kernel of channel
+        ``i`` modulo the old number, all scaled by old / new, so that the response keeps its size; one channel in place
+        of several takes the sum of their kernels, which is what a grey image copied into all of them would have met.
+
+    Raises:
+        ValueError: An unknown name; weights that do not exist for this network, or 3-D with weights.
+        FileNotFoundError: `weights` is a path where no file lies.
+        RuntimeError: The state dict has missing, unexpected or misshapen entries (torch names them).
+
+    Example:
+        >>> import torch
+        >>> from guided_attention.encoders import resnet_encoder
+        >>> encoder = resnet_encoder("resnet18", in_channels=2)
+        >>> [tuple(map.shape) for map in encoder(torch.randn(1, 2, 65, 33))]
+        [(1, 64, 17, 9), (1, 128, 9, 5), (1, 256, 5, 3), (1, 512, 3, 2)]
+    """
+    require_choice("name", name, tuple(_LAYOUTS))
+    layout = _LAYOUTS[name]
+    encoder = ResNetEncoder(layout, in_channels=in_channels, spatial_dims=spatial_dims)
+    if weights is not None:
+        require(spatial_dims == 2, "spatial_dims", "2 where weights are given", spatial_dims)  # noqa: PLR2004
+        state = _imagenet_state(name, layout) if weights == "imagenet" else _state_from_file(Path(weights))
+        encoder.load_state_dict(_adapted(state, in_channels))
+    return encoder
+
+
+def _imagenet_state(name: str, layout: _Layout) -> Mapping[str, Tensor]:
+    with_weights = ", ".join(key for key, value in _LAYOUTS.items() if value.imagenet)
+    cure = f"torchvision publishes none for {name}; take one of {with_weights}, or give a file."
+    if layout.imagenet is None:
+        require(condition=False, argument="weights", wanted="None or a file", got="'imagenet'", cure=cure)
+    state: Mapping[str, Tensor] = torch.hub.load_state_dict_from_url(
+        f"{_IMAGENET_ROOT}{layout.imagenet}", map_location="cpu", check_hash=True, weights_only=True
+    )
+    return state
+
+
+def _state_from_file(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        message = (
+            f"`weights` must be None, 'imagenet' or the path of a state dict, but no file lies at {path}."
+        )
+        raise FileNotFoundError(message)
+    state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _adapted(state: Mapping[str, Tensor], in_channels: int) -> dict[str, Tensor]:
+    """Return the state dict without its classifier and with a stem for `in_channels` channels."""
+    kept = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    stem = kept.get("conv1.weight")
+    if stem is not None and stem.shape[1] != in_channels:
+        kept["conv1.weight"] = _adapted_stem(stem, in_channels)
+    return kept
+
+
+def _adapted_stem(stem: Tensor, in_channels: int) -> Tensor:
+    old = stem.shape[1]
+    if in_channels == 1:
+        return stem.sum(dim=1, keepdim=True)
+    return stem[:, torch.arange(in_channels) % old] * (old / in_channels)

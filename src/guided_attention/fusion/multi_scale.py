@@ -1,0 +1,89 @@
+"""MultiScaleFusion: the maps of all scales brought to one size and joined."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from guided_attention._checks import require, require_positive
+from guided_attention._layers import conv_norm_prelu, resize
+from guided_attention._typing import AnyFeatureMap, SpatialDims
+
+__all__ = ["FusedMaps", "MultiScaleFusion"]
+
+
+class FusedMaps(NamedTuple):
+    """The maps of all scales at the finest scale's size.
+
+    Attributes:
+        maps: ``F_s`` of each scale, fine to coarse, each ``(batch, channels, *space)``.
+        fused: ``F``, made of all of them, same shape.
+    """
+
+    maps: list[Tensor]
+    fused: Tensor
+
+
+class MultiScaleFusion(nn.Module):
+    """Bring the maps of an encoder to one width and one size, and join them into one map.
+
+    Each map goes through convolution 1 x 1, batch norm, PReLU and a linear resize to the size of the finest one; the
+    fused map is made of their concatenation by convolutions 3 x 3, 3 x 3, 1 x 1, each with batch norm and PReLU::
+
+        F_s = resize( conv_s(map_s) ),   F = convs([F_0, F_1, …])
+
+    Args:
+        in_channels: Channels of each map, fine to coarse: the encoder's ``out_channels``.
+        channels: Channels of every map that goes out.
+        spatial_dims: 2 for images, 3 for volumes.
+
+    Shape:
+        In: a list of maps ``(batch, in_channels[s], *space_s)``; out: see `FusedMaps`. Sizes need not be multiples of
+        one another.
+
+    Raises:
+        ValueError: `in_channels` is empty or a number is below 1; on the way, another number of maps than
+            channels named.
+
+    Example:
+        >>> import torch
+        >>> from guided_attention import MultiScaleFusion
+        >>> fusion = MultiScaleFusion((3, 5), channels=4)
+        >>> maps, fused = fusion([torch.randn(1, 3, 13, 11), torch.randn(1, 5, 7, 6)])
+        >>> fused.shape, len(maps)
+        (torch.Size([1, 4, 13, 11]), 2)
+
+    References:
+        Sinha & Dolz, JBHI 2020, section II.A, ``F_MS``; the layers are the original code's. Ours concatenates fine to
+        coarse as the paper prints it, the code coarse to fine: the same up to the order of a kernel's input channels.
+    """
+
+    def __init__(
+        self, in_channels: Sequence[int], *, channels: int = 64, spatial_dims: SpatialDims = 2
+    ) -> None:
+        super().__init__()
+        require(len(in_channels) > 0, "in_channels", "the channels of at least one map", list(in_channels))
+        require_positive("in_channels", min(in_channels))
+        require_positive("channels", channels)
+        self.channels = channels
+        self.project = nn.ModuleList(
+            conv_norm_prelu(width, channels, 1, spatial_dims=spatial_dims) for width in in_channels
+        )
+        self.fuse = nn.Sequential(
+            conv_norm_prelu(len(in_channels) * channels, channels, 3, spatial_dims=spatial_dims),
+            conv_norm_prelu(channels, channels, 3, spatial_dims=spatial_dims),
+            conv_norm_prelu(channels, channels, 1, spatial_dims=spatial_dims),
+        )
+
+    def forward(self, features: Sequence[AnyFeatureMap]) -> FusedMaps:
+        """Return the maps of all scales at the finest one's size, and the map fused of them."""
+        require(
+            len(features) == len(self.project),
+            "features",
+            f"a list of {len(self.project)} maps",
+            len(features),
+        )
+        size = tuple(features[0].shape[2:])
+        maps = [resize(project(map_), size) for project, map_ in zip(self.project, features, strict=True)]
+        return FusedMaps(maps, self.fuse(torch.cat(maps, dim=1)))

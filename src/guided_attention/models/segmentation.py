@@ -1,0 +1,153 @@
+"""SegmentationModel: encoder, fusion, attention and heads wired together."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from guided_attention._checks import require
+from guided_attention._layers import conv, resize
+from guided_attention._typing import AnyFeatureMap, FeatureMap, Image, Logits, SpatialDims
+from guided_attention.attention import GuidedFeatures, MultiScaleGuidedAttention
+from guided_attention.encoders import Encoder
+from guided_attention.fusion import MultiScaleFusion
+from guided_attention.outputs import SegmentationOutput
+
+__all__ = ["SegmentationModel"]
+
+
+class SegmentationModel(nn.Module):
+    """A segmentation network of four parts that are handed in: encoder → fusion → guided attention → heads.
+
+    Every scale's attended map of the last step goes through a head of its own, a convolution 1 x 1 to class logits; the
+    prediction is the mean of the scales' logits, resized linearly to the input::
+
+        maps, fused = fusion(encoder(x))
+        A = attention(maps, fused).attended
+        model(x) = resize( mean_s head_s(A_last,s) )
+
+    For training, `outputs` adds the logits of the raw maps, of the attended maps of steps 2, 3, … (of step 1 where
+    there is no other), and the pairs that the guidance and reconstruction losses read.
+
+    Args:
+        encoder: Any module that meets the `Encoder` protocol.
+        fusion: Made for the encoder's ``out_channels``.
+        attention: Made for the fusion's channels and the encoder's number of scales.
+        num_classes: Classes, background included.
+        deeply_supervised: Whether the raw maps and the attended maps before the last step have heads too. Without, the
+            loss sees the last step alone.
+
+    Shape:
+        In ``(batch, in_channels, *space)``; logits ``(batch, num_classes, *space)``, any size from 1 up, in training
+        and in evaluation alike.
+
+    Raises:
+        ValueError: `num_classes` is below 2, the encoder is no module, or the parts do not fit together.
+
+    Example:
+        >>> import torch
+        >>> from guided_attention import MultiScaleFusion, SegmentationModel
+        >>> from guided_attention.attention import MultiScaleGuidedAttention
+        >>> from guided_attention.encoders import resnet_encoder
+        >>> encoder = resnet_encoder("resnet18", in_channels=1)
+        >>> model = SegmentationModel(
+        ...     encoder,
+        ...     MultiScaleFusion(encoder.out_channels, channels=8),
+        ...     MultiScaleGuidedAttention(8, num_scales=4, steps=1),
+        ...     num_classes=3,
+        ... )
+        >>> model(torch.randn(1, 1, 37, 53)).shape
+        torch.Size([1, 3, 37, 53])
+
+    References:
+        Sinha & Dolz, JBHI 2020, figure 1 and equation 10. How four maps become one mask is not in the text; the mean of
+        their logits is the original code's.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        fusion: MultiScaleFusion,
+        attention: MultiScaleGuidedAttention,
+        *,
+        num_classes: int,
+        deeply_supervised: bool = True,
+    ) -> None:
+        super().__init__()
+        if not isinstance(encoder, nn.Module):
+            got = type(encoder).__name__
+            raise TypeError(
+                f"`encoder` must be a torch.nn.Module that meets the Encoder protocol, got {got}."
+            )
+        _check_fit(encoder, fusion, attention)
+        require(num_classes >= 2, "num_classes", "at least 2, background included", num_classes)  # noqa: PLR2004
+        dims, steps = _spatial_dims(fusion), len(attention.steps)
+        self.encoder = encoder
+        self.fusion = fusion
+        self.attention = attention
+        self.num_classes = num_classes
+        supervised = max(1, steps - 1) if deeply_supervised else 1
+        heads = [_heads(attention, num_classes, dims) for _ in range(supervised)]
+        self.attended_heads = nn.ModuleList(heads)
+        self.raw_heads = _heads(attention, num_classes, dims) if deeply_supervised else nn.ModuleList()
+
+    def forward(self, x: Image) -> Logits:
+        """Return logits ``(batch, num_classes, *space)`` at the input's size."""
+        _, features = self._features(x)
+        return _mean_logits(self.attended_heads[-1], features.attended[-1], tuple(x.shape[2:]))
+
+    def outputs(self, x: Image) -> SegmentationOutput:
+        """Return the same logits with everything the losses read."""
+        maps, features = self._features(x)
+        size = tuple(x.shape[2:])
+        supervised = features.attended[-len(self.attended_heads) :]
+        per_step = [
+            _apply(heads, attended, size)
+            for heads, attended in zip(self.attended_heads, supervised, strict=True)
+        ]
+        return SegmentationOutput(
+            logits=torch.stack(per_step[-1]).mean(dim=0),
+            raw_logits=tuple(_apply(self.raw_heads, maps, size)) if len(self.raw_heads) else (),
+            attended_logits=tuple(chain.from_iterable(per_step)),
+            codes=features.codes,
+            reconstructions=features.reconstructions,
+        )
+
+    @property
+    def in_channels(self) -> int | None:
+        """Channels of the image that the encoder wants; None where the encoder does not tell."""
+        return getattr(self.encoder, "in_channels", None)
+
+    def _features(self, x: Tensor) -> tuple[list[Tensor], GuidedFeatures]:
+        maps, fused = self.fusion(self.encoder(x))
+        return maps, self.attention(maps, fused)
+
+
+def _mean_logits(heads: nn.Module, maps: Sequence[FeatureMap], size: tuple[int, ...]) -> AnyFeatureMap:
+    """Average before the resize, not after: both are linear, and there is a quarter of the work to do."""
+    logits = [head(map_) for head, map_ in zip(heads.children(), maps, strict=True)]
+    return resize(torch.stack(logits).mean(dim=0), size)
+
+
+def _apply(heads: nn.Module, maps: Sequence[FeatureMap], size: tuple[int, ...]) -> list[AnyFeatureMap]:
+    return [resize(head(map_), size) for head, map_ in zip(heads.children(), maps, strict=True)]
+
+
+def _heads(attention: MultiScaleGuidedAttention, num_classes: int, dims: SpatialDims) -> nn.ModuleList:
+    scales = range(attention.num_scales)
+    return nn.ModuleList(conv(attention.channels, num_classes, 1, spatial_dims=dims) for _ in scales)
+
+
+def _check_fit(encoder: Encoder, fusion: MultiScaleFusion, attention: MultiScaleGuidedAttention) -> None:
+    scales = len(encoder.out_channels)
+    require(
+        len(fusion.project) == scales, "fusion", f"made for the encoder's {scales} maps", len(fusion.project)
+    )
+    require(attention.num_scales == scales, "attention", f"made for {scales} scales", attention.num_scales)
+    wanted = f"made for the fusion's {fusion.channels} channels"
+    require(attention.channels == fusion.channels, "attention", wanted, attention.channels)
+
+
+def _spatial_dims(fusion: MultiScaleFusion) -> SpatialDims:
+    return 3 if any(isinstance(module, nn.Conv3d) for module in fusion.modules()) else 2

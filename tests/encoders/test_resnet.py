@@ -1,0 +1,147 @@
+"""ResNet encoders: written out by torchvision's names, weights from a file and from a (local) server."""
+
+import hashlib
+import threading
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from tests.modules import drawn, opened
+from tests.reference import networks as twin
+
+from guided_attention.encoders import Encoder, resnet, resnet_encoder
+
+# Parameters of torchvision's networks (its documentation), less the classifier of 1,000 classes.
+_PUBLISHED = {
+    "resnet18": 11_689_512 - 513_000,
+    "resnet34": 21_797_672 - 513_000,
+    "resnet50": 25_557_032 - 2_049_000,
+    "resnet101": 44_549_160 - 2_049_000,
+    "resnext50_32x4d": 25_028_904 - 2_049_000,
+    "resnext101_32x8d": 88_791_336 - 2_049_000,
+}
+
+
+@pytest.mark.parametrize(("name", "groups"), [("resnet18", 1), ("resnet50", 1), ("resnext50_32x4d", 32)])
+def test_equals_the_layers_written_out(name, groups):
+    encoder = opened(resnet_encoder(name, in_channels=2)).eval().double()
+    x = drawn(1, 2, 37, 29, dtype=torch.float64)
+    torch.testing.assert_close(encoder(x), twin.resnet(x, encoder.state_dict(), groups=groups))
+
+
+@pytest.mark.parametrize(("name", "published"), _PUBLISHED.items())
+def test_has_the_published_number_of_parameters(name, published):
+    assert sum(p.numel() for p in resnet_encoder(name, in_channels=3).parameters()) == published
+
+
+def test_the_trunk_of_the_paper_has_its_number_of_parameters():
+    encoder = resnet_encoder("resnext101_32x4d")
+    assert sum(p.numel() for p in encoder.parameters()) == 42_122_432
+
+
+@pytest.mark.parametrize("space", [(1, 1), (33, 31), (64, 5), (3, 17, 9)])
+def test_each_map_is_the_input_divided_by_its_stride_rounded_up(space):
+    encoder = resnet_encoder("resnet18", spatial_dims=len(space))
+    assert isinstance(encoder, Encoder)
+    for map_, channels, stride in zip(
+        encoder(drawn(1, 1, *space)), encoder.out_channels, encoder.strides, strict=True
+    ):
+        assert map_.shape == (1, channels, *(-(-side // stride) for side in space))
+
+
+@pytest.fixture
+def torchvision_file(tmp_path):
+    """A state dict as torchvision publishes them: three channels, a classifier."""
+    state = opened(resnet_encoder("resnet18", in_channels=3)).state_dict()
+    state |= {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+    path = tmp_path / "resnet18.pth"
+    torch.save(state, path)
+    return path
+
+
+def test_a_file_loads_unchanged_into_three_channels(torchvision_file):
+    expected = torch.load(torchvision_file, weights_only=True)
+    loaded = resnet_encoder("resnet18", in_channels=3, weights=torchvision_file).state_dict()
+    assert set(expected) - set(loaded) == {"fc.weight", "fc.bias"}
+    for name, value in loaded.items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_a_grey_image_gets_what_three_equal_channels_would(torchvision_file):
+    grey = drawn(1, 1, 37, 29)
+    one = resnet_encoder("resnet18", in_channels=1, weights=torchvision_file).eval()
+    three = resnet_encoder("resnet18", in_channels=3, weights=torchvision_file).eval()
+    torch.testing.assert_close(one(grey), three(grey.expand(1, 3, 37, 29)), atol=1e-3, rtol=1e-3)
+
+
+def test_five_channels_take_the_kernels_in_turn_scaled_to_the_same_sum(torchvision_file):
+    stem = torch.load(torchvision_file, weights_only=True)["conv1.weight"]
+    five = resnet_encoder("resnet18", in_channels=5, weights=torchvision_file).conv1.weight
+    expected = torch.stack([stem[:, i] * 3 / 5 for i in (0, 1, 2, 0, 1)], dim=1)
+    torch.testing.assert_close(five.detach(), expected)
+
+
+def test_imagenet_weights_are_downloaded_once_and_their_hash_is_checked(
+    torchvision_file, tmp_path, monkeypatch
+):
+    digest = hashlib.sha256(torchvision_file.read_bytes()).hexdigest()[:8]
+    served = tmp_path / "served"
+    served.mkdir()
+    good, bad = f"resnet18-{digest}.pth", "resnet18-00000000.pth"
+    for name in (good, bad):
+        (served / name).write_bytes(torchvision_file.read_bytes())
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(served))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(resnet, "_IMAGENET_ROOT", f"http://127.0.0.1:{server.server_port}/")
+        _publish(monkeypatch, good)
+        encoder = resnet_encoder("resnet18", in_channels=3, weights="imagenet")
+        _publish(monkeypatch, bad)
+        with pytest.raises(RuntimeError, match="invalid hash value"):
+            resnet_encoder("resnet18", weights="imagenet")
+        server.shutdown()
+    assert torch.equal(encoder.conv1.weight, torch.load(torchvision_file, weights_only=True)["conv1.weight"])
+    _publish(monkeypatch, good)
+    resnet_encoder("resnet18", weights="imagenet")  # the server is gone: this reads the cache
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def _publish(monkeypatch, file_name):
+    layout = replace(resnet._LAYOUTS["resnet18"], imagenet=file_name)
+    monkeypatch.setitem(resnet._LAYOUTS, "resnet18", layout)
+
+
+def test_a_network_without_published_weights_says_which_have_them():
+    with pytest.raises(
+        ValueError, match=r"publishes none for resnext101_32x4d; take one of resnet18, .*32x8d"
+    ):
+        resnet_encoder("resnext101_32x4d", weights="imagenet")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file lies at .*absent.pth"):
+        resnet_encoder("resnet18", weights=tmp_path / "absent.pth")
+
+
+def test_a_state_dict_of_another_network_is_refused(torchvision_file):
+    with pytest.raises(RuntimeError, match=r"(?s)Missing key.*layer1.2.conv1.weight"):
+        resnet_encoder("resnet34", weights=torchvision_file)
+
+
+def test_weights_for_volumes_are_refused(torchvision_file):
+    with pytest.raises(ValueError, match="`spatial_dims` must be 2 where weights are given, got 3"):
+        resnet_encoder("resnet18", weights=torchvision_file, spatial_dims=3)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    with pytest.raises(
+        ValueError, match="`name` must be one of 'resnet18', .*'resnext101_32x8d', got 'resnet19'"
+    ):
+        resnet_encoder("resnet19")
