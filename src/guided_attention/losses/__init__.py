@@ -1,0 +1,24 @@
+"""Losses: each a function, and the same as a module."""
+
+from guided_attention.losses.combined import DiceCrossEntropyLoss, dice_cross_entropy_loss
+from guided_attention.losses.cross_entropy import CrossEntropyLoss, cross_entropy_loss
+from guided_attention.losses.dice import DiceLoss, dice_loss
+from guided_attention.losses.guided import (
+    GuidedAttentionLoss,
+    Reduction,
+    guidance_loss,
+    reconstruction_loss,
+)
+
+__all__ = [
+    "CrossEntropyLoss",
+    "DiceCrossEntropyLoss",
+    "DiceLoss",
+    "GuidedAttentionLoss",
+    "Reduction",
+    "cross_entropy_loss",
+    "dice_cross_entropy_loss",
+    "dice_loss",
+    "guidance_loss",
+    "reconstruction_loss",
+]

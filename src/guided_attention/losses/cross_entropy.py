@@ -1,0 +1,105 @@
+"""Cross-entropy between the predicted class probabilities and the labels."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from guided_attention._typing import LabelMap, Logits, Scalar
+from guided_attention.losses._shared import checked_target, checked_weights, full_precision, weights_buffer
+
+__all__ = ["CrossEntropyLoss", "cross_entropy_loss"]
+
+
+def cross_entropy_loss(
+    logits: Logits,
+    target: LabelMap,
+    *,
+    class_weights: Tensor | Sequence[float] | None = None,
+    ignore_index: int | None = None,
+) -> Scalar:
+    """Punish each pixel by how surprising its true class is to the network; 0 is certainty of the truth.
+
+    With ``p`` the softmax of the logits over the classes, ``t`` the target, ``w`` the class weights (1
+    without them), summed over the positions ``i`` that are not ignored::
+
+        loss = Σ_i w[t_i] · (−log p[i, t_i]) / Σ_i w[t_i]
+
+    The unit is the nat, and lower is better. Where no position counts (all ignored, or of weight 0), the loss
+    is exactly 0 with zero gradients. It is computed in float32 even where the logits are of half precision.
+
+    Args:
+        logits: Score of each class at each position, before the softmax.
+        target: Class of each position.
+        class_weights: One weight for each class, 0 or more.
+        ignore_index: Label of the positions that do not count; None lets all of them count.
+
+    Shape:
+        - ``logits``: ``(batch, classes, *space)``; ``target``: ``(batch, *space)``.
+        - returns: a scalar.
+
+    Raises:
+        ValueError: The shapes do not fit, `target` is not of integers or holds a value that is no class and
+            not ignored (not looked for inside ``torch.compile``), or the weights are not one a class.
+
+    Example:
+        Two classes without a preference: every pixel costs log 2.
+
+        >>> import torch
+        >>> cross_entropy_loss(torch.zeros(1, 2, 3, 3), torch.ones(1, 3, 3, dtype=torch.long))
+        tensor(0.6931)
+
+    References:
+        Sinha and Dolz, the term L_Seg of equation 10.
+    """
+    labels, counted = checked_target(logits, target, ignore_index)
+    scores = full_precision(logits)
+    weights = checked_weights(scores, class_weights)
+    # "none", then a sum: the reductions inside have no deterministic form on CUDA for maps.
+    surprise = F.cross_entropy(scores, labels, weight=weights, reduction="none")
+    weight = torch.ones_like(surprise) if weights is None else weights[labels]
+    if counted is not None:
+        surprise, weight = surprise.where(counted, 0), weight.where(counted, 0)
+    total = weight.sum()
+    return surprise.sum() / total.where(total > 0, 1)
+
+
+class CrossEntropyLoss(nn.Module):
+    """Punish each pixel by how surprising its true class is to the network: `cross_entropy_loss` as a module.
+
+    Args:
+        class_weights: One weight for each class, 0 or more. They are kept in the state dict.
+        ignore_index: Label of the positions that do not count; None lets all of them count.
+
+    Shape:
+        - ``logits``: ``(batch, classes, *space)``; ``target``: ``(batch, *space)``.
+        - returns: a scalar.
+
+    Raises:
+        ValueError: A weight is negative or not finite, or all are 0; on the call, as `cross_entropy_loss`.
+
+    Example:
+        >>> import torch
+        >>> loss = CrossEntropyLoss([1.0, 3.0])
+        >>> loss(torch.zeros(1, 2, 3, 3), torch.ones(1, 3, 3, dtype=torch.long))
+        tensor(0.6931)
+
+    References:
+        Sinha and Dolz, the term L_Seg of equation 10.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self, class_weights: Sequence[float] | None = None, *, ignore_index: int | None = None
+    ) -> None:
+        super().__init__()
+        self.register_buffer("class_weights", weights_buffer(class_weights))
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Logits, target: LabelMap) -> Scalar:
+        """Return the loss of `logits` against `target`."""
+        return cross_entropy_loss(
+            logits, target, class_weights=self.class_weights, ignore_index=self.ignore_index
+        )

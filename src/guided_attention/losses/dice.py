@@ -1,0 +1,150 @@
+"""Soft Dice loss: overlap of the predicted probabilities with the labels."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from guided_attention._checks import require, require_positive
+from guided_attention._typing import LabelMap, Logits, Scalar
+from guided_attention.losses._shared import checked_target, checked_weights, full_precision, weights_buffer
+
+__all__ = ["DiceLoss", "dice_loss"]
+
+
+def dice_loss(
+    logits: Logits,
+    target: LabelMap,
+    *,
+    include_background: bool = False,
+    class_weights: Tensor | Sequence[float] | None = None,
+    ignore_index: int | None = None,
+    smooth: float = 1.0,
+) -> Scalar:
+    """Punish each organ by how little its predicted and its true region overlap; 0 is a perfect match.
+
+    With ``p`` the softmax of the logits over the classes, ``t`` the target as 0 and 1 for each class, and all
+    sums over the whole batch and space (positions ignored left out)::
+
+        dice[c] = (2 Σ p[c] t[c] + smooth) / (Σ p[c] + Σ t[c] + smooth)
+        loss    = Σ_c w[c] · (1 − dice[c]) / Σ_c w[c]
+
+    It has no unit and lies in 0..1. It is computed in float32 even where the logits are of half precision.
+
+    * The sums run over the batch, not over each image, because an organ is absent from most slices of a body:
+      the ratio of one such slice says nothing.
+    * An organ absent from the whole batch still counts: its loss is ``s / (s + smooth)`` for ``s`` falsely
+    predicted
+      pixels. `smooth` is therefore one pixel and not a tiny number, with which that loss would be 1 for the
+      least trace of probability and would hardly have a gradient.
+    * The background, class 0, is left out by default: it is most of the image and always well met.
+    * Where no position counts, or every class has weight 0, the loss is 0.
+
+    Args:
+        logits: Score of each class at each position, before the softmax.
+        target: Class of each position.
+        include_background: Whether class 0 counts as an organ.
+        class_weights: One weight for each class, 0 or more; the background has one too, used if it is
+            included.
+        ignore_index: Label of the positions that do not count; None lets all of them count.
+        smooth: Pixels added to both sides of the ratio, above 0.
+
+    Shape:
+        - ``logits``: ``(batch, classes, *space)``; ``target``: ``(batch, *space)``.
+        - returns: a scalar.
+
+    Raises:
+        ValueError: The shapes do not fit, `target` is not of integers or holds a value that is no class and
+            not ignored (not looked for inside ``torch.compile``), the weights are not one a class, there is
+            only a background, or `smooth` is not above 0.
+
+    Example:
+        Four pixels of an organ, each met with probability one half: 1 − (2·2 + 1) / (2 + 4 + 1).
+
+        >>> import torch
+        >>> dice_loss(torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, dtype=torch.long))
+        tensor(0.2857)
+
+    References:
+        The Dice coefficient of Sinha and Dolz, equation 12, on probabilities (Milletari et al., V-Net, 2016,
+        there with squares in the denominator). The paper itself trains on cross-entropy alone.
+    """
+    require_positive("smooth", smooth)
+    first = 0 if include_background else 1
+    require(logits.shape[1] > first, "logits", f"of more than {first} classes", f"{logits.shape[1]} classes")
+    overlap = _overlap_by_class(logits, target, ignore_index, smooth)[first:]
+    weights = checked_weights(full_precision(logits), class_weights)
+    if weights is None:
+        return (1 - overlap).mean()
+    weights = weights[first:]
+    total = weights.sum()
+    return ((1 - overlap) * weights).sum() / total.where(total > 0, 1)
+
+
+def _overlap_by_class(logits: Logits, target: LabelMap, ignore_index: int | None, smooth: float) -> Tensor:
+    labels, counted = checked_target(logits, target, ignore_index)
+    probabilities = full_precision(logits).softmax(1)
+    classes = torch.arange(logits.shape[1], device=logits.device).view(-1, *(1,) * (logits.ndim - 2))
+    present = labels.unsqueeze(1) == classes
+    if counted is not None:
+        here = counted.unsqueeze(1)
+        probabilities, present = probabilities.where(here, 0), present & here
+    axes = (0, *range(2, logits.ndim))
+    shared = probabilities.where(present, 0).sum(axes)
+    return (2 * shared + smooth) / (probabilities.sum(axes) + present.sum(axes) + smooth)
+
+
+class DiceLoss(nn.Module):
+    """Punish each organ by how little its predicted and its true region overlap: `dice_loss` as a module.
+
+    Args:
+        include_background: Whether class 0 counts as an organ.
+        class_weights: One weight for each class, the background included, 0 or more. They are kept in the
+            state dict.
+        ignore_index: Label of the positions that do not count; None lets all of them count.
+        smooth: Pixels added to both sides of the ratio, above 0.
+
+    Shape:
+        - ``logits``: ``(batch, classes, *space)``; ``target``: ``(batch, *space)``.
+        - returns: a scalar.
+
+    Raises:
+        ValueError: A weight is negative or not finite, all are 0, or `smooth` is not above 0; on the call, as
+            `dice_loss`.
+
+    Example:
+        >>> import torch
+        >>> DiceLoss()(torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, dtype=torch.long))
+        tensor(0.2857)
+
+    References:
+        The Dice coefficient of Sinha and Dolz, equation 12, on probabilities; see `dice_loss`.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        include_background: bool = False,
+        class_weights: Sequence[float] | None = None,
+        ignore_index: int | None = None,
+        smooth: float = 1.0,
+    ) -> None:
+        super().__init__()
+        require_positive("smooth", smooth)
+        self.register_buffer("class_weights", weights_buffer(class_weights))
+        self.include_background = include_background
+        self.ignore_index = ignore_index
+        self.smooth = smooth
+
+    def forward(self, logits: Logits, target: LabelMap) -> Scalar:
+        """Return the loss of `logits` against `target`."""
+        return dice_loss(
+            logits,
+            target,
+            include_background=self.include_background,
+            class_weights=self.class_weights,
+            ignore_index=self.ignore_index,
+            smooth=self.smooth,
+        )
