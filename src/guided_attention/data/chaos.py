@@ -1,0 +1,256 @@
+"""CHAOS: abdominal MR and CT as the challenge publishes them, DICOM slices with PNG masks."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from guided_attention._checks import require, require_choice
+from guided_attention.data._files import (
+    PathLike,
+    cut_list,
+    files_in,
+    keep_ids,
+    natural_key,
+    numbers_of,
+    read_png,
+    require_folder,
+    require_pairs,
+    to_labels,
+)
+from guided_attention.data.case import Case, Volume
+from guided_attention.data.dicom import read_slices_in_file_order
+
+__all__ = ["CHAOS_CT_LABELS", "CHAOS_MR_LABELS", "ChaosSource", "read_chaos", "read_chaos_case"]
+
+ChaosSource: TypeAlias = Literal["t1_in", "t1_out", "t1_dual", "t2", "ct"]
+"""Which scan of a subject: T1 in phase, T1 out of phase, both as two channels, fat-suppressed T2, or CT."""
+
+CHAOS_MR_LABELS: Mapping[int, str] = MappingProxyType(
+    {1: "liver", 2: "right kidney", 3: "left kidney", 4: "spleen"}
+)
+"""The organ of each class of the CHAOS MR masks; 0 is background."""
+
+CHAOS_CT_LABELS: Mapping[int, str] = MappingProxyType({1: "liver"})
+"""The organ of each class of the CHAOS CT masks; 0 is background."""
+
+_MR_RANGES = {1: (55, 70), 2: (110, 135), 3: (175, 200), 4: (240, 255)}
+_MR_GREYS = {0: 0} | {
+    grey: label for label, (low, high) in _MR_RANGES.items() for grey in range(low, high + 1)
+}
+_CT_GREYS = {0: 0, 1: 1, 255: 1}
+_MR_MAP = "0 background, " + ", ".join(
+    f"{low}-{high} {CHAOS_MR_LABELS[label]}" for label, (low, high) in _MR_RANGES.items()
+)
+_CT_MAP = "0 background, 1 or 255 liver"
+
+_IMAGES = {
+    "t1_in": ("T1DUAL/DICOM_anon/InPhase",),
+    "t1_out": ("T1DUAL/DICOM_anon/OutPhase",),
+    "t1_dual": ("T1DUAL/DICOM_anon/InPhase", "T1DUAL/DICOM_anon/OutPhase"),
+    "t2": ("T2SPIR/DICOM_anon",),
+    "ct": ("DICOM_anon",),
+}
+# Masks of T1 are shared by both phases and called after one of them.
+_NAMESAKES = _IMAGES | {"t1_in": _IMAGES["t1_dual"], "t1_out": _IMAGES["t1_dual"]}
+_MASKS = {
+    "t1_in": "T1DUAL/Ground",
+    "t1_out": "T1DUAL/Ground",
+    "t1_dual": "T1DUAL/Ground",
+    "t2": "T2SPIR/Ground",
+}
+_PHASE_TOLERANCE_MM = 0.1
+
+
+def read_chaos(
+    folder: PathLike, *, source: ChaosSource = "t1_in", ids: Sequence[str] | None = None
+) -> list[Case]:
+    """Read the subjects of a CHAOS release, one case each, ordered by number.
+
+    Args:
+        folder: The release, its ``Train_Sets`` or ``Test_Sets``, or the ``MR`` or ``CT`` folder in there.
+            Where the release holds both sets, the training set is read.
+        source: Which scan: ``"t1_in"``, ``"t1_out"``, ``"t1_dual"`` (two channels: in, out), ``"t2"`` or
+            ``"ct"``.
+        ids: Names of the subjects to read, in the order wanted; all where left out.
+
+    Returns:
+        Cases with grey values as in the files (CT: Hounsfield units), see `read_chaos_case`.
+
+    Raises:
+        FileNotFoundError: No subjects found; the message lists where they were looked for.
+        ValueError: A subject is incomplete or damaged, see `read_chaos_case`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from guided_attention.data import write_phantom_cohort
+        >>> with TemporaryDirectory() as folder:
+        ...     cases = read_chaos(write_phantom_cohort(folder, subjects=2, size=16))
+        >>> [case.id for case in cases], sorted({int(value) for value in cases[0].labels.flat})
+        (['1', '2'], [0, 1, 2, 3, 4])
+
+    References:
+        Kavur et al., CHAOS challenge: combined (CT-MR) healthy abdominal organ segmentation, Medical Image
+        Analysis 69, 2021. https://chaos.grand-challenge.org
+    """
+    require_choice("source", source, tuple(_IMAGES))
+    subjects = _find_subjects(Path(folder), source)
+    kept = keep_ids(list(subjects), ids, folder=folder)
+    return [read_chaos_case(subjects[name], source=source) for name in kept]
+
+
+def read_chaos_case(
+    folder: PathLike,
+    *,
+    source: ChaosSource = "t1_in",
+    id: str | None = None,  # noqa: A002 - the field of Case it becomes
+) -> Case:
+    """Read one CHAOS subject: its slices, its masks if it has any, and its geometry in millimetres.
+
+    Slices keep the order of their file names, as CHAOS pairs masks with images; the affine's third column
+    says whether that order runs to the head or to the feet. The step between slices comes from
+    ImagePositionPatient of the first and last slice. MR masks are read by ranges of grey (55-70 liver,
+    110-135 right kidney, 175-200 left kidney, 240-255 spleen), see `CHAOS_MR_LABELS`; CT masks are 0 and 1 or
+    255 (liver).
+
+    Args:
+        folder: The subject's folder, e.g. ``Train_Sets/MR/21``, or a CT folder that holds ``DICOM_anon``.
+        source: Which scan, see `read_chaos`.
+        id: The case's name; the folder's where left out.
+
+    Returns:
+        The case; labels are None where the subject has no ``Ground`` folder.
+
+    Raises:
+        FileNotFoundError: A folder of slices is missing or empty.
+        ValueError: Images and masks do not pair up or differ in size, a mask has a grey value outside the
+            map, or the series is damaged, mixed or incomplete.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from guided_attention.data import write_phantom_cohort
+        >>> with TemporaryDirectory() as folder:
+        ...     cohort = write_phantom_cohort(folder, subjects=1, size=16)
+        ...     case = read_chaos_case(cohort / "Train_Sets/MR/1", source="t1_dual")
+        >>> case.image.shape[0], case.labels.shape == case.image.shape[1:]
+        (2, True)
+    """
+    require_choice("source", source, tuple(_IMAGES))
+    subject = require_folder("folder", folder)
+    folders = [require_folder("folder", subject / name) for name in _IMAGES[source]]
+    masks = _find_masks(subject, source)
+    volumes = [read_slices_in_file_order(path) for path in folders]
+    _check_phases(volumes, folders)
+    image = np.stack([volume.array for volume in volumes])
+    labels = _read_masks(masks, files_in(folders[0]), image.shape[1:], source) if masks else None
+    name = subject.resolve().name if id is None else id
+    return Case(name, image, labels, volumes[0].spacing_mm, volumes[0].affine)
+
+
+def _find_subjects(folder: Path, source: str) -> dict[str, Path]:
+    modality = "CT" if source == "ct" else "MR"
+    require_folder(
+        "folder", folder, cure="Download CHAOS from https://chaos.grand-challenge.org and unpack it."
+    )
+    within = (f"Train_Sets/{modality}", f"Test_Sets/{modality}", modality, ".")
+    for candidate in (folder / name for name in within):
+        subjects = (
+            [path for path in candidate.iterdir() if _is_subject(path, source)] if candidate.is_dir() else []
+        )
+        if subjects:
+            return {path.name: path for path in sorted(subjects, key=lambda path: natural_key(path.name))}
+    looked_for = ", ".join(str(folder / name / "<id>" / _IMAGES[source][0]) for name in within)
+    raise FileNotFoundError(
+        f"`folder` must be a CHAOS release for source {source!r}, got none: looked for {looked_for}."
+    )
+
+
+def _is_subject(path: Path, source: str) -> bool:
+    """Tell subjects from litter by what a subject of this modality holds, this very scan or its sibling."""
+    inside = ("DICOM_anon",) if source == "ct" else ("T1DUAL", "T2SPIR")
+    return not path.name.startswith((".", "_")) and any((path / name).is_dir() for name in inside)
+
+
+def _find_masks(subject: Path, source: str) -> list[Path]:
+    """Return the masks in file order, checked to pair with the images; none where nobody drew any."""
+    folder = subject / _MASKS.get(source, "Ground")
+    if not folder.is_dir():
+        return []
+    masks = files_in(folder, suffix=".png")
+    namesakes = [files_in(subject / name) for name in _NAMESAKES[source] if (subject / name).is_dir()]
+    _check_pairs(files_in(subject / _IMAGES[source][0]), masks, namesakes)
+    return masks
+
+
+def _check_pairs(images: Sequence[Path], masks: Sequence[Path], namesakes: Sequence[Sequence[Path]]) -> None:
+    """Pair by name where masks are called like a phase of the scan, else by order; name what is left."""
+    cure = "Copy the missing files, or delete those left over."
+    stems = {path.stem: path for path in masks}
+    for files in namesakes:
+        by_stem = {path.stem: path for path in files}
+        if stems.keys() & by_stem.keys():
+            require_pairs(by_stem, stems, cure=cure)
+            _check_counts(images, masks)
+            return
+    if len(images) != len(masks) and _by_number(images).keys() & _by_number(masks).keys():
+        require_pairs(_by_number(images), _by_number(masks), cure=cure)
+    _check_counts(images, masks)
+    _check_numbers(masks)
+
+
+def _by_number(files: Sequence[Path]) -> dict[int, Path]:
+    """Return files by the first number in their names; none where that tells them not apart."""
+    numbered = {numbers[0]: path for path in files if (numbers := numbers_of(path.stem))}
+    return numbered if len(numbered) == len(files) else {}
+
+
+def _check_counts(images: Sequence[Path], masks: Sequence[Path]) -> None:
+    where = f"images in {images[0].parent} and masks in {masks[0].parent}"
+    require(
+        len(images) == len(masks), where, "equal in number", f"{len(images)} images and {len(masks)} masks"
+    )
+
+
+def _check_numbers(masks: Sequence[Path]) -> None:
+    last = [numbers_of(path.stem)[-1:] for path in masks]
+    steps = np.diff([number[0] for number in last if number])
+    gaps = [
+        f"{masks[i].name} and {masks[i + 1].name}"
+        for i in np.flatnonzero(steps != steps.min(initial=1 << 30)).tolist()
+    ]
+    where = f"masks in {masks[0].parent}"
+    require(
+        not gaps, where, "numbered without gaps", f"a gap between {cut_list(gaps)}", "Copy the missing masks."
+    )
+
+
+def _check_phases(volumes: Sequence[Volume], folders: Sequence[Path]) -> None:
+    first = volumes[0]
+    for volume, folder in zip(volumes[1:], folders[1:], strict=True):
+        wanted, got = first.array.shape, volume.array.shape
+        require(wanted == got, f"slices of {folder}", f"of the size of {folders[0]}, {wanted}", got)
+        close = np.allclose(first.affine, volume.affine, rtol=0, atol=_PHASE_TOLERANCE_MM)
+        require(
+            close,
+            f"position of {folder}",
+            f"that of {folders[0]}",
+            "another",
+            "Read the phases one at a time.",
+        )
+
+
+def _read_masks(
+    masks: Sequence[Path], images: Sequence[Path], shape: Sequence[int], source: str
+) -> npt.NDArray[np.uint8]:
+    greys, shown = (_CT_GREYS, _CT_MAP) if source == "ct" else (_MR_GREYS, _MR_MAP)
+    slices = []
+    for mask, image in zip(masks, images, strict=True):
+        grey, wanted = read_png(mask), tuple(shape[1:])
+        require(
+            grey.shape == wanted, f"size of {mask}", f"that of its image {image.name}, {wanted}", grey.shape
+        )
+        slices.append(to_labels(grey, greys, mask, shown=shown))
+    return np.stack(slices)

@@ -1,0 +1,335 @@
+"""Slices: the paper's PNG layout read and written, and the data set of slices a network trains on."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from guided_attention._checks import require, require_positive
+from guided_attention._typing import ImageSlice, LabelSlice, SpacingMm
+from guided_attention.data._files import (
+    PathLike,
+    cut_list,
+    files_in,
+    natural_key,
+    read_png,
+    require_folder,
+    require_pairs,
+    to_labels,
+    whole_folder,
+)
+from guided_attention.data._geometry import affine_of
+from guided_attention.data.case import Case
+from guided_attention.data.transforms import crop_or_pad_slice
+
+__all__ = ["PNG_GREY_LEVELS", "SliceDataset", "SliceTransform", "read_png_slices", "write_png_slices"]
+
+PNG_GREY_LEVELS: Mapping[int, int] = MappingProxyType({0: 0, 63: 1, 126: 2, 189: 3, 252: 4})
+"""The class of each grey level in the paper's masks: background, liver, right kidney, left kidney, spleen."""
+
+SliceTransform: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Takes an image ``(channels, height, width)`` and labels ``(height, width)`` to another such pair."""
+
+_NAME = re.compile(r"Subj_(?P<id>.+?)slice_(?P<number>\d+)\.png", re.IGNORECASE)
+_WHITE = 255.0
+
+
+def read_png_slices(
+    folder: PathLike, *, spacing_mm: SpacingMm, grey_levels: Mapping[int, int] = PNG_GREY_LEVELS
+) -> list[Case]:
+    """Read subjects from PNG slices ``Img/Subj_<id>slice_<number>.png`` with masks of that name in ``GT``.
+
+    PNG files know no lengths: the spacing has to be given, and the affine holds it and nothing else. Subjects
+    and slices are ordered by number (slice 2 before slice 10).
+
+    Args:
+        folder: One part of a split, e.g. ``train``, that holds ``Img`` and, where masks were drawn, ``GT``.
+        spacing_mm: Distance between voxel centres in millimetres, ``(z, y, x)``, of all subjects in the
+            folder.
+        grey_levels: The class of each grey level in the masks.
+
+    Returns:
+        One case a subject, image of one channel with the grey values of the files, labels None without
+        ``GT``.
+
+    Raises:
+        FileNotFoundError: The folder or its ``Img`` is missing or empty.
+        ValueError: An image lacks its mask or a mask its image, slices are missing in the middle, sizes
+            differ, a grey level is not in the map, or a file is damaged or called otherwise.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from guided_attention.data import make_phantom
+        >>> with TemporaryDirectory() as folder:
+        ...     train = write_png_slices([make_phantom(0, size=16)], f"{folder}/train")
+        ...     case, = read_png_slices(train, spacing_mm=(9.0, 1.5, 1.5))
+        >>> case.id, case.image.shape[2:], float(case.image.max())
+        ('1', (16, 16), 255.0)
+    """
+    root = require_folder("folder", folder)
+    images, masks = _by_name(root / "Img"), _by_name(root / "GT") if (root / "GT").is_dir() else {}
+    if masks:
+        require_pairs(images, masks, cure="Add the missing files, or delete those left over.")
+    subjects = sorted({subject for subject, _ in images}, key=natural_key)
+    return [_read_subject(subject, images, masks, spacing_mm, grey_levels) for subject in subjects]
+
+
+def _by_name(folder: Path) -> dict[tuple[str, int], Path]:
+    files = files_in(folder, suffix=".png")
+    matches = [(path, _NAME.fullmatch(path.name)) for path in files]
+    odd = [path.name for path, match in matches if match is None]
+    require(
+        not odd, f"files of {folder}", "called Subj_<id>slice_<number>.png", cut_list(odd), "Rename them."
+    )
+    return {(match["id"], int(match["number"])): path for path, match in matches if match}
+
+
+def _read_subject(
+    subject: str,
+    images: Mapping[tuple[str, int], Path],
+    masks: Mapping[tuple[str, int], Path],
+    spacing_mm: SpacingMm,
+    grey_levels: Mapping[int, int],
+) -> Case:
+    numbers = sorted(number for name, number in images if name == subject)
+    missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
+    where, cure = f"slices of subject {subject!r}", "Add the missing slices."
+    require(not missing, where, "numbered without gaps", f"no slice {cut_list(missing)}", cure)
+    keys = [(subject, number) for number in numbers]
+    image = _read_stack([images[key] for key in keys])[None].astype(np.float32)
+    labels = _read_png_labels([masks[key] for key in keys], image.shape[2:], grey_levels) if masks else None
+    return Case(subject, image, labels, spacing_mm, affine_of(spacing_mm))
+
+
+def _read_stack(paths: Sequence[Path]) -> npt.NDArray[np.generic]:
+    slices = [read_png(path) for path in paths]
+    for path, pixels in zip(paths, slices, strict=True):
+        wanted = slices[0].shape
+        require(pixels.shape == wanted, f"size of {path}", f"that of {paths[0].name}, {wanted}", pixels.shape)
+    return np.stack(slices)
+
+
+def _read_png_labels(
+    paths: Sequence[Path], size: tuple[int, ...], grey_levels: Mapping[int, int]
+) -> npt.NDArray[np.uint8]:
+    greys = [read_png(path) for path in paths]
+    for path, grey in zip(paths, greys, strict=True):
+        require(grey.shape == size, f"size of {path}", f"that of its image, {size}", grey.shape)
+    shown = str(dict(grey_levels))
+    return np.stack(
+        [to_labels(grey, grey_levels, path, shown=shown) for grey, path in zip(greys, paths, strict=True)]
+    )
+
+
+def write_png_slices(
+    cases: Sequence[Case], folder: PathLike, *, grey_levels: Mapping[int, int] = PNG_GREY_LEVELS
+) -> Path:
+    """Write cases as the PNG slices that the paper's code reads, numbered from 1.
+
+    Grey values that are whole numbers from 0 to 255 are written as they are; other images are stretched so
+    that the volume's least and greatest values become 0 and 255. (The paper stretches slice by slice, which
+    gives the same tissue another grey in every slice.) Spacing and affine are lost: the layout has no place
+    for them.
+
+    Args:
+        cases: Subjects of one part of a split, of one channel each.
+        folder: The part's folder, new or empty, e.g. ``dataset/train``; it appears whole or not at all.
+        grey_levels: The class of each grey level in the masks, written the other way round.
+
+    Returns:
+        The folder. It holds ``Img`` and, where all cases have labels, ``GT``.
+
+    Raises:
+        FileExistsError: The folder holds something.
+        ValueError: There are no cases, an id comes twice, an image has several channels, only some cases have
+            labels, or a class has no grey level.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from guided_attention.data import make_phantom
+        >>> with TemporaryDirectory() as folder:
+        ...     written = write_png_slices([make_phantom(0, size=16)], f"{folder}/train")
+        ...     sorted(path.name for path in written.iterdir())
+        ['GT', 'Img']
+    """
+    _check_writable(cases, grey_levels)
+    greys = np.zeros(256, dtype=np.uint8)
+    greys[list(grey_levels.values())] = list(grey_levels)
+
+    def fill(draft: Path) -> None:
+        for case in cases:
+            _write_stack(_to_grey(case.image[0]), draft / "Img", case.id)
+            if case.labels is not None:
+                _write_stack(greys[case.labels], draft / "GT", case.id)
+
+    return whole_folder(folder, fill)
+
+
+def _check_writable(cases: Sequence[Case], grey_levels: Mapping[int, int]) -> None:
+    require(len(cases) > 0, "cases", "at least one case", "none")
+    require(
+        len({case.id for case in cases}) == len(cases),
+        "cases",
+        "of different ids",
+        [case.id for case in cases],
+    )
+    drawn = [case.id for case in cases if case.labels is not None]
+    require(
+        len(drawn) in {0, len(cases)},
+        "cases",
+        "all with labels or all without",
+        f"labels for {cut_list(drawn)}",
+    )
+    for case in cases:
+        channels = case.image.shape[0]
+        require(
+            channels == 1,
+            f"image of case {case.id!r}",
+            "of one channel",
+            channels,
+            "Write one channel a folder.",
+        )
+        present = [] if case.labels is None else np.unique(case.labels).tolist()
+        odd = [label for label in present if label not in grey_levels.values()]
+        where, wanted = f"labels of case {case.id!r}", f"classes of the map {dict(grey_levels)}"
+        require(not odd, where, wanted, cut_list(odd), "Give `grey_levels` that name them.")
+
+
+def _to_grey(image: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    low, high = float(image.min()), float(image.max())
+    if low >= 0 and high <= _WHITE and bool((image == image.round()).all()):
+        return image.astype(np.uint8)
+    stretched = (image - low) * (_WHITE / (high - low)) if high > low else image - low
+    return stretched.round().astype(np.uint8)
+
+
+def _write_stack(stack: npt.NDArray[np.uint8], folder: Path, name: str) -> None:
+    folder.mkdir(exist_ok=True)
+    for number, pixels in enumerate(stack, start=1):
+        Image.fromarray(pixels).save(folder / f"Subj_{name}slice_{number}.png")
+
+
+class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Labelled slices of cases, ready for a `torch.utils.data.DataLoader`.
+
+    Item ``i`` is ``(image, labels)``: image ``(channels, height, width)`` float32, labels ``(height, width)``
+    int64; slices count case by case. Nothing is normalised here: whole volumes are, before, by `normalize`.
+
+    With ``size``, slices are cropped and padded about the centre; where ``augment`` is given, at a random
+    place instead. Images are padded with their volume's least value, labels with background.
+
+    Args:
+        cases: Labelled subjects of equal channel count and, without ``size``, of equal height and width.
+        num_classes: How many classes the network tells apart, background included.
+        augment: Called on every item last; it draws from torch's generator, which a `DataLoader` seeds apart
+            for each worker.
+        size: Height and width of every item, so that subjects of 256 x 256 and 288 x 288 batch together.
+        foreground_only: Leave out slices that are all background.
+        slice_step: Take every n-th slice of a case.
+
+    Raises:
+        ValueError: There are no cases, a case has no labels or a label of ``num_classes`` or above, channels
+            or sizes differ between cases, or no slice is left.
+
+    Example:
+        >>> from guided_attention.data import make_phantom, normalize
+        >>> slices = SliceDataset([normalize(make_phantom(0, size=32))], num_classes=5, size=(24, 24))
+        >>> image, labels = slices[0]
+        >>> image.shape, labels.dtype
+        (torch.Size([1, 24, 24]), torch.int64)
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        *,
+        num_classes: int,
+        augment: SliceTransform | None = None,
+        size: tuple[int, int] | None = None,
+        foreground_only: bool = False,
+        slice_step: int = 1,
+    ) -> None:
+        require_positive("slice_step", slice_step)
+        _check_trainable(cases, num_classes, size)
+        self.augment, self.size = augment, size
+        self._images = [_as_tensor(case.image) for case in cases]
+        self._lowest = [image.amin(dim=(1, 2, 3)) for image in self._images]
+        self._labels = [_as_tensor(_labels_of(case)) for case in cases]
+        places = [(i, z) for i, case in enumerate(cases) for z in range(0, case.image.shape[1], slice_step)]
+        self._places = [(i, z) for i, z in places if not foreground_only or bool(self._labels[i][z].any())]
+        require(
+            bool(self._places),
+            "cases",
+            "with at least one labelled slice",
+            "none",
+            "Set foreground_only=False.",
+        )
+
+    def __len__(self) -> int:
+        """Return the number of slices."""
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> tuple[ImageSlice, LabelSlice]:
+        """Return one slice and its labels."""
+        i, z = self._places[index]
+        image, labels = self._images[i][:, z].clone(), self._labels[i][z].long()
+        if self.size is not None:
+            random = self.augment is not None
+            image, labels = crop_or_pad_slice(image, labels, self.size, fill=self._lowest[i], random=random)
+        return (image, labels) if self.augment is None else self.augment(image, labels)
+
+
+def _check_trainable(cases: Sequence[Case], num_classes: int, size: tuple[int, int] | None) -> None:
+    require(len(cases) > 0, "cases", "at least one case", "none")
+    for case in cases:
+        labels = _labels_of(case)
+        odd = np.unique(labels[labels >= num_classes]).tolist() if int(labels.max()) >= num_classes else []
+        cure = "Raise `num_classes` or relabel the case."
+        require(
+            not odd, f"labels of case {case.id!r}", f"below num_classes={num_classes}", cut_list(odd), cure
+        )
+    _check_alike(
+        cases, "channels", [case.image.shape[:1] for case in cases], "Read all from the same source."
+    )
+    if size is None:
+        sizes = [case.image.shape[2:] for case in cases]
+        _check_alike(
+            cases, "size in plane", sizes, "Give `size=(height, width)` to crop and pad all to one size."
+        )
+    else:
+        require(min(size) > 0, "size", "above 0", size)
+
+
+def _check_alike(cases: Sequence[Case], what: str, values: Sequence[tuple[int, ...]], cure: str) -> None:
+    different = [
+        f"{case.id!r} {value}" for case, value in zip(cases, values, strict=True) if value != values[0]
+    ]
+    require(
+        not different,
+        f"{what} of cases",
+        f"that of case {cases[0].id!r}, {values[0]}",
+        cut_list(different),
+        cure,
+    )
+
+
+def _labels_of(case: Case) -> npt.NDArray[np.integer]:
+    if case.labels is None:
+        raise ValueError(
+            f"`labels` of case {case.id!r} must be given, got None. Leave it out: nobody drew its masks."
+        )
+    return case.labels
+
+
+def _as_tensor(array: npt.NDArray[np.generic]) -> Tensor:
+    """Return a tensor on the same memory where torch can write there, else on a copy."""
+    narrow = array.astype(np.int32) if array.dtype.kind == "u" and array.dtype.itemsize > 1 else array
+    return torch.from_numpy(np.require(narrow, requirements=["C", "W"]))

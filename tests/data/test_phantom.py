@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from guided_attention.data import make_phantom, read_chaos, write_phantom_cohort
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return write_phantom_cohort(tmp_path_factory.mktemp("phantom") / "cohort", subjects=3, seed=5, size=40)
+
+
+@pytest.mark.parametrize("source", ["t1_in", "t1_out", "t1_dual", "t2"])
+def test_what_is_written_reads_as_what_is_made_in_memory(cohort, source):
+    cases = read_chaos(cohort, source=source)
+    assert [case.id for case in cases] == ["1", "2", "3"]
+    for number, case in enumerate(cases, start=1):
+        made = make_phantom(5, subject=number, size=40, source=source)
+        np.testing.assert_array_equal(case.image, made.image)
+        np.testing.assert_array_equal(case.labels, made.labels)
+        np.testing.assert_allclose(case.spacing_mm, made.spacing_mm, atol=1e-4)
+        np.testing.assert_allclose(case.affine, made.affine, atol=1e-3)
+
+
+def test_the_same_seed_writes_the_same_bytes(cohort, tmp_path):
+    again = write_phantom_cohort(tmp_path / "again", subjects=1, seed=5, size=40)
+    files = sorted(path.relative_to(again) for path in (again / "Train_Sets").rglob("*") if path.is_file())
+    assert len(files) > 100
+    for file in files:
+        assert (again / file).read_bytes() == (cohort / file).read_bytes(), file
+
+
+def test_geometry_is_like_that_of_chaos():
+    for subject in range(1, 9):
+        case = make_phantom(1, subject=subject, size=32)
+        z, y, x = case.spacing_mm
+        assert 26 <= case.image.shape[1] <= 50
+        assert 5.5 <= z <= 9.0
+        assert y == x
+        assert 1.359 <= x * 32 / 256 <= 1.891
+
+
+def test_people_differ_and_seeds_differ():
+    first = make_phantom(0, subject=1, size=32)
+    for other in (make_phantom(0, subject=2, size=32), make_phantom(1, subject=1, size=32)):
+        assert first.image.shape != other.image.shape or (first.labels != other.labels).any()
+
+
+def test_the_anatomy_is_the_same_at_every_size():
+    small, large = make_phantom(2, size=48), make_phantom(2, size=96)
+    assert small.image.shape[1] == large.image.shape[1]
+    # Pixel centres of the small one lie between four of the large one; away from edges all five agree.
+    corners = [large.labels[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    alike = np.logical_and.reduce([corner == corners[0] for corner in corners])
+    assert (small.labels[alike] == corners[0][alike]).mean() > 0.99
+
+
+def test_organs_have_human_sizes_and_sides():
+    for subject in range(1, 7):
+        case = make_phantom(3, subject=subject, size=64)
+        voxel_ml = np.prod(case.spacing_mm) / 1000
+        volumes = np.bincount(case.labels.ravel(), minlength=5)[1:] * voxel_ml
+        assert 600 < volumes[0] < 2600
+        assert all(40 < volume < 400 for volume in volumes[1:])
+        liver, right, left, spleen = (_centre_mm(case, label) for label in (1, 2, 3, 4))
+        assert liver[0] > 0 > spleen[0]  # RAS: x grows to the patient's right
+        assert right[0] > 0 > left[0]
+        assert liver[1] > right[1]  # the liver lies in front of the kidney
+        assert spleen[2] > left[2]  # and the spleen above it
+        columns = np.argwhere(case.labels == 1)[:, 2]
+        assert columns.mean() < 32  # the patient's right is the image's left
+
+
+def _centre_mm(case, label):
+    z, y, x = np.argwhere(case.labels == label).mean(axis=0)
+    return (case.affine @ [x, y, z, 1])[:3]
+
+
+def test_grey_alone_does_not_tell_organs():
+    case = make_phantom(0, size=64)
+    image, labels = case.image[0], case.labels
+    for label in (1, 2, 3, 4):
+        low, high = np.percentile(image[labels == label], (10, 90))
+        alike = (image >= low) & (image <= high)
+        assert (labels[alike] == label).mean() < 0.6
+
+
+def test_out_of_phase_is_water_minus_fat_without_sign():
+    case = make_phantom(0, size=64, source="t1_dual")
+    inward, outward = case.image
+    kidney = (case.labels == 2) | (case.labels == 3)
+    inside, skin_fat = _eroded(kidney), inward > np.percentile(inward, 97)
+    # Water alone keeps its signal, fat loses the water in it twice, and where the two meet they cancel.
+    assert 0.9 < np.median(outward[inside] / inward[inside]) < 1.05
+    assert 0.7 < np.median(outward[skin_fat] / inward[skin_fat]) < 0.95
+    rim = kidney & ~inside
+    assert np.median(outward[rim] / inward[rim]) < 0.9
+
+
+def _eroded(mask):
+    inside = mask.copy()
+    for axis in (1, 2):
+        for step in (-1, 1):
+            inside &= np.roll(mask, step, axis)
+    return inside
+
+
+def test_headers_have_the_traps_of_the_real_release(cohort):
+    folder = cohort / "Train_Sets/MR/1/T1DUAL/DICOM_anon/InPhase"
+    slices = [dcmread(path) for path in sorted(folder.iterdir())]
+    step = float(slices[1].ImagePositionPatient[2]) - float(slices[0].ImagePositionPatient[2])
+    assert abs(float(slices[0].SliceThickness) - step) > 0.5
+    assert len({slice_.SOPInstanceUID for slice_ in slices}) == len(slices)
+    assert len({slice_.SeriesInstanceUID for slice_ in slices}) == 1
+
+
+def test_the_same_cohort_is_not_written_twice_and_another_is_refused(cohort):
+    before = (cohort / "phantom.json").stat().st_mtime_ns
+    assert write_phantom_cohort(cohort, subjects=3, seed=5, size=40) == cohort
+    assert (cohort / "phantom.json").stat().st_mtime_ns == before
+    with pytest.raises(FileExistsError, match=r"`folder` must be new or empty, got .*cohort"):
+        write_phantom_cohort(cohort, subjects=3, seed=6, size=40)
+
+
+def test_a_cohort_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("guided_attention.data.phantom._write_masks", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_phantom_cohort(tmp_path / "cohort", subjects=1, size=16)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ({"seed": -1}, "`seed` must be 0 or above, got -1"),
+        ({"subject": 0}, "`subject` must be 1 or above, got 0"),
+        ({"size": 8}, "`size` must be at least 16, got 8"),
+    ],
+)
+def test_numbers_out_of_range_are_told(arguments, wanted):
+    with pytest.raises(ValueError, match=wanted):
+        make_phantom(**arguments)
+
+
+def test_no_subjects_are_told(tmp_path):
+    with pytest.raises(ValueError, match="`subjects` must be 1 or more, got 0"):
+        write_phantom_cohort(tmp_path, subjects=0)

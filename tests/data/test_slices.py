@@ -1,0 +1,253 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.real_data import real_data
+from torch.utils.data import DataLoader
+
+from guided_attention.data import Case, FlipRotate, SliceDataset, read_png_slices, write_png_slices
+
+SPACING = (7.0, 1.25, 1.5)
+MAP = {0: 0, 63: 1, 126: 2, 189: 3, 252: 4}
+
+
+def _case(name="7", shape=(1, 3, 11, 7), *, classes=5, seed=0):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, shape).astype(np.float32)
+    labels = rng.integers(0, classes, shape[1:]).astype(np.uint8)
+    return Case(name, image, labels, SPACING, np.diag([1.5, 1.25, 7.0, 1.0]))
+
+
+def _png(folder, part, name, pixels):
+    (folder / part).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(folder / part / name)
+
+
+def _layout(folder, numbers=(1, 2, 10), subjects=("10", "9")):
+    for subject in subjects:
+        for number in numbers:
+            name = f"Subj_{subject}slice_{number}.png"
+            _png(folder, "Img", name, np.full((5, 7), 10 * int(subject) + number, np.uint8))
+            _png(folder, "GT", name, np.full((5, 7), 63 * (number % 5), np.uint8))
+    return folder
+
+
+def test_subjects_and_slices_are_ordered_as_numbers(tmp_path):
+    cases = read_png_slices(_layout(tmp_path, range(9, 12)), spacing_mm=SPACING)
+    assert [case.id for case in cases] == ["9", "10"]
+    np.testing.assert_array_equal(cases[0].image[0, :, 0, 0], [99, 100, 101])
+    np.testing.assert_array_equal(cases[0].labels[:, 4, 6], [4, 0, 1])
+    assert cases[0].image.shape == (1, 3, 5, 7)
+    np.testing.assert_array_equal(cases[0].affine, np.diag([1.5, 1.25, 7.0, 1.0]))
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    cases = [_case("2"), _case("10", (1, 5, 11, 7), seed=1)]
+    back = read_png_slices(write_png_slices(cases, tmp_path / "train"), spacing_mm=SPACING)
+    for old, new in zip(cases, back, strict=True):
+        assert old.id == new.id
+        np.testing.assert_array_equal(new.image, old.image)
+        np.testing.assert_array_equal(new.labels, old.labels)
+
+
+def test_other_grey_values_are_stretched_over_the_whole_volume(tmp_path):
+    image = np.linspace(-1, 3, 105, dtype=np.float32).reshape(1, 3, 5, 7)
+    case = Case("7", image, None, SPACING, np.eye(4))
+    (back,) = read_png_slices(write_png_slices([case], tmp_path / "a"), spacing_mm=SPACING)
+    np.testing.assert_array_equal(back.image, ((image + 1) * 255 / 4).round())
+    assert back.labels is None
+
+
+@pytest.mark.parametrize("lost", ["Img", "GT"])
+def test_pairs_that_are_none_are_named(tmp_path, lost):
+    (_layout(tmp_path) / lost / "Subj_9slice_2.png").unlink()
+    kind = "image" if lost == "Img" else "mask"
+    with pytest.raises(
+        ValueError, match=rf"must be pairs, got no {kind} for Subj_9slice_2.png. Add the missing"
+    ):
+        read_png_slices(tmp_path, spacing_mm=SPACING)
+
+
+def test_slices_missing_in_the_middle_are_named(tmp_path):
+    wanted = (
+        r"`slices of subject '9'` must be numbered without gaps, got no slice 3, 4, 5, 6, 7, 8 and 1 more"
+    )
+    with pytest.raises(ValueError, match=wanted):
+        read_png_slices(_layout(tmp_path, subjects=["9"]), spacing_mm=SPACING)
+
+
+def test_grey_levels_outside_the_map_are_printed_with_it(tmp_path):
+    _layout(tmp_path, (1, 2))
+    _png(tmp_path, "GT", "Subj_9slice_2.png", np.full((5, 7), 64, np.uint8))
+    wanted = (
+        r"`grey values of .*Subj_9slice_2.png` must be in the map, got 64. The map is \{0: 0, 63: 1, 126: 2"
+    )
+    with pytest.raises(ValueError, match=wanted):
+        read_png_slices(tmp_path, spacing_mm=SPACING)
+
+
+def test_slices_of_different_sizes_are_named(tmp_path):
+    _layout(tmp_path, (1, 2))
+    _png(tmp_path, "Img", "Subj_9slice_2.png", np.zeros((5, 8), np.uint8))
+    with pytest.raises(
+        ValueError, match=r"`size of .*9slice_2.png` must be that of Subj_9slice_1.png, \(5, 7\)"
+    ):
+        read_png_slices(tmp_path, spacing_mm=SPACING)
+
+
+def test_a_mask_of_another_size_is_named(tmp_path):
+    _layout(tmp_path, (1, 2))
+    _png(tmp_path, "GT", "Subj_9slice_2.png", np.zeros((5, 8), np.uint8))
+    with pytest.raises(ValueError, match=r"`size of .*9slice_2.png` must be that of its image, \(5, 7\)"):
+        read_png_slices(tmp_path, spacing_mm=SPACING)
+
+
+def test_a_truncated_png_is_named(tmp_path):
+    file = _layout(tmp_path, (1, 2)) / "Img" / "Subj_9slice_2.png"
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(ValueError, match=r"`.*Img/Subj_9slice_2.png` must be a whole PNG file"):
+        read_png_slices(tmp_path, spacing_mm=SPACING)
+
+
+def test_a_file_called_otherwise_is_named(tmp_path):
+    _png(_layout(tmp_path), "Img", "slice7.png", np.zeros((5, 7), np.uint8))
+    with pytest.raises(ValueError, match=r"must be called Subj_<id>slice_<number>.png, got slice7.png"):
+        read_png_slices(tmp_path, spacing_mm=SPACING)
+
+
+def test_an_empty_split_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"`folder` must be an existing folder, got .*Img"):
+        read_png_slices(tmp_path, spacing_mm=SPACING)
+
+
+def test_a_filled_folder_is_not_written_into(tmp_path):
+    (tmp_path / "precious.txt").write_text("x")
+    with pytest.raises(FileExistsError, match=r"`folder` must be new or empty, got .*Choose another name"):
+        write_png_slices([_case()], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_what_the_layout_cannot_hold_is_told(tmp_path):
+    with pytest.raises(ValueError, match=r"`image of case '7'` must be of one channel, got 2"):
+        write_png_slices([_case(shape=(2, 3, 5, 7))], tmp_path / "a")
+    with pytest.raises(ValueError, match=r"`labels of case '7'` must be classes of the map .*, got 5"):
+        write_png_slices([_case(classes=6)], tmp_path / "a")
+    with pytest.raises(ValueError, match="`cases` must be of different ids"):
+        write_png_slices([_case(), _case()], tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_real_slice_reads_with_its_three_organs():
+    (case,) = read_png_slices(real_data("chaos-mr-slice") / "train", spacing_mm=SPACING)
+    assert (case.id, case.image.shape) == ("21", (1, 1, 256, 256))
+    assert set(np.unique(case.labels)) == {0, 1, 2, 3}
+
+
+# --- the data set ----------------------------------------------------------------------------------------
+
+
+def test_items_are_the_slices_of_the_cases_in_order():
+    cases = [_case("1"), _case("2", (1, 2, 11, 7), seed=1)]
+    slices = SliceDataset(cases, num_classes=5)
+    assert len(slices) == 5
+    for index, (case, z) in enumerate([(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]):
+        image, labels = slices[index]
+        torch.testing.assert_close(image, torch.from_numpy(cases[case].image[:, z]))
+        torch.testing.assert_close(labels, torch.from_numpy(cases[case].labels[z].astype(np.int64)))
+
+
+def test_changing_an_item_does_not_change_the_case():
+    case = _case()
+    before = case.image.copy()
+    SliceDataset([case], num_classes=5)[0][0].zero_()
+    np.testing.assert_array_equal(case.image, before)
+
+
+def test_read_only_and_reversed_arrays_are_taken():
+    case = _case()
+    case.image.setflags(write=False)
+    other = Case("8", case.image[:, ::-1], case.labels[::-1].astype(np.uint16), SPACING, np.eye(4))
+    image, labels = SliceDataset([case, other], num_classes=5)[3]
+    torch.testing.assert_close(image, torch.from_numpy(case.image[:, 2].copy()))
+    torch.testing.assert_close(labels, torch.from_numpy(case.labels[2].astype(np.int64)))
+
+
+@pytest.mark.parametrize("augment", [None, FlipRotate()])
+def test_cases_of_different_sizes_batch_together_by_size(augment):
+    cases = [_case("1"), _case("2", (1, 3, 5, 13), seed=1)]
+    slices = SliceDataset(cases, num_classes=5, size=(8, 9), augment=augment)
+    images, labels = next(iter(DataLoader(slices, batch_size=6)))
+    assert images.shape == (6, 1, 8, 9)
+    assert labels.shape == (6, 8, 9)
+
+
+def test_the_centre_is_kept_and_the_rest_padded_with_the_volume_s_least_value():
+    case = Case("1", np.full((1, 1, 5, 7), 4, np.float32), np.ones((1, 5, 7), np.uint8), SPACING, np.eye(4))
+    case.image[0, 0, 2, 3] = -2.0
+    image, labels = SliceDataset([case], num_classes=2, size=(7, 3))[0]
+    want = torch.full((1, 7, 3), -2.0)
+    want[0, 1:6] = 4
+    want[0, 3, 1] = -2
+    torch.testing.assert_close(image, want)
+    torch.testing.assert_close(labels, torch.tensor([[0], [1], [1], [1], [1], [1], [0]]).expand(7, 3))
+
+
+def test_augmented_crops_come_from_everywhere_with_labels_in_step():
+    ramp = np.arange(11 * 13, dtype=np.uint8).reshape(1, 11, 13)
+    case = Case("1", ramp[None].astype(np.float32), ramp, SPACING, np.eye(4))
+    slices = SliceDataset([case], num_classes=200, size=(7, 7), augment=lambda image, labels: (image, labels))
+    torch.manual_seed(0)
+    corners = set()
+    for _ in range(300):
+        image, labels = slices[0]
+        torch.testing.assert_close(image[0], labels.float())
+        corners.add(int(labels[0, 0]))
+    assert corners == {13 * row + column for row in range(5) for column in range(7)}
+
+
+def test_every_nth_slice_and_only_those_with_organs():
+    case = _case(shape=(1, 7, 5, 3))
+    case.labels[[0, 4]] = 0
+    assert len(SliceDataset([case], num_classes=5, slice_step=2)) == 4
+    only = SliceDataset([case], num_classes=5, slice_step=2, foreground_only=True)
+    assert len(only) == 2
+    torch.testing.assert_close(only[1][0], torch.from_numpy(case.image[:, 6]))
+
+
+def test_no_cases_are_told():
+    with pytest.raises(ValueError, match="`cases` must be at least one case, got none"):
+        SliceDataset([], num_classes=5)
+
+
+def test_labels_beyond_the_classes_are_named():
+    wanted = r"`labels of case '7'` must be below num_classes=3, got 3, 4. Raise `num_classes` or"
+    with pytest.raises(ValueError, match=wanted):
+        SliceDataset([_case()], num_classes=3)
+
+
+def test_sizes_that_differ_are_named_with_the_cure():
+    cases = [_case("1"), _case("2", (1, 3, 5, 13))]
+    wanted = r"`size in plane of cases` must be that of case '1', \(11, 7\), got '2' \(5, 13\). Give `size="
+    with pytest.raises(ValueError, match=wanted):
+        SliceDataset(cases, num_classes=5)
+
+
+def test_channels_that_differ_are_named():
+    with pytest.raises(
+        ValueError, match=r"`channels of cases` must be that of case '1', \(1,\), got '2' \(2,\)"
+    ):
+        SliceDataset([_case("1"), _case("2", (2, 3, 11, 7))], num_classes=5)
+
+
+def test_a_case_without_labels_is_named():
+    case = Case("9", np.zeros((1, 3, 5, 7), np.float32), None, SPACING, np.eye(4))
+    with pytest.raises(ValueError, match="`labels` of case '9' must be given, got None"):
+        SliceDataset([case], num_classes=5)
+
+
+def test_nothing_left_is_told():
+    case = Case("9", np.zeros((1, 3, 5, 7), np.float32), np.zeros((3, 5, 7), np.uint8), SPACING, np.eye(4))
+    with pytest.raises(
+        ValueError, match=r"with at least one labelled slice, got none. Set foreground_only=False"
+    ):
+        SliceDataset([case], num_classes=5, foreground_only=True)

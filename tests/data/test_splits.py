@@ -1,0 +1,105 @@
+import json
+
+import pytest
+
+from guided_attention.data import Split, k_fold, split_subjects
+
+IDS = [str(i) for i in range(1, 21)]
+
+
+def test_a_split_deals_every_part_its_count_and_nobody_twice():
+    split = split_subjects(IDS, train=13, val=2, test=5, seed=3)
+    assert (len(split.train), len(split.val), len(split.test)) == (13, 2, 5)
+    assert sorted((*split.train, *split.val, *split.test), key=int) == IDS
+
+
+def test_the_order_of_names_does_not_matter_and_the_seed_does():
+    first = split_subjects(IDS, train=13, val=2, test=5, seed=3)
+    assert split_subjects(IDS[::-1], train=13, val=2, test=5, seed=3) == first
+    assert split_subjects(sorted(IDS), train=13, val=2, test=5, seed=3) == first
+    assert split_subjects(IDS, train=13, val=2, test=5, seed=4) != first
+
+
+def test_numbers_are_sorted_as_numbers():
+    assert split_subjects(["10", "9", "100"], train=3, val=0, test=0, seed=0).train == ("9", "10", "100")
+
+
+def test_subjects_too_many_are_left_out():
+    assert len(split_subjects(IDS, train=3, val=1, test=1, seed=0).train) == 3
+
+
+def test_too_few_subjects_say_how_many_are_needed():
+    wanted = r"`ids` must be at least 20 subjects \(13 \+ 2 \+ 5\), got 19. Lower `train`"
+    with pytest.raises(ValueError, match=wanted):
+        split_subjects(IDS[:19], train=13, val=2, test=5, seed=0)
+
+
+def test_a_name_given_twice_is_told():
+    with pytest.raises(ValueError, match="`ids` must be each named once, got 3 more than once"):
+        split_subjects([*IDS, "3"], train=13, val=2, test=5, seed=0)
+
+
+def test_a_negative_count_is_told():
+    with pytest.raises(ValueError, match="`val` must be 0 or more, got -1"):
+        split_subjects(IDS, train=3, val=-1, test=1, seed=0)
+
+
+def test_a_subject_in_two_parts_is_refused():
+    with pytest.raises(
+        ValueError, match="`subjects of the split` must be each named once, got 2 more than once"
+    ):
+        Split(train=("1", "2"), val=(), test=("2",))
+
+
+@pytest.mark.parametrize(("folds", "count"), [(4, 20), (3, 20), (5, 17), (2, 7)])
+def test_folds_test_everybody_once_and_never_what_they_train_on(folds, count):
+    splits = k_fold(IDS[:count], folds=folds, val=2, seed=1)
+    assert len(splits) == folds
+    tested = [name for split in splits for name in split.test]
+    assert sorted(tested, key=int) == IDS[:count]
+    for split in splits:
+        assert len(split.val) == 2
+        assert sorted((*split.train, *split.val, *split.test), key=int) == IDS[:count]
+        assert count // folds <= len(split.test) <= -(-count // folds)
+
+
+def test_four_folds_of_twenty_have_the_sizes_of_the_paper():
+    for split in k_fold(IDS, folds=4, val=2, seed=0):
+        assert (len(split.train), len(split.val), len(split.test)) == (13, 2, 5)
+
+
+def test_folds_do_not_depend_on_the_order_of_names():
+    assert k_fold(IDS[::-1], folds=4, val=2, seed=7) == k_fold(IDS, folds=4, val=2, seed=7)
+
+
+@pytest.mark.parametrize(("folds", "val", "count"), [(4, 2, 3), (2, 2, 4), (3, 0, 2)])
+def test_too_few_subjects_for_folds_are_told(folds, val, count):
+    with pytest.raises(
+        ValueError, match=rf"`ids` must be at least {folds} subjects, .*, got {count}. Lower `folds`"
+    ):
+        k_fold(IDS[:count], folds=folds, val=val, seed=0)
+
+
+def test_one_fold_is_none():
+    with pytest.raises(ValueError, match="`folds` must be 2 or more, got 1"):
+        k_fold(IDS, folds=1, val=2, seed=0)
+
+
+def test_a_split_is_saved_and_loaded_unchanged(tmp_path):
+    split = split_subjects(IDS, train=13, val=2, test=5, seed=3)
+    split.save(tmp_path / "split.json")
+    assert Split.load(tmp_path / "split.json") == split
+    assert [path.name for path in tmp_path.iterdir()] == ["split.json"]
+    assert json.loads((tmp_path / "split.json").read_text())["val"] == list(split.val)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"train": ["1"], "val": []}', "3"])
+def test_a_file_that_is_no_split_is_named(tmp_path, text):
+    (tmp_path / "split.json").write_text(text)
+    with pytest.raises(ValueError, match=r"`.*split.json` must be JSON with the lists train, val and test"):
+        Split.load(tmp_path / "split.json")
+
+
+def test_a_missing_split_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"`path` must be an existing split file, got .*nowhere.json"):
+        Split.load(tmp_path / "nowhere.json")
