@@ -1,0 +1,257 @@
+"""From a case to its predicted volume, slice by slice or whole, with the geometry it came with."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from guided_attention._checks import require, require_choice
+from guided_attention._typing import SpatialDims
+from guided_attention.data import Case, write_nifti
+from guided_attention.inference.postprocess import keep_largest_component
+from guided_attention.metrics import CaseScore, evaluate_case
+from guided_attention.outputs import Prediction
+
+__all__ = ["evaluate_model", "predict_case", "save_prediction"]
+
+_MOST_CLASSES = 256  # labels are stored in one byte
+
+
+def predict_case(
+    model: nn.Module,
+    case: Case,
+    *,
+    batch_size: int = 8,
+    spatial_dims: SpatialDims = 2,
+    device: torch.device | str | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> Prediction:
+    """Let a trained network draw the organs of one case, and say of each voxel how sure it is.
+
+    ::
+
+        label(voxel)       = the class of the largest probability; of equal ones, the lowest class
+        uncertainty(voxel) = - Σ_class p · log p / log(classes)
+
+    The image goes in as it is: normalise it as it was done for the training. Beside the case and the two
+    volumes of the result, no more than one batch is held in memory. The network works in evaluation mode and
+    without gradients; afterwards every part of it is in the mode it was in before.
+
+    Args:
+        model: Takes images ``(batch, channels, *space)`` to logits ``(batch, classes, *space)``.
+        case: What to predict; its labels, if any, are not looked at.
+        batch_size: Slices that go through the network at once; for 3-D networks the volume is one batch.
+        spatial_dims: 2 for a network of slices ``(height, width)``, 3 for one of whole volumes.
+        device: Where to compute; None stays where the network is. The network is moved there for good.
+        precision: ``"fp32"``, or ``"bf16"`` to run the network under autocast in bfloat16.
+
+    Returns:
+        Labels, uncertainty, and the case's id, spacing and affine.
+
+    Raises:
+        ValueError: The case has other channels than ``in_channels`` of the network or of its encoder (where
+            either tells it), or the logits have another size than the image, fewer than 2 classes or more
+            than 256, or are NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> case = Case("7", np.ones((1, 3, 5, 7), np.float32), None, (9.0, 1.5, 1.5), np.eye(4))
+        >>> prediction = predict_case(nn.Conv2d(1, 4, kernel_size=1), case)
+        >>> prediction.labels.shape, prediction.labels.dtype
+        ((3, 5, 7), dtype('uint8'))
+    """
+    require(batch_size >= 1, "batch_size", "at least 1", batch_size)
+    require_choice("spatial_dims", spatial_dims, (2, 3))
+    require_choice("precision", precision, ("fp32", "bf16"))
+    _require_channels(model, case)
+    where = torch.device(device) if device is not None else _device_of(model)
+    size = case.image.shape[1:]
+    labels, uncertainty = np.empty(size, np.uint8), np.empty(size, np.float32)
+    with (
+        _evaluating(model.to(where)),
+        torch.inference_mode(),
+        torch.autocast(where.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
+    ):
+        for part, image in _batches(case, batch_size, spatial_dims):
+            drawn, doubt = _labels_and_uncertainty(model, image.to(where))
+            labels[part], uncertainty[part] = drawn.cpu().numpy(), doubt.cpu().numpy()
+    return Prediction(case.id, labels, uncertainty, case.spacing_mm, case.affine.copy())
+
+
+def save_prediction(
+    prediction: Prediction, folder: Path | str, *, include_uncertainty: bool = False, overwrite: bool = False
+) -> Path:
+    """Write a prediction as NIfTI, so that a viewer lays it over the scan it was made from.
+
+    Args:
+        prediction: What `predict_case` returned.
+        folder: Where to write ``<id>_prediction.nii.gz``; made where it is missing.
+        include_uncertainty: Also write ``<id>_uncertainty.nii.gz``, float32.
+        overwrite: Replace files that are there already.
+
+    Returns:
+        The path of the label volume.
+
+    Raises:
+        FileExistsError: A file is there already, and `overwrite` is not set; nothing is written then.
+        ModuleNotFoundError: nibabel is not installed.
+        ValueError: The case's id cannot be part of a file name.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> labels = np.ones((3, 5, 7), np.uint8)
+        >>> doubt = np.zeros((3, 5, 7), np.float32)
+        >>> prediction = Prediction("7", labels, doubt, (9.0, 1.5, 1.5), np.diag([1.5, 1.5, 9.0, 1.0]))
+        >>> save_prediction(prediction, tempfile.mkdtemp()).name
+        '7_prediction.nii.gz'
+    """
+    plain = bool(prediction.id) and not set(prediction.id) & set('/\\:*?"<>|\0')
+    require(plain, "prediction.id", "fit for a file name", repr(prediction.id), cure="Rename the case.")
+    volumes = {"prediction": prediction.labels}
+    if include_uncertainty:
+        volumes["uncertainty"] = prediction.uncertainty
+    paths = {kind: Path(folder) / f"{prediction.id}_{kind}.nii.gz" for kind in volumes}
+    held = [str(path) for path in paths.values() if path.exists()]
+    if held and not overwrite:
+        raise FileExistsError(
+            f"`folder` must be free of earlier predictions of this case, got {', '.join(held)}. "
+            "Name another folder, or set overwrite=True to replace them."
+        )
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for kind, volume in volumes.items():
+        write_nifti(paths[kind], volume, prediction.affine)
+    return paths["prediction"]
+
+
+def evaluate_model(
+    model: nn.Module,
+    cases: Iterable[Case],
+    labels: Mapping[int, str],
+    *,
+    distances: bool = True,
+    keep_largest: bool = False,
+    batch_size: int = 8,
+    spatial_dims: SpatialDims = 2,
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> list[CaseScore]:
+    """Predict each case and compare it with what the expert drew: one score a case and organ.
+
+    Cases are taken one after another, so a generator that reads them from disk needs memory for one. As the
+    validation of a training run, Dice alone is quick enough to be computed every epoch::
+
+        validate=lambda model: mean_dsc(evaluate_model(model, val_cases, labels, distances=False))
+
+    Args:
+        model: See `predict_case`.
+        cases: With labels, each one.
+        labels: Name of each organ by its label, background left out.
+        distances: Whether surface distances are computed too, which takes most of the time.
+        keep_largest: Whether `keep_largest_component` treats the prediction first.
+        batch_size: See `predict_case`.
+        spatial_dims: See `predict_case`.
+        precision: See `predict_case`.
+
+    Returns:
+        The scores of all cases, in their order.
+
+    Raises:
+        ValueError: A case has no labels, or volumes hold labels without a name.
+
+    Example:
+        >>> import numpy as np
+        >>> from guided_attention.metrics import mean_dsc
+        >>> image = np.arange(15, dtype=np.float32).reshape(1, 1, 3, 5)
+        >>> case = Case("7", image, np.zeros((1, 3, 5), np.uint8), (9.0, 1.5, 1.5), np.eye(4))
+        >>> case.labels[image[0] > 7] = 1
+        >>> threshold = nn.Conv2d(1, 2, kernel_size=1)
+        >>> _ = threshold.weight.data.copy_(torch.tensor([-1.0, 1.0]).reshape(2, 1, 1, 1))
+        >>> _ = threshold.bias.data.copy_(torch.tensor([7.5, -7.5]))
+        >>> mean_dsc(evaluate_model(threshold, [case], {1: "liver"}, distances=False))
+        1.0
+    """
+    scores: list[CaseScore] = []
+    for case in cases:
+        if case.labels is None:
+            raise ValueError(
+                f"`cases` must be cases with labels, got case {case.id!r} without any. Leave that one out."
+            )
+        prediction = predict_case(
+            model, case, batch_size=batch_size, spatial_dims=spatial_dims, precision=precision
+        )
+        drawn = prediction.labels
+        scores += evaluate_case(
+            keep_largest_component(drawn) if keep_largest else drawn,
+            case.labels,
+            labels=labels,
+            spacing_mm=case.spacing_mm,
+            case_id=case.id,
+            distances=distances,
+        )
+    return scores
+
+
+def _batches(case: Case, batch_size: int, spatial_dims: SpatialDims) -> Iterator[tuple[slice, Tensor]]:
+    """Give the slices of the volume that each batch fills, and the batch."""
+    depth = case.image.shape[1]
+    if spatial_dims == 3:  # noqa: PLR2004
+        yield slice(0, depth), torch.from_numpy(np.ascontiguousarray(case.image[None]))
+        return
+    for start in range(0, depth, batch_size):
+        part = slice(start, min(start + batch_size, depth))
+        yield part, torch.from_numpy(np.ascontiguousarray(case.image[:, part].swapaxes(0, 1)))
+
+
+def _labels_and_uncertainty(model: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both for one batch; the batch axis of a whole volume falls away."""
+    logits = model(image)
+    wanted, got = (len(image), *image.shape[2:]), (len(logits), *logits.shape[2:])
+    require(got == wanted, "model(image)", f"of the image's batch and size {wanted}", got)
+    classes = logits.shape[1]
+    require(2 <= classes <= _MOST_CLASSES, "model(image)", f"of 2 to {_MOST_CLASSES} classes", classes)  # noqa: PLR2004
+    probabilities = torch.softmax(logits.float(), dim=1)
+    # Rounding can carry the entropy a hair beyond its limits.
+    entropy = (torch.special.entr(probabilities).sum(dim=1) / math.log(classes)).clamp(0.0, 1.0)
+    cure = "Train again with a lower learning rate, or predict with precision='fp32'."
+    require(not bool(entropy.isnan().any()), "model(image)", "finite", "NaN", cure=cure)
+    labels = probabilities.argmax(dim=1).to(torch.uint8)
+    is_whole_volume = image.ndim == 5  # noqa: PLR2004
+    return (labels[0], entropy[0]) if is_whole_volume else (labels, entropy)
+
+
+def _require_channels(model: nn.Module, case: Case) -> None:
+    encoder = getattr(model, "encoder", None)
+    wanted = getattr(model, "in_channels", getattr(encoder, "in_channels", None))
+    got = case.image.shape[0]
+    if isinstance(wanted, int):
+        cure = "Read the case with the channels that the network was trained on."
+        require(
+            got == wanted,
+            f"image of case {case.id!r}",
+            f"of {wanted} channels, as the network wants",
+            got,
+            cure,
+        )
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Set evaluation mode, then give each module its own mode back: parts of a network may be frozen."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

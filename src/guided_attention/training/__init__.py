@@ -1,0 +1,24 @@
+"""Training: one visible loop, its checkpoints, its schedules."""
+
+from guided_attention.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from guided_attention.training.log import read_log
+from guided_attention.training.schedule import Schedule, cosine_decay, polynomial_decay
+from guided_attention.training.seeding import seed_everything
+from guided_attention.training.step import Loss, ModelWithLoss
+from guided_attention.training.trainer import Trainer, TrainerConfig, TrainingResult
+
+__all__ = [
+    "Loss",
+    "ModelWithLoss",
+    "Schedule",
+    "Trainer",
+    "TrainerConfig",
+    "TrainingResult",
+    "cosine_decay",
+    "load_checkpoint",
+    "load_weights",
+    "polynomial_decay",
+    "read_log",
+    "save_checkpoint",
+    "seed_everything",
+]

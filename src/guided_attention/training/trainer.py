@@ -1,0 +1,337 @@
+"""The training loop: handed network, loss, optimizer and data; leaves a folder with log and checkpoints."""
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from guided_attention._checks import require, require_choice, require_positive
+from guided_attention.training.progress import Progress, Status
+from guided_attention.training.run_folder import Counters, RunFolder
+from guided_attention.training.schedule import Schedule
+from guided_attention.training.seeding import seed_everything
+from guided_attention.training.step import Loss, Means, ModelWithLoss, averaged_copy, finite_values
+
+__all__ = ["Trainer", "TrainerConfig", "TrainingResult"]
+
+_StopReason: TypeAlias = Literal["epochs", "minutes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """The numbers of a training run.
+
+    Attributes:
+        max_epochs: Stop after so many passes over the training data.
+        max_minutes: Stop after so many minutes, the last validation included (see `Trainer`); None sets no
+            limit.
+        precision: ``"fp32"``, or ``"bf16"`` to run network and loss under autocast in bfloat16.
+        clip_grad_norm: Shorten the gradient to at most this length; None leaves it as it is.
+        ema_decay: Keep a moving average of the weights with this decay, for example 0.999; it is what is
+            validated and stored as best. None keeps none.
+        validate_every: Validate after so many epochs, and always after the last.
+        seed: Of all random numbers of the run.
+        device: Where to train, as torch names it.
+        quiet: Whether to leave out the reports on standard error.
+
+    Raises:
+        ValueError: A number is out of its range, or the precision is unknown.
+
+    Example:
+        >>> TrainerConfig(max_epochs=3).precision
+        'fp32'
+    """
+
+    max_epochs: int = 100
+    max_minutes: float | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    clip_grad_norm: float | None = None
+    ema_decay: float | None = None
+    validate_every: int = 1
+    seed: int = 0
+    device: str = "cpu"
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_choice("precision", self.precision, ("fp32", "bf16"))
+        for name in ("max_epochs", "validate_every"):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        for name in ("max_minutes", "clip_grad_norm"):
+            if getattr(self, name) is not None:
+                require_positive(name, getattr(self, name))
+        if self.ema_decay is not None:
+            require(0 < self.ema_decay < 1, "ema_decay", "between 0 and 1", self.ema_decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """What came out of a training run.
+
+    Attributes:
+        best_epoch: Epoch of the weights in ``best.pt``.
+        best_score: Their validation score; NaN where no validation gave a number.
+        epochs: Epochs begun; the last one may have been cut short by the clock.
+        minutes: Minutes that it took, those before a resume included.
+        stopped_by: Which limit ended it.
+        run_dir: The folder with ``log.csv``, ``last.pt`` and ``best.pt``.
+    """
+
+    best_epoch: int
+    best_score: float
+    epochs: int
+    minutes: float
+    stopped_by: _StopReason
+    run_dir: Path
+
+
+_DEFAULTS = TrainerConfig()
+
+
+class Trainer:
+    """Trains a network and keeps the weights that did best on the validation subjects.
+
+    For each batch: learning rate from the schedule, forward, backward, optional clipping, step, and a look at
+    the clock. After each epoch: validation, ``best.pt`` if the score is the highest yet, a row in
+    ``log.csv``, ``last.pt``. The minutes hold with the last validation included: as long as the one before
+    took is set aside for it (so only a run that ends before its first validation exceeds them, by that
+    validation). With a limit in minutes, the speed of the machine decides how many steps are taken, and runs
+    repeat only up to that.
+
+    Two runs with the same seed, software and machine give the same weights, bit for bit on the CPU: build the
+    network after ``seed_everything(seed)``, and `fit` seeds again. A loader without a generator of its own
+    draws its order from torch's global one and so repeats; one with its own generator keeps it.
+
+    After `fit` the network holds its *last* weights. The best are one call away:
+    ``load_weights(model, run_dir / "best.pt")``. With ``ema_decay`` these are the averaged ones.
+
+    Args:
+        model: A network: ``model.outputs(image)`` is used where it exists, else ``model(image)`` as the
+            logits.
+        loss: Takes `SegmentationOutput` and labels to `LossTerms`.
+        optimizer: Over the network's parameters. Its learning rates are those that the schedule scales.
+        train_loader: Gives pairs: images ``(batch, in_channels, *space)`` and labels ``(batch, *space)``.
+        validate: Takes the network, in evaluation mode, to a score, higher is better: the mean 3-D DSC over
+            the validation subjects.
+        run_dir: Folder to write to, made where it is missing.
+        config: The numbers.
+        schedule: Takes the share of the run that is done (of the epochs or of the minutes, whichever is
+            larger) to a factor on the learning rates, as `polynomial_decay` does; None leaves them as they
+            are.
+
+    Raises:
+        ValueError: The loader has no batch.
+
+    Example:
+        >>> import tempfile
+        >>> from guided_attention.outputs import LossTerms
+        >>> from guided_attention.training import load_weights, polynomial_decay, seed_everything
+        >>> seed_everything(0)
+        >>> model = nn.Conv2d(1, 2, kernel_size=1)
+        >>> image, labels = torch.rand(1, 5, 7), torch.ones(5, 7, dtype=torch.long)
+        >>> def loss(output, target):
+        ...     value = nn.functional.cross_entropy(output.logits, target)
+        ...     return LossTerms(total=value, parts={"segmentation": value})
+        >>> def validate(model):
+        ...     return float((model(image[None]).argmax(1) == labels).float().mean())
+        >>> trainer = Trainer(
+        ...     model,
+        ...     loss,
+        ...     torch.optim.SGD(model.parameters(), lr=0.5),
+        ...     train_loader=DataLoader([(image, labels)]),
+        ...     validate=validate,
+        ...     run_dir=Path(tempfile.mkdtemp()) / "run",
+        ...     config=TrainerConfig(max_epochs=20, quiet=True),
+        ...     schedule=polynomial_decay(),
+        ... )
+        >>> result = trainer.fit()
+        >>> result.best_score, result.stopped_by
+        (1.0, 'epochs')
+        >>> load_weights(model, result.run_dir / "best.pt")
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        optimizer: Optimizer,
+        *,
+        train_loader: DataLoader[tuple[Tensor, Tensor]],
+        validate: Callable[[nn.Module], float],
+        run_dir: Path | str,
+        config: TrainerConfig = _DEFAULTS,
+        schedule: Schedule | None = None,
+    ) -> None:
+        _require_batches(train_loader)
+        self.config = config
+        self.model = model
+        self._joint = ModelWithLoss(model, loss).to(config.device)
+        self._averaged = averaged_copy(model, config.ema_decay) if config.ema_decay is not None else None
+        self._optimizer = optimizer
+        self._base_rates = [float(group["lr"]) for group in optimizer.param_groups]
+        self._loader = train_loader
+        self._validate = validate
+        self._schedule = schedule
+        self._folder = RunFolder(
+            Path(run_dir), model=model, averaged=self._averaged, optimizer=optimizer, loader=train_loader
+        )
+        self._run = Counters()
+        self._started = monotonic()
+
+    def fit(self, *, resume: bool = False) -> TrainingResult:
+        """Train until the epochs or the minutes are used up.
+
+        Args:
+            resume: Go on from ``last.pt`` of the run folder, after a crash or with larger limits. Built with
+                the same settings, the run then ends with the weights it would have had without the break. An
+                epoch that the break cut short is done again; one that the clock had cut short counts as done.
+
+        Raises:
+            FileExistsError: The folder already holds a run, and `resume` is not set.
+            FileNotFoundError: `resume` is set and there is no ``last.pt``.
+            FloatingPointError: The loss, one of its parts or a gradient is NaN or infinite.
+        """
+        run = self._resume() if resume else self._begin()
+        # A fresh run takes one batch however short its time, so that it always leaves a best.pt.
+        stopped_by = self._reason_to_stop() if run.epoch > 0 else None
+        with closing(self._reporter()) as reporter:
+            while stopped_by is None:
+                run.epoch += 1
+                row, score = self._train_epoch(reporter), None
+                stopped_by = self._reason_to_stop()
+                if stopped_by is not None or run.epoch % self.config.validate_every == 0:
+                    row["validation_score"] = score = self._score()
+                    stopped_by = stopped_by or self._reason_to_stop()
+                run.minutes = self._minutes()
+                self._folder.save_epoch(row, run)
+                reporter.epoch(self._status(row, score))
+        return TrainingResult(
+            best_epoch=run.best_epoch,
+            best_score=run.best_score,
+            epochs=run.epoch,
+            minutes=run.minutes,
+            stopped_by=stopped_by,
+            run_dir=self._folder.path,
+        )
+
+    def _train_epoch(self, reporter: Progress) -> dict[str, float]:
+        """Go once over the data, or as far as the time allows; return the row of the log."""
+        run, means = self._run, Means()
+        run.batches = 0
+        self._joint.train()
+        for image, target in self._loader:
+            self._set_learning_rates()
+            means.add(self._step(image, target))
+            run.batches += 1
+            reporter.batch(self._status(self._row(means)))
+            if self._is_time_over():
+                break
+        return self._row(means)
+
+    def _step(self, image: Tensor, target: Tensor) -> dict[str, float]:
+        device, config, run = torch.device(self.config.device), self.config, self._run
+        self._optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
+            terms = self._joint(image.to(device, non_blocking=True), target.to(device, non_blocking=True))
+        terms.total.backward()
+        # An infinite limit clips nothing, and returns the norm that is checked.
+        norm = nn.utils.clip_grad_norm_(self._joint.parameters(), config.clip_grad_norm or math.inf)
+        values = finite_values(terms, norm, epoch=run.epoch, batch=run.batches + 1)
+        self._optimizer.step()
+        if self._averaged is not None:
+            self._averaged.update_parameters(self.model)
+        return values
+
+    def _score(self) -> float:
+        """Validate, and store the weights if they are the best yet."""
+        run, started = self._run, monotonic()
+        candidate = self.model if self._averaged is None else self._averaged.module
+        candidate.eval()
+        with torch.no_grad():
+            score = float(self._validate(candidate))
+        if math.isnan(run.best_score) or score > run.best_score:
+            run.best_epoch, run.best_score = run.epoch, score
+            self._folder.save_best(candidate, run)
+        run.validation_minutes = (monotonic() - started) / 60
+        return score
+
+    def _begin(self) -> Counters:
+        """Seed, and write the first weights, so that ``last.pt`` is there whatever happens."""
+        self._folder.require_free()
+        seed_everything(self.config.seed)
+        self._run, self._started = Counters(), monotonic()
+        self._folder.save_last(self._run)
+        return self._run
+
+    def _resume(self) -> Counters:
+        self._run = self._folder.resume()
+        self._started = monotonic() - 60 * self._run.minutes
+        return self._run
+
+    def _row(self, means: Means) -> dict[str, float]:
+        return {
+            "epoch": float(self._run.epoch),
+            "batches": float(means.count),
+            "minutes": self._minutes(),
+            "lr": float(self._optimizer.param_groups[0]["lr"]),
+            **means.values(),
+        }
+
+    def _status(self, row: dict[str, float], score: float | None = None) -> Status:
+        return Status(
+            epoch=self._run.epoch,
+            batch=self._run.batches,
+            share=self._share(),
+            learning_rate=row["lr"],
+            losses={name: value for name, value in row.items() if name.startswith("loss")},
+            score=score,
+            best_score=self._run.best_score,
+        )
+
+    def _set_learning_rates(self) -> None:
+        factor = 1.0 if self._schedule is None else self._schedule(self._share())
+        for group, rate in zip(self._optimizer.param_groups, self._base_rates, strict=True):
+            group["lr"] = rate * factor
+
+    def _share(self) -> float:
+        """Return the share of the run that is done: of its epochs or its minutes, whichever is larger."""
+        run, config = self._run, self.config
+        epochs = max(run.epoch - 1, 0) + run.batches / len(self._loader)
+        minutes = self._minutes() / config.max_minutes if config.max_minutes is not None else 0.0
+        return min(1.0, max(epochs / config.max_epochs, minutes))
+
+    def _reporter(self) -> Progress:
+        config = self.config
+        return Progress(
+            epochs=config.max_epochs, batches=len(self._loader), quiet=config.quiet, share=self._share()
+        )
+
+    def _minutes(self) -> float:
+        return (monotonic() - self._started) / 60
+
+    def _is_time_over(self) -> bool:
+        limit = self.config.max_minutes
+        return limit is not None and self._minutes() + self._run.validation_minutes >= limit
+
+    def _reason_to_stop(self) -> _StopReason | None:
+        if self._run.epoch >= self.config.max_epochs:
+            return "epochs" if self._run.batches == len(self._loader) else "minutes"
+        return "minutes" if self._is_time_over() else None
+
+
+def _require_batches(loader: DataLoader[tuple[Tensor, Tensor]]) -> None:
+    require(
+        len(loader) > 0,
+        "train_loader",
+        "at least one batch long",
+        f"none, with batch_size={loader.batch_size} and drop_last={loader.drop_last}",
+        cure="Give it more images or a smaller batch_size, or set drop_last=False.",
+    )
