@@ -46,7 +46,8 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the unit tests and every code block of docstrings, README and docs."""
     _install(session, "test", extras="all")
-    arguments = session.posargs or ["-n", "2"]
+    # A code block of a page needs those above it: a file stays on one worker.
+    arguments = session.posargs or ["-n", "2", "--dist", "loadfile"]
     session.run("pytest", "-m", "not example", *arguments, env={"OMP_NUM_THREADS": "1"})
 
 

@@ -7,7 +7,13 @@ from tests.real_data import real_data
 from torch import nn
 
 from guided_attention.data import Case, read_nifti_case
-from guided_attention.inference import evaluate_model, keep_largest_component, predict_case, save_prediction
+from guided_attention.inference import (
+    evaluate_model,
+    evaluate_prediction,
+    keep_largest_component,
+    predict_case,
+    save_prediction,
+)
 from guided_attention.metrics import evaluate_case, mean_dsc
 from guided_attention.outputs import Prediction
 
@@ -277,11 +283,32 @@ def test_without_distances_the_dice_is_the_same():
     assert all(math.isnan(score.msd_mm) for score in without)
 
 
+class _Never(nn.Module):
+    def forward(self, _):
+        raise AssertionError("the check comes before the prediction")
+
+
 def test_a_case_without_labels_is_named():
-    with pytest.raises(
-        ValueError, match=r"`cases` must be cases with labels, got case 'case 7' without any\."
-    ):
-        evaluate_model(_network(), [_case()], {1: "liver"})
+    message = r"`case` must be a case with labels, got 'case 7' without any\. Leave it out\."
+    with pytest.raises(ValueError, match=message):
+        evaluate_model(_Never(), [_case()], {1: "liver"})
+    with pytest.raises(ValueError, match=message):
+        evaluate_prediction(predict_case(_network(), _case()), _case(), {1: "liver"})
+
+
+def test_the_scores_of_a_prediction_are_those_of_its_case():
+    case, names = _case(labels=_labels()), {1: "liver", 2: "spleen"}
+    prediction = predict_case(_network(), case)
+    wanted = evaluate_case(
+        prediction.labels, case.labels, labels=names, spacing_mm=SPACING_MM, case_id=case.id
+    )
+    assert evaluate_prediction(prediction, case, names) == wanted
+
+
+def test_a_prediction_of_another_case_is_refused():
+    prediction = predict_case(_network(), _case(id="case 8"))
+    with pytest.raises(ValueError, match=r"`prediction` must be that of case 'case 7', got case 'case 8'\."):
+        evaluate_prediction(prediction, _case(labels=_labels()), {1: "liver"})
 
 
 def test_real_volumes_keep_their_geometry(tmp_path):

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from guided_attention.losses import cross_entropy_loss

@@ -23,6 +23,7 @@ ResNetName: TypeAlias = Literal[
     "resnext101_32x4d",
     "resnext101_32x8d",
 ]
+"""The published networks that `resnet_encoder` builds."""
 
 
 @dataclass(frozen=True)

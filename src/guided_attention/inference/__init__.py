@@ -1,6 +1,17 @@
 """Inference: from a case to labels and uncertainty with the geometry it came with."""
 
 from guided_attention.inference.postprocess import keep_largest_component
-from guided_attention.inference.volume import evaluate_model, predict_case, save_prediction
+from guided_attention.inference.volume import (
+    evaluate_model,
+    evaluate_prediction,
+    predict_case,
+    save_prediction,
+)
 
-__all__ = ["evaluate_model", "keep_largest_component", "predict_case", "save_prediction"]
+__all__ = [
+    "evaluate_model",
+    "evaluate_prediction",
+    "keep_largest_component",
+    "predict_case",
+    "save_prediction",
+]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from guided_attention._checks import require, require_choice
-from guided_attention._typing import SpatialDims
+from guided_attention._typing import LabelVolume, SpatialDims
 from guided_attention.data import Case, write_nifti
 from guided_attention.inference.postprocess import keep_largest_component
 from guided_attention.metrics import CaseScore, evaluate_case
 from guided_attention.outputs import Prediction
 
-__all__ = ["evaluate_model", "predict_case", "save_prediction"]
+__all__ = ["evaluate_model", "evaluate_prediction", "predict_case", "save_prediction"]
 
 _MOST_CLASSES = 256  # labels are stored in one byte
 
@@ -60,6 +61,8 @@ def predict_case(
 
     Example:
         >>> import numpy as np
+        >>> from torch import nn
+        >>> from guided_attention.data import Case
         >>> case = Case("7", np.ones((1, 3, 5, 7), np.float32), None, (9.0, 1.5, 1.5), np.eye(4))
         >>> prediction = predict_case(nn.Conv2d(1, 4, kernel_size=1), case)
         >>> prediction.labels.shape, prediction.labels.dtype
@@ -105,6 +108,7 @@ def save_prediction(
     Example:
         >>> import tempfile
         >>> import numpy as np
+        >>> from guided_attention.outputs import Prediction
         >>> labels = np.ones((3, 5, 7), np.uint8)
         >>> doubt = np.zeros((3, 5, 7), np.float32)
         >>> prediction = Prediction("7", labels, doubt, (9.0, 1.5, 1.5), np.diag([1.5, 1.5, 9.0, 1.0]))
@@ -127,6 +131,46 @@ def save_prediction(
     for kind, volume in volumes.items():
         write_nifti(paths[kind], volume, prediction.affine)
     return paths["prediction"]
+
+
+def evaluate_prediction(
+    prediction: Prediction, case: Case, labels: Mapping[int, str], *, distances: bool = True
+) -> list[CaseScore]:
+    """Compare what the network drew in one case with what the expert drew: one score an organ.
+
+    Args:
+        prediction: What `predict_case` returned for the case.
+        case: With labels.
+        labels: Name of each organ by its label, background left out.
+        distances: Whether surface distances are computed too, which takes most of the time.
+
+    Returns:
+        The scores, in the order of `labels`: see `evaluate_case`.
+
+    Raises:
+        ValueError: The case has no labels, is another one than was predicted, or a volume holds a label
+            without a name.
+
+    Example:
+        >>> import numpy as np
+        >>> from guided_attention.data import Case
+        >>> from guided_attention.outputs import Prediction
+        >>> labels = np.ones((1, 3, 5), np.uint8)
+        >>> case = Case("7", np.zeros((1, 1, 3, 5), np.float32), labels, (9.0, 1.5, 1.5), np.eye(4))
+        >>> doubt = np.zeros((1, 3, 5), np.float32)
+        >>> prediction = Prediction("7", labels, doubt, case.spacing_mm, case.affine)
+        >>> evaluate_prediction(prediction, case, {1: "liver"})[0].dsc
+        1.0
+    """
+    require(prediction.id == case.id, "prediction", f"that of case {case.id!r}", f"case {prediction.id!r}")
+    return evaluate_case(
+        prediction.labels,
+        _labels_of(case),
+        labels=labels,
+        spacing_mm=case.spacing_mm,
+        case_id=case.id,
+        distances=distances,
+    )
 
 
 def evaluate_model(
@@ -165,6 +209,9 @@ def evaluate_model(
 
     Example:
         >>> import numpy as np
+        >>> import torch
+        >>> from torch import nn
+        >>> from guided_attention.data import Case
         >>> from guided_attention.metrics import mean_dsc
         >>> image = np.arange(15, dtype=np.float32).reshape(1, 1, 3, 5)
         >>> case = Case("7", image, np.zeros((1, 3, 5), np.uint8), (9.0, 1.5, 1.5), np.eye(4))
@@ -177,23 +224,20 @@ def evaluate_model(
     """
     scores: list[CaseScore] = []
     for case in cases:
-        if case.labels is None:
-            raise ValueError(
-                f"`cases` must be cases with labels, got case {case.id!r} without any. Leave that one out."
-            )
+        _labels_of(case)  # an error here costs less than one after the prediction
         prediction = predict_case(
             model, case, batch_size=batch_size, spatial_dims=spatial_dims, precision=precision
         )
-        drawn = prediction.labels
-        scores += evaluate_case(
-            keep_largest_component(drawn) if keep_largest else drawn,
-            case.labels,
-            labels=labels,
-            spacing_mm=case.spacing_mm,
-            case_id=case.id,
-            distances=distances,
-        )
+        if keep_largest:
+            prediction = replace(prediction, labels=keep_largest_component(prediction.labels))
+        scores += evaluate_prediction(prediction, case, labels, distances=distances)
     return scores
+
+
+def _labels_of(case: Case) -> LabelVolume:
+    if case.labels is None:
+        raise ValueError(f"`case` must be a case with labels, got {case.id!r} without any. Leave it out.")
+    return case.labels
 
 
 def _batches(case: Case, batch_size: int, spatial_dims: SpatialDims) -> Iterator[tuple[slice, Tensor]]:

@@ -34,8 +34,7 @@ def dice_loss(
     * The sums run over the batch, not over each image, because an organ is absent from most slices of a body:
       the ratio of one such slice says nothing.
     * An organ absent from the whole batch still counts: its loss is ``s / (s + smooth)`` for ``s`` falsely
-    predicted
-      pixels. `smooth` is therefore one pixel and not a tiny number, with which that loss would be 1 for the
+      predicted pixels. `smooth` is therefore one pixel and not a tiny number, with which that loss would be 1 for the
       least trace of probability and would hardly have a gradient.
     * The background, class 0, is left out by default: it is most of the image and always well met.
     * Where no position counts, or every class has weight 0, the loss is 0.

@@ -1,0 +1,34 @@
+"""Collects the Python code blocks of README.md and docs/ as tests: each document is one namespace and one folder."""
+
+import os
+from doctest import ELLIPSIS
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+# Sphinx's settings are no module of the library, and what Sphinx built is no source.
+collect_ignore = ["docs/conf.py", "docs/_build"]
+
+
+def _enter_empty_folder(namespace: dict[str, Any]) -> None:
+    """Let a document write its files where nothing of the repository lies."""
+    folder = TemporaryDirectory(prefix="docs-")
+    namespace["_leave"] = (folder, Path.cwd())
+    os.chdir(folder.name)
+
+
+def _leave_folder(namespace: dict[str, Any]) -> None:
+    folder, before = namespace["_leave"]
+    os.chdir(before)
+    folder.cleanup()
+
+
+pytest_collect_file = Sybil(
+    parsers=[PythonCodeBlockParser(doctest_optionflags=ELLIPSIS)],
+    patterns=["README.md", "docs/*.md", "docs/*/*.md"],
+    setup=_enter_empty_folder,
+    teardown=_leave_folder,
+).pytest()
