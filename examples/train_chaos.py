@@ -1,0 +1,122 @@
+"""Train the multi-scale guided attention network on abdominal MR, and score whole volumes in millimetres.
+
+Without arguments it makes a cohort of phantoms in CHAOS's own form and trains a small network on it for a few minutes:
+
+    python examples/train_chaos.py
+
+With the CHAOS release (its MR part, from https://chaos.grand-challenge.org) it trains the paper's network:
+
+    python examples/train_chaos.py --data CHAOS_FOLDER
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from guided_attention import MSGA, Trainer
+from guided_attention.data import (
+    CHAOS_MR_LABELS,
+    Case,
+    FlipRotate,
+    SliceDataset,
+    normalize,
+    read_chaos,
+    split_subjects,
+    write_phantom_cohort,
+)
+from guided_attention.figures import save_prediction_grid
+from guided_attention.inference import evaluate_model, evaluate_prediction, predict_case, save_prediction
+from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
+from guided_attention.metrics import format_table, mean_dsc, summarize, write_scores_csv
+from guided_attention.training import TrainerConfig, load_weights, polynomial_decay, seed_everything
+
+PHANTOM_SIZE = 128
+PHANTOMS = {"encoder": "resnet18", "channels": 16, "size": PHANTOM_SIZE, "epochs": 4}
+CHAOS = {"encoder": "resnext101_32x4d", "channels": 64, "size": 256, "epochs": 250}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read, train, predict, score."""
+    args = parse(argv)
+    seed_everything(args.seed)
+    folder = args.data or write_phantom_cohort("phantom-cohort", subjects=20, size=PHANTOM_SIZE)
+    cases = {case.id: normalize(case) for case in read_chaos(folder, source=args.source)}
+    split = split_subjects(list(cases), train=13, val=2, test=5, seed=args.seed)
+    train, val, test = ([cases[name] for name in part] for part in (split.train, split.val, split.test))
+    print(f"{len(train)} training, {len(val)} validation and {len(test)} test subjects from {folder}")
+
+    model = MSGA(
+        in_channels=train[0].image.shape[0], num_classes=5, encoder=args.encoder, channels=args.channels
+    ).to(args.device)
+    slices = SliceDataset(
+        train, num_classes=5, size=(args.size, args.size), augment=FlipRotate(flip=0, mirror=0)
+    )
+    trainer = Trainer(
+        model,
+        GuidedAttentionLoss(DiceCrossEntropyLoss()),
+        torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=1e-4),
+        train_loader=DataLoader(slices, batch_size=args.batch_size, shuffle=True, drop_last=True),
+        validate=lambda network: mean_dsc(evaluate_model(network, val, CHAOS_MR_LABELS, distances=False)),
+        run_dir=args.out,
+        config=TrainerConfig(
+            max_epochs=args.epochs,
+            max_minutes=args.minutes,
+            precision=args.precision,
+            clip_grad_norm=1.0,
+            ema_decay=0.99,
+            seed=args.seed,
+            device=args.device,
+        ),
+        schedule=polynomial_decay(),
+    )
+    result = trainer.fit()
+    split.save(result.run_dir / "split.json")
+    print(f"best epoch {result.best_epoch}: mean 3D DSC {result.best_score:.3f} on the validation subjects")
+
+    load_weights(model, result.run_dir / "best.pt")
+    report(model, test, result.run_dir)
+
+
+def report(model: torch.nn.Module, cases: Sequence[Case], out: Path) -> None:
+    """Predict the test subjects, and leave volumes, scores and a picture in the run folder."""
+    predictions = [predict_case(model, case) for case in cases]
+    scores = []
+    for case, prediction in zip(cases, predictions, strict=True):
+        save_prediction(prediction, out / "predictions", include_uncertainty=True)
+        scores += evaluate_prediction(prediction, case, CHAOS_MR_LABELS)
+    write_scores_csv(scores, out / "test_scores.csv")
+    save_prediction_grid(out / "test_subjects.png", cases, predictions, CHAOS_MR_LABELS)
+    print(format_table(summarize(scores)))
+    print(f"predictions, scores and pictures: {out}")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; what is not given depends on whether there are real data."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="folder of the CHAOS release; phantoms where left out")
+    parser.add_argument("--source", default="t1_in", choices=("t1_in", "t1_out", "t1_dual", "t2"))
+    parser.add_argument("--out", type=Path, default=Path("runs/chaos"), help="new folder for this run")
+    parser.add_argument("--encoder", help="resnet18 for phantoms, the paper's resnext101_32x4d for CHAOS")
+    parser.add_argument("--channels", type=int, help="width of every map after the encoder: 16 or 64")
+    parser.add_argument("--size", type=int, help="side of the slices in training, in pixels: 128 or 256")
+    parser.add_argument("--epochs", type=int, help="4 or 250")
+    parser.add_argument("--minutes", type=float, help="stop after so many minutes at the latest")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    for name, value in (CHAOS if args.data else PHANTOMS).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return args
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Train on cardiac MR volumes in NIfTI files with one organ, the left atrium, and score whole volumes in millimetres.
+
+    python examples/train_left_atrium.py --data FOLDER --minutes 20
+
+FOLDER holds pairs `case01_image.nii.gz`, `case01_label.nii.gz` and `cases.json`, a list of
+`{"case": 1, "split": "train"}` with the split "train", "val" or "test".
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from guided_attention import MSGA, Trainer
+from guided_attention.data import (
+    Case,
+    Chain,
+    FlipRotate,
+    RandomIntensity,
+    SliceDataset,
+    normalize,
+    read_nifti_pairs,
+)
+from guided_attention.figures import save_prediction_grid
+from guided_attention.inference import (
+    evaluate_model,
+    evaluate_prediction,
+    keep_largest_component,
+    predict_case,
+    save_prediction,
+)
+from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
+from guided_attention.metrics import format_table, mean_dsc, summarize, write_scores_csv
+from guided_attention.training import TrainerConfig, load_weights, polynomial_decay, seed_everything
+
+LABELS = {1: "left atrium"}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read, train, predict, score."""
+    args = parse(argv)
+    seed_everything(args.seed)
+    train, val, test = (read_part(args.data, part) for part in ("train", "val", "test"))
+    print(f"{len(train)} training, {len(val)} validation and {len(test)} test cases")
+
+    model = MSGA(in_channels=1, num_classes=2, encoder=args.encoder, channels=args.channels)
+    slices = SliceDataset(
+        train,
+        num_classes=2,
+        size=(args.size, args.size),
+        slice_step=args.slice_step,
+        augment=Chain((FlipRotate(rotate=0.3, degrees=15), RandomIntensity())),
+    )
+    validate = partial(evaluate_model, cases=val, labels=LABELS, distances=False)
+    trainer = Trainer(
+        model,
+        GuidedAttentionLoss(DiceCrossEntropyLoss()),
+        torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=1e-4),
+        train_loader=DataLoader(slices, batch_size=args.batch_size, shuffle=True, drop_last=True),
+        validate=lambda network: mean_dsc(validate(network)),
+        run_dir=args.out,
+        config=TrainerConfig(
+            max_epochs=args.epochs,
+            max_minutes=args.minutes,
+            clip_grad_norm=1.0,
+            ema_decay=0.99,
+            seed=args.seed,
+        ),
+        schedule=polynomial_decay(),
+    )
+    result = trainer.fit()
+    print(f"best epoch {result.best_epoch}: mean 3D DSC {result.best_score:.3f} on the validation cases")
+
+    load_weights(model, result.run_dir / "best.pt")
+    report(model, test, args.out)
+
+
+def read_part(folder: Path, part: str) -> list[Case]:
+    """Read and normalise the volumes of one part of the split."""
+    rows = json.loads((folder / "cases.json").read_text())
+    names = [f"case{row['case']:02d}" for row in rows if row["split"] == part]
+    return [normalize(case) for case in read_nifti_pairs(folder, ids=names)]
+
+
+def report(model: torch.nn.Module, cases: Sequence[Case], out: Path) -> None:
+    """Predict the test cases, and leave volumes, scores and a picture in the run folder."""
+    scores, predictions = [], []
+    for case in cases:
+        drawn = predict_case(model, case)
+        prediction = replace(drawn, labels=keep_largest_component(drawn.labels))
+        save_prediction(prediction, out / "predictions")
+        scores += evaluate_prediction(prediction, case, LABELS)
+        predictions.append(prediction)
+    write_scores_csv(scores, out / "test_scores.csv")
+    save_prediction_grid(out / "test_cases.png", cases, predictions, LABELS)
+    print(format_table(summarize(scores)))
+    print(f"predictions, scores and pictures: {out}")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder with the NIfTI pairs and cases.json")
+    parser.add_argument("--out", type=Path, default=Path("runs/left-atrium"), help="new folder for this run")
+    parser.add_argument("--minutes", type=float, default=20, help="time for training, validation included")
+    parser.add_argument("--epochs", type=int, default=1000, help="stop after so many epochs at the latest")
+    parser.add_argument("--encoder", default="resnet18")
+    parser.add_argument("--channels", type=int, default=16, help="width of every map after the encoder")
+    parser.add_argument(
+        "--size", type=int, default=128, help="side of the random crops of the slices, in pixels"
+    )
+    parser.add_argument("--slice-step", type=int, default=1, help="train on every n-th slice")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    main()
