@@ -11,6 +11,7 @@ With the CHAOS release (its MR part, from https://chaos.grand-challenge.org) it 
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,21 +29,33 @@ from guided_attention.data import (
     write_phantom_cohort,
 )
 from guided_attention.figures import save_prediction_grid
-from guided_attention.inference import evaluate_model, evaluate_prediction, predict_case, save_prediction
+from guided_attention.inference import (
+    evaluate_model,
+    evaluate_prediction,
+    keep_largest_component,
+    predict_case,
+    save_prediction,
+)
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.metrics import format_table, mean_dsc, summarize, write_scores_csv
 from guided_attention.training import TrainerConfig, load_weights, polynomial_decay, seed_everything
 
-PHANTOM_SIZE = 128
-PHANTOMS = {"encoder": "resnet18", "channels": 16, "size": PHANTOM_SIZE, "epochs": 4}
-CHAOS = {"encoder": "resnext101_32x4d", "channels": 64, "size": 256, "epochs": 250}
+PHANTOMS = {"encoder": "resnet18", "channels": 16, "size": 112, "batch_size": 4, "lr": 2e-3, "epochs": 4}
+CHAOS = {
+    "encoder": "resnext101_32x4d",
+    "channels": 64,
+    "size": 256,
+    "batch_size": 8,
+    "lr": 1e-3,
+    "epochs": 250,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, train, predict, score."""
     args = parse(argv)
     seed_everything(args.seed)
-    folder = args.data or write_phantom_cohort("phantom-cohort", subjects=20, size=PHANTOM_SIZE)
+    folder = args.data or write_phantom_cohort("phantom-cohort", subjects=20, size=160)
     cases = {case.id: normalize(case) for case in read_chaos(folder, source=args.source)}
     split = split_subjects(list(cases), train=13, val=2, test=5, seed=args.seed)
     train, val, test = ([cases[name] for name in part] for part in (split.train, split.val, split.test))
@@ -51,9 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = MSGA(
         in_channels=train[0].image.shape[0], num_classes=5, encoder=args.encoder, channels=args.channels
     ).to(args.device)
-    slices = SliceDataset(
-        train, num_classes=5, size=(args.size, args.size), augment=FlipRotate(flip=0, mirror=0)
-    )
+    # Organs have sides, so slices are turned a little but never mirrored.
+    augment = FlipRotate(flip=0, mirror=0, degrees=15)
+    slices = SliceDataset(train, num_classes=5, size=(args.size, args.size), augment=augment)
     trainer = Trainer(
         model,
         GuidedAttentionLoss(DiceCrossEntropyLoss()),
@@ -82,11 +95,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def report(model: torch.nn.Module, cases: Sequence[Case], out: Path) -> None:
     """Predict the test subjects, and leave volumes, scores and a picture in the run folder."""
-    predictions = [predict_case(model, case) for case in cases]
-    scores = []
-    for case, prediction in zip(cases, predictions, strict=True):
+    scores, predictions = [], []
+    for case in cases:
+        drawn = predict_case(model, case)
+        prediction = replace(drawn, labels=keep_largest_component(drawn.labels))
         save_prediction(prediction, out / "predictions", include_uncertainty=True)
         scores += evaluate_prediction(prediction, case, CHAOS_MR_LABELS)
+        predictions.append(prediction)
     write_scores_csv(scores, out / "test_scores.csv")
     save_prediction_grid(out / "test_subjects.png", cases, predictions, CHAOS_MR_LABELS)
     print(format_table(summarize(scores)))
@@ -102,12 +117,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--source", default="t1_in", choices=("t1_in", "t1_out", "t1_dual", "t2"))
     parser.add_argument("--out", type=Path, default=Path("runs/chaos"), help="new folder for this run")
     parser.add_argument("--encoder", help="resnet18 for phantoms, the paper's resnext101_32x4d for CHAOS")
-    parser.add_argument("--channels", type=int, help="width of every map after the encoder: 16 or 64")
-    parser.add_argument("--size", type=int, help="side of the slices in training, in pixels: 128 or 256")
-    parser.add_argument("--epochs", type=int, help="4 or 250")
+    parser.add_argument("--channels", type=int, help="width of every map after the encoder: 16, or 64")
+    parser.add_argument("--size", type=int, help="side of the slices in training, in pixels: 112, or 256")
+    parser.add_argument("--epochs", type=int, help="4, or 250")
     parser.add_argument("--minutes", type=float, help="stop after so many minutes at the latest")
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--batch-size", type=int, help="4, or 8")
+    parser.add_argument("--lr", type=float, help="0.002, or 0.001")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)

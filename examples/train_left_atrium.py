@@ -25,6 +25,7 @@ from guided_attention.data import (
     SliceDataset,
     normalize,
     read_nifti_pairs,
+    resample_in_plane,
 )
 from guided_attention.figures import save_prediction_grid
 from guided_attention.inference import (
@@ -46,17 +47,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     seed_everything(args.seed)
     train, val, test = (read_part(args.data, part) for part in ("train", "val", "test"))
+    seen = [resample_in_plane(case, args.in_plane_mm) for case in train]
     print(f"{len(train)} training, {len(val)} validation and {len(test)} test cases")
 
     model = MSGA(in_channels=1, num_classes=2, encoder=args.encoder, channels=args.channels)
     slices = SliceDataset(
-        train,
+        seen,
         num_classes=2,
-        size=(args.size, args.size),
+        size=(args.height, args.width),
         slice_step=args.slice_step,
-        augment=Chain((FlipRotate(rotate=0.3, degrees=15), RandomIntensity())),
+        augment=Chain((FlipRotate(flip=0, mirror=0, rotate=0.5, degrees=15), RandomIntensity())),
     )
-    validate = partial(evaluate_model, cases=val, labels=LABELS, distances=False)
+    validate = partial(
+        evaluate_model, cases=val, labels=LABELS, distances=False, in_plane_mm=args.in_plane_mm
+    )
     trainer = Trainer(
         model,
         GuidedAttentionLoss(DiceCrossEntropyLoss()),
@@ -77,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"best epoch {result.best_epoch}: mean 3D DSC {result.best_score:.3f} on the validation cases")
 
     load_weights(model, result.run_dir / "best.pt")
-    report(model, test, args.out)
+    report(model, test, args)
 
 
 def read_part(folder: Path, part: str) -> list[Case]:
@@ -87,19 +91,19 @@ def read_part(folder: Path, part: str) -> list[Case]:
     return [normalize(case) for case in read_nifti_pairs(folder, ids=names)]
 
 
-def report(model: torch.nn.Module, cases: Sequence[Case], out: Path) -> None:
+def report(model: torch.nn.Module, cases: Sequence[Case], args: argparse.Namespace) -> None:
     """Predict the test cases, and leave volumes, scores and a picture in the run folder."""
     scores, predictions = [], []
     for case in cases:
-        drawn = predict_case(model, case)
+        drawn = predict_case(model, case, in_plane_mm=args.in_plane_mm)
         prediction = replace(drawn, labels=keep_largest_component(drawn.labels))
-        save_prediction(prediction, out / "predictions")
+        save_prediction(prediction, args.out / "predictions")
         scores += evaluate_prediction(prediction, case, LABELS)
         predictions.append(prediction)
-    write_scores_csv(scores, out / "test_scores.csv")
-    save_prediction_grid(out / "test_cases.png", cases, predictions, LABELS)
+    write_scores_csv(scores, args.out / "test_scores.csv")
+    save_prediction_grid(args.out / "test_cases.png", cases, predictions, LABELS)
     print(format_table(summarize(scores)))
-    print(f"predictions, scores and pictures: {out}")
+    print(f"predictions, scores and pictures: {args.out}")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -114,8 +118,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--encoder", default="resnet18")
     parser.add_argument("--channels", type=int, default=16, help="width of every map after the encoder")
     parser.add_argument(
-        "--size", type=int, default=128, help="side of the random crops of the slices, in pixels"
+        "--in-plane-mm", type=float, default=1.0, help="pixels of the slices that the network sees"
     )
+    parser.add_argument("--height", type=int, default=96, help="of the slices in training, in those pixels")
+    parser.add_argument("--width", type=int, default=128, help="likewise")
     parser.add_argument("--slice-step", type=int, default=1, help="train on every n-th slice")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--lr", type=float, default=2e-3)

@@ -6,7 +6,7 @@ import torch
 from tests.real_data import real_data
 from torch import nn
 
-from guided_attention.data import Case, read_nifti_case
+from guided_attention.data import Case, read_nifti_case, resample_in_plane
 from guided_attention.inference import (
     evaluate_model,
     evaluate_prediction,
@@ -251,6 +251,51 @@ def test_an_id_that_is_no_file_name_is_refused(tmp_path, bad):
     with pytest.raises(ValueError, match=r"`prediction\.id` must be fit for a file name, got "):
         save_prediction(_prediction(bad), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+# Another pixel size
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_the_network_is_shown_the_pixels_it_knows_and_its_logits_are_brought_back(spatial_dims):
+    case, model = _case(), _network(spatial_dims).eval()
+    prediction = predict_case(model, case, spatial_dims=spatial_dims, in_plane_mm=2.5)
+    shown = (round(11 * 1.5 / 2.5), round(13 * 1.25 / 2.5))
+    image = torch.from_numpy(case.image).swapaxes(0, 1)
+    small = torch.nn.functional.interpolate(image, shown, mode="bilinear")
+    with torch.no_grad():
+        batch = small if spatial_dims == 2 else small.swapaxes(0, 1)[None]
+        logits = model(batch) if spatial_dims == 2 else model(batch)[0].swapaxes(0, 1)
+    large = torch.nn.functional.interpolate(logits, SHAPE[1:], mode="bilinear")
+    np.testing.assert_array_equal(prediction.labels, large.argmax(1).numpy())
+    assert prediction.spacing_mm == case.spacing_mm
+    np.testing.assert_array_equal(prediction.affine, case.affine)
+
+
+def test_the_shown_pixels_are_as_many_as_resampling_gives():
+    """What the network is shown in prediction is what it was trained on."""
+    case, sizes = _case(), []
+
+    class Recorder(nn.Module):
+        def forward(self, x):
+            sizes.append(tuple(x.shape[2:]))
+            return torch.cat([x, -x], dim=1)
+
+    for in_plane_mm in (0.7, 1.0, 1.9, 2.5, 40.0):
+        predict_case(Recorder(), case, in_plane_mm=in_plane_mm)
+        assert sizes[-1] == resample_in_plane(case, in_plane_mm).image.shape[2:]
+
+
+def test_its_own_pixel_size_changes_nothing():
+    case = Case("7", _case().image, None, (5.5, 1.5, 1.5), AFFINE)
+    model = _network()
+    own, plain = predict_case(model, case, in_plane_mm=1.5), predict_case(model, case)
+    np.testing.assert_array_equal(own.uncertainty, plain.uncertainty)
+
+
+def test_a_pixel_size_of_zero_is_refused():
+    with pytest.raises(ValueError, match="`in_plane_mm` must be above 0, got 0"):
+        predict_case(_network(), _case(), in_plane_mm=0.0)
 
 
 # Evaluation

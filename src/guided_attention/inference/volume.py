@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from guided_attention._checks import require, require_choice
+from guided_attention._checks import require, require_choice, require_positive
+from guided_attention._layers import resize
 from guided_attention._typing import LabelVolume, SpatialDims
 from guided_attention.data import Case, write_nifti
 from guided_attention.inference.postprocess import keep_largest_component
@@ -31,6 +32,7 @@ def predict_case(
     spatial_dims: SpatialDims = 2,
     device: torch.device | str | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
+    in_plane_mm: float | None = None,
 ) -> Prediction:
     """Let a trained network draw the organs of one case, and say of each voxel how sure it is.
 
@@ -50,6 +52,9 @@ def predict_case(
         spatial_dims: 2 for a network of slices ``(height, width)``, 3 for one of whole volumes.
         device: Where to compute; None stays where the network is. The network is moved there for good.
         precision: ``"fp32"``, or ``"bf16"`` to run the network under autocast in bfloat16.
+        in_plane_mm: Distance between pixels that the network was trained on, where the cases were resampled
+            (`resample_in_plane`): slices are brought there linearly, and the logits back to the pixels of the
+            case. None shows the network the pixels as they are.
 
     Returns:
         Labels, uncertainty, and the case's id, spacing and affine.
@@ -72,6 +77,7 @@ def predict_case(
     require_choice("spatial_dims", spatial_dims, (2, 3))
     require_choice("precision", precision, ("fp32", "bf16"))
     _require_channels(model, case)
+    shown = _shown_size(case, in_plane_mm)
     where = torch.device(device) if device is not None else _device_of(model)
     size = case.image.shape[1:]
     labels, uncertainty = np.empty(size, np.uint8), np.empty(size, np.float32)
@@ -81,7 +87,7 @@ def predict_case(
         torch.autocast(where.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
     ):
         for part, image in _batches(case, batch_size, spatial_dims):
-            drawn, doubt = _labels_and_uncertainty(model, image.to(where))
+            drawn, doubt = _labels_and_uncertainty(_logits(model, image.to(where), shown))
             labels[part], uncertainty[part] = drawn.cpu().numpy(), doubt.cpu().numpy()
     return Prediction(case.id, labels, uncertainty, case.spacing_mm, case.affine.copy())
 
@@ -183,6 +189,7 @@ def evaluate_model(
     batch_size: int = 8,
     spatial_dims: SpatialDims = 2,
     precision: Literal["fp32", "bf16"] = "fp32",
+    in_plane_mm: float | None = None,
 ) -> list[CaseScore]:
     """Predict each case and compare it with what the expert drew: one score a case and organ.
 
@@ -200,6 +207,7 @@ def evaluate_model(
         batch_size: See `predict_case`.
         spatial_dims: See `predict_case`.
         precision: See `predict_case`.
+        in_plane_mm: See `predict_case`.
 
     Returns:
         The scores of all cases, in their order.
@@ -226,7 +234,12 @@ def evaluate_model(
     for case in cases:
         _labels_of(case)  # an error here costs less than one after the prediction
         prediction = predict_case(
-            model, case, batch_size=batch_size, spatial_dims=spatial_dims, precision=precision
+            model,
+            case,
+            batch_size=batch_size,
+            spatial_dims=spatial_dims,
+            precision=precision,
+            in_plane_mm=in_plane_mm,
         )
         if keep_largest:
             prediction = replace(prediction, labels=keep_largest_component(prediction.labels))
@@ -251,21 +264,40 @@ def _batches(case: Case, batch_size: int, spatial_dims: SpatialDims) -> Iterator
         yield part, torch.from_numpy(np.ascontiguousarray(case.image[:, part].swapaxes(0, 1)))
 
 
-def _labels_and_uncertainty(model: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both for one batch; the batch axis of a whole volume falls away."""
-    logits = model(image)
-    wanted, got = (len(image), *image.shape[2:]), (len(logits), *logits.shape[2:])
+def _shown_size(case: Case, in_plane_mm: float | None) -> tuple[int, int]:
+    """Return height and width of the slices that the network sees, as `resample_in_plane` counts them."""
+    if in_plane_mm is None:
+        return case.image.shape[2], case.image.shape[3]
+    require_positive("in_plane_mm", in_plane_mm)
+    height, width = (
+        max(1, round(pixels * old / in_plane_mm))
+        for pixels, old in zip(case.image.shape[2:], case.spacing_mm[1:], strict=True)
+    )
+    return height, width
+
+
+def _logits(model: nn.Module, image: Tensor, shown: tuple[int, int]) -> Tensor:
+    """Show the network one batch at the size it knows; return logits at the image's own size."""
+    size = tuple(image.shape[2:])
+    seen = resize(image, (*size[:-2], *shown))
+    logits: Tensor = model(seen)
+    wanted, got = (len(seen), *seen.shape[2:]), (len(logits), *logits.shape[2:])
     require(got == wanted, "model(image)", f"of the image's batch and size {wanted}", got)
     classes = logits.shape[1]
     require(2 <= classes <= _MOST_CLASSES, "model(image)", f"of 2 to {_MOST_CLASSES} classes", classes)  # noqa: PLR2004
-    probabilities = torch.softmax(logits.float(), dim=1)
+    return resize(logits.float(), size)
+
+
+def _labels_and_uncertainty(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both for one batch; the batch axis of a whole volume falls away."""
+    probabilities = torch.softmax(logits, dim=1)
     # Rounding can carry the entropy a hair beyond its limits.
-    entropy = (torch.special.entr(probabilities).sum(dim=1) / math.log(classes)).clamp(0.0, 1.0)
+    entropy = torch.special.entr(probabilities).sum(dim=1) / math.log(logits.shape[1])
     cure = "Train again with a lower learning rate, or predict with precision='fp32'."
     require(not bool(entropy.isnan().any()), "model(image)", "finite", "NaN", cure=cure)
-    labels = probabilities.argmax(dim=1).to(torch.uint8)
-    is_whole_volume = image.ndim == 5  # noqa: PLR2004
-    return (labels[0], entropy[0]) if is_whole_volume else (labels, entropy)
+    labels, uncertainty = probabilities.argmax(dim=1).to(torch.uint8), entropy.clamp(0.0, 1.0)
+    is_whole_volume = logits.ndim == 5  # noqa: PLR2004
+    return (labels[0], uncertainty[0]) if is_whole_volume else (labels, uncertainty)
 
 
 def _require_channels(model: nn.Module, case: Case) -> None:

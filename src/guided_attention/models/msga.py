@@ -11,7 +11,7 @@ from guided_attention.models.segmentation import SegmentationModel
 __all__ = ["MSGA"]
 
 
-def MSGA(  # noqa: N802, PLR0913 - the name the paper gives its network, and the numbers it is made of
+def MSGA(  # noqa: N802 - the name the paper gives its network, and the numbers it is made of
     in_channels: int = 1,
     num_classes: int = 5,
     *,
