@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         num_classes=2,
         size=(args.height, args.width),
         slice_step=args.slice_step,
-        augment=Chain((FlipRotate(flip=0, mirror=0, rotate=0.5, degrees=15), RandomIntensity())),
+        augment=Chain((FlipRotate(degrees=15), RandomIntensity())),
     )
     validate = partial(
         evaluate_model, cases=val, labels=LABELS, distances=False, in_plane_mm=args.in_plane_mm
