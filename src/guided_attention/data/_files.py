@@ -4,8 +4,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -27,7 +26,6 @@ __all__ = [
     "require_folder",
     "require_pairs",
     "to_labels",
-    "whole_file",
     "whole_folder",
 ]
 
@@ -136,19 +134,6 @@ def to_labels(
         require(False, f"grey values of {path}", "in the map", cut_list(unknown), cure)  # noqa: FBT003
     labels: npt.NDArray[np.uint8] = table[grey]
     return labels
-
-
-@contextmanager
-def whole_file(path: PathLike) -> Iterator[Path]:
-    """Give a temporary name in the same folder, and put that file in place of `path` when all went well."""
-    wanted = Path(path)
-    require_folder("path", wanted.parent, cure="Make the folder first.")
-    draft = wanted.with_name(f".{uuid.uuid4().hex}.{wanted.name}")
-    try:
-        yield draft
-        draft.replace(wanted)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def refuse_filled(folder: PathLike) -> Path:

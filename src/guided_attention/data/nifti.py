@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import needs_extra, require
+from guided_attention._files import replacing
 from guided_attention._typing import Affine, LabelVolume
 from guided_attention.data._files import (
     PathLike,
@@ -16,7 +17,6 @@ from guided_attention.data._files import (
     keep_ids,
     natural_key,
     require_pairs,
-    whole_file,
 )
 from guided_attention.data._geometry import spacing_of
 from guided_attention.data.case import Case, Volume
@@ -256,6 +256,6 @@ def write_nifti(path: PathLike, volume: npt.NDArray[Any], affine: Affine) -> Pat
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm")
-    with whole_file(wanted) as draft:
+    with replacing(wanted) as draft:
         image.to_filename(draft)
     return wanted

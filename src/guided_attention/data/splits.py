@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from guided_attention._checks import require
-from guided_attention.data._files import PathLike, cut_list, natural_key, whole_file
+from guided_attention._files import replacing
+from guided_attention.data._files import PathLike, cut_list, natural_key
 
 __all__ = ["Split", "k_fold", "split_subjects"]
 
@@ -43,7 +44,7 @@ class Split:
 
     def save(self, path: PathLike) -> None:
         """Write the split as JSON, whole or not at all."""
-        with whole_file(path) as draft:
+        with replacing(Path(path)) as draft:
             draft.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
     @classmethod

@@ -1,6 +1,5 @@
 """Picture grids: image, truth and prediction side by side, a row a case."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import needs_extra, require
+from guided_attention._files import replacing
 from guided_attention.data import Case
 from guided_attention.outputs import Prediction
 
@@ -109,7 +109,6 @@ def _draw_legend(figure: "Figure", labels: Mapping[int, str]) -> None:
 
 def _save(figure: "Figure", path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(draft, dpi=100, format="png")
-    draft.replace(path)
+    with replacing(path) as draft:
+        figure.savefig(draft, dpi=100, format="png")
     return path

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from guided_attention._checks import require, require_positive, require_same_shape
+from guided_attention._files import replacing
 from guided_attention._typing import LabelVolume, MaskArray, SpacingMm
 from guided_attention.metrics.overlap import dice, volume_similarity
 from guided_attention.metrics.surface import surface_distances
@@ -282,17 +282,10 @@ def write_scores_csv(scores: Sequence[CaseScore], path: Path) -> None:
         ...     print((Path(folder) / "scores.csv").read_text(encoding="utf-8").splitlines()[1])
         7,liver,scored,0.9,0.95,1.25,1480.0,1510.0
     """
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"`path` must be in a folder that exists, got {path}. Make the folder first.")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(CaseScore)], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(score) for score in scores)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(CaseScore)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(score) for score in scores)
 
 
 def _require_labels(labels: Mapping[int, str]) -> None:

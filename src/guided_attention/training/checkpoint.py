@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from guided_attention.training._files import replacing
+from guided_attention._files import replacing
 
 __all__ = ["load_checkpoint", "load_weights", "save_checkpoint"]
 

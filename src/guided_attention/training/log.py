@@ -4,7 +4,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from guided_attention.training._files import replacing
+from guided_attention._files import replacing
 
 __all__ = ["read_log", "write_log"]
 

@@ -15,7 +15,9 @@ def replacing(path: Path) -> Iterator[Path]:
     A block that fails leaves what stood at `path` before. A process killed inside the block leaves the
     temporary file too, which the next writing of the same `path` uses again.
     """
-    temporary = path.with_name(f".{path.name}.unfinished")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"`path` must be in a folder that exists, got {path}. Make the folder first.")
+    temporary = path.with_name(f".unfinished.{path.name}")  # the ending stays: writers go by it
     try:
         yield temporary
         _flush_to_disk(temporary)
