@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from guided_attention.data import make_phantom
-from guided_attention.figures import save_prediction_grid
+from guided_attention.figures import grid, save_prediction_grid
 from guided_attention.outputs import Prediction
 
 pytest.importorskip("matplotlib")
@@ -72,3 +72,11 @@ def test_predictions_of_other_cases_are_refused(case, tmp_path):
         save_prediction_grid(tmp_path / "g.png", [case], [other], LABELS)
     with pytest.raises(ValueError, match="`cases` must be at least one case, got none"):
         save_prediction_grid(tmp_path / "g.png", [], [], LABELS)
+
+
+def test_the_slice_with_most_organs_is_shown():
+    labels = np.zeros((4, 9, 9), np.uint8)
+    labels[0, :8, :8] = 1  # the fullest
+    labels[1, :2, :2], labels[1, 5:7, 5:7] = 1, 2
+    labels[2, :3, :3], labels[2, 5:8, 5:8] = 1, 2  # as many organs as before, fuller
+    assert grid._telling_slice(labels) == 2

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from guided_attention._checks import needs_extra, require
 from guided_attention._files import replacing
+from guided_attention._typing import LabelVolume
 from guided_attention.data import Case
 from guided_attention.outputs import Prediction
 
@@ -26,7 +27,7 @@ def save_prediction_grid(
 ) -> Path:
     """Draw for each case its image, what the expert drew and what the network drew, in one PNG.
 
-    Each row shows the slice where the truth (the prediction, for a case without labels) fills most voxels, grey values
+    Each row shows the slice where the truth (the prediction, for a case without labels) has most organs, grey values
     between the 1st and 99th percentile of that slice, pixels as wide and high as they are in the patient.
 
     Args:
@@ -71,7 +72,7 @@ def save_prediction_grid(
 
 def _draw_case(row: Sequence["Axes"], case: Case, prediction: Prediction) -> None:
     truth = prediction.labels if case.labels is None else case.labels
-    z = int(np.argmax((truth > 0).sum(axis=(1, 2))))
+    z = _telling_slice(truth)
     image = case.image[0, z]
     low, high = np.percentile(image, (1, 99))
     for axis, overlay in zip(row, (None, case.labels, prediction.labels), strict=True):
@@ -81,6 +82,11 @@ def _draw_case(row: Sequence["Axes"], case: Case, prediction: Prediction) -> Non
         axis.set_xticks([])
         axis.set_yticks([])
     row[0].set_ylabel(f"case {case.id}, slice {z + 1}")
+
+
+def _telling_slice(labels: LabelVolume) -> int:
+    """Return the slice with most organs, of these the one that they fill most."""
+    return max(range(len(labels)), key=lambda z: (len(np.unique(labels[z])), np.count_nonzero(labels[z])))
 
 
 def _coloured(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
