@@ -213,9 +213,11 @@ def _by_id(files: PathLike | Sequence[PathLike], suffix: str, argument: str) -> 
 
 
 def _beside(images: PathLike | Sequence[PathLike]) -> Path:
-    single = isinstance(images, str) or not isinstance(images, Sequence)
-    require(single, "labels", "given where `images` is a list", None, "Give the list of mask files.")
-    return Path(images)  # type: ignore[arg-type]
+    if isinstance(images, str) or not isinstance(images, Sequence):
+        return Path(images)
+    raise ValueError(
+        "`labels` must be given where `images` is a list, got None. Give the list of mask files."
+    )
 
 
 def write_nifti(path: PathLike, volume: npt.NDArray[Any], affine: Affine) -> Path:
@@ -252,7 +254,7 @@ def write_nifti(path: PathLike, volume: npt.NDArray[Any], affine: Affine) -> Pat
     require(volume.ndim in {3, 4}, "volume", "of three axes, or four with channels first", volume.shape)
     cure = "Convert it: volume.astype(numpy.uint8) suits masks, numpy.float32 images."
     require(str(volume.dtype) in _KEPT, "volume", f"of type {', '.join(_KEPT)}", volume.dtype, cure)
-    image: Any = Nifti1Image(np.ascontiguousarray(volume.T), affine)  # type: ignore[no-untyped-call]
+    image: Any = Nifti1Image(np.ascontiguousarray(volume.T), affine)  # type: ignore[no-untyped-call]  # nibabel is untyped here
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm")

@@ -316,10 +316,10 @@ class _Blob:
         """Return this organ in another person."""
         shift = rng.uniform(-place, place, 3) * (1, 1, 15)
         grow = rng.uniform(1 - size, 1 + size) * rng.uniform(1 - size / 2, 1 + size / 2, 3)
-        centre = tuple(float(c + s) for c, s in zip(self.centre, shift, strict=True))
-        radii = tuple(float(r * g) for r, g in zip(self.radii, grow, strict=True))
+        x, y, z = (float(c + s) for c, s in zip(self.centre, shift, strict=True))
+        a, b, c = (float(r * g) for r, g in zip(self.radii, grow, strict=True))
         turn, bumps = self.turn + rng.uniform(-8, 8), rng.normal(0, 0.06, 2)
-        return _Blob(centre, radii, turn, self.lean, (float(bumps[0]), float(bumps[1])))  # type: ignore[arg-type]
+        return _Blob((x, y, z), (a, b, c), turn, self.lean, (float(bumps[0]), float(bumps[1])))
 
     def radius(self, space: _Space) -> _Field:
         """Return the distance from the centre in radii: below 1 is inside, infinite where it is far."""

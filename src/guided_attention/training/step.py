@@ -125,6 +125,7 @@ def averaged_copy(model: nn.Module, decay: float) -> AveragedModel:
 
     def average(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
         done = int(count)
+        # torch leaves this function untyped.
         update = get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))  # type: ignore[no-untyped-call]
         update(averaged, current, count)
 
