@@ -6,7 +6,7 @@ from torch.nn import functional as F  # noqa: N812
 from guided_attention._checks import require_choice
 from guided_attention._typing import AnyFeatureMap, FeatureMap, SpatialDims
 
-__all__ = ["batch_norm", "conv", "conv_norm_prelu", "halve", "resize", "transposed_conv"]
+__all__ = ["batch_norm", "conv", "conv_norm_prelu", "conv_norm_relu", "halve", "resize", "transposed_conv"]
 
 
 class _BatchNorm2d(nn.BatchNorm2d):
@@ -40,6 +40,7 @@ def conv(
     spatial_dims: SpatialDims,
     stride: int = 1,
     groups: int = 1,
+    dilation: int = 1,
     bias: bool = True,
 ) -> nn.Conv2d | nn.Conv3d:
     """Return a convolution that keeps the size of its map (divided by `stride`, rounded up)."""
@@ -50,8 +51,9 @@ def conv(
         out_channels,
         kernel_size,
         stride=stride,
-        padding=kernel_size // 2,
+        padding=dilation * (kernel_size // 2),
         groups=groups,
+        dilation=dilation,
         bias=bias,
     )
 
@@ -76,6 +78,15 @@ def conv_norm_prelu(
         conv(in_channels, out_channels, kernel_size, spatial_dims=spatial_dims),
         batch_norm(out_channels, spatial_dims=spatial_dims),
         nn.PReLU(),
+    )
+
+
+def conv_norm_relu(in_channels: int, out_channels: int, *, spatial_dims: SpatialDims) -> nn.Sequential:
+    """Return convolution 3 x 3 without bias, batch norm and ReLU, DANet's group of layers."""
+    return nn.Sequential(
+        conv(in_channels, out_channels, 3, spatial_dims=spatial_dims, bias=False),
+        batch_norm(out_channels, spatial_dims=spatial_dims),
+        nn.ReLU(inplace=True),
     )
 
 

@@ -39,14 +39,16 @@ def test_a_code_has_a_quarter_of_the_side():
     assert reconstruction.shape == (2, 3, 9, 4, 1)
 
 
-@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("guidance", ["autoencoder", "distance", "none"])
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_guided_attention_equals_the_sum_written_out(guided, steps):
-    attention = opened(MultiScaleGuidedAttention(3, num_scales=2, steps=steps, guided=guided)).eval().double()
+def test_guided_attention_equals_the_sum_written_out(guidance, steps):
+    attention = (
+        opened(MultiScaleGuidedAttention(3, num_scales=2, steps=steps, guidance=guidance)).eval().double()
+    )
     *maps, fused = (drawn(2, 3, 5, 7, seed=seed, dtype=torch.float64) for seed in (1, 2, 3))
     features = attention(maps, fused)
     attended, codes, reconstructions = twin.guided(
-        maps, fused, attention.state_dict(), steps=steps, guidance=guided
+        maps, fused, attention.state_dict(), steps=steps, guidance=guidance
     )
     torch.testing.assert_close([list(row) for row in features.attended], attended)
     torch.testing.assert_close(list(features.codes), codes)
@@ -57,7 +59,7 @@ def test_a_single_map_is_its_own_context():
     block = opened(GuidedAttention(3, steps=2)).eval()
     x = drawn(2, 3, 5, 7)
     attended, codes, reconstructions = twin.guided(
-        [x], x, block.attention.state_dict(), steps=2, guidance=True
+        [x], x, block.attention.state_dict(), steps=2, guidance="autoencoder"
     )
     torch.testing.assert_close(block(x), attended[-1][0])
     torch.testing.assert_close(list(block.outputs(x).codes), codes)
@@ -67,12 +69,12 @@ def test_a_single_map_is_its_own_context():
 def test_the_scales_share_one_autoencoder_a_step():
     """One set of entries in the state dict, and the paper's number of parameters a step."""
 
-    def count(num_scales: int, guided: bool) -> int:
-        attention = MultiScaleGuidedAttention(64, num_scales=num_scales, steps=1, guided=guided)
+    def count(num_scales: int, guidance: str) -> int:
+        attention = MultiScaleGuidedAttention(64, num_scales=num_scales, steps=1, guidance=guidance)
         return sum(value.numel() for value in dict(attention.named_parameters()).values())
 
     for num_scales in (1, 4):
-        assert count(num_scales, guided=True) - count(num_scales, guided=False) == 7_044_288
+        assert count(num_scales, guidance="autoencoder") - count(num_scales, guidance="none") == 7_044_288
 
 
 @pytest.mark.usefixtures("without_shape_checks")

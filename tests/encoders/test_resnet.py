@@ -1,6 +1,9 @@
 """ResNet encoders: written out by torchvision's names, weights from a file and from a (local) server."""
 
 import hashlib
+import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from functools import partial
@@ -145,3 +148,53 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
         ValueError, match="`name` must be one of 'resnet18', .*'resnext101_32x8d', got 'resnet19'"
     ):
         resnet_encoder("resnet19")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d"])
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_dilated_encoders_equal_the_network_written_out(name, output_stride):
+    encoder = opened(resnet_encoder(name, output_stride=output_stride)).eval().double()
+    x = drawn(1, 1, 65, 41, dtype=torch.float64)
+    groups = 32 if "next" in name else 1
+    expected = twin.resnet(x, encoder.state_dict(), groups=groups, output_stride=output_stride)
+    torch.testing.assert_close(encoder(x), expected)
+    assert encoder.strides == tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
+    assert [m.shape[2] for m in expected] == [-(-65 // stride) for stride in encoder.strides]
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_dilation_changes_no_parameter_and_no_other_output_stride_is_known():
+    plain, dilated = (
+        resnet_encoder("resnet18").state_dict(),
+        resnet_encoder("resnet18", output_stride=8).state_dict(),
+    )
+    assert {key: value.shape for key, value in plain.items()} == {k: v.shape for k, v in dilated.items()}
+    with pytest.raises(ValueError, match="`output_stride` must be one of 8, 16, 32, got 4"):
+        resnet_encoder("resnet18", output_stride=4)
+
+
+def test_dilated_encoders_take_volumes_too():
+    encoder = resnet_encoder("resnet18", spatial_dims=3, output_stride=8)
+    assert [tuple(m.shape[2:]) for m in encoder(drawn(1, 1, 9, 33, 17))][-1] == (2, 5, 3)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 5, 6])
+def test_training_on_shallow_volumes_leaves_memory_whole(depth):
+    """With padding inside the first convolution, torch's CPU kernel writes outside its memory at 5 slices."""
+    code = f"""
+import torch
+from guided_attention.encoders import resnet_encoder
+for _ in range(5):
+    encoder = resnet_encoder("resnet18", spatial_dims=3)
+    sum(map_.sum() for map_ in encoder(torch.randn(2, 1, {depth}, 37, 23))).backward()
+"""
+    env = {**os.environ, "MALLOC_CHECK_": "3", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_padding_of_a_volume_is_that_of_the_convolution():
+    encoder = resnet_encoder("resnet18", spatial_dims=3, in_channels=2)
+    x = drawn(1, 2, 5, 17, 13)
+    expected = torch.nn.functional.conv3d(x, encoder.conv1.weight, stride=2, padding=3)
+    torch.testing.assert_close(encoder.conv1(encoder.pad(x)), expected)

@@ -71,12 +71,22 @@ def cam(x: Tensor, gate: Tensor, energy: str) -> Tensor:
     return out
 
 
-def conv(x: Tensor, state: State, prefix: str, *, stride: int = 1, groups: int = 1) -> Tensor:
+def conv(
+    x: Tensor, state: State, prefix: str, *, stride: int = 1, groups: int = 1, dilation: int = 1
+) -> Tensor:
     """Convolution that keeps the size, in 2-D or 3-D."""
     weight = state[prefix + ".weight"]
     run = F.conv2d if x.ndim == 4 else F.conv3d
     bias = state.get(prefix + ".bias")
-    return run(x, weight, bias, stride=stride, padding=weight.shape[2] // 2, groups=groups)
+    return run(
+        x,
+        weight,
+        bias,
+        stride=stride,
+        padding=dilation * (weight.shape[2] // 2),
+        dilation=dilation,
+        groups=groups,
+    )
 
 
 def norm(x: Tensor, state: State, prefix: str) -> Tensor:
@@ -95,9 +105,15 @@ def conv_norm_prelu(x: Tensor, state: State, prefix: str) -> Tensor:
 
 def dual(x: Tensor, state: State, energy: str = "danet") -> Tensor:
     """Position branch plus channel branch."""
-    p = pam(conv_norm_prelu(x, state, "position.0"), sub(state, "position.1"))
-    c = cam(conv_norm_prelu(x, state, "channel.0"), state["channel.1.gate"], energy)
+    (_, p), (_, c) = dual_modules(x, state, energy)
     return conv_norm_prelu(p, state, "position.2") + conv_norm_prelu(c, state, "channel.2")
+
+
+def dual_modules(x: Tensor, state: State, energy: str = "danet") -> list[tuple[Tensor, Tensor]]:
+    """What goes into the position attention and comes out, and the same of the channel attention."""
+    before_p, before_c = conv_norm_prelu(x, state, "position.0"), conv_norm_prelu(x, state, "channel.0")
+    p = pam(before_p, sub(state, "position.1"))
+    return [(before_p, p), (before_c, cam(before_c, state["channel.1.gate"], energy))]
 
 
 def _two_convs(x: Tensor, state: State, prefix: str) -> Tensor:
@@ -124,7 +140,7 @@ def autoencoder(x: Tensor, state: State) -> tuple[Tensor, Tensor]:
 
 
 def guided(
-    maps: Sequence[Tensor], fused: Tensor, state: State, *, steps: int, guidance: bool
+    maps: Sequence[Tensor], fused: Tensor, state: State, *, steps: int, guidance: str
 ) -> tuple[list[list[Tensor]], list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
     """Return attended maps [step][scale], pairs of codes, pairs (input, reconstruction)."""
     attended: list[list[Tensor]] = []
@@ -137,13 +153,36 @@ def guided(
             context = fused if i == 0 else attended[i - 1][s] * fused
             x = torch.cat([map_, context], dim=1)
             a = dual(x, sub(here, f"dual.{s}"))
-            if guidance:
+            if guidance == "distance":
+                reconstructions += dual_modules(x, sub(here, f"dual.{s}"))
+            if guidance == "autoencoder":
                 code, drawn = autoencoder(x, sub(here, "semantic"))
                 row_codes.append(code)
                 reconstructions.append((x, drawn))
-                a = a * conv(drawn, here, "guide")
+                a = a * conv(drawn, here, _guide(here, s))
             row.append(conv(a, here, f"project.{s}"))
         attended.append(row)
         codes.append(row_codes)
-    pairs = [(codes[i][s], codes[i + 1][s]) for i in range(steps - 1) for s in range(len(maps)) if guidance]
+    pairs = [
+        (codes[i][s], codes[i + 1][s])
+        for i in range(steps - 1)
+        for s in range(len(maps))
+        if guidance == "autoencoder"
+    ]
     return attended, pairs, reconstructions
+
+
+def _guide(here: State, scale: int) -> str:
+    return f"guide.{scale}" if "guide.1.weight" in here else "guide.0"
+
+
+def gated(maps: Sequence[Tensor], fused: Tensor, attention: torch.nn.Module) -> list[Tensor]:
+    """Each scale's gate on [map, fused], then three convolutions on [map, gate · fused]."""
+    state, out = attention.state_dict(), []
+    for s, map_ in enumerate(maps):
+        gate = attention.gates[s](torch.cat([map_, fused], dim=1))
+        x = torch.cat([map_, gate * fused], dim=1)
+        for layer in range(3):
+            x = conv_norm_prelu(x, state, f"refine.{s}.{layer}")
+        out.append(x)
+    return out

@@ -2,20 +2,27 @@
 
 from guided_attention.attention.attend import attend
 from guided_attention.attention.channel import CAM, ChannelEnergy
-from guided_attention.attention.dual import DualAttention
-from guided_attention.attention.guided import GuidedAttention, GuidedFeatures, MultiScaleGuidedAttention
+from guided_attention.attention.dual import DualAttention, DualOutput, attention_branch
+from guided_attention.attention.gated import MultiScaleGatedAttention
+from guided_attention.attention.guided import Guidance, GuidedAttention, MultiScaleGuidedAttention
 from guided_attention.attention.position import PAM
+from guided_attention.attention.protocol import AttendedFeatures, MultiScaleAttention
 from guided_attention.attention.semantic import SemanticAutoencoder, SemanticOutput
 
 __all__ = [
     "CAM",
     "PAM",
+    "AttendedFeatures",
     "ChannelEnergy",
     "DualAttention",
+    "DualOutput",
+    "Guidance",
     "GuidedAttention",
-    "GuidedFeatures",
+    "MultiScaleAttention",
+    "MultiScaleGatedAttention",
     "MultiScaleGuidedAttention",
     "SemanticAutoencoder",
     "SemanticOutput",
     "attend",
+    "attention_branch",
 ]

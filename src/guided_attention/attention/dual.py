@@ -1,6 +1,8 @@
 """DualAttention: position and channel attention side by side."""
 
-from torch import nn
+from typing import NamedTuple
+
+from torch import Tensor, nn
 
 from guided_attention._checks import require_positive
 from guided_attention._layers import conv_norm_prelu
@@ -8,7 +10,19 @@ from guided_attention._typing import FeatureMap, OutFeatureMap, SpatialDims
 from guided_attention.attention.channel import CAM, ChannelEnergy
 from guided_attention.attention.position import PAM
 
-__all__ = ["DualAttention"]
+__all__ = ["DualAttention", "DualOutput", "attention_branch"]
+
+
+class DualOutput(NamedTuple):
+    """What dual attention makes of a map.
+
+    Attributes:
+        attended: The sum of the two branches, ``(batch, out_channels, *space)``.
+        modules: Input and output of the PAM, and of the CAM, each ``(batch, out_channels, *space)``.
+    """
+
+    attended: Tensor
+    modules: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class DualAttention(nn.Module):
@@ -53,20 +67,55 @@ class DualAttention(nn.Module):
         width = in_channels if out_channels is None else out_channels
         require_positive("in_channels", in_channels)
         require_positive("out_channels", width)
-        self.position = _branch(in_channels, width, PAM(width, spatial_dims=spatial_dims), spatial_dims)
-        self.channel = _branch(in_channels, width, CAM(energy=energy), spatial_dims)
+        self.position = attention_branch(
+            in_channels, PAM(width, spatial_dims=spatial_dims), width, spatial_dims=spatial_dims
+        )
+        self.channel = attention_branch(in_channels, CAM(energy=energy), width, spatial_dims=spatial_dims)
 
     def forward(self, x: FeatureMap) -> OutFeatureMap:
         """Return the sum of the two branches."""
-        attended: OutFeatureMap = self.position(x) + self.channel(x)
+        attended: OutFeatureMap = self.outputs(x).attended
         return attended
 
+    def outputs(self, x: FeatureMap) -> DualOutput:
+        """Return the same sum, and what the two attentions were given and gave."""
+        position, position_pair = _through(self.position, x)
+        channel, channel_pair = _through(self.channel, x)
+        return DualOutput(position + channel, (position_pair, channel_pair))
 
-def _branch(
-    in_channels: int, out_channels: int, attention: nn.Module, spatial_dims: SpatialDims
+
+def attention_branch(
+    in_channels: int, attention: nn.Module, channels: int, *, spatial_dims: SpatialDims = 2
 ) -> nn.Sequential:
+    """Return an attention between two convolutions 3 x 3, each with batch norm and PReLU.
+
+    Args:
+        in_channels: Channels of the map that comes in.
+        attention: A module that keeps the shape of a map of `channels` channels, as `PAM` and `CAM` do.
+        channels: Channels of the map that goes out.
+        spatial_dims: 2 for images, 3 for volumes.
+
+    Example:
+        >>> import torch
+        >>> from guided_attention import CAM
+        >>> from guided_attention.attention import attention_branch
+        >>> attention_branch(5, CAM(), 3)(torch.randn(2, 5, 7, 11)).shape
+        torch.Size([2, 3, 7, 11])
+
+    References:
+        The layers are not in the paper's text; with 128 and 64 channels they have the 116,179 (PAM) and 110,979
+        (CAM) parameters that its counts need.
+    """
     return nn.Sequential(
-        conv_norm_prelu(in_channels, out_channels, 3, spatial_dims=spatial_dims),
+        conv_norm_prelu(in_channels, channels, 3, spatial_dims=spatial_dims),
         attention,
-        conv_norm_prelu(out_channels, out_channels, 3, spatial_dims=spatial_dims),
+        conv_norm_prelu(channels, channels, 3, spatial_dims=spatial_dims),
     )
+
+
+def _through(branch: nn.Sequential, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Return what a branch gives, and input and output of the attention within."""
+    before, attention, after = branch
+    seen = before(x)
+    attended = attention(seen)
+    return after(attended), (seen, attended)

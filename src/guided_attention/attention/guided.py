@@ -1,47 +1,45 @@
 """GuidedAttention: dual attention in steps, each steered by what an autoencoder understood of the map."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from guided_attention._checks import require, require_positive, require_same_shape
+from guided_attention._checks import require, require_choice, require_positive, require_same_shape
 from guided_attention._layers import conv
 from guided_attention._typing import FeatureMap, SpatialDims
 from guided_attention.attention.channel import ChannelEnergy
-from guided_attention.attention.dual import DualAttention
-from guided_attention.attention.semantic import SemanticAutoencoder, SemanticOutput
+from guided_attention.attention.dual import DualAttention, DualOutput
+from guided_attention.attention.protocol import AttendedFeatures
+from guided_attention.attention.semantic import SemanticAutoencoder
 
-__all__ = ["GuidedAttention", "GuidedFeatures", "MultiScaleGuidedAttention"]
-
-
-@dataclass(frozen=True)
-class GuidedFeatures:
-    """What guided attention makes of the maps of all scales.
-
-    Attributes:
-        attended: For each step in order, the attended map of each scale, ``(batch, channels, *space)``.
-        codes: Pairs of codes of successive steps on the same scale: what the guidance loss pulls together.
-        reconstructions: Pairs (input, reconstruction) of each step on each scale: what the reconstruction loss reads.
-            Both are empty where guidance is off.
-    """
-
-    attended: tuple[tuple[Tensor, ...], ...]
-    codes: tuple[tuple[Tensor, Tensor], ...] = ()
-    reconstructions: tuple[tuple[Tensor, Tensor], ...] = ()
+__all__ = ["Guidance", "GuidedAttention", "MultiScaleGuidedAttention"]
 
 
-class _GuidedStep(nn.Module):
-    """One refinement step on all scales: a dual attention each, one semantic autoencoder for all."""
+Guidance: TypeAlias = Literal["autoencoder", "distance", "none"]
+"""What steers the attention: see `MultiScaleGuidedAttention`."""
+
+
+class _StepFeatures(NamedTuple):
+    """What one step makes of the maps of all scales: a map, a code and pairs to compare of each."""
+
+    attended: list[Tensor]
+    codes: list[Tensor]
+    reconstructions: list[tuple[Tensor, Tensor]]
+
+
+class _Step(nn.Module):
+    """One refinement step on all scales: a dual attention each, one semantic autoencoder for all where guided."""
 
     def __init__(
         self,
         channels: int,
         num_scales: int,
         *,
-        guided: bool,
+        guidance: Guidance,
+        shared_guide: bool,
         energy: ChannelEnergy,
         spatial_dims: SpatialDims,
     ) -> None:
@@ -51,18 +49,40 @@ class _GuidedStep(nn.Module):
             DualAttention(pair, channels, energy=energy, spatial_dims=spatial_dims) for _ in scales
         )
         self.project = nn.ModuleList(conv(channels, channels, 1, spatial_dims=spatial_dims) for _ in scales)
-        self.semantic = SemanticAutoencoder(pair, spatial_dims=spatial_dims) if guided else None
-        self.guide = conv(pair, channels, 3, spatial_dims=spatial_dims) if guided else None
+        self.compares = guidance == "distance"
+        self.semantic = (
+            SemanticAutoencoder(pair, spatial_dims=spatial_dims) if guidance == "autoencoder" else None
+        )
+        guides = 0 if self.semantic is None else 1 if shared_guide else num_scales
+        self.guide = nn.ModuleList(conv(pair, channels, 3, spatial_dims=spatial_dims) for _ in range(guides))
 
-    def forward(self, pairs: Sequence[Tensor]) -> tuple[list[Tensor], list[SemanticOutput]]:
-        """Return the attended map of each scale, and its code and reconstruction where guided."""
-        attended = [dual(pair) for dual, pair in zip(self.dual, pairs, strict=True)]
-        semantics: list[SemanticOutput] = []
-        if self.semantic is not None and self.guide is not None:
-            semantics = [self.semantic(pair) for pair in pairs]
-            guides = [self.guide(semantic.reconstruction) for semantic in semantics]
-            attended = [attention * guide for attention, guide in zip(attended, guides, strict=True)]
-        return [project(map_) for project, map_ in zip(self.project, attended, strict=True)], semantics
+    def forward(self, pairs: Sequence[Tensor]) -> _StepFeatures:
+        """Return the attended map of each scale, with its code and what to compare."""
+        duals = [_dual_outputs(dual, pair) for dual, pair in zip(self.dual, pairs, strict=True)]
+        attended = [dual.attended for dual in duals]
+        if self.semantic is None:
+            compared = [pair for dual in duals for pair in dual.modules] if self.compares else []
+            return _StepFeatures(self._projected(attended), [], compared)
+        semantics = [self.semantic(pair) for pair in pairs]
+        guides = islice(cycle(self.guide), len(pairs))
+        steered = [
+            attention * guide(semantic.reconstruction)
+            for attention, guide, semantic in zip(attended, guides, semantics, strict=True)
+        ]
+        reconstructions = [
+            (pair, semantic.reconstruction) for pair, semantic in zip(pairs, semantics, strict=True)
+        ]
+        return _StepFeatures(self._projected(steered), [s.code for s in semantics], reconstructions)
+
+    def _projected(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return [project(map_) for project, map_ in zip(self.project, maps, strict=True)]
+
+
+def _dual_outputs(dual: nn.Module, x: Tensor) -> DualOutput:
+    """Say to the type checker, which sees plain modules in a list, what stands in it."""
+    if not isinstance(dual, DualAttention):
+        raise TypeError(f"`dual` must be a DualAttention, got {type(dual).__name__}.")
+    return dual.outputs(x)
 
 
 class MultiScaleGuidedAttention(nn.Module):
@@ -75,23 +95,26 @@ class MultiScaleGuidedAttention(nn.Module):
         code, R = autoencoder_i(X_i)
         A_i = project( (PAM branch(X_i) + CAM branch(X_i)) · guide_i(R) )
 
-    The autoencoder and the 3 x 3 convolution ``guide`` of a step are one and the same for all scales. Without guidance
-    ``A_i = project(PAM branch + CAM branch)``, the paper's "MS-Dual".
+    The autoencoder and the 3 x 3 convolution ``guide`` of a step are one and the same for all scales. Other than with
+    ``guidance="autoencoder"``, ``A_i = project(PAM branch + CAM branch)``: with ``"none"`` that is all, the paper's
+    "MS-Dual"; with ``"distance"`` input and output of every PAM and CAM are handed out to be compared in place of the
+    reconstructions, the paper's "dist".
 
     Args:
         channels: Channels of every map.
         num_scales: How many maps come in.
         steps: How many times attention refines itself; the paper found 2 best.
-        guided: Whether semantic autoencoders steer the attention.
+        guidance: ``"autoencoder"``, ``"distance"`` or ``"none"``, as said above.
+        shared_guide: Whether the convolution ``guide`` of a step is one for all scales or one for each.
         energy: The form of the channel attention: see `CAM`.
         spatial_dims: 2 for images, 3 for volumes.
 
     Shape:
-        Every map ``(batch, channels, *space)``, all of one shape; see `GuidedFeatures` for what goes out.
+        Every map ``(batch, channels, *space)``, all of one shape; see `AttendedFeatures` for what goes out.
 
     Raises:
-        ValueError: A number is below 1; on the way, another number of maps than `num_scales`, or maps that
-            differ in shape.
+        ValueError: A number is below 1 or `guidance` is none of the three; on the way, another number of maps than
+            `num_scales`, or maps that differ in shape.
 
     Example:
         >>> import torch
@@ -105,7 +128,8 @@ class MultiScaleGuidedAttention(nn.Module):
     References:
         Sinha & Dolz, JBHI 2020, section II.D, figure 3. Figure 3 draws a matrix product between attention and
         reconstruction; the original code multiplies element by element, and so do we. The code has one ``guide`` a
-        scale; the paper's parameter counts hold with one for all, which is what stands here.
+        scale; the paper's parameter counts hold with one for all, which is the default here. Of "dist" the paper says
+        that input and output of each attention module are compared, not which modules those are: we take PAM and CAM.
     """
 
     def __init__(
@@ -114,34 +138,54 @@ class MultiScaleGuidedAttention(nn.Module):
         *,
         num_scales: int = 4,
         steps: int = 2,
-        guided: bool = True,
+        guidance: Guidance = "autoencoder",
+        shared_guide: bool = True,
         energy: ChannelEnergy = "danet",
         spatial_dims: SpatialDims = 2,
     ) -> None:
         super().__init__()
         for name, value in (("channels", channels), ("num_scales", num_scales), ("steps", steps)):
             require_positive(name, value)
+        require_choice("guidance", guidance, ("autoencoder", "distance", "none"))
         self.channels = channels
         self.num_scales = num_scales
         self.steps = nn.ModuleList(
-            _GuidedStep(channels, num_scales, guided=guided, energy=energy, spatial_dims=spatial_dims)
+            _Step(
+                channels,
+                num_scales,
+                guidance=guidance,
+                shared_guide=shared_guide,
+                energy=energy,
+                spatial_dims=spatial_dims,
+            )
             for _ in range(steps)
         )
 
-    def forward(self, maps: Sequence[FeatureMap], fused: FeatureMap) -> GuidedFeatures:
+    @property
+    def num_steps(self) -> int:
+        """How many times attention refines itself."""
+        return len(self.steps)
+
+    def forward(self, maps: Sequence[FeatureMap], fused: FeatureMap) -> AttendedFeatures:
         """Return the attended maps of every step, with the codes and reconstructions of the autoencoders."""
         require(len(maps) == self.num_scales, "maps", f"a list of {self.num_scales} maps", len(maps))
         for number, map_ in enumerate(maps):
             require_same_shape(f"maps[{number}]", map_.shape, "fused", fused.shape)
-        attended, semantics = [], []
+        features: list[_StepFeatures] = []
         contexts = [fused] * self.num_scales
         for step in self.steps:
             pairs = [torch.cat(pair, dim=1) for pair in zip(maps, contexts, strict=True)]
-            refined, semantic = step(pairs)
-            contexts = [map_ * fused for map_ in refined]
-            attended.append(tuple(refined))
-            semantics.append((pairs, semantic))
-        return GuidedFeatures(tuple(attended), _code_pairs(semantics), _reconstruction_pairs(semantics))
+            features.append(step(pairs))
+            contexts = [map_ * fused for map_ in features[-1].attended]
+        return AttendedFeatures(
+            attended=tuple(tuple(step.attended) for step in features),
+            codes=tuple(
+                pair
+                for earlier, later in pairwise(features)
+                for pair in zip(earlier.codes, later.codes, strict=True)
+            ),
+            reconstructions=tuple(pair for step in features for pair in step.reconstructions),
+        )
 
 
 class GuidedAttention(nn.Module):
@@ -154,7 +198,7 @@ class GuidedAttention(nn.Module):
     Args:
         channels: Channels of the map, in and out.
         steps: How many times attention refines itself.
-        guided: Whether semantic autoencoders steer the attention.
+        guidance: What steers the attention: see `MultiScaleGuidedAttention`.
         energy: The form of the channel attention: see `CAM`.
         spatial_dims: 2 for images, 3 for volumes.
 
@@ -186,41 +230,20 @@ class GuidedAttention(nn.Module):
         channels: int,
         *,
         steps: int = 2,
-        guided: bool = True,
+        guidance: Guidance = "autoencoder",
         energy: ChannelEnergy = "danet",
         spatial_dims: SpatialDims = 2,
     ) -> None:
         super().__init__()
         self.attention = MultiScaleGuidedAttention(
-            channels, num_scales=1, steps=steps, guided=guided, energy=energy, spatial_dims=spatial_dims
+            channels, num_scales=1, steps=steps, guidance=guidance, energy=energy, spatial_dims=spatial_dims
         )
 
     def forward(self, x: FeatureMap) -> FeatureMap:
         """Return the attended map of the last step."""
         return self.outputs(x).attended[-1][0]
 
-    def outputs(self, x: FeatureMap) -> GuidedFeatures:
+    def outputs(self, x: FeatureMap) -> AttendedFeatures:
         """Return the attended map of every step, with the codes and reconstructions for the losses."""
-        features: GuidedFeatures = self.attention([x], x)
+        features: AttendedFeatures = self.attention([x], x)
         return features
-
-
-_StepRecord = tuple[list[Tensor], list[SemanticOutput]]
-
-
-def _code_pairs(steps: Sequence[_StepRecord]) -> tuple[tuple[Tensor, Tensor], ...]:
-    """Return the codes of each step beside those of the next, scale by scale."""
-    return tuple(
-        (earlier.code, later.code)
-        for (_, before), (_, after) in pairwise(steps)
-        for earlier, later in zip(before, after, strict=True)
-    )
-
-
-def _reconstruction_pairs(steps: Sequence[_StepRecord]) -> tuple[tuple[Tensor, Tensor], ...]:
-    """Return each input of an autoencoder beside its reconstruction; none where guidance is off."""
-    return tuple(
-        (pair, semantic.reconstruction)
-        for pairs, semantics in steps
-        for pair, semantic in zip(pairs, semantics, strict=bool(semantics))
-    )

@@ -12,7 +12,7 @@ from guided_attention._checks import require, require_choice, require_positive
 from guided_attention._layers import batch_norm, conv
 from guided_attention._typing import FeatureMap, Image, SpatialDims
 
-__all__ = ["ResNetEncoder", "ResNetName", "resnet_encoder"]
+__all__ = ["OutputStride", "ResNetEncoder", "ResNetName", "resnet_encoder"]
 
 ResNetName: TypeAlias = Literal[
     "resnet18",
@@ -25,6 +25,9 @@ ResNetName: TypeAlias = Literal[
 ]
 """The published networks that `resnet_encoder` builds."""
 
+OutputStride: TypeAlias = Literal[8, 16, 32]
+"""By what the coarsest map of a ResNet is smaller than the image."""
+
 
 @dataclass(frozen=True)
 class _Layout:
@@ -35,6 +38,18 @@ class _Layout:
     groups: int = 1
     base_width: int = 64
     imagenet: str | None = None
+
+
+@dataclass(frozen=True)
+class _Step:
+    """How a block moves over its map: by which stride, and with kernels spread by which dilation.
+
+    The first convolution 3 x 3 of a dilated stage still has the dilation of the stage before it, as in torchvision.
+    """
+
+    stride: int = 1
+    dilation: int = 1
+    first_dilation: int = 1
 
 
 _LAYOUTS: dict[str, _Layout] = {
@@ -59,15 +74,18 @@ class _BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, in_channels: int, width: int, stride: int, layout: _Layout, dims: SpatialDims) -> None:
+    def __init__(self, in_channels: int, width: int, step: _Step, layout: _Layout, dims: SpatialDims) -> None:
         super().__init__()
         del layout  # plain ResNets alone have basic blocks: no groups, no other width
-        self.conv1 = conv(in_channels, width, 3, spatial_dims=dims, stride=stride, bias=False)
+        stride, dilation = step.stride, step.first_dilation
+        self.conv1 = conv(
+            in_channels, width, 3, spatial_dims=dims, stride=stride, dilation=dilation, bias=False
+        )
         self.bn1 = batch_norm(width, spatial_dims=dims)
-        self.conv2 = conv(width, width, 3, spatial_dims=dims, bias=False)
+        self.conv2 = conv(width, width, 3, spatial_dims=dims, dilation=step.dilation, bias=False)
         self.bn2 = batch_norm(width, spatial_dims=dims)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _shortcut(in_channels, width, stride, dims)
+        self.downsample = _shortcut(in_channels, width, step.stride, dims)
 
     def forward(self, x: FeatureMap) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
@@ -80,17 +98,20 @@ class _Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, stride: int, layout: _Layout, dims: SpatialDims) -> None:
+    def __init__(self, in_channels: int, width: int, step: _Step, layout: _Layout, dims: SpatialDims) -> None:
         super().__init__()
+        stride, dilation = step.stride, step.first_dilation
         inner, groups = width * layout.base_width // 64 * layout.groups, layout.groups
         self.conv1 = conv(in_channels, inner, 1, spatial_dims=dims, bias=False)
         self.bn1 = batch_norm(inner, spatial_dims=dims)
-        self.conv2 = conv(inner, inner, 3, spatial_dims=dims, stride=stride, groups=groups, bias=False)
+        self.conv2 = conv(
+            inner, inner, 3, spatial_dims=dims, stride=stride, groups=groups, dilation=dilation, bias=False
+        )
         self.bn2 = batch_norm(inner, spatial_dims=dims)
         self.conv3 = conv(inner, 4 * width, 1, spatial_dims=dims, bias=False)
         self.bn3 = batch_norm(4 * width, spatial_dims=dims)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _shortcut(in_channels, 4 * width, stride, dims)
+        self.downsample = _shortcut(in_channels, 4 * width, step.stride, dims)
 
     def forward(self, x: FeatureMap) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
@@ -117,7 +138,7 @@ class ResNetEncoder(nn.Module):
 
     Attributes:
         out_channels: Channels of the four maps: 64, 128, 256, 512, or four times as many with bottleneck blocks.
-        strides: 4, 8, 16, 32.
+        strides: 4, 8, 16, 32, none above the output stride.
         in_channels: Channels of the image.
 
     Shape:
@@ -129,29 +150,35 @@ class ResNetEncoder(nn.Module):
         torchvision ("ResNet v1.5").
     """
 
-    def __init__(self, layout: _Layout, *, in_channels: int, spatial_dims: SpatialDims) -> None:
+    def __init__(
+        self,
+        layout: _Layout,
+        *,
+        in_channels: int,
+        spatial_dims: SpatialDims,
+        output_stride: OutputStride = 32,
+    ) -> None:
         super().__init__()
         require_positive("in_channels", in_channels)
-        self.conv1 = conv(in_channels, 64, 7, spatial_dims=spatial_dims, stride=2, bias=False)
+        self.pad, self.conv1 = _stem(in_channels, spatial_dims)
         self.bn1 = batch_norm(64, spatial_dims=spatial_dims)
         self.relu = nn.ReLU(inplace=True)
         pool = nn.MaxPool2d if spatial_dims == 2 else nn.MaxPool3d  # noqa: PLR2004
         self.maxpool = pool(kernel_size=3, stride=2, padding=1)
         block = _Bottleneck if layout.bottleneck else _BasicBlock
         self.out_channels: tuple[int, ...] = tuple(block.expansion * width for width in (64, 128, 256, 512))
-        self.strides: tuple[int, ...] = (4, 8, 16, 32)
+        self.strides: tuple[int, ...] = tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
         self.in_channels = in_channels
         inputs = (64, *self.out_channels[:-1])
         stages = [
-            _stage(block, layout, stage, inputs[stage], self.out_channels[stage], spatial_dims)
-            for stage in range(4)
+            _stage(block, layout, stage, inputs[stage], spatial_dims, output_stride) for stage in range(4)
         ]
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         _initialise(self)
 
     def forward(self, x: Image) -> list[Tensor]:
         """Return the maps after the four stages, fine to coarse."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.maxpool(self.relu(self.bn1(self.conv1(self.pad(x)))))
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
@@ -159,18 +186,41 @@ class ResNetEncoder(nn.Module):
         return maps
 
 
+def _stem(in_channels: int, dims: SpatialDims) -> tuple[nn.Module, nn.Conv2d | nn.Conv3d]:
+    """Return the padding and the convolution 7 x 7 that begin the network.
+
+    Volumes are padded by a layer of its own: with the convolution's own padding, torch's CPU kernel for the gradient of
+    the weights (torch 2.13, oneDNN, fewer than 4 input channels) writes outside its memory where the volume is as
+    shallow as 5 slices, and the process dies. The numbers are the same.
+    """
+    if dims == 2:  # noqa: PLR2004
+        return nn.Identity(), conv(in_channels, 64, 7, spatial_dims=2, stride=2, bias=False)
+    return nn.ConstantPad3d(3, 0.0), nn.Conv3d(in_channels, 64, 7, stride=2, bias=False)
+
+
 def _stage(
     block: type[_BasicBlock | _Bottleneck],
     layout: _Layout,
     stage: int,
     in_channels: int,
-    out_channels: int,
     dims: SpatialDims,
+    output_stride: OutputStride,
 ) -> nn.Sequential:
     width = 64 * 2**stage
-    blocks = [block(in_channels, width, 1 if stage == 0 else 2, layout, dims)]
-    blocks += [block(out_channels, width, 1, layout, dims) for _ in range(layout.depths[stage] - 1)]
+    first, rest = _steps(stage, output_stride)
+    blocks = [block(in_channels, width, first, layout, dims)]
+    blocks += [
+        block(block.expansion * width, width, rest, layout, dims) for _ in range(layout.depths[stage] - 1)
+    ]
     return nn.Sequential(*blocks)
+
+
+def _steps(stage: int, output_stride: OutputStride) -> tuple[_Step, _Step]:
+    """Return the steps of the first block of a stage and of the others: dilation makes up for strides left out."""
+    before, after = ((4 * 2**stage // 2), 4 * 2**stage) if stage > 0 else (4, 4)
+    previous, dilation = max(1, before // output_stride), max(1, after // output_stride)
+    stride = 1 if after == before or after > output_stride else 2
+    return _Step(stride, dilation, previous), _Step(1, dilation, dilation)
 
 
 def _initialise(encoder: nn.Module) -> None:
@@ -186,6 +236,7 @@ def resnet_encoder(
     in_channels: int = 1,
     weights: str | Path | None = None,
     spatial_dims: SpatialDims = 2,
+    output_stride: OutputStride = 32,
 ) -> ResNetEncoder:
     """Build a ResNet or ResNeXt encoder by its published name.
 
@@ -196,6 +247,9 @@ def resnet_encoder(
             torch.hub, which caches the file and checks its hash. Anything else is the path of a state dict with
             torchvision's names, as ``torch.save`` writes it.
         spatial_dims: 2 for images, 3 for volumes (weights cannot be loaded then).
+        output_stride: By what the coarsest map is smaller than the image. With 16 the last stage, with 8 the last two
+            keep their size, and their kernels are spread instead (dilation 2, then 4), as torchvision's
+            ``replace_stride_with_dilation`` has it. The parameters are the same.
 
     Returns:
         The encoder. The classifier ``fc`` of a state dict is left out. Where its first convolution has another number
@@ -204,7 +258,7 @@ def resnet_encoder(
         of several takes the sum of their kernels, which is what a grey image copied into all of them would have met.
 
     Raises:
-        ValueError: An unknown name; weights that do not exist for this network, or 3-D with weights.
+        ValueError: An unknown name or output stride; weights that do not exist for this network, or 3-D with weights.
         FileNotFoundError: `weights` is a path where no file lies.
         RuntimeError: The state dict has missing, unexpected or misshapen entries (torch names them).
 
@@ -216,8 +270,11 @@ def resnet_encoder(
         [(1, 64, 17, 9), (1, 128, 9, 5), (1, 256, 5, 3), (1, 512, 3, 2)]
     """
     require_choice("name", name, tuple(_LAYOUTS))
+    require_choice("output_stride", output_stride, (8, 16, 32))
     layout = _LAYOUTS[name]
-    encoder = ResNetEncoder(layout, in_channels=in_channels, spatial_dims=spatial_dims)
+    encoder = ResNetEncoder(
+        layout, in_channels=in_channels, spatial_dims=spatial_dims, output_stride=output_stride
+    )
     if weights is not None:
         require(spatial_dims == 2, "spatial_dims", "2 where weights are given", spatial_dims)  # noqa: PLR2004
         state = _imagenet_state(name, layout) if weights == "imagenet" else _state_from_file(Path(weights))

@@ -1,6 +1,20 @@
-"""Models: the wiring, and the paper's network as one call."""
+"""Models: the wiring, the paper's network, and every network it is compared with, each as one call."""
 
+from guided_attention.models.danet import DualAttentionNetwork, danet
 from guided_attention.models.msga import MSGA
 from guided_attention.models.segmentation import SegmentationModel
+from guided_attention.models.variants import daf, ms_cam, ms_danet, ms_dist, ms_dual, ms_dual_guided, ms_pam
 
-__all__ = ["MSGA", "SegmentationModel"]
+__all__ = [
+    "MSGA",
+    "DualAttentionNetwork",
+    "SegmentationModel",
+    "daf",
+    "danet",
+    "ms_cam",
+    "ms_danet",
+    "ms_dist",
+    "ms_dual",
+    "ms_dual_guided",
+    "ms_pam",
+]

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 from guided_attention._typing import SpatialDims
-from guided_attention.attention import ChannelEnergy, MultiScaleGuidedAttention
+from guided_attention.attention import ChannelEnergy, MultiScaleAttention, MultiScaleGuidedAttention
 from guided_attention.encoders import Encoder, ResNetName, resnet_encoder
 from guided_attention.fusion import MultiScaleFusion
 from guided_attention.models.segmentation import SegmentationModel
 
-__all__ = ["MSGA"]
+__all__ = ["MSGA", "assembled", "chosen_encoder"]
 
 
-def MSGA(  # noqa: N802 - the name the paper gives its network, and the numbers it is made of
+def MSGA(  # noqa: N802, PLR0913 - the name the paper gives its network, and the numbers it is made of
     in_channels: int = 1,
     num_classes: int = 5,
     *,
@@ -19,8 +19,9 @@ def MSGA(  # noqa: N802 - the name the paper gives its network, and the numbers 
     encoder_weights: str | Path | None = None,
     channels: int = 64,
     steps: int = 2,
-    guided: bool = True,
     energy: ChannelEnergy = "danet",
+    shared_guide: bool = True,
+    deeply_supervised: bool = True,
     spatial_dims: SpatialDims = 2,
 ) -> SegmentationModel:
     """Build the multi-scale self-guided attention network of the paper ("MS-Dual-Guided").
@@ -36,8 +37,10 @@ def MSGA(  # noqa: N802 - the name the paper gives its network, and the numbers 
         encoder_weights: None, ``"imagenet"`` or the path of a state dict: see `resnet_encoder`.
         channels: Channels of every map after the encoder.
         steps: Steps of attention; the paper found 2 best.
-        guided: Whether semantic autoencoders steer the attention; without them the network is the paper's "MS-Dual".
         energy: The form of the channel attention: see `CAM`.
+        shared_guide: Whether the convolution between reconstruction and attention is one for all scales of a step, as
+            the paper's counts have it, or one for each, as in the original's code.
+        deeply_supervised: Whether the raw maps and the attended maps before the last step have heads too.
         spatial_dims: 2 for images, 3 for volumes.
 
     Returns:
@@ -58,21 +61,42 @@ def MSGA(  # noqa: N802 - the name the paper gives its network, and the numbers 
         Sinha & Dolz, "Multi-scale self-guided attention for medical image segmentation", JBHI 2020, arXiv 1906.02849.
         The text says ResNet-101; the published parameter counts are those of ResNeXt-101 32x4d.
     """
-    built = (
-        resnet_encoder(encoder, in_channels=in_channels, weights=encoder_weights, spatial_dims=spatial_dims)
-        if isinstance(encoder, str)
-        else encoder
+    built = chosen_encoder(encoder, in_channels, encoder_weights, spatial_dims)
+    attention = MultiScaleGuidedAttention(
+        channels,
+        num_scales=len(built.out_channels),
+        steps=steps,
+        shared_guide=shared_guide,
+        energy=energy,
+        spatial_dims=spatial_dims,
     )
+    return assembled(
+        built, attention, num_classes, deeply_supervised=deeply_supervised, spatial_dims=spatial_dims
+    )
+
+
+def chosen_encoder(
+    encoder: ResNetName | Encoder,
+    in_channels: int,
+    weights: str | Path | None,
+    spatial_dims: SpatialDims,
+) -> Encoder:
+    """Return the encoder of that name, or the one handed in."""
+    if isinstance(encoder, str):
+        return resnet_encoder(encoder, in_channels=in_channels, weights=weights, spatial_dims=spatial_dims)
+    return encoder
+
+
+def assembled(
+    encoder: Encoder,
+    attention: MultiScaleAttention,
+    num_classes: int,
+    *,
+    deeply_supervised: bool = True,
+    spatial_dims: SpatialDims,
+) -> SegmentationModel:
+    """Return the network of an encoder and an attention, with the paper's fusion between them."""
+    fusion = MultiScaleFusion(encoder.out_channels, channels=attention.channels, spatial_dims=spatial_dims)
     return SegmentationModel(
-        built,
-        MultiScaleFusion(built.out_channels, channels=channels, spatial_dims=spatial_dims),
-        MultiScaleGuidedAttention(
-            channels,
-            num_scales=len(built.out_channels),
-            steps=steps,
-            guided=guided,
-            energy=energy,
-            spatial_dims=spatial_dims,
-        ),
-        num_classes=num_classes,
+        encoder, fusion, attention, num_classes=num_classes, deeply_supervised=deeply_supervised
     )

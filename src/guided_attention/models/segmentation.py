@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from guided_attention._checks import require
 from guided_attention._layers import conv, resize
 from guided_attention._typing import AnyFeatureMap, FeatureMap, Image, Logits, SpatialDims
-from guided_attention.attention import GuidedFeatures, MultiScaleGuidedAttention
+from guided_attention.attention import AttendedFeatures, MultiScaleAttention
 from guided_attention.encoders import Encoder
 from guided_attention.fusion import MultiScaleFusion
 from guided_attention.outputs import SegmentationOutput
@@ -18,7 +18,7 @@ __all__ = ["SegmentationModel"]
 
 
 class SegmentationModel(nn.Module):
-    """A segmentation network of four parts that are handed in: encoder → fusion → guided attention → heads.
+    """A segmentation network of four parts that are handed in: encoder → fusion → attention → heads.
 
     Every scale's attended map of the last step goes through a head of its own, a convolution 1 x 1 to class logits; the
     prediction is the mean of the scales' logits, resized linearly to the input::
@@ -33,7 +33,8 @@ class SegmentationModel(nn.Module):
     Args:
         encoder: Any module that meets the `Encoder` protocol.
         fusion: Made for the encoder's ``out_channels``.
-        attention: Made for the fusion's channels and the encoder's number of scales.
+        attention: Any module that meets the `MultiScaleAttention` protocol, made for the fusion's channels and the
+            encoder's number of scales.
         num_classes: Classes, background included.
         deeply_supervised: Whether the raw maps and the attended maps before the last step have heads too. Without, the
             loss sees the last step alone.
@@ -43,7 +44,8 @@ class SegmentationModel(nn.Module):
         and in evaluation alike.
 
     Raises:
-        ValueError: `num_classes` is below 2, the encoder is no module, or the parts do not fit together.
+        ValueError: `num_classes` is below 2, or the parts do not fit together.
+        TypeError: The encoder or the attention is no `torch.nn.Module`.
 
     Example:
         >>> import torch
@@ -69,7 +71,7 @@ class SegmentationModel(nn.Module):
         self,
         encoder: Encoder,
         fusion: MultiScaleFusion,
-        attention: MultiScaleGuidedAttention,
+        attention: MultiScaleAttention,
         *,
         num_classes: int,
         deeply_supervised: bool = True,
@@ -80,14 +82,19 @@ class SegmentationModel(nn.Module):
             raise TypeError(
                 f"`encoder` must be a torch.nn.Module that meets the Encoder protocol, got {got}."
             )
+        if not isinstance(attention, nn.Module):
+            got = type(attention).__name__
+            raise TypeError(
+                f"`attention` must be a torch.nn.Module that meets the MultiScaleAttention protocol, got {got}."
+            )
         _check_fit(encoder, fusion, attention)
         require(num_classes >= 2, "num_classes", "at least 2, background included", num_classes)  # noqa: PLR2004
-        dims, steps = _spatial_dims(fusion), len(attention.steps)
+        dims = _spatial_dims(fusion)
         self.encoder = encoder
         self.fusion = fusion
         self.attention = attention
         self.num_classes = num_classes
-        supervised = max(1, steps - 1) if deeply_supervised else 1
+        supervised = max(1, attention.num_steps - 1) if deeply_supervised else 1
         heads = [_heads(attention, num_classes, dims) for _ in range(supervised)]
         self.attended_heads = nn.ModuleList(heads)
         self.raw_heads = _heads(attention, num_classes, dims) if deeply_supervised else nn.ModuleList()
@@ -119,7 +126,7 @@ class SegmentationModel(nn.Module):
         """Channels of the image that the encoder wants; None where the encoder does not tell."""
         return getattr(self.encoder, "in_channels", None)
 
-    def _features(self, x: Tensor) -> tuple[list[Tensor], GuidedFeatures]:
+    def _features(self, x: Tensor) -> tuple[list[Tensor], AttendedFeatures]:
         maps, fused = self.fusion(self.encoder(x))
         return maps, self.attention(maps, fused)
 
@@ -134,12 +141,12 @@ def _apply(heads: nn.Module, maps: Sequence[FeatureMap], size: tuple[int, ...]) 
     return [resize(head(map_), size) for head, map_ in zip(heads.children(), maps, strict=True)]
 
 
-def _heads(attention: MultiScaleGuidedAttention, num_classes: int, dims: SpatialDims) -> nn.ModuleList:
+def _heads(attention: MultiScaleAttention, num_classes: int, dims: SpatialDims) -> nn.ModuleList:
     scales = range(attention.num_scales)
     return nn.ModuleList(conv(attention.channels, num_classes, 1, spatial_dims=dims) for _ in scales)
 
 
-def _check_fit(encoder: Encoder, fusion: MultiScaleFusion, attention: MultiScaleGuidedAttention) -> None:
+def _check_fit(encoder: Encoder, fusion: MultiScaleFusion, attention: MultiScaleAttention) -> None:
     scales = len(encoder.out_channels)
     require(
         len(fusion.project) == scales, "fusion", f"made for the encoder's {scales} maps", len(fusion.project)
