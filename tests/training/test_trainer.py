@@ -18,6 +18,8 @@ from guided_attention.training import (
     load_checkpoint,
     load_weights,
     read_log,
+    reduce_on_plateau,
+    save_checkpoint,
     seed_everything,
 )
 
@@ -161,8 +163,8 @@ def test_the_learning_rate_follows_the_share_of_the_epochs(make_trainer):
     shares = []
 
     def schedule(progress):
-        shares.append(progress)
-        return 1.0 - progress
+        shares.append(progress.share)
+        return 1.0 - progress.share
 
     trainer = make_trainer(schedule=schedule, max_epochs=2)
     result = trainer.fit()
@@ -175,12 +177,38 @@ def test_the_learning_rate_follows_the_minutes_where_they_run_out_sooner(make_tr
     shares = []
 
     def schedule(progress):
-        shares.append(progress)
+        shares.append(progress.share)
         clock.pass_minutes(1.0)
         return 1.0
 
     make_trainer(schedule=schedule, max_epochs=100, max_minutes=4.0).fit()
     assert shares == pytest.approx([0.0, 0.25, 0.5, 0.75])
+
+
+def test_the_schedule_is_told_the_epoch_and_the_scores_so_far(make_trainer):
+    seen = []
+
+    def schedule(progress):
+        seen.append(progress)
+        return 1.0
+
+    make_trainer(schedule=schedule, max_epochs=4, validate_every=2, validate=_scores(0.5, 0.25)).fit()
+    steps = range(4 * BATCHES)
+    assert [progress.share for progress in seen] == pytest.approx([step / len(steps) for step in steps])
+    assert [progress.epoch for progress in seen] == [step // BATCHES + 1 for step in steps]
+    scores = [(), (), ((2, 0.5),), ((2, 0.5),)]
+    assert [progress.scores for progress in seen] == [scores[step // BATCHES] for step in steps]
+
+
+def test_the_rate_falls_on_a_plateau_of_the_validation(make_trainer):
+    result = make_trainer(
+        schedule=reduce_on_plateau(epochs=2),
+        max_epochs=7,
+        validate=_scores(0.5, 0.5, math.nan, 0.5, 0.4, 0.6, 0.1),
+    ).fit()
+    rates = [row["lr"] for row in read_log(result.run_dir / "log.csv")]
+    # Epochs 2 and 3 are no better than 1, nor are 4 and 5: the rate falls from 4 on, and again from 6 on.
+    assert rates == [0.01, 0.01, 0.01, 0.005, 0.005, 0.0025, 0.0025]
 
 
 def test_each_group_keeps_its_own_rate(make_trainer):
@@ -359,7 +387,13 @@ def test_validation_sees_evaluation_mode_and_no_gradients_and_training_goes_on_i
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"ema_decay": 0.9}, {"schedule": lambda progress: 1.0 - progress}, {"validate_every": 3}]
+    "options",
+    [
+        {},
+        {"ema_decay": 0.9},
+        {"schedule": lambda progress: 1.0 - progress.share},
+        {"validate_every": 3},
+    ],
 )
 @pytest.mark.parametrize("own_generator", [False, True])
 def test_a_resumed_run_equals_one_without_a_break_bit_for_bit(make_trainer, options, own_generator):
@@ -392,6 +426,50 @@ def test_a_resumed_run_equals_one_without_a_break_bit_for_bit(make_trainer, opti
     for row in (*rows[0], *rows[1]):
         del row["minutes"]
     assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("validate_every", [1, 2])
+def test_a_plateau_is_kept_over_a_break_bit_for_bit(make_trainer, validate_every):
+    """Bests before the break decide on cuts after it: without the scores the rate would stay up."""
+    scores = {1: 0.5, 2: 0.9, 3: 0.1, 4: 0.2, 5: math.nan, 6: 0.3, 7: 0.4, 8: 0.2}
+    options = {
+        "schedule": reduce_on_plateau(epochs=3, factor=0.1),
+        "max_epochs": 8,
+        "validate_every": validate_every,
+    }
+
+    def trainer(name, loss=toy_loss):
+        made = make_trainer(name, loss=loss, validate=lambda _model: scores[made._run.epoch], **options)
+        return made
+
+    whole = trainer("whole")
+    whole.fit()
+    batches = count(1)
+
+    def breaking_loss(output, target):
+        if next(batches) == 3 * BATCHES + 2:
+            raise KeyboardInterrupt
+        return toy_loss(output, target)
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer("broken", loss=breaking_loss).fit()
+    resumed = trainer("broken")
+    folder = resumed.fit(resume=True).run_dir.parent
+
+    _equal(whole.model.state_dict(), resumed.model.state_dict())
+    logs = [read_log(folder / run / "log.csv") for run in ("whole", "broken")]
+    assert [row["lr"] for row in logs[0]] == [row["lr"] for row in logs[1]]
+    assert logs[0][-1]["lr"] < 0.01
+    held = [load_checkpoint(folder / run / "last.pt")["run"]["scores"] for run in ("whole", "broken")]
+    np.testing.assert_equal(held, [[(n, s) for n, s in scores.items() if n % validate_every == 0]] * 2)
+
+
+def test_a_run_stored_before_there_were_scores_goes_on(make_trainer):
+    folder = make_trainer().fit().run_dir
+    held = load_checkpoint(folder / "last.pt")
+    del held["run"]["scores"]
+    save_checkpoint(folder / "last.pt", held)
+    assert make_trainer(max_epochs=4).fit(resume=True).epochs == 4
 
 
 def test_a_row_that_the_crash_came_after_is_written_anew(make_trainer, monkeypatch):

@@ -1,4 +1,4 @@
-"""Volumetric metrics in millimetres, and the rows and tables made of them."""
+"""Volumetric metrics in millimetres, the rows and tables made of them, and the comparison of networks."""
 
 from guided_attention.metrics.cases import (
     CaseScore,
@@ -10,6 +10,7 @@ from guided_attention.metrics.cases import (
     summarize,
     write_scores_csv,
 )
+from guided_attention.metrics.compare import holm, mean_interval, paired_wilcoxon
 from guided_attention.metrics.overlap import dice, volume_similarity
 from guided_attention.metrics.surface import SurfaceDistances, surface_distances
 
@@ -21,7 +22,10 @@ __all__ = [
     "dice",
     "evaluate_case",
     "format_table",
+    "holm",
     "mean_dsc",
+    "mean_interval",
+    "paired_wilcoxon",
     "summarize",
     "surface_distances",
     "volume_similarity",

@@ -2,7 +2,13 @@
 
 from guided_attention.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from guided_attention.training.log import read_log
-from guided_attention.training.schedule import Schedule, cosine_decay, polynomial_decay
+from guided_attention.training.schedule import (
+    Schedule,
+    TrainingProgress,
+    cosine_decay,
+    polynomial_decay,
+    reduce_on_plateau,
+)
 from guided_attention.training.seeding import seed_everything
 from guided_attention.training.step import Loss, ModelWithLoss
 from guided_attention.training.trainer import Trainer, TrainerConfig, TrainingResult
@@ -13,12 +19,14 @@ __all__ = [
     "Schedule",
     "Trainer",
     "TrainerConfig",
+    "TrainingProgress",
     "TrainingResult",
     "cosine_decay",
     "load_checkpoint",
     "load_weights",
     "polynomial_decay",
     "read_log",
+    "reduce_on_plateau",
     "save_checkpoint",
     "seed_everything",
 ]

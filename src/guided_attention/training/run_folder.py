@@ -1,7 +1,7 @@
 """The files of one run: never another run's, always whole, and enough to go on from."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ class Counters:
         best_score: That score, NaN where there is none.
         minutes: Minutes that the run has taken.
         validation_minutes: How long the latest validation took.
+        scores: Epoch and score of each validation.
     """
 
     epoch: int = 0
@@ -37,6 +38,7 @@ class Counters:
     best_score: float = math.nan
     minutes: float = 0.0
     validation_minutes: float = 0.0
+    scores: list[tuple[int, float]] = field(default_factory=list)
 
 
 class RunFolder:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from guided_attention._checks import require, require_choice, require_positive
 from guided_attention.training.progress import Progress, Status
 from guided_attention.training.run_folder import Counters, RunFolder
-from guided_attention.training.schedule import Schedule
+from guided_attention.training.schedule import Schedule, TrainingProgress
 from guided_attention.training.seeding import seed_everything
 from guided_attention.training.step import Loss, Means, ModelWithLoss, averaged_copy, finite_values
 
@@ -123,9 +123,9 @@ class Trainer:
             the validation subjects.
         run_dir: Folder to write to, made where it is missing.
         config: The numbers.
-        schedule: Takes the share of the run that is done (of the epochs or of the minutes, whichever is
-            larger) to a factor on the learning rates, as `polynomial_decay` does; None leaves them as they
-            are.
+        schedule: Takes how far the run has come, a `TrainingProgress`, to a factor on the learning rates, as
+            `polynomial_decay` does from the share that is done and `reduce_on_plateau` from the validation
+            scores; None leaves them as they are.
 
     Raises:
         ValueError: The loader has no batch.
@@ -257,6 +257,7 @@ class Trainer:
         candidate.eval()
         with torch.no_grad():
             score = float(self._validate(candidate))
+        run.scores.append((run.epoch, score))
         if math.isnan(run.best_score) or score > run.best_score:
             run.best_epoch, run.best_score = run.epoch, score
             self._folder.save_best(candidate, run)
@@ -297,9 +298,13 @@ class Trainer:
         )
 
     def _set_learning_rates(self) -> None:
-        factor = 1.0 if self._schedule is None else self._schedule(self._share())
+        factor = 1.0 if self._schedule is None else self._schedule(self._progress())
         for group, rate in zip(self._optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
+
+    def _progress(self) -> TrainingProgress:
+        run = self._run
+        return TrainingProgress(share=self._share(), epoch=run.epoch, scores=tuple(run.scores))
 
     def _share(self) -> float:
         """Return the share of the run that is done: of its epochs or its minutes, whichever is larger."""
