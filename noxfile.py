@@ -95,5 +95,20 @@ def minimums(session: nox.Session) -> None:
     session.run("pytest", "-m", "not example", "tests", *session.posargs)
 
 
+@nox.session(default=False)
+def interop(session: nox.Session) -> None:
+    """Hold encoders and rivals against timm, torchvision and smp themselves (downloads gigabytes)."""
+    # torchvision's compiled operators fit no torch but its own: a constraint on torch would part the two.
+    without_constraint = {**os.environ, "PIP_CONSTRAINT": ""}
+    session.install(
+        *nox.project.dependency_groups(_GROUPS, "test"),
+        "torchvision",
+        "-e",
+        ".[timm,peers]",
+        env=without_constraint,
+    )
+    session.run("pytest", "tests/interop", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
 if __name__ == "__main__":
     nox.main()

@@ -147,7 +147,7 @@ def pan(
 ) -> PeerModel:
     """Take segmentation-models-pytorch's ``PAN`` as the paper's rival "PAN".
 
-    21,470,700 parameters with its defaults, 43,246,828 with ``"resnet101"``; the paper's have 21,323,991 and 42,675,415.
+    21,470,700 parameters with its defaults, 43,246,828 with ``"resnet101"``; the paper's: 21,323,991 and 42,675,415.
     Images are padded to multiples of 128. A batch of one cannot be trained on: a batch norm meets one value a channel.
 
     Args:

@@ -1,0 +1,135 @@
+"""TimmEncoder against a stand-in for timm: what it asks for, keeps, turns round and refuses (the real one: interop)."""
+
+import sys
+from enum import StrEnum
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tests.modules import drawn
+from torch import nn
+
+from guided_attention import MSGA
+from guided_attention.encoders import Encoder, TimmEncoder
+
+
+class Layout(StrEnum):
+    FIRST = "NCHW"
+    LAST = "NHWC"
+
+
+class Maps(nn.Module):
+    """Means over squares of 2, 4 and 8, of 3, 5 and 7 channels, in the layout asked for."""
+
+    def __init__(self, in_channels, layout):
+        super().__init__()
+        self.output_fmt = layout
+        self.feature_info = SimpleNamespace(reduction=lambda: [2, 4, 8], channels=lambda: [3, 5, 7])
+        self.project = nn.ModuleList(nn.Conv2d(in_channels, width, 1) for width in (3, 5, 7))
+
+    def forward(self, x):
+        maps = [
+            nn.functional.avg_pool2d(project(x), side)
+            for project, side in zip(self.project, (2, 4, 8), strict=True)
+        ]
+        return [map_.permute(0, 2, 3, 1) if self.output_fmt is Layout.LAST else map_ for map_ in maps]
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Put the stand-in in timm's place; return what it is asked for."""
+    calls = []
+
+    def create_model(name, **wanted):
+        calls.append({"name": name, **wanted})
+        if name == "no_maps":
+            raise RuntimeError("features_only not implemented for this network.")
+        if name == "no_weights":
+            raise RuntimeError("No pretrained weights exist for no_weights.")
+        return Maps(wanted["in_chans"], Layout.LAST if name == "last" else Layout.FIRST)
+
+    known = ["first", "last", "no_maps", "no_weights"]
+    stand_in = SimpleNamespace(create_model=create_model, list_models=lambda: known)
+    monkeypatch.setitem(sys.modules, "timm", stand_in)
+    return calls
+
+
+@pytest.mark.parametrize("name", ["first", "last"])
+def test_maps_of_a_quarter_and_coarser_are_kept_channels_first(name, asked):
+    encoder = TimmEncoder(name, in_channels=2)
+    assert isinstance(encoder, Encoder)
+    assert (encoder.in_channels, encoder.out_channels, encoder.strides) == (2, (5, 7), (4, 8))
+    x = drawn(1, 2, 24, 40)
+    expected = [
+        nn.functional.avg_pool2d(encoder.network.project[1](x), 4),
+        nn.functional.avg_pool2d(encoder.network.project[2](x), 8),
+    ]
+    for map_, wanted in zip(encoder(x), expected, strict=True):
+        torch.testing.assert_close(map_, wanted)
+        assert map_.is_contiguous()
+    assert asked[0]["features_only"] is True
+
+
+def test_weights_come_from_timm_or_from_a_file(asked, tmp_path):
+    path = tmp_path / "weights.pth"
+    path.touch()
+    TimmEncoder("first")
+    TimmEncoder("first.tag", pretrained=True)
+    TimmEncoder("first", weights=path)
+    assert [(call["name"], call["pretrained"], call["pretrained_cfg_overlay"]) for call in asked] == [
+        ("first", False, {}),
+        ("first.tag", True, {}),
+        ("first", True, {"file": str(path)}),
+    ]
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_model_is_built_on_it_and_trains():
+    model = MSGA(num_classes=3, encoder=TimmEncoder("last"), channels=4)
+    assert model.in_channels == 1
+    logits = model(drawn(2, 1, 40, 24))
+    assert logits.shape == (2, 3, 40, 24)
+    logits.square().mean().backward()
+    assert model.encoder.network.project[1].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.usefixtures("asked")
+def test_what_cannot_be_is_named(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"`name` must be a network of timm, got 'frist'. Close ones: first\."
+    ):
+        TimmEncoder("frist")
+    with pytest.raises(
+        ValueError, match=r"`name` must be a network of timm, got 'zzz'. timm.list_models\(\) lists them"
+    ):
+        TimmEncoder("zzz")
+    with pytest.raises(
+        ValueError, match=r"`name` must be a network of timm that hands out its maps, got 'no_maps'"
+    ):
+        TimmEncoder("no_maps")
+    with pytest.raises(RuntimeError, match="No pretrained weights exist"):
+        TimmEncoder("no_weights", pretrained=True)
+    with pytest.raises(ValueError, match="`in_channels` must be above 0, got 0"):
+        TimmEncoder("first", in_channels=0)
+    with pytest.raises(ValueError, match="`weights` must be None where `pretrained` is true, got 'a.pth'"):
+        TimmEncoder("first", pretrained=True, weights="a.pth")
+    with pytest.raises(FileNotFoundError, match=r"no file lies at .*absent\.pth"):
+        TimmEncoder("first", weights=tmp_path / "absent.pth")
+
+
+def test_without_timm_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'guided-attention\[timm\]'"):
+        TimmEncoder("resnet34d")
+
+
+def test_a_torchvision_that_does_not_fit_is_named(monkeypatch):
+    class Broken:
+        def find_spec(self, name, *_):
+            if name == "timm":
+                raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(ImportError, match="torchvision::nms does not exist. Install a torchvision"):
+        TimmEncoder("resnet34d")
