@@ -12,7 +12,7 @@ from tests.reference.original import Original
 
 from guided_attention import MSGA
 from guided_attention.losses import GuidedAttentionLoss
-from guided_attention.models import export_original, load_original, ms_dual_guided
+from guided_attention.models import export_original, load_original
 
 LAYOUT = Path(__file__).parent / "original_state_dict.json.gz"
 
@@ -71,12 +71,13 @@ def test_the_logits_are_the_originals(state, model, space):
 
 def test_in_double_precision_there_is_no_difference_left(state, model):
     image = drawn(1, 1, 64, 64, dtype=torch.float64)
-    doubled = {name: value.double() if value.is_floating_point() else value for name, value in state.items()}
-    double = load_original(export_original(model)).double()
+    doubled = {name: value.double() for name, value in used(state).items()}
     with torch.no_grad():
-        torch.testing.assert_close(
-            double(image), Original(doubled, training=False).run(image)[0], atol=1e-10, rtol=1e-10
-        )
+        expected = Original(doubled, training=False).run(image)[0]
+        try:
+            torch.testing.assert_close(model.double().eval()(image), expected, atol=1e-10, rtol=1e-10)
+        finally:
+            model.float()  # the same numbers as before: they came from single precision
 
 
 @pytest.mark.parametrize(("batch", "space"), [(2, (64, 64)), (2, (96, 64)), (1, (256, 256))])
@@ -119,13 +120,20 @@ def test_exported_and_read_again_every_tensor_is_the_same(state, model):
     assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items())
 
 
-def test_a_file_with_names_of_data_parallel_training_is_read(state, model, tmp_path):
-    path = tmp_path / "original.pth"
-    torch.save({f"module.{name}": value for name, value in state.items()}, path)
+@pytest.mark.parametrize("key", [None, "state_dict", "model"])
+def test_a_file_with_names_of_data_parallel_training_is_read(state, tmp_path, key):
+    # One number an entry, spread over its shape: the file is small.
+    flat = {
+        name: torch.tensor(float(number), dtype=value.dtype).expand(value.shape)
+        for number, (name, value) in enumerate(state.items())
+    }
+    named = {f"module.{name}": value for name, value in flat.items()}
+    torch.save({key: named, "epoch": 3} if key else named, tmp_path / "original.pth")
     with pytest.warns(UserWarning, match=r"attention1, .*, conv6_1, .*, conv7_4, refine1, .*refine4\."):
-        loaded = load_original(path)
-    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
+        loaded = load_original(tmp_path / "original.pth")
+    assert all(torch.equal(value, flat[name]) for name, value in export_original(loaded).items())
     assert not loaded.training
+    assert all(parameter.requires_grad and parameter.is_contiguous() for parameter in loaded.parameters())
 
 
 def test_classes_and_channels_of_the_image_are_read_from_the_shapes(state):
@@ -161,6 +169,25 @@ def test_entries_that_are_missing_unknown_or_misshapen_are_named(state):
         load_original({"fc.weight": torch.zeros(1)})
 
 
+@pytest.mark.parametrize(
+    "name", ["refine9.0.weight", "attention_1.weight", "conv6_12.weight", "conv6.weight"]
+)
+def test_only_the_layers_known_to_be_unused_are_left_out(state, name):
+    with pytest.raises(ValueError, match=f"1 unknown: {name}"):
+        load_original({**used(state), name: torch.zeros(1)})
+
+
+@pytest.mark.parametrize("name", ["predict1.weight", "resnext.layer0.0.weight"])
+def test_numbers_are_read_from_weights_of_convolutions_alone(state, name):
+    with pytest.raises(ValueError, match=f"`source` must be a state dict with four axes in {name}, got "):
+        load_original({**used(state), name: torch.zeros(64)})
+
+
+def test_an_entry_with_and_without_the_prefix_is_named(state):
+    with pytest.raises(ValueError, match=r"got with and without module\. predict2\.bias\."):
+        load_original({**used(state), "module.predict2.bias": torch.zeros(5)})
+
+
 def test_files_that_are_no_state_dict_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="`source` must be a checkpoint, got .*missing.pth"):
         load_original(tmp_path / "missing.pth")
@@ -170,6 +197,9 @@ def test_files_that_are_no_state_dict_are_named(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="`source` must be a state dict: names and tensors"):
         load_original(tmp_path / "list.pth")
+    torch.save({"predict1.weight": 3, 7: torch.zeros(1)}, tmp_path / "mixed.pth")
+    with pytest.raises(ValueError, match=r"names and tensors, got something else in predict1\.weight, 7\."):
+        load_original(tmp_path / "mixed.pth")
 
 
 @pytest.mark.parametrize(
@@ -181,6 +211,8 @@ def test_files_that_are_no_state_dict_are_named(tmp_path):
         {"deeply_supervised": False},
         {"channels": 32},
         {"spatial_dims": 3},
+        {"energy": "paper"},
+        {"shared_guide": True, "encoder": "resnext101_32x4d"},
     ],
 )
 def test_networks_of_another_layout_are_not_exported(changes):
@@ -189,5 +221,3 @@ def test_networks_of_another_layout_are_not_exported(changes):
         other = MSGA(**arguments)
     with pytest.raises(ValueError, match="`model` must be the layout of the original"):
         export_original(other)
-    with torch.device("meta"), pytest.raises(ValueError, match="`model` must be the layout of the original"):
-        export_original(ms_dual_guided())

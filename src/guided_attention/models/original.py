@@ -1,23 +1,27 @@
 """The checkpoints of the original code: read into a network of ours, and written for it."""
 
 import pickle
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from guided_attention._checks import require
+from guided_attention.attention import CAM
 from guided_attention.models.msga import MSGA
 from guided_attention.models.segmentation import SegmentationModel
 
 __all__ = ["export_original", "load_original"]
 
-_UNUSED = ("attention", "conv6_", "conv7_", "refine")
+_UNUSED = re.compile(r"(attention|conv6_|conv7_|refine)[1-4]\.")
 _FIRST_FUSE = "fusion.fuse.0.0.weight"
 _CLASSES, _STEM = "predict1.weight", "resnext.layer0.0.weight"
 _NAMES_SHOWN = 5
+_WEIGHT_AXES = 4
 
 
 def load_original(source: str | Path | Mapping[str, Tensor]) -> SegmentationModel:
@@ -29,11 +33,12 @@ def load_original(source: str | Path | Mapping[str, Tensor]) -> SegmentationMode
     ``conv7_*``, ``attention1`` to ``4``, ``refine1`` to ``4``; 955,412 parameters): they are left out, with a warning.
 
     Args:
-        source: The path of a state dict as ``torch.save`` writes it, or the state dict. Names may begin with
-            ``module.``, as those of a network in ``DataParallel`` do.
+        source: The path of a state dict as ``torch.save`` writes it, or the state dict; also one that stands under
+            ``"state_dict"`` or ``"model"`` among other things. Names may begin with ``module.``, as those of a network
+            in ``DataParallel`` do.
 
     Returns:
-        The network in evaluation mode, with tensors of its own, on the CPU.
+        The network in evaluation mode, with tensors of its own, in single precision on the CPU.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -55,16 +60,13 @@ def load_original(source: str | Path | Mapping[str, Tensor]) -> SegmentationMode
         sinAshish/Multi-Scale-Attention, May 2020. It joins the scales from coarse to fine, we from fine to coarse: the
         input channels of one convolution change places on the way.
     """
-    given = {name.removeprefix("module."): value for name, value in _state(source).items()}
-    dropped = {name: value for name, value in given.items() if name.startswith(_UNUSED)}
+    given = _state(source)
+    dropped = {name: value for name, value in given.items() if _UNUSED.match(name)}
     used = {name: value for name, value in given.items() if name not in dropped}
-    for name in (_CLASSES, _STEM):
-        require(name in used, "source", f"a state dict of the original with an entry {name}", _some(used))
+    num_classes, in_channels = _length(used, _CLASSES, axis=0), _length(used, _STEM, axis=1)
     # On the meta device nothing is drawn at random only to be thrown away: the checkpoint's copies move in.
     with torch.device("meta"):
-        model = MSGA(
-            used[_STEM].shape[1], used[_CLASSES].shape[0], encoder="resnext101_32x8d", shared_guide=False
-        )
+        model = MSGA(in_channels, num_classes, encoder="resnext101_32x8d", shared_guide=False)
     _require_same(export_original(model), used)
     state = {
         name: used[_original_name(name)].to("cpu", layout.dtype, copy=True)
@@ -99,11 +101,15 @@ def export_original(model: SegmentationModel) -> dict[str, Tensor]:
         torch.Size([64, 128, 3, 3])
     """
     state = model.state_dict()
+    counts = (model.in_channels or 1, model.num_classes)
     with torch.device("meta"):
-        layout = MSGA(encoder="resnext101_32x8d", shared_guide=False).state_dict()
+        layout = MSGA(*counts, encoder="resnext101_32x8d", shared_guide=False).state_dict()
     wanted = 'the layout of the original, MSGA(encoder="resnext101_32x8d", shared_guide=False)'
-    odd = sorted(set(state) ^ set(layout)) or [name for name in layout if not _alike(name, state, layout)]
-    require(not odd, "model", wanted, f"a network that differs from it in {_some(odd)}")
+    odd = set(state) ^ set(layout) or {name for name in layout if state[name].shape != layout[name].shape}
+    require(not odd, "model", wanted, f"a network that differs from it in {_some(sorted(odd))}")
+    # No entry tells of it: the original would compute something else from the very same weights.
+    energies = {module.energy for module in model.modules() if isinstance(module, CAM)}
+    require(energies == {"danet"}, "model", wanted, f"one whose energy is {_some(sorted(energies))}")
     turned = state | {_FIRST_FUSE: _turned(state[_FIRST_FUSE])}
     return {_original_name(name): value.clone() for name, value in turned.items()}
 
@@ -172,19 +178,34 @@ def _turned(weight: Tensor) -> Tensor:
     return torch.cat(weight.chunk(4, dim=1)[::-1], dim=1)
 
 
-def _alike(name: str, state: Mapping[str, Tensor], layout: Mapping[str, Tensor]) -> bool:
-    """Tell whether an entry has its shape, whatever the numbers of classes and of channels of the image."""
-    free = {"encoder.conv1.weight": 1}.get(name, 0 if "_heads." in name else None)
-    shapes = [[*tensors[name].shape] for tensors in (state, layout)]
-    if free is not None:
-        for shape in shapes:
-            del shape[free]
-    return shapes[0] == shapes[1]
+def _length(state: Mapping[str, Tensor], name: str, *, axis: int) -> int:
+    """Return a number that users changed, read from the weight of a convolution."""
+    require(name in state, "source", f"a state dict of the original with an entry {name}", _some(state))
+    shape = state[name].shape
+    require(len(shape) == _WEIGHT_AXES, "source", f"a state dict with four axes in {name}", tuple(shape))
+    return shape[axis]
 
 
-def _state(source: str | Path | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    if isinstance(source, Mapping):
-        return source
+def _state(source: str | Path | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the entries under their names without ``module.``, out of whatever they are wrapped in."""
+    held: Mapping[Any, Any] = source if isinstance(source, Mapping) else _read(source)
+    wrapped = [held[key] for key in ("state_dict", "model") if isinstance(held.get(key), Mapping)]
+    held = wrapped[0] if wrapped else held
+    odd = [
+        str(name)
+        for name, value in held.items()
+        if not isinstance(name, str) or not isinstance(value, Tensor)
+    ]
+    require(not odd, "source", "a state dict: names and tensors", f"something else in {_some(odd)}")
+    state = {name.removeprefix("module."): value for name, value in held.items()}
+    twice = [name for name in state if name in held and f"module.{name}" in held]
+    require(
+        not twice, "source", "a state dict with every entry once", f"with and without module. {_some(twice)}"
+    )
+    return state
+
+
+def _read(source: str | Path) -> Mapping[Any, Any]:
     if not Path(source).is_file():
         raise FileNotFoundError(
             f"`source` must be a checkpoint, got {source}, which is no file. Check its name."
@@ -197,11 +218,12 @@ def _state(source: str | Path | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
             "weights_only=True. The file is damaged or holds a whole network: save its state_dict() alone."
         )
         raise ValueError(message) from error
-    tensors = isinstance(state, Mapping) and all(isinstance(value, Tensor) for value in state.values())
-    wanted = "a state dict: names and tensors"
-    require(tensors, "source", wanted, f"{source} with {type(state).__name__} or other things in it")
-    plain: Mapping[str, Tensor] = state
-    return plain
+    kind = type(state).__name__
+    require(
+        isinstance(state, Mapping), "source", "a state dict: names and tensors", f"{source} with a {kind}"
+    )
+    contents: Mapping[Any, Any] = state
+    return contents
 
 
 def _require_same(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
