@@ -221,3 +221,8 @@ def test_networks_of_another_layout_are_not_exported(changes):
         other = MSGA(**arguments)
     with pytest.raises(ValueError, match="`model` must be the layout of the original"):
         export_original(other)
+
+
+def test_what_is_exported_shares_no_tensor_with_the_network(model):
+    ours = {value.data_ptr() for value in model.state_dict().values()}
+    assert ours.isdisjoint(value.data_ptr() for value in export_original(model).values())
