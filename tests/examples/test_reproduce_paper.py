@@ -151,6 +151,14 @@ def test_p_values_are_paired_by_subject_and_adjusted_over_the_table():
     assert found == pytest.approx(dict(zip(wanted, holm(list(wanted.values())), strict=True)), rel=1e-9)
 
 
+def test_subjects_that_one_network_alone_has_are_not_paired():
+    first = [row(str(n), "liver", 0.5 + n / 100) for n in range(9)]
+    second = [row(str(n), "liver", 0.4) for n in range(2, 9)]
+    second += [row("0", "liver", math.nan, status="absent in both"), row("x", "liver", 0.99)]
+    found = load("paper_figures").p_values(1, {"MS-Dual-Guided": first, "DAF": second})
+    assert found["DAF", "DSC"] == 3 * 2 / 2**7  # all seven on one side, three tests
+
+
 def test_the_papers_figures_do_not_stand_beside_other_data():
     scores = {"DAF": scores_of(dsc=(0.9, 0.7), vs=(0.5, 0.5), msd=(1.0, 3.0))}
     found = load("paper_figures").figures(1, scores, ["left atrium"], is_chaos=False)
@@ -185,6 +193,17 @@ def test_a_table_is_laid_out_with_the_papers_figures_below_ours():
     found = load("paper_figures").figures(2, scores, ["liver"], is_chaos=True)
     not_run = {"MS-Dual (5 steps)": "Its library is missing.", "UNet": "Of another table."}
     assert load("paper_tables").format_table(2, found, not_run) == TABLE_II
+
+
+def test_an_organ_that_nobody_found_or_that_was_found_where_none_is_fails():
+    rows = [
+        row("1", "liver", 0.0, vs=0.0, msd=math.inf, status="missed"),
+        row("2", "liver", 0.0, vs=0.0, msd=math.inf, status="false alarm"),
+    ]
+    found = load("paper_figures").figures(1, {"DAF": rows}, ["liver"], is_chaos=True)
+    liver = {figure.measure: figure for figure in found if figure.organ == "liver"}["MSD"]
+    assert (liver.failed, liver.subjects) == (2, 2)
+    assert load("paper_tables").lines_of(liver)["ours"] == "inf"
 
 
 def test_an_organ_that_no_subject_has_is_a_dash():
