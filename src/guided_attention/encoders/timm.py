@@ -28,7 +28,8 @@ class TimmEncoder(nn.Module):
         name: As ``timm.list_models()`` has it, a tag of pretrained weights behind a dot included.
         in_channels: Channels of the image; timm adapts pretrained weights to them.
         pretrained: Whether to download timm's weights.
-        weights: The path of a state dict with timm's names, loaded instead; the classifier's entries are left out.
+        weights: The path of a state dict with timm's names, loaded instead; the classifier's entries are left out. timm
+            loads it loosely: entries that the file lacks stay random, and nothing says so.
 
     Attributes:
         out_channels: Channels of the maps that are kept.

@@ -11,25 +11,30 @@ from guided_attention._typing import Image, Logits, SpatialDims
 
 __all__ = ["PeerModel", "attention_unet", "pan", "unet"]
 
+_UNET_SIDE = 32
+"""At half of it the coarsest of five levels is one pixel, of which their norms can take no variance."""
+
 
 class PeerModel(nn.Module):
     """Any network that takes images to logits of their size, made to take images of any size.
 
-    Many networks halve their maps several times and want sides that divide by a power of two. The image is padded at
-    the far end of each axis, with its last row repeated, to the next multiple; the logits are cut back::
+    Many networks halve their maps several times, want sides that divide by a power of two, and fail where little is
+    left of a map. The image is padded at the far end of each axis, with its last row repeated, to the next multiple and
+    to no less than a smallest side; the logits are cut back::
 
         model(x) = cut( network( pad(x) ) )
 
     Args:
         network: Takes ``(batch, in_channels, *space)`` to logits ``(batch, classes, *space)``.
         multiple_of: What the sides of its images have to divide by.
+        at_least: The smallest side that it takes, one that `multiple_of` divides; None where that is `multiple_of`.
         in_channels: Channels of the image, where they are known: `predict_case` then checks them early.
 
     Shape:
         In ``(batch, in_channels, *space)``, any size from 1 up; logits ``(batch, classes, *space)``.
 
     Raises:
-        ValueError: `multiple_of` is below 1.
+        ValueError: `multiple_of` is below 1, or does not divide `at_least`.
 
     Example:
         >>> import torch
@@ -40,16 +45,27 @@ class PeerModel(nn.Module):
         torch.Size([1, 3, 7, 11])
     """
 
-    def __init__(self, network: nn.Module, *, multiple_of: int, in_channels: int | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        multiple_of: int,
+        at_least: int | None = None,
+        in_channels: int | None = None,
+    ) -> None:
         super().__init__()
         require_positive("multiple_of", multiple_of)
+        smallest = multiple_of if at_least is None else at_least
+        divides = smallest > 0 and smallest % multiple_of == 0
+        require(divides, "at_least", f"a multiple of {multiple_of}", at_least)
         self.network = network
         self.multiple_of = multiple_of
+        self.at_least = smallest
         self.in_channels = in_channels
 
     def forward(self, x: Image) -> Logits:
         """Return logits at the input's size."""
-        missing = [-side % self.multiple_of for side in x.shape[2:]]
+        missing = [max(self.at_least - side, -side % self.multiple_of) for side in x.shape[2:]]
         far_ends = [amount for gap in reversed(missing) for amount in (0, gap)]
         logits: Tensor = self.network(F.pad(x, far_ends, mode="replicate") if any(missing) else x)
         for axis, side in enumerate(x.shape[2:], start=2):
@@ -95,7 +111,7 @@ def unet(
         from monai.networks.nets import BasicUNet  # noqa: PLC0415
     features = (*channels, channels[0])
     network = BasicUNet(spatial_dims, in_channels, num_classes, features=features)
-    return PeerModel(network, multiple_of=16, in_channels=in_channels)
+    return PeerModel(network, multiple_of=16, at_least=_UNET_SIDE, in_channels=in_channels)
 
 
 def attention_unet(
@@ -135,7 +151,7 @@ def attention_unet(
     with needs_extra("peers"):
         from monai.networks.nets import AttentionUnet  # noqa: PLC0415
     network = AttentionUnet(spatial_dims, in_channels, num_classes, channels=channels, strides=(2,) * 4)
-    return PeerModel(network, multiple_of=16, in_channels=in_channels)
+    return PeerModel(network, multiple_of=16, at_least=_UNET_SIDE, in_channels=in_channels)
 
 
 def pan(
@@ -148,7 +164,7 @@ def pan(
     """Take segmentation-models-pytorch's ``PAN`` as the paper's rival "PAN".
 
     21,470,700 parameters with its defaults, 43,246,828 with ``"resnet101"``; the paper's: 21,323,991 and 42,675,415.
-    Images are padded to multiples of 128. A batch of one cannot be trained on: a batch norm meets one value a channel.
+    Images are padded to multiples of 32, and to 128 at least. A batch of one cannot be trained on: a batch norm meets one value a channel.
 
     Args:
         in_channels: Channels of the image.
@@ -182,7 +198,7 @@ def pan(
         "Any", smp.PAN(encoder, encoder_weights=encoder_weights, in_channels=in_channels, classes=num_classes)
     )
     # Its pyramid halves the last map, a sixteenth of the image, three times more.
-    return PeerModel(network, multiple_of=128, in_channels=in_channels)
+    return PeerModel(network, multiple_of=32, at_least=128, in_channels=in_channels)
 
 
 def _require_five(channels: Sequence[int]) -> None:
