@@ -72,6 +72,48 @@ def test_a_file_loads_unchanged_into_three_channels(torchvision_file):
         assert torch.equal(value, expected[name]), name
 
 
+@pytest.mark.parametrize("name", twin.PUBLISHED)
+def test_every_published_file_loads_unchanged(name, tmp_path):
+    # Each entry has a number of its own, stored once: the files stay small.
+    state = {
+        key: torch.tensor(i, dtype=torch.int64 if key.endswith("tracked") else torch.float32).expand(shape)
+        for i, (key, shape) in enumerate(twin.torchvision_shapes(name).items(), start=1)
+    }
+    torch.save(state, tmp_path / "weights.pth")
+    loaded = resnet_encoder(name, in_channels=3, weights=tmp_path / "weights.pth").state_dict()
+    assert set(state) - set(loaded) == {"fc.weight", "fc.bias"}
+    for key, value in loaded.items():
+        assert torch.equal(value, state[key].to(value.dtype)), key
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda state: state.pop("layer3.1.bn2.weight"), r"Missing key\(s\).*layer3\.1\.bn2\.weight"),
+        (lambda state: state.pop("conv1.weight"), r"Missing key\(s\).*\"conv1\.weight"),
+        (lambda state: state.update(extra=torch.zeros(3)), r"Unexpected key\(s\).*extra"),
+        (lambda state: state.update({"fcn.bias": torch.zeros(3)}), r"Unexpected key\(s\).*fcn\.bias"),
+        (lambda state: state.update({"bn1.bias": torch.zeros(3)}), r"size mismatch for bn1\.bias"),
+    ],
+)
+def test_entries_that_are_missing_left_over_or_misshapen_are_refused(
+    change, complaint, torchvision_file, tmp_path
+):
+    state = torch.load(torchvision_file, weights_only=True)
+    change(state)
+    torch.save(state, tmp_path / "changed.pth")
+    with pytest.raises(RuntimeError, match=f"(?s){complaint}"):
+        resnet_encoder("resnet18", weights=tmp_path / "changed.pth")
+
+
+def test_a_file_without_a_classifier_loads(torchvision_file, tmp_path):
+    state = torch.load(torchvision_file, weights_only=True)
+    headless = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    torch.save(headless, tmp_path / "headless.pth")
+    loaded = resnet_encoder("resnet18", in_channels=3, weights=tmp_path / "headless.pth").state_dict()
+    assert all(torch.equal(value, headless[key]) for key, value in loaded.items())
+
+
 def test_a_grey_image_gets_what_three_equal_channels_would(torchvision_file):
     grey = drawn(1, 1, 37, 29)
     one = resnet_encoder("resnet18", in_channels=1, weights=torchvision_file).eval()

@@ -16,10 +16,13 @@ from statistics import mean, stdev
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
-from guided_attention.data import Split, make_phantom, write_nifti
+from guided_attention.data import FlipRotate, Split, make_phantom, normalize, write_nifti
+from guided_attention.losses import CrossEntropyLoss
 from guided_attention.metrics import holm
+from guided_attention.training import TrainingProgress, load_checkpoint
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CHAOS = ["liver", "right kidney", "left kidney", "spleen"]
@@ -333,6 +336,53 @@ def test_the_examples_in_docstrings_are_true(name):
 
 
 # The command
+
+
+def small_cases(count=2):
+    return [normalize(make_phantom(seed=0, subject=n, size=16)) for n in range(1, count + 1)]
+
+
+def test_training_has_the_papers_settings(tmp_path, monkeypatch):
+    script, seen = load("reproduce_paper"), {}
+
+    class Recorder:
+        def __init__(self, model, loss, optimizer, **parts):
+            seen.update(parts, model=model, loss=loss, optimizer=optimizer)
+
+        def fit(self, *, resume):
+            seen["resume"] = resume
+
+    monkeypatch.setattr(script, "Trainer", Recorder)
+    monkeypatch.setattr(script, "load_weights", lambda *_arguments: None)
+    model = torch.nn.Conv2d(1, 5, 1)
+    args = command("--data", "x", "--seed", 3, "--device", "cpu")
+    script.fit(model, small_cases(), small_cases(1), tmp_path, 250, args)
+
+    assert isinstance(seen["optimizer"], torch.optim.Adam)
+    group = seen["optimizer"].param_groups[0]
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (1e-3, (0.9, 0.99), 0)
+    weights = ("segmentation_weight", "guidance_weight", "reconstruction_weight")
+    assert [getattr(seen["loss"], name) for name in weights] == [1.0, 0.25, 0.1]
+    assert isinstance(seen["loss"].segmentation, CrossEntropyLoss)
+    loader = seen["train_loader"]
+    assert (loader.batch_size, loader.drop_last, loader.dataset.size) == (8, True, (256, 256))
+    assert isinstance(loader.sampler, torch.utils.data.RandomSampler)
+    assert loader.dataset.augment == FlipRotate(flip=0.5, mirror=0.5, rotate=0.5, degrees=30.0)
+    assert (seen["config"].max_epochs, seen["config"].seed, seen["resume"]) == (250, 3, False)
+    flat = [TrainingProgress(scores=tuple((n, 0.5) for n in range(1, last + 1))) for last in (50, 51)]
+    assert [seen["schedule"](progress) for progress in flat] == [1.0, 0.5]
+
+
+def test_the_weights_that_are_scored_are_those_of_the_best_epoch(tmp_path, monkeypatch):
+    script, marks = load("reproduce_paper"), iter((0.1, 0.9, 0.5))
+    monkeypatch.setattr(script, "mean_dsc", lambda _scores: next(marks))
+    args = command("--smoke", "--size", 16, "--device", "cpu")
+    args.epochs, model = 3, torch.nn.Conv2d(1, 5, 1)
+    script.fit(model, small_cases(), small_cases(1), tmp_path, 250, args)
+    best, last = (load_checkpoint(tmp_path / name) for name in ("best.pt", "last.pt"))
+    assert (best["epoch"], last["run"]["epoch"]) == (2, 3)
+    assert torch.equal(model.weight, best["model"]["weight"])
+    assert not torch.equal(model.weight, last["model"]["weight"])
 
 
 def test_a_network_that_cannot_be_trained_is_named_and_the_others_go_on(tmp_path, monkeypatch, capsys):

@@ -7,28 +7,38 @@ from tests.modules import drawn
 from guided_attention import MSGA
 from guided_attention.encoders import Encoder, TimmEncoder
 
-# name, side of the image, channels of the maps of stride 4, 8, 16, 32
+HALVING = (4, 8, 16, 32)
+
+# name, sides of images that it takes, channels of the maps, their strides
 FAMILIES = [
-    ("resnet34d", 65, (64, 128, 256, 512)),
-    ("efficientnet_b0", 65, (24, 40, 112, 320)),
-    ("regnety_002", 65, (24, 56, 152, 368)),
-    ("mobilenetv3_small_100", 65, (16, 24, 48, 576)),
-    ("convnext_atto", 65, (40, 80, 160, 320)),
-    ("swin_tiny_patch4_window7_224", 224, (96, 192, 384, 768)),
+    ("resnet34d", (64, 65), (64, 128, 256, 512), HALVING),
+    ("efficientnet_b0.ra_in1k", (64, 65), (24, 40, 112, 320), HALVING),
+    ("regnety_002", (64, 65), (24, 56, 152, 368), HALVING),
+    ("mobilenetv3_small_100", (64, 65), (16, 24, 48, 576), HALVING),
+    ("hrnet_w18_small", (64, 65), (128, 256, 512, 1024), HALVING),
+    ("convnext_atto", (64, 65), (40, 80, 160, 320), HALVING),
+    ("mambaout_femto", (64, 65), (48, 96, 192, 288), HALVING),
+    ("swin_tiny_patch4_window7_224", (224,), (96, 192, 384, 768), HALVING),
+    ("swinv2_tiny_window8_256", (256,), (96, 192, 384, 768), HALVING),
+    ("vit_tiny_patch16_224", (224,), (192, 192, 192), (16, 16, 16)),
 ]
 
 
 @pytest.mark.parametrize("in_channels", [1, 3])
-@pytest.mark.parametrize(("name", "side", "channels"), FAMILIES)
-def test_each_family_gives_its_maps_fine_to_coarse(name, side, channels, in_channels):
+@pytest.mark.parametrize(("name", "sides", "channels", "strides"), FAMILIES)
+def test_each_family_gives_its_maps_fine_to_coarse(name, sides, channels, strides, in_channels):
     encoder = TimmEncoder(name, in_channels=in_channels).eval()
     assert isinstance(encoder, Encoder)
-    assert encoder.strides == (4, 8, 16, 32)
+    assert encoder.strides == strides
     assert encoder.out_channels == channels
-    maps = encoder(drawn(1, in_channels, side, side))
     rounds_down = name.startswith("convnext")
-    sides = [side // stride if rounds_down else -(-side // stride) for stride in encoder.strides]
-    assert [tuple(m.shape) for m in maps] == [(1, c, s, s) for c, s in zip(channels, sides, strict=True)]
+    for side in sides:
+        with torch.inference_mode():
+            maps = encoder(drawn(1, in_channels, side, side))
+        expected = [side // stride if rounds_down else -(-side // stride) for stride in strides]
+        assert [tuple(m.shape) for m in maps] == [
+            (1, c, s, s) for c, s in zip(channels, expected, strict=True)
+        ]
 
 
 def test_the_maps_are_those_of_timm_channels_last_turned_round():
@@ -43,7 +53,7 @@ def test_the_maps_are_those_of_timm_channels_last_turned_round():
         torch.testing.assert_close(ours, theirs.movedim(-1, 1))
 
 
-@pytest.mark.parametrize(("name", "side"), [(name, 224 if "swin" in name else 65) for name, _, _ in FAMILIES])
+@pytest.mark.parametrize(("name", "side"), [(name, sides[-1]) for name, sides, _, _ in FAMILIES])
 def test_the_papers_network_trains_on_each(name, side):
     model = MSGA(num_classes=3, encoder=TimmEncoder(name), channels=8, steps=1)
     logits = model(drawn(2, 1, side, side))

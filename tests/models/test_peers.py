@@ -2,11 +2,14 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from tests.modules import drawn
 from torch import nn
 
+from guided_attention.data import Case
+from guided_attention.inference import predict_case
 from guided_attention.losses import GuidedAttentionLoss
 from guided_attention.models import PeerModel, attention_unet, pan, unet
 from guided_attention.training import ModelWithLoss
@@ -28,6 +31,29 @@ def test_images_are_padded_at_the_far_ends_with_their_last_row_and_cut_back():
     assert torch.equal(PeerModel(recorder, multiple_of=4)(x), x)
     rows = torch.cat([x, x[:, :, -1:], x[:, :, -1:], x[:, :, -1:]], dim=2)
     assert torch.equal(recorder.seen, torch.cat([rows, rows[..., -1:]], dim=3))
+
+
+def test_images_below_the_smallest_side_are_padded_to_it():
+    recorder = Recorder()
+    model = PeerModel(recorder, multiple_of=4, at_least=12)
+    x = drawn(1, 1, 2, 13)
+    assert torch.equal(model(x), x)
+    assert recorder.seen.shape == (1, 1, 12, 16)
+    assert torch.equal(recorder.seen[:, :, 2:, :13], x[:, :, 1:].expand(1, 1, 10, 13))
+
+
+@pytest.mark.parametrize("build", [unet, attention_unet])
+@pytest.mark.parametrize("space", [(1, 1), (16, 16), (5, 33), (3, 2, 1)])
+def test_rivals_train_on_one_tiny_image(build, space):
+    logits = build(1, 2, channels=SMALL, spatial_dims=len(space))(drawn(1, 1, *space))
+    assert logits.shape == (1, 2, *space)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("build", [unet, attention_unet])
+def test_rivals_predict_a_case_of_any_slice_size(build):
+    case = Case("7", drawn(1, 3, 37, 29).numpy(), None, (9.0, 1.5, 1.5), np.eye(4))
+    assert predict_case(build(1, 5, channels=SMALL), case, batch_size=2).labels.shape == (3, 37, 29)
 
 
 def test_volumes_are_padded_too_and_images_that_fit_are_left_alone():
@@ -78,3 +104,6 @@ def test_arguments_that_cannot_be_are_named():
         unet(channels=(4, 8))
     with pytest.raises(ValueError, match="`multiple_of` must be above 0, got 0"):
         PeerModel(nn.Identity(), multiple_of=0)
+    for smallest in (6, 0):
+        with pytest.raises(ValueError, match=f"`at_least` must be a multiple of 4, got {smallest}"):
+            PeerModel(nn.Identity(), multiple_of=4, at_least=smallest)

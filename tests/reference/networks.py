@@ -49,6 +49,45 @@ def _block(x: Tensor, state: State, stride: int, groups: int, spread: tuple[int,
     return (x + shortcut).clamp(min=0)
 
 
+# Blocks a stage, channels of the first stage's 3 x 3 convolutions, their groups.
+PUBLISHED = {
+    "resnet18": ((2, 2, 2, 2), 64, 1),
+    "resnet34": ((3, 4, 6, 3), 64, 1),
+    "resnet50": ((3, 4, 6, 3), 64, 1),
+    "resnet101": ((3, 4, 23, 3), 64, 1),
+    "resnext50_32x4d": ((3, 4, 6, 3), 128, 32),
+    "resnext101_32x8d": ((3, 4, 23, 3), 256, 32),
+}
+
+
+def torchvision_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the state dict that torchvision publishes, for 3 channels and 1,000 classes."""
+    depths, inner, groups = PUBLISHED[name]
+    expansion = 1 if name in {"resnet18", "resnet34"} else 4
+    shapes = {"conv1.weight": (64, 3, 7, 7), **_norm_shapes("bn1", 64)}
+    before = 64
+    for stage, depth in enumerate(depths):
+        wide, after = inner * 2**stage, expansion * 64 * 2**stage
+        for block in range(depth):
+            if expansion == 1:
+                convs = [(wide, before, 3, 3), (wide, wide, 3, 3)]
+            else:
+                convs = [(wide, before, 1, 1), (wide, wide // groups, 3, 3), (after, wide, 1, 1)]
+            at = f"layer{stage + 1}.{block}."
+            for i, shape in enumerate(convs, start=1):
+                shapes |= {f"{at}conv{i}.weight": shape, **_norm_shapes(f"{at}bn{i}", shape[0])}
+            if before != after:
+                shapes[f"{at}downsample.0.weight"] = (after, before, 1, 1)
+                shapes |= _norm_shapes(f"{at}downsample.1", after)
+            before = after
+    return shapes | {"fc.weight": (1000, before), "fc.bias": (1000,)}
+
+
+def _norm_shapes(name: str, channels: int) -> dict[str, tuple[int, ...]]:
+    vectors = ("weight", "bias", "running_mean", "running_var")
+    return {f"{name}.{v}": (channels,) for v in vectors} | {f"{name}.num_batches_tracked": ()}
+
+
 def resized(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
 

@@ -82,7 +82,8 @@ def unet(
 ) -> PeerModel:
     """Take MONAI's ``BasicUNet`` as the paper's rival "UNet".
 
-    31,112,325 parameters with its defaults; the paper's has 31,030,853.
+    31,112,325 parameters with its defaults; the paper's has 31,030,853. Images are padded to multiples of 16, and to 32
+    at least.
 
     Args:
         in_channels: Channels of the image.
@@ -123,7 +124,8 @@ def attention_unet(
 ) -> PeerModel:
     """Take MONAI's ``AttentionUnet`` as the paper's rival "UNet Attention".
 
-    31,739,445 parameters with its defaults; the paper's has 34,877,681.
+    31,739,445 parameters with its defaults; the paper's has 34,877,681. Images are padded to multiples of 16, and to 32
+    at least.
 
     Args:
         in_channels: Channels of the image.
@@ -164,7 +166,8 @@ def pan(
     """Take segmentation-models-pytorch's ``PAN`` as the paper's rival "PAN".
 
     21,470,700 parameters with its defaults, 43,246,828 with ``"resnet101"``; the paper's: 21,323,991 and 42,675,415.
-    Images are padded to multiples of 32, and to 128 at least. A batch of one cannot be trained on: a batch norm meets one value a channel.
+    Images are padded to multiples of 32, and to 128 at least. A batch of one cannot be trained on: a batch norm meets
+    one value a channel.
 
     Args:
         in_channels: Channels of the image.
