@@ -12,6 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from guided_attention.attention import attend
 
+module = sys.modules["guided_attention.attention.attend"]  # the package holds the function by the same name
+
 
 @pytest.mark.parametrize(("head_width", "channels"), [(3, 11), (11, 3), (5, 5), (1, 1)])
 def test_equals_the_sum_written_out(head_width, channels):
@@ -48,23 +50,124 @@ def test_scores_of_hundreds_do_not_overflow():
     torch.testing.assert_close(attend(query, key, value), twin.attend(query, key, value))
 
 
-def test_gradients():
-    inputs = [
-        drawn(2, n, c, seed=n, dtype=torch.float64).requires_grad_() for n, c in ((5, 3), (7, 3), (7, 2))
-    ]
-    assert torch.autograd.gradcheck(attend, inputs)
+def inputs(queries, keys, *, batch=1, head_width=2, channels=3, dtype=torch.float64):
+    shapes = ((queries, head_width), (keys, head_width), (keys, channels))
+    return [drawn(batch, n, c, seed=i, dtype=dtype).requires_grad_() for i, (n, c) in enumerate(shapes)]
+
+
+# From one position up, within a tile and across several, in two tiles of one sample and one of several samples.
+@pytest.mark.parametrize(("queries", "keys", "batch"), [(1, 1, 1), (1, 7, 2), (7, 1, 2), (5, 7, 3)])
+@pytest.mark.parametrize("side", [2, 3, 11])
+def test_first_and_second_derivatives_across_tiles(queries, keys, batch, side, monkeypatch):
+    monkeypatch.setattr(module, "_SIDE", side)
+    assert torch.autograd.gradcheck(attend, inputs(queries, keys, batch=batch))
+    assert torch.autograd.gradgradcheck(attend, inputs(min(queries, 3), min(keys, 5), batch=batch))
+
+
+def exact(query, key, value, gradient):
+    """Value and gradients by stored weights in double precision."""
+    wide = [rows.detach().double().requires_grad_() for rows in (query, key, value)]
+    out = torch.softmax(wide[0] @ wide[1].mT, dim=-1) @ wide[2]
+    return [out.detach(), *torch.autograd.grad(out, wide, gradient.double())]
+
+
+def found(function, query, key, value, gradient):
+    leaves = [rows.detach().requires_grad_() for rows in (query, key, value)]
+    out = function(*leaves)
+    return [out.detach(), *torch.autograd.grad(out, leaves, gradient)]
+
+
+def as_they_are(rows):
+    return rows
+
+
+def from_a_map(rows):
+    return rows.mT.contiguous().mT
+
+
+def every_other(rows):
+    return rows.repeat_interleave(2, dim=1)[:, ::2]
+
+
+KINDS = {
+    "random": lambda rows, _: rows,
+    "constant": lambda rows, _: torch.ones_like(rows),
+    "one of many": lambda rows, part: (
+        rows if part == 2 else 12 * torch.eye(rows.shape[2]).repeat(51, 1)[None, : rows.shape[1]]
+    ),
+    "tiny": lambda rows, _: rows,
+}
+
+
+@pytest.mark.parametrize("path", [attend, module._by_torch])
+@pytest.mark.parametrize(
+    ("dtype", "limit", "tiny"),
+    # Of products of smaller numbers float16 has no gradient left.
+    [(torch.float32, 1e-5, 1e-6), (torch.bfloat16, 5e-3, 1e-6), (torch.float16, 5e-3, 1e-2)],
+)
+@pytest.mark.parametrize("layout", [as_they_are, from_a_map, every_other])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("positions", [1, 401])
+def test_every_path_is_exact(path, dtype, limit, tiny, layout, kind, positions):
+    """Relative to the exact value; of a gradient that is zero by cancellation, to what cancels."""
+    scale = tiny if kind == "tiny" else 1.0
+    parts = [scale * drawn(2, positions, c, seed=i) for i, c in enumerate((8, 8, 61))]
+    query, key, value = (
+        layout(KINDS[kind](rows, i).expand_as(rows).to(dtype)) for i, rows in enumerate(parts)
+    )
+    gradient = drawn(2, positions, 61, seed=9).to(dtype)
+    wanted, got = exact(query, key, value, gradient), found(path, query, key, value, gradient)
+    cancels = (
+        value.double().norm()
+        * gradient.double().norm()
+        * max(query.double().abs().max(), key.double().abs().max())
+        / positions**0.5
+    )
+    for i, (ours, true) in enumerate(zip(got, wanted, strict=True)):
+        assert ours.dtype == dtype
+        size = max(true.norm(), cancels if 0 < i < 3 else 0)
+        assert (ours.double() - true).norm() <= limit * size, ("out", "query", "key", "value")[i]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_scores_beyond_half_precision_do_not_overflow(dtype):
+    """300 · 300 · 8 is above 65,504, the largest number in float16."""
+    query, key = (300 * torch.eye(8, dtype=dtype)[None] for _ in range(2))
+    value = drawn(1, 8, 5, dtype=dtype)
+    torch.testing.assert_close(attend(query, key, value), value)
+
+
+def test_autocast_changes_nothing():
+    parts = inputs(13, 17, dtype=torch.float32)
+    expected = found(attend, *parts, drawn(1, 13, 3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = found(attend, *parts, drawn(1, 13, 3))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
+def ran(function, dtype):
+    """Return what torch ran for strided inputs of unlike widths, as projections give them."""
+    query, key, value = (drawn(2, c, 1013, seed=c, dtype=dtype).requires_grad_() for c in (8, 8, 64))
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
+        function(query.mT, key.mT, value.mT).sum().backward()
+    return profiled.key_averages(group_by_input_shape=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_the_linear_memory_kernel_runs(dtype):
-    """Strided inputs of unlike widths, as projections give them: torch would quietly take the quadratic path."""
-    query, key, value = (drawn(2, c, 257, seed=c, dtype=dtype).requires_grad_() for c in (8, 8, 64))
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        attend(query.mT, key.mT, value.mT).sum().backward()
-    ran = {event.key for event in profiled.key_averages()}
-    assert "aten::_scaled_dot_product_flash_attention_for_cpu" in ran
-    assert "aten::_scaled_dot_product_flash_attention_for_cpu_backward" in ran
-    assert "aten::_scaled_dot_product_attention_math" not in ran
+def test_torch_takes_its_linear_memory_kernel(dtype):
+    """Of inputs as they come it would quietly take the quadratic path."""
+    names = {event.key for event in ran(module._by_torch, dtype)}
+    assert "aten::_scaled_dot_product_flash_attention_for_cpu" in names
+    assert "aten::_scaled_dot_product_flash_attention_for_cpu_backward" in names
+    assert "aten::_scaled_dot_product_attention_math" not in names
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_tiles_never_hold_all_weights(dtype):
+    events = ran(attend, dtype)
+    assert not {event.key for event in events if "attention" in event.key}
+    largest = max(math.prod(shape) for event in events for shape in event.input_shapes if shape)
+    assert largest <= max(module._SIDE**2, 2 * 1013 * 65)
 
 
 _PEAK = """

@@ -1,12 +1,24 @@
 """attend: the weighted average over positions that attention is made of, without storing the weights."""
 
+import math
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
 from torch.nn import functional as F  # noqa: N812
 
 from guided_attention._typing import Keys, QueriedValues, Queries, Values
 
 __all__ = ["attend"]
+
+_Three: TypeAlias = tuple[Tensor, Tensor, Tensor]
+
+_SIDE = 384
+"""Queries, and keys, of one tile: its scores, half a MiB, stay in a core's cache from one product to the next."""
+
+_LOG2_E = math.log2(math.e)
 
 
 def attend(query: Queries, key: Keys, value: Values) -> QueriedValues:
@@ -18,7 +30,13 @@ def attend(query: Queries, key: Keys, value: Values) -> QueriedValues:
         out[b, i]        = Σ_j weights[b, i, j] · value[b, j]
 
     The scores are bare: they are not divided by ``sqrt(head_width)``, unlike the transformer's. The weights are never
-    stored: memory grows with the number of positions, not with its square.
+    stored, in training neither: memory grows with the number of positions, not with its square. Scores, softmax and
+    sums are in single precision at least, whatever goes in, so that unscaled scores of half precision do not overflow.
+
+    One meaning, two ways to it. On CUDA, and where the call is compiled or exported, torch's
+    ``scaled_dot_product_attention`` on rows widened with zeros to one width. Elsewhere, and in double precision on
+    CUDA, tile by tile: torch's kernel for the CPU would spend most of its time on those zeros, since queries are
+    narrow and values wide. A second derivative stores the weights; under ``torch.compile`` there is none.
 
     Args:
         query: What each output position asks for, ``(batch, queries, head_width)``.
@@ -37,19 +55,132 @@ def attend(query: Queries, key: Keys, value: Values) -> QueriedValues:
         tensor([[[2.]]])
 
     References:
-        Sinha & Dolz, JBHI 2020, equations 2 and 3, without the gate and the residual.
+        Sinha & Dolz, JBHI 2020, equations 2 and 3, without the gate and the residual. The softmax over tiles follows
+        Milakov & Gimelshein, "Online normalizer calculation for softmax", 2018, and Dao et al., "FlashAttention",
+        NeurIPS 2022.
     """
+    if torch.compiler.is_compiling() or (query.is_cuda and query.dtype != torch.float64):
+        return _by_torch(query, key, value)
+    out: QueriedValues = _ByTiles.apply(query, key, value)  # type: ignore[no-untyped-call] # torch leaves it untyped
+    return out
+
+
+def _by_torch(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     width = max(query.shape[-1], value.shape[-1])
-    q, k, v = (_widen(rows, width).unsqueeze(1) for rows in (query, key, value))
+    # torch's kernel for the CPU rounds the weights to half precision; those for CUDA are there for half precision.
+    dtype = value.dtype if query.is_cuda else torch.promote_types(value.dtype, torch.float32)
+    q, k, v = (_widen(rows.to(dtype), width).unsqueeze(1) for rows in (query, key, value))
     averaged = F.scaled_dot_product_attention(q, k, v, scale=1.0)
-    return averaged.squeeze(1)[..., : value.shape[-1]]
+    return averaged.squeeze(1)[..., : value.shape[-1]].to(value.dtype)
 
 
 def _widen(rows: Tensor, width: int) -> Tensor:
     """Fill rows with zeros up to `width`: zeros change no score and no average.
 
-    torch's linear-memory kernel for the CPU wants query, key and value of one width and with unit last stride; anything
-    else falls to the quadratic path without a word.
+    torch's linear-memory kernels want query, key and value of one width and with unit last stride; anything else falls
+    to the quadratic path without a word.
     """
     padded = F.pad(rows, (0, width - rows.shape[-1]))
     return padded.contiguous(memory_format=torch.contiguous_format)
+
+
+class _ByTiles(Function):
+    """The same average over tiles of queries and keys, with a backward pass that computes the weights once more."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # noqa: ANN401
+        with torch.autocast(query.device.type, enabled=False):
+            samples = [_average(*sample) for sample in _samples(query, key, value)]
+            averaged, log_sums = (torch.cat(parts) for parts in zip(*samples, strict=True))
+        ctx.save_for_backward(query, key, value, averaged, log_sums)
+        return averaged.to(value.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> _Three:  # noqa: ANN401
+        (gradient,) = gradients
+        inputs = ctx.saved_tensors[:3]
+        with torch.autocast(gradient.device.type, enabled=False):
+            if torch.is_grad_enabled():  # somebody wants to differentiate what comes out of here
+                found = torch.autograd.grad(_stored(*inputs), inputs, gradient, create_graph=True)
+            else:
+                samples = [_gradients(*sample) for sample in _samples(*ctx.saved_tensors, gradient)]
+                found = tuple(torch.cat(parts) for parts in zip(*samples, strict=True))
+        d_query, d_key, d_value = (grad.to(like.dtype) for grad, like in zip(found, inputs, strict=True))
+        return d_query, d_key, d_value
+
+
+def _average(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the averages, and of each row of weights the logarithm (to base 2) of the sum that it was divided by."""
+    query, key, value = (_wide(rows) for rows in (query, key, value))
+    keys_of, values_of = torch.split(key.mT.contiguous(), _SIDE, dim=2), torch.split(value, _SIDE, dim=1)
+    averages, log_sums = [], []
+    # Powers of 2, not of e: the factor costs nothing here, and torch's exp takes 20 times as long on some processors.
+    for rows in torch.split(_LOG2_E * query, _SIDE, dim=1):
+        highest = rows.new_full((*rows.shape[:2], 1), -math.inf)
+        total, summed = torch.zeros_like(highest), rows.new_zeros(*rows.shape[:2], value.shape[2])
+        for keys, values in zip(keys_of, values_of, strict=True):
+            scores = torch.bmm(rows, keys)
+            higher = torch.maximum(highest, scores.amax(dim=2, keepdim=True))
+            shrink, highest = torch.exp2(highest - higher), higher
+            votes = torch.exp2(scores.sub_(highest), out=scores)
+            total = total.mul_(shrink).add_(votes.sum(dim=2, keepdim=True))
+            summed = summed.mul_(shrink).baddbmm_(votes, values)
+        averages.append(summed.div_(total))
+        log_sums.append(highest + total.log2())
+    return torch.cat(averages, dim=1), torch.cat(log_sums, dim=1)
+
+
+def _gradients(
+    query: Tensor, key: Tensor, value: Tensor, averaged: Tensor, log_sums: Tensor, gradient: Tensor
+) -> _Three:
+    """Return the gradients with respect to query, key and value.
+
+    With the weights ``W`` and the gradient ``G`` of the output ``O``, row by row::
+
+        dV = Wᵀ G,   dS = W · (G Vᵀ − Σ G · O),   dQ = dS K,   dK = dSᵀ Q
+
+    Both differences, that in dS and that in the exponent of W, ride along in the products as one more column.
+    """
+    query, key, value, gradient = (_wide(rows) for rows in (query, key, value, gradient))
+    width = query.shape[2]
+    asked = torch.cat([_LOG2_E * query, -log_sums], dim=2)
+    wanted = torch.cat([gradient, -(gradient * averaged).sum(dim=2, keepdim=True)], dim=2)
+    d_query = torch.zeros_like(query, memory_format=torch.contiguous_format)
+    rows = [torch.split(part, _SIDE, dim=1) for part in (asked, wanted, query, gradient, d_query)]
+    columns = [torch.split(_columns(part), _SIDE, dim=2) for part in (key, value)]
+    d_keys, d_values = [], []
+    for pair in zip(*columns, strict=True):
+        keys, values = (part.contiguous() for part in pair)
+        d_key, d_value = torch.zeros_like(keys[:, :width]), torch.zeros_like(values[:, :-1])
+        for q, g, plain_q, plain_g, d_q in zip(*rows, strict=True):
+            scores = torch.bmm(q, keys)
+            weights = torch.exp2(scores, out=scores)
+            d_value.baddbmm_(plain_g.mT, weights)
+            d_scores = torch.bmm(g, values).mul_(weights)
+            d_q.baddbmm_(d_scores, keys[:, :width].mT)
+            d_key.baddbmm_(plain_q.mT, d_scores)
+        d_keys.append(d_key)
+        d_values.append(d_value)
+    return d_query, torch.cat(d_keys, dim=2).mT, torch.cat(d_values, dim=2).mT
+
+
+def _stored(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return the average with the weights stored, of which torch knows derivatives of any order."""
+    weights = torch.softmax(_wide(query) @ _wide(key).mT, dim=-1)
+    return (weights @ _wide(value)).to(value.dtype)
+
+
+def _columns(rows: Tensor) -> Tensor:
+    """Return rows as columns, with a last row of ones that adds what the other side has in its last column."""
+    return torch.cat([rows, torch.ones_like(rows[..., :1])], dim=2).mT.contiguous()
+
+
+def _wide(rows: Tensor) -> Tensor:
+    return rows.to(torch.promote_types(rows.dtype, torch.float32))
+
+
+def _samples(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Give the batch in parts: as many samples at once as fit into a tile, so that small maps take one step for all."""
+    queries, keys = tensors[0].shape[1], tensors[1].shape[1]
+    at_once = max(1, _SIDE**2 // max(1, queries * keys))
+    return zip(*(torch.split(tensor, at_once) for tensor in tensors), strict=True)
