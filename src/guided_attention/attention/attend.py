@@ -1,7 +1,7 @@
 """attend: the weighted average over positions that attention is made of, without storing the weights."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -15,8 +15,9 @@ __all__ = ["attend"]
 
 _Three: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
-_SIDE = 384
-"""Queries, and keys, of one tile: its scores, half a MiB, stay in a core's cache from one product to the next."""
+_SIDE = 512
+"""Queries, and keys, of one tile: large enough for products at full speed, small enough for its scores, 1 MiB, to stay
+in the cache from one product to the next."""
 
 _LOG2_E = math.log2(math.e)
 
@@ -112,14 +113,17 @@ class _ByTiles(Function):
 def _average(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Return the averages, and of each row of weights the logarithm (to base 2) of the sum that it was divided by."""
     query, key, value = (_wide(rows) for rows in (query, key, value))
-    keys_of, values_of = torch.split(key.mT.contiguous(), _SIDE, dim=2), torch.split(value, _SIDE, dim=1)
-    averages, log_sums = [], []
+    hands = _hands(query)
     # Powers of 2, not of e: the factor costs nothing here, and torch's exp takes 20 times as long on some processors.
-    for rows in torch.split(_LOG2_E * query, _SIDE, dim=1):
+    asked = _dealt(_LOG2_E * query, hands)
+    memory, averages, log_sums = _memory(asked, key), [], []
+    columns = torch.split(_shared(key.mT.contiguous(), hands), _SIDE, dim=2)
+    values_of = torch.split(_shared(value, hands), _SIDE, dim=1)
+    for rows in torch.split(asked, _SIDE, dim=1):
         highest = rows.new_full((*rows.shape[:2], 1), -math.inf)
         total, summed = torch.zeros_like(highest), rows.new_zeros(*rows.shape[:2], value.shape[2])
-        for keys, values in zip(keys_of, values_of, strict=True):
-            scores = torch.bmm(rows, keys)
+        for keys, values in zip(columns, values_of, strict=True):
+            scores = torch.bmm(rows, keys, out=_tile(memory, rows, keys))
             higher = torch.maximum(highest, scores.amax(dim=2, keepdim=True))
             shrink, highest = torch.exp2(highest - higher), higher
             votes = torch.exp2(scores.sub_(highest), out=scores)
@@ -127,7 +131,7 @@ def _average(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]
             summed = summed.mul_(shrink).baddbmm_(votes, values)
         averages.append(summed.div_(total))
         log_sums.append(highest + total.log2())
-    return torch.cat(averages, dim=1), torch.cat(log_sums, dim=1)
+    return _gathered(averages, query.shape), _gathered(log_sums, query.shape)
 
 
 def _gradients(
@@ -142,26 +146,67 @@ def _gradients(
     Both differences, that in dS and that in the exponent of W, ride along in the products as one more column.
     """
     query, key, value, gradient = (_wide(rows) for rows in (query, key, value, gradient))
-    width = query.shape[2]
+    width, hands = query.shape[2], _hands(query)
     asked = torch.cat([_LOG2_E * query, -log_sums], dim=2)
     wanted = torch.cat([gradient, -(gradient * averaged).sum(dim=2, keepdim=True)], dim=2)
-    d_query = torch.zeros_like(query, memory_format=torch.contiguous_format)
-    rows = [torch.split(part, _SIDE, dim=1) for part in (asked, wanted, query, gradient, d_query)]
+    dealt = [_dealt(part, hands) for part in (asked, wanted, query, gradient)]
+    d_query = torch.zeros_like(dealt[2].mT, memory_format=torch.contiguous_format)
+    rows = [torch.split(part, _SIDE, dim=1) for part in dealt]
     columns = [torch.split(_columns(part), _SIDE, dim=2) for part in (key, value)]
-    d_keys, d_values = [], []
+    memory, other_memory, d_keys, d_values = _memory(dealt[0], key), _memory(dealt[0], key), [], []
     for pair in zip(*columns, strict=True):
-        keys, values = (part.contiguous() for part in pair)
+        keys, values = (_shared(part.contiguous(), hands) for part in pair)
         d_key, d_value = torch.zeros_like(keys[:, :width]), torch.zeros_like(values[:, :-1])
-        for q, g, plain_q, plain_g, d_q in zip(*rows, strict=True):
-            scores = torch.bmm(q, keys)
+        for q, g, plain_q, plain_g, d_q in zip(*rows, torch.split(d_query, _SIDE, dim=2), strict=True):
+            scores = torch.bmm(q, keys, out=_tile(memory, q, keys))
             weights = torch.exp2(scores, out=scores)
             d_value.baddbmm_(plain_g.mT, weights)
-            d_scores = torch.bmm(g, values).mul_(weights)
-            d_q.baddbmm_(d_scores, keys[:, :width].mT)
+            d_scores = torch.bmm(g, values, out=_tile(other_memory, q, keys)).mul_(weights)
+            d_q.baddbmm_(keys[:, :width], d_scores.mT)
             d_key.baddbmm_(plain_q.mT, d_scores)
-        d_keys.append(d_key)
-        d_values.append(d_value)
-    return d_query, torch.cat(d_keys, dim=2).mT, torch.cat(d_values, dim=2).mT
+        d_keys.append(_summed(d_key, hands))
+        d_values.append(_summed(d_value, hands))
+    return _gathered([d_query.mT], query.shape), torch.cat(d_keys, dim=2).mT, torch.cat(d_values, dim=2).mT
+
+
+def _hands(query: Tensor) -> int:
+    """Return in how many hands the queries are dealt: a thread on a tile of its own is quicker than two on one."""
+    alone = len(query) == 1 and query.device.type == "cpu"
+    return min(torch.get_num_threads(), query.shape[1]) if alone else 1
+
+
+def _dealt(rows: Tensor, hands: int) -> Tensor:
+    """Return the rows of one sample as a batch of `hands`; rows of zeros, which change nothing, fill up the last."""
+    if hands == 1:
+        return rows
+    return F.pad(rows, (0, 0, 0, -rows.shape[1] % hands)).reshape(hands, -1, rows.shape[2])
+
+
+def _shared(columns: Tensor, hands: int) -> Tensor:
+    """Show the same keys or values to all hands."""
+    return columns if hands == 1 else columns.expand(hands, -1, -1)
+
+
+def _gathered(parts: Sequence[Tensor], shape: torch.Size) -> Tensor:
+    """Return the rows of all hands in the order they were dealt from, without those that filled up the last hand."""
+    rows = torch.cat(list(parts), dim=1).flatten(0, 1)
+    return rows[: shape[0] * shape[1]].reshape(shape[0], shape[1], -1)
+
+
+def _summed(columns: Tensor, hands: int) -> Tensor:
+    """Add up what each hand has for the same keys or values."""
+    return columns if hands == 1 else columns.sum(dim=0, keepdim=True)
+
+
+def _memory(rows: Tensor, key: Tensor) -> Tensor:
+    """Return room for one tile: the system takes as long to hand out fresh memory as a product does to fill it."""
+    return rows.new_empty(len(rows) * min(_SIDE, rows.shape[1]) * min(_SIDE, key.shape[1]))
+
+
+def _tile(memory: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the part of it that the scores of these rows and columns fill."""
+    shape = (len(rows), rows.shape[1], columns.shape[2])
+    return memory[: math.prod(shape)].view(shape)
 
 
 def _stored(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
