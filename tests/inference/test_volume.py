@@ -149,6 +149,24 @@ def test_a_network_without_weights_works():
     np.testing.assert_array_equal(predict_case(Threshold(), case).labels, case.image[0] > 0)
 
 
+def test_a_compiled_network_predicts_as_the_network_itself_does():
+    model, case = _network().train(), _case()
+    model[1].eval()
+    compiled = torch.compile(model, backend="eager")
+    got, wanted = (predict_case(network, case, batch_size=3) for network in (compiled, model))
+    np.testing.assert_array_equal(got.labels, wanted.labels)
+    np.testing.assert_array_equal(got.uncertainty, wanted.uncertainty)
+    assert [module.training for module in model] == [True, False, True, True, True]
+    assert model.training
+    assert compiled.training
+
+
+def test_the_channels_of_a_compiled_network_are_known_too():
+    compiled = torch.compile(nn.Conv2d(1, 3, 1), backend="eager")
+    with pytest.raises(ValueError, match=r"must be of 1 channels, as the network wants, got 2\."):
+        predict_case(compiled, _case(channels=2))
+
+
 # Errors of the prediction
 
 

@@ -7,6 +7,8 @@ import torch
 from tests.modules import drawn, opened
 from tests.reference import attention as twin
 from tests.reference import networks
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from guided_attention import MSGA, models
 from guided_attention.losses import GuidedAttentionLoss
@@ -174,3 +176,70 @@ def test_the_dropout_of_ms_danet_drops_whole_channels_in_training_alone():
     assert (kept == kept[..., :1]).all()
     assert 0 < (kept == 0).float().mean() < 0.5
     assert torch.equal(dropout.eval()(x), x)
+
+
+# What a prediction computes
+
+
+class _Reads(TorchFunctionMode):
+    """Notes which tensors torch's functions make and which they read."""
+
+    def __init__(self):
+        super().__init__()
+        self.made, self.read = [], {}
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
+        self.made += [(func.__name__, tensor) for tensor in made]
+        # Asking for a shape reads nothing. The tensors themselves are kept: a number is given anew once one is gone.
+        if made:
+            given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+            self.read |= {id(tensor): tensor for tensor in given}
+        return out
+
+
+def predicted(name):
+    has_steps = "steps" in inspect.signature(getattr(models, name)).parameters
+    return small(name, **({"steps": 3} if has_steps else {}))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_prediction_computes_nothing_that_nothing_reads(name, monkeypatch):
+    # What `attend` does within is its own affair: it may keep sums for a gradient.
+    monkeypatch.setattr(
+        "guided_attention.attention.position.attend", lambda q, k, v: torch.softmax(q @ k.mT, dim=-1) @ v
+    )
+    model, x = predicted(name).eval(), drawn(1, 1, 33, 37)
+    with torch.inference_mode(), _Reads() as reads:
+        logits = model(x)
+    assert len(reads.made) > 100
+    assert [function for function, tensor in reads.made if id(tensor) not in reads.read] == ["interpolate"]
+    assert reads.made[-1][1] is logits
+
+
+def side_heads(model):
+    if isinstance(model, models.DualAttentionNetwork):
+        return model.position_head, model.channel_head
+    return model.raw_heads, *model.attended_heads[:-1]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_prediction_calls_every_layer_but_the_side_heads_and_each_moves_the_logits(name):
+    model = opened(predicted(name)).eval()
+    layers = {layer: key for key, layer in model.named_modules() if list(layer.parameters(recurse=False))}
+    calls = []
+
+    def add_zero(layer, _arguments, output):
+        calls.append((layer, torch.zeros((), requires_grad=True)))
+        return output + calls[-1][1]
+
+    for layer in layers:
+        layer.register_forward_hook(add_zero)
+    logits = model(drawn(1, 1, 33, 37))
+    slopes = torch.autograd.grad(logits.square().sum(), [zero for _, zero in calls], allow_unused=True)
+    assert [layers[layer] for (layer, _), slope in zip(calls, slopes, strict=True) if not slope] == []
+    sides = {layer for heads in side_heads(model) for layer in heads.modules()}
+    assert {layers[layer] for layer, _ in calls} == {
+        key for layer, key in layers.items() if layer not in sides
+    }

@@ -1,7 +1,7 @@
 """GuidedAttention: dual attention in steps, each steered by what an autoencoder understood of the map."""
 
 from collections.abc import Sequence
-from itertools import cycle, islice, pairwise
+from itertools import pairwise
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
@@ -40,6 +40,7 @@ class _Step(nn.Module):
         *,
         guidance: Guidance,
         shared_guide: bool,
+        semantic_width: int | None,
         energy: ChannelEnergy,
         spatial_dims: SpatialDims,
     ) -> None:
@@ -51,7 +52,9 @@ class _Step(nn.Module):
         self.project = nn.ModuleList(conv(channels, channels, 1, spatial_dims=spatial_dims) for _ in scales)
         self.compares = guidance == "distance"
         self.semantic = (
-            SemanticAutoencoder(pair, spatial_dims=spatial_dims) if guidance == "autoencoder" else None
+            SemanticAutoencoder(pair, width=semantic_width, spatial_dims=spatial_dims)
+            if guidance == "autoencoder"
+            else None
         )
         guides = 0 if self.semantic is None else 1 if shared_guide else num_scales
         self.guide = nn.ModuleList(conv(pair, channels, 3, spatial_dims=spatial_dims) for _ in range(guides))
@@ -64,7 +67,8 @@ class _Step(nn.Module):
             compared = [pair for dual in duals for pair in dual.modules] if self.compares else []
             return _StepFeatures(self._projected(attended), [], compared)
         semantics = [self.semantic(pair) for pair in pairs]
-        guides = islice(cycle(self.guide), len(pairs))
+        # By number, not by itertools.cycle, which torch 2.6 cannot trace.
+        guides = [self.guide[scale % len(self.guide)] for scale in range(len(pairs))]
         steered = [
             attention * guide(semantic.reconstruction)
             for attention, guide, semantic in zip(attended, guides, semantics, strict=True)
@@ -106,6 +110,7 @@ class MultiScaleGuidedAttention(nn.Module):
         steps: How many times attention refines itself; the paper found 2 best.
         guidance: ``"autoencoder"``, ``"distance"`` or ``"none"``, as said above.
         shared_guide: Whether the convolution ``guide`` of a step is one for all scales or one for each.
+        semantic_width: Width of the autoencoders, see `SemanticAutoencoder`; ``4 · channels`` where None.
         energy: The form of the channel attention: see `CAM`.
         spatial_dims: 2 for images, 3 for volumes.
 
@@ -140,6 +145,7 @@ class MultiScaleGuidedAttention(nn.Module):
         steps: int = 2,
         guidance: Guidance = "autoencoder",
         shared_guide: bool = True,
+        semantic_width: int | None = None,
         energy: ChannelEnergy = "danet",
         spatial_dims: SpatialDims = 2,
     ) -> None:
@@ -155,6 +161,7 @@ class MultiScaleGuidedAttention(nn.Module):
                 num_scales,
                 guidance=guidance,
                 shared_guide=shared_guide,
+                semantic_width=semantic_width,
                 energy=energy,
                 spatial_dims=spatial_dims,
             )
@@ -174,9 +181,10 @@ class MultiScaleGuidedAttention(nn.Module):
         features: list[_StepFeatures] = []
         contexts = [fused] * self.num_scales
         for step in self.steps:
+            if features:
+                contexts = [map_ * fused for map_ in features[-1].attended]
             pairs = [torch.cat(pair, dim=1) for pair in zip(maps, contexts, strict=True)]
             features.append(step(pairs))
-            contexts = [map_ * fused for map_ in features[-1].attended]
         return AttendedFeatures(
             attended=tuple(tuple(step.attended) for step in features),
             codes=tuple(

@@ -19,7 +19,14 @@ from guided_attention.inference.postprocess import keep_largest_component
 from guided_attention.metrics import CaseScore, evaluate_case
 from guided_attention.outputs import Prediction
 
-__all__ = ["evaluate_model", "evaluate_prediction", "predict_case", "save_prediction"]
+__all__ = [
+    "check_settings",
+    "evaluate_model",
+    "evaluate_prediction",
+    "free_paths",
+    "predict_case",
+    "save_prediction",
+]
 
 _MOST_CLASSES = 256  # labels are stored in one byte
 
@@ -73,9 +80,7 @@ def predict_case(
         >>> prediction.labels.shape, prediction.labels.dtype
         ((3, 5, 7), dtype('uint8'))
     """
-    require(batch_size >= 1, "batch_size", "at least 1", batch_size)
-    require_choice("spatial_dims", spatial_dims, (2, 3))
-    require_choice("precision", precision, ("fp32", "bf16"))
+    check_settings(batch_size, spatial_dims, precision, in_plane_mm)
     _require_channels(model, case)
     shown = _shown_size(case, in_plane_mm)
     where = torch.device(device) if device is not None else _device_of(model)
@@ -90,6 +95,17 @@ def predict_case(
             drawn, doubt = _labels_and_uncertainty(_logits(model, image.to(where), shown))
             labels[part], uncertainty[part] = drawn.cpu().numpy(), doubt.cpu().numpy()
     return Prediction(case.id, labels, uncertainty, case.spacing_mm, case.affine.copy())
+
+
+def check_settings(
+    batch_size: int, spatial_dims: SpatialDims, precision: str, in_plane_mm: float | None
+) -> None:
+    """Raise where an argument that is the same for every case is out of range."""
+    require(batch_size >= 1, "batch_size", "at least 1", batch_size)
+    require_choice("spatial_dims", spatial_dims, (2, 3))
+    require_choice("precision", precision, ("fp32", "bf16"))
+    if in_plane_mm is not None:
+        require_positive("in_plane_mm", in_plane_mm)
 
 
 def save_prediction(
@@ -121,22 +137,33 @@ def save_prediction(
         >>> save_prediction(prediction, tempfile.mkdtemp()).name
         '7_prediction.nii.gz'
     """
-    plain = bool(prediction.id) and not set(prediction.id) & set('/\\:*?"<>|\0')
-    require(plain, "prediction.id", "fit for a file name", repr(prediction.id), cure="Rename the case.")
-    volumes = {"prediction": prediction.labels}
-    if include_uncertainty:
-        volumes["uncertainty"] = prediction.uncertainty
-    paths = {kind: Path(folder) / f"{prediction.id}_{kind}.nii.gz" for kind in volumes}
+    paths = free_paths(prediction.id, folder, include_uncertainty=include_uncertainty, overwrite=overwrite)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    volumes = {"prediction": prediction.labels, "uncertainty": prediction.uncertainty}
+    for kind, path in paths.items():
+        write_nifti(path, volumes[kind], prediction.affine)
+    return paths["prediction"]
+
+
+def free_paths(
+    id: str,  # noqa: A002 - the field of Case
+    folder: Path | str,
+    *,
+    include_uncertainty: bool,
+    overwrite: bool,
+) -> dict[str, Path]:
+    """Return where each kind of volume of a case of that id goes; raise where none may be written."""
+    plain = bool(id) and not set(id) & set('/\\:*?"<>|\0')
+    require(plain, "prediction.id", "fit for a file name", repr(id), cure="Rename the case.")
+    kinds = ("prediction", "uncertainty") if include_uncertainty else ("prediction",)
+    paths = {kind: Path(folder) / f"{id}_{kind}.nii.gz" for kind in kinds}
     held = [str(path) for path in paths.values() if path.exists()]
     if held and not overwrite:
         raise FileExistsError(
             f"`folder` must be free of earlier predictions of this case, got {', '.join(held)}. "
             "Name another folder, or set overwrite=True to replace them."
         )
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for kind, volume in volumes.items():
-        write_nifti(paths[kind], volume, prediction.affine)
-    return paths["prediction"]
+    return paths
 
 
 def evaluate_prediction(
@@ -268,7 +295,6 @@ def _shown_size(case: Case, in_plane_mm: float | None) -> tuple[int, int]:
     """Return height and width of the slices that the network sees, as `resample_in_plane` counts them."""
     if in_plane_mm is None:
         return case.image.shape[2], case.image.shape[3]
-    require_positive("in_plane_mm", in_plane_mm)
     height, width = (
         max(1, round(pixels * old / in_plane_mm))
         for pixels, old in zip(case.image.shape[2:], case.spacing_mm[1:], strict=True)

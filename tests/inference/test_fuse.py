@@ -1,0 +1,190 @@
+"""Folded networks: the same logits, no norm left where one can go, and the original as it was."""
+
+import numpy as np
+import pytest
+import torch
+from tests.modules import drawn, opened
+from torch import nn
+from torch.nn.utils import spectral_norm
+from torch.nn.utils.parametrizations import weight_norm
+
+from guided_attention import MSGA, models
+from guided_attention.data import Case
+from guided_attention.inference import fuse, predict_case
+
+ALL = ["daf", "ms_pam", "ms_cam", "ms_danet", "ms_dual", "ms_dual_guided", "ms_dist", "danet"]
+SPACES = {2: (37, 53), 3: (5, 37, 23)}
+
+
+def small(name, **arguments):
+    channels = {} if name == "danet" else {"channels": 4}
+    return getattr(models, name)(**({"encoder": "resnet18", **channels} | arguments))
+
+
+def norms(module):
+    kinds = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
+    return [name for name, part in module.named_modules() if isinstance(part, kinds)]
+
+
+def distance(got, wanted):
+    """Return the largest difference relative to the largest logit."""
+    return float((got - wanted).abs().max() / wanted.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("name", "spatial_dims"),
+    [*((name, 2) for name in ALL), ("ms_danet", 3), ("ms_dual_guided", 3), ("danet", 3)],
+)
+@torch.no_grad()
+def test_every_network_gives_the_same_logits_without_a_norm(name, spatial_dims):
+    """In double precision, where rounding hides nothing; the networks themselves round by 1e-5 in single precision."""
+    model = opened(small(name, spatial_dims=spatial_dims)).eval()
+    x = drawn(2, 1, *SPACES[spatial_dims], dtype=torch.float64)
+    single = fuse(model)(x.float())
+    wanted = model.double()(x)
+    assert distance(fuse(model)(x), wanted) < 1e-12
+    assert distance(single.double(), wanted) < 5e-5
+    assert len(norms(model)) > 15
+    assert norms(fuse(model)) == []
+
+
+@torch.no_grad()
+def test_bottlenecks_in_groups_are_folded_too():
+    model = opened(MSGA(encoder="resnext50_32x4d", channels=4)).double()
+    x = drawn(1, 1, 37, 53, dtype=torch.float64)
+    fused = fuse(model)
+    assert distance(fused(x), model.eval()(x)) < 1e-12
+    assert norms(fused) == []
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_original_stays_as_it_was_and_shares_nothing(training):
+    model = opened(small("ms_dual_guided")).train(training)
+    model.encoder.bn1.eval()
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    kinds = [type(module) for module in model.modules()]
+    fused = fuse(model)
+    assert not any(module.training for module in fused.modules())
+    with torch.no_grad():
+        for tensor in (*fused.parameters(), *fused.buffers()):
+            tensor.fill_(7.0)
+    assert [module.training for module in model.modules()] == modes
+    assert [type(module) for module in model.modules()] == kinds
+    assert list(model.state_dict()) == list(state)
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in state.items())
+
+
+def test_a_part_that_scales_share_stays_one():
+    fused = fuse(small("ms_dual_guided"))
+    names = [name for name in fused.state_dict() if ".semantic." in name]
+    assert (
+        len(names) == 2 * (4 * 2 + 2) * 2
+    )  # steps; two convolutions in four blocks, two transposed; weight and bias
+
+
+@pytest.mark.parametrize("part", ["whole", "encoder"])
+def test_training_mode_is_an_error_of_the_pass_and_can_be_left_again(part):
+    fused, x = fuse(small("ms_pam")), drawn(2, 1, 37, 53)
+    before = fused(x)
+    (fused if part == "whole" else fused.encoder).train()
+    message = (
+        r"`model` must be in evaluation mode, as `fuse` made it, got training mode\. Train the network that"
+    )
+    with pytest.raises(ValueError, match=message):
+        fused(x)
+    assert torch.equal(fused.eval()(x), before)
+
+
+def test_a_fused_network_predicts_the_same_labels():
+    image = np.random.default_rng(3).normal(size=(1, 3, 37, 53)).astype(np.float32)
+    case = Case("7", image, None, (5.5, 1.5, 1.25), np.eye(4))
+    model = opened(small("daf"))
+    plain, folded = predict_case(model, case), predict_case(fuse(model), case)
+    np.testing.assert_array_equal(folded.labels, plain.labels)
+    np.testing.assert_allclose(folded.uncertainty, plain.uncertainty, atol=1e-4)
+
+
+# One norm
+
+
+class _WithReLU(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+class _Doubled(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(2 * x)
+
+
+def _equal(model, x):
+    """Say whether the fused copy gives the same; return the names of the norms that are left."""
+    model = opened(model).double().eval()
+    fused = fuse(model)
+    torch.testing.assert_close(fused(x), model(x), rtol=0, atol=1e-11)
+    return norms(fused)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_every_kind_of_convolution_is_folded(axes, bias):
+    x = drawn(2, 4, *(7, 11, 5)[:axes], dtype=torch.float64)
+    norm = getattr(nn, f"BatchNorm{axes}d")
+    conv, transposed = getattr(nn, f"Conv{axes}d"), getattr(nn, f"ConvTranspose{axes}d")
+    made = conv(4, 6, 3, stride=2, dilation=2, groups=2, padding=3, padding_mode="replicate", bias=bias)
+    assert _equal(nn.Sequential(made, norm(6)), x) == []
+    assert _equal(nn.Sequential(transposed(4, 6, 3, stride=2, bias=bias), norm(6, affine=False)), x) == []
+
+
+_shared = nn.ReLU()
+_STAYS = {
+    "before the convolution": nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3)),
+    "behind an activation": nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU(), nn.BatchNorm2d(6)),
+    "behind an activation that stood there before": nn.Sequential(
+        nn.Conv2d(4, 6, 3), _shared, nn.Conv2d(6, 6, 3), _shared, nn.BatchNorm2d(6)
+    ),
+    "of batches alone": nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6, track_running_stats=False)),
+    "with an activation in it": nn.Sequential(nn.Conv2d(4, 6, 3), _WithReLU(6)),
+    "behind a convolution of another kind": nn.Sequential(_Doubled(4, 6, 3), nn.BatchNorm2d(6)),
+    "behind a spectral norm": nn.Sequential(spectral_norm(nn.Conv2d(4, 6, 3)), nn.BatchNorm2d(6)),
+    "behind a weight norm": nn.Sequential(weight_norm(nn.Conv2d(4, 6, 3)), nn.BatchNorm2d(6)),
+    "behind a transposed convolution in groups": nn.Sequential(
+        nn.ConvTranspose2d(4, 6, 3, groups=2), nn.BatchNorm2d(6)
+    ),
+}
+
+
+@pytest.mark.parametrize("where", _STAYS)
+def test_a_norm_that_cannot_be_folded_stays(where):
+    assert len(_equal(_STAYS[where], drawn(2, 4, 7, 11, dtype=torch.float64))) == 1
+
+
+def test_a_norm_stays_whose_neighbour_only_lies_beside_it_in_a_list():
+    class Backwards(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)])
+
+        def forward(self, x):
+            return self.layers[0](self.layers[1](x))
+
+    assert _equal(Backwards(), drawn(2, 4, 7, 11, dtype=torch.float64)) == ["layers.1"]
+
+
+def test_a_norm_of_another_width_stays():
+    class Beside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(4, 6, 3), nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            return self.conv(self.norm(x))
+
+    assert _equal(Beside(), drawn(2, 4, 7, 11, dtype=torch.float64)) == ["norm"]
+
+
+def test_one_convolution_before_two_norms_is_folded_with_each():
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    model = nn.Sequential(conv, nn.BatchNorm2d(4), nn.ReLU(), conv, nn.BatchNorm2d(4))
+    assert _equal(model, drawn(2, 4, 7, 11, dtype=torch.float64)) == []
