@@ -1,12 +1,22 @@
 """Layers that several rooms build from, in two and three dimensions."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from guided_attention._checks import require_choice
 from guided_attention._typing import AnyFeatureMap, FeatureMap, SpatialDims
 
-__all__ = ["batch_norm", "conv", "conv_norm_prelu", "conv_norm_relu", "halve", "resize", "transposed_conv"]
+__all__ = [
+    "average_pool",
+    "batch_norm",
+    "conv",
+    "conv_norm_prelu",
+    "conv_norm_relu",
+    "halve",
+    "resize",
+    "transposed_conv",
+]
 
 
 class _BatchNorm2d(nn.BatchNorm2d):
@@ -92,7 +102,9 @@ def conv_norm_relu(in_channels: int, out_channels: int, *, spatial_dims: Spatial
 
 def resize(x: FeatureMap, size: tuple[int, ...]) -> AnyFeatureMap:
     """Resize a map linearly to `size` (corners not aligned); a map of that size already is handed back as it is."""
-    if tuple(x.shape[2:]) == tuple(size):
+    # A compiled or exported graph would turn the comparison into a condition on the sizes that it takes, so that it
+    # fits the sizes of its example alone; there, it always interpolates, which changes nothing at equal sizes.
+    if not torch.compiler.is_compiling() and tuple(x.shape[2:]) == tuple(size):
         return x
     mode = {3: "linear", 4: "bilinear", 5: "trilinear"}[x.ndim]
     return F.interpolate(x, size=size, mode=mode, align_corners=False)
@@ -104,3 +116,11 @@ def halve(x: FeatureMap) -> AnyFeatureMap:
     pool = F.max_pool2d if x.ndim == 4 else F.max_pool3d  # noqa: PLR2004
     pooled: Tensor = pool(x, window, window)
     return pooled
+
+
+def average_pool(x: FeatureMap, factor: int) -> AnyFeatureMap:
+    """Average over `factor` positions along each axis; the last cell of an axis over those that are left."""
+    # torch leaves out what a window reaches beyond the map (count_include_pad has a say over its own padding alone).
+    window = [min(side, factor) for side in x.shape[2:]]
+    pool = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d  # noqa: PLR2004
+    return pool(x, window, window, ceil_mode=True)

@@ -5,6 +5,7 @@ from guided_attention.attention.channel import CAM, ChannelEnergy
 from guided_attention.attention.dual import DualAttention, DualOutput, attention_branch
 from guided_attention.attention.gated import MultiScaleGatedAttention
 from guided_attention.attention.guided import Guidance, GuidedAttention, MultiScaleGuidedAttention
+from guided_attention.attention.pooled import PooledAttention
 from guided_attention.attention.position import PAM
 from guided_attention.attention.protocol import AttendedFeatures, MultiScaleAttention
 from guided_attention.attention.semantic import SemanticAutoencoder, SemanticOutput
@@ -21,6 +22,7 @@ __all__ = [
     "MultiScaleAttention",
     "MultiScaleGatedAttention",
     "MultiScaleGuidedAttention",
+    "PooledAttention",
     "SemanticAutoencoder",
     "SemanticOutput",
     "attend",

@@ -1,6 +1,7 @@
 """Models: the wiring, the paper's network, and every network it is compared with, each as one call."""
 
 from guided_attention.models.danet import DualAttentionNetwork, danet
+from guided_attention.models.lite import msga_lite
 from guided_attention.models.msga import MSGA
 from guided_attention.models.original import export_original, load_original
 from guided_attention.models.peers import PeerModel, attention_unet, pan, unet
@@ -23,6 +24,7 @@ __all__ = [
     "ms_dual",
     "ms_dual_guided",
     "ms_pam",
+    "msga_lite",
     "pan",
     "unet",
 ]
