@@ -1,0 +1,146 @@
+"""The tables of docs/benchmarks.md, written between two marks: no number of the page is typed by hand."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.plots import picture_of, read
+from benchmarks.rows import NOT_RUN, TITLES
+
+__all__ = ["BEGIN", "END", "tables", "update"]
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+def update(results: Path, docs: Path) -> None:
+    """Write the tables of all results into the page; what stands outside the marks stays as it is."""
+    page = docs / "benchmarks.md"
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} must have the lines {BEGIN} and {END}, with the tables between them.")
+    page.write_text(f"{before}{BEGIN}\n\n{tables(results, docs / 'images')}\n{END}{after}", encoding="utf-8")
+
+
+def tables(results: Path, images: Path) -> str:
+    """Return a section for each file of results."""
+    found = read(results)
+    sections = [section for name, result in found.items() for section in _section(name, result, images)]
+    sections = sections or ["Nothing has been measured yet."]
+    if not any(result["device"].startswith("cuda") for result in found.values()):
+        sections.insert(0, "Nothing on this page has run on a GPU.")
+    return "\n\n".join(sections) + "\n"
+
+
+def _section(name: str, result: Mapping[str, Any], images: Path) -> list[str]:
+    """Return heading, circumstances, tables and picture of one file."""
+    rows = sorted(
+        result["rows"], key=lambda row: [str(row["task"]), str(row.get("precision")), row.get("side", 0)]
+    )
+    compared = [row for row in rows if "ratios" in row and row["task"] != "learning"]
+    parts = [f"## {name}", f"{result['what'][0].upper()}{result['what'][1:]}. {_circumstances(result)}"]
+    parts += [_comparison(compared)] if compared else []
+    parts += [_growth(result["growth"])] if result.get("growth") else []
+    reached = [row for row in rows if "reached" in row]
+    parts += [_limits(reached)] if reached else []
+    parts += [_learning(row) for row in rows if row["task"] == "learning" and row["ratios"]]
+    if (images / picture_of(name)).is_file():
+        parts.append(f"![{name}: time and memory against the side](images/{picture_of(name)})")
+    return parts
+
+
+def _circumstances(result: Mapping[str, Any]) -> str:
+    machine, versions, rows = result["machine"], result["versions"], result["rows"]
+    device = (
+        machine.get("gpu") or f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['features'])})"
+    )
+    repeats = sorted({row["repeats"] for row in rows})
+    return (
+        f"{device}, {machine['memory_gb']} GB of memory, threads: {result['threads']}; torch {versions['torch']}, "
+        f"Python {versions['python']}; commit {_each(row['commit'] for row in rows)}, "
+        f"{_each(row['date'] for row in rows)}; turns of which the median is taken: {_each(map(str, repeats))}."
+    )
+
+
+def _comparison(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line for each entry; the last columns say what share of its numbers ours takes."""
+    numbers = {"seconds": _seconds, "over_start_mb": _mb, "peak_mb": _mb}
+    lines = []
+    for row in rows:
+        for entry, measured in row["measured"].items():
+            line = [row["task"], row["side"], row["batch"], row.get("precision", ""), TITLES[entry]]
+            if NOT_RUN in measured:
+                lines.append(
+                    [*line, f"{NOT_RUN}: {_plain(measured[NOT_RUN])}", *[""] * (2 * len(numbers) - 1)]
+                )
+            else:
+                shares = row["ratios"].get(entry, {})
+                line += [shown(measured[name]) for name, shown in numbers.items()]
+                lines.append([*line, *(f"{shares[name]:.2g}" if name in shares else "" for name in numbers)])
+    titles = ["task", "side", "batch", "precision", "", "seconds", "MB over the start", "MB at most"]
+    return _table([*titles, "share of time", "share over the start", "share at most"], lines)
+
+
+def _growth(found: Sequence[Mapping[str, Any]]) -> str:
+    titles = ["task", "", "batch", "precision", "sides", "time", "memory over the start"]
+    lines = [
+        [
+            line["task"],
+            TITLES[line["entry"]],
+            line["batch"],
+            line["precision"],
+            ", ".join(map(str, line["sides"])),
+            line["seconds"],
+            line["over_start_mb"],
+        ]
+        for line in found
+    ]
+    words = "Growth against the number of pixels, as an exponent: 1 is in step with the pixels, 2 with their square."
+    return f"{words}\n\n{_table(titles, lines)}"
+
+
+def _limits(rows: Sequence[Mapping[str, Any]]) -> str:
+    titles = ["task", "part", "side", "batch", "precision", "seconds", "at least", "reached"]
+    parts = ["products", "exponentials", "bytes"]
+    lines = [
+        [
+            *(row[name] for name in ("task", "part", "side", "batch", "precision")),
+            _seconds(row["measured"]["ours"]["seconds"]),
+            _seconds(row["least_seconds"]["all"]),
+            f"{100 * row['reached']:.0f} %",
+            *(_seconds(row["least_seconds"][part]) for part in parts),
+        ]
+        for row in rows
+    ]
+    return _table([*titles, *(f"seconds of {part}" for part in parts)], lines)
+
+
+def _learning(row: Mapping[str, Any]) -> str:
+    bf16, fp32, ratios = row["measured"]["bf16"], row["measured"]["fp32"], row["ratios"]["fp32"]
+    return (
+        f"{row['steps']} steps of training on real slices with one seed: the mean loss of the last 50 is "
+        f"{bf16['loss']} in bf16 and {fp32['loss']} in fp32, {100 * (ratios['loss'] - 1):+.2f} %; bf16 takes "
+        f"{ratios['seconds']:.2f} of the time."
+    )
+
+
+def _table(titles: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
+    rows = [titles, ["---"] * len(titles), *lines]
+    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
+
+
+def _each(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def _plain(text: str) -> str:
+    """Keep a message from ending its cell or its line."""
+    return " ".join(text.replace("|", "/").split())
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _mb(value: float) -> str:
+    return f"{value:,.0f}"
