@@ -65,7 +65,7 @@ def inputs(queries, keys, *, batch=1, head_width=2, channels=3, dtype=torch.floa
 
 
 # From one position up, within a tile and across several, in two tiles of one sample and one of several samples.
-@pytest.mark.parametrize(("queries", "keys", "batch"), [(1, 1, 1), (1, 7, 2), (7, 1, 1), (5, 7, 3)])
+@pytest.mark.parametrize(("queries", "keys", "batch"), [(1, 1, 1), (1, 7, 2), (7, 1, 1), (3, 5, 3)])
 @pytest.mark.parametrize("side", [2, 3, 11])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_first_and_second_derivatives_across_tiles(queries, keys, batch, side, threads, monkeypatch):
