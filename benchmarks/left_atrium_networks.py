@@ -1,10 +1,11 @@
 """Trains the paper's network and its rivals on real volumes with one budget for all, and scores whole test volumes.
 
-    python benchmarks/left_atrium_networks.py --data FOLDER --epochs 4 --slice-step 2
+    python benchmarks/left_atrium_networks.py --data FOLDER --epochs 4 --seeds 0 1 2
+    python benchmarks/left_atrium_networks.py --data FOLDER --minutes 12 --seeds 0 1 2
 
 The folder is that of `examples/train_left_atrium.py`. Every network sees the same slices in the same number of epochs,
-with the same optimizer, augmentation and seed; only the network differs. A network that stands in the results with the
-same settings is not trained again, so that the command goes on where it was stopped.
+or for the same time, with the same optimizer, augmentation and seeds; only the network differs. A run that stands in
+the results already is not made again, so that the command goes on where it was stopped.
 """
 
 import argparse
@@ -19,10 +20,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from guided_attention import Trainer, __version__
+from guided_attention import MultiScaleFusion, SegmentationModel, Trainer, __version__
+from guided_attention.attention import AttendedFeatures
 from guided_attention.data import (
     Case,
     Chain,
@@ -33,6 +35,7 @@ from guided_attention.data import (
     read_nifti_pairs,
     resample_in_plane,
 )
+from guided_attention.encoders import resnet_encoder
 from guided_attention.inference import (
     evaluate_model,
     evaluate_prediction,
@@ -41,13 +44,39 @@ from guided_attention.inference import (
 )
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.metrics import CaseScore, mean_dsc
-from guided_attention.models import daf, danet, ms_dual, ms_dual_guided, unet
+from guided_attention.models import daf, danet, ms_dual, ms_dual_guided, msga_lite, unet
 from guided_attention.training import TrainerConfig, load_weights, polynomial_decay, seed_everything
 
-RESULTS = Path(__file__).parent / "results" / "left_atrium_networks.json"
+RESULTS = Path(__file__).parent / "results"
 LABELS = {1: "left atrium"}
 IN_PLANE_MM = 1.0
+Runs = dict[str, list[dict[str, float | str]]]
+
+
+class NoAttention(nn.Module):
+    """Hands the fused map to every head: what is left of the network where its attention is taken out."""
+
+    num_steps = 1
+
+    def __init__(self, channels: int, num_scales: int) -> None:
+        super().__init__()
+        self.channels, self.num_scales = channels, num_scales
+
+    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+        """Attend to nothing."""
+        return AttendedFeatures(attended=(tuple(fused for _ in maps),))
+
+
+def fusion_only(in_channels: int, num_classes: int) -> SegmentationModel:
+    """Return trunk, fusion and heads of the paper's network, without attention."""
+    encoder = resnet_encoder("resnet18", in_channels=in_channels)
+    fusion = MultiScaleFusion(encoder.out_channels, channels=16)
+    return SegmentationModel(encoder, fusion, NoAttention(16, 4), num_classes=num_classes)
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "MSGA lite": partial(msga_lite, 1, 2, encoder="resnet18", channels=16),
+    "Fusion only": partial(fusion_only, 1, 2),
     "MS-Dual-Guided": partial(ms_dual_guided, 1, 2, encoder="resnet18", channels=16),
     "MS-Dual": partial(ms_dual, 1, 2, encoder="resnet18", channels=16),
     "DAF": partial(daf, 1, 2, encoder="resnet18", channels=16),
@@ -57,19 +86,28 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 def main() -> None:
-    """Train and score the networks one after the other, and write each down as it is done."""
+    """Train and score the networks one after the other, and write each run down as it is done."""
     args = parse()
     torch.set_num_threads(args.threads)
-    settings = {name: value for name, value in vars(args).items() if name not in ("data", "networks")}
-    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    rows = known.get("networks", {}) if known.get("settings") == settings else {}
+    budget = {"minutes": args.minutes} if args.minutes else {"epochs": args.epochs}
+    settings = {**budget, "slice_step": args.slice_step}
+    path = args.out or RESULTS / ("left_atrium_minutes.json" if args.minutes else "left_atrium_networks.json")
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    if known and known["settings"] != settings:
+        raise SystemExit(
+            f"{path} holds runs of another budget, {known['settings']}: name another file with --out."
+        )
+    runs: Runs = known.get("networks", {})
     train, val, test = (read_part(args.data, part) for part in ("train", "val", "test"))
-    for name in args.networks or NETWORKS:
-        if name not in rows:
-            rows[name] = trained(NETWORKS[name], (train, val, test), args)
-            print(name, rows[name], flush=True)
-        RESULTS.write_text(json.dumps({"settings": settings, **about(), "networks": rows}, indent=2) + "\n")
-    print(table(rows))
+    for seed in args.seeds:
+        for name in args.networks or NETWORKS:
+            done = runs.setdefault(name, [])
+            if all(run["seed"] != seed for run in done):
+                scores = trained(NETWORKS[name], (train, val, test), args, seed)
+                done.append({"seed": seed, "threads": args.threads, **about(), **scores})
+                print(name, done[-1], flush=True)
+                path.write_text(json.dumps({"settings": settings, "networks": runs}, indent=2) + "\n")
+    print(table(runs))
 
 
 def read_part(folder: Path, part: str) -> list[Case]:
@@ -80,11 +118,11 @@ def read_part(folder: Path, part: str) -> list[Case]:
 
 
 def trained(
-    build: Callable[[], nn.Module], parts: Sequence[Sequence[Case]], args: argparse.Namespace
+    build: Callable[[], nn.Module], parts: Sequence[Sequence[Case]], args: argparse.Namespace, seed: int
 ) -> dict[str, float]:
     """Train a network and return its scores on the test volumes."""
     train, val, test = parts
-    seed_everything(args.seed)
+    seed_everything(seed)
     model = build()
     seen = [resample_in_plane(case, IN_PLANE_MM) for case in train]
     augment = Chain((FlipRotate(degrees=15), RandomIntensity()))
@@ -98,7 +136,13 @@ def trained(
             train_loader=DataLoader(slices, batch_size=4, shuffle=True, drop_last=True),
             validate=lambda network: mean_dsc(validate(network)),
             run_dir=Path(folder) / "run",
-            config=TrainerConfig(max_epochs=args.epochs, clip_grad_norm=1.0, ema_decay=0.99, seed=args.seed),
+            config=TrainerConfig(
+                max_epochs=1000 if args.minutes else args.epochs,
+                max_minutes=args.minutes,
+                clip_grad_norm=1.0,
+                ema_decay=0.99,
+                seed=seed,
+            ),
             schedule=polynomial_decay(),
         )
         result = trainer.fit()
@@ -107,6 +151,7 @@ def trained(
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "minutes": round(result.minutes, 2),
+        "epochs": result.epochs,
         "best_epoch": result.best_epoch,
         **summary("dsc", [score.dsc for score in scores]),
         **summary("vs", [score.vs for score in scores]),
@@ -127,14 +172,23 @@ def summary(name: str, values: Sequence[float]) -> dict[str, float]:
     return {name: round(statistics.mean(values), 4), f"{name}_sd": round(statistics.stdev(values), 4)}
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """Return the results as a Markdown table."""
-    lines = ["| network | parameters | minutes | DSC | VS | MSD (mm) |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {name} | {row['parameters']:,} | {row['minutes']:.1f} | {row['dsc']:.3f} ({row['dsc_sd']:.3f}) "
-        f"| {row['vs']:.3f} ({row['vs_sd']:.3f}) | {row['msd_mm']:.2f} ({row['msd_mm_sd']:.2f}) |"
-        for name, row in rows.items()
+def table(runs: Runs) -> str:
+    """Return the results as a Markdown table: means over the seeds, and the least and greatest DSC of a seed."""
+    lines = [
+        "| network | parameters | seeds | minutes | DSC | VS | MSD (mm) |",
+        "|---|---|---|---|---|---|---|",
     ]
+    for name, done in runs.items():
+        if done:
+            mean = {
+                key: statistics.mean(float(run[key]) for run in done)
+                for key in ("minutes", "dsc", "vs", "msd_mm")
+            }
+            dsc = [float(run["dsc"]) for run in done]
+            lines.append(
+                f"| {name} | {done[0]['parameters']:,} | {len(done)} | {mean['minutes']:.1f} "
+                f"| {mean['dsc']:.3f} ({min(dsc):.3f} to {max(dsc):.3f}) | {mean['vs']:.3f} | {mean['msd_mm']:.2f} |"
+            )
     return "\n".join(lines)
 
 
@@ -164,8 +218,12 @@ def parse() -> argparse.Namespace:
         "--networks", nargs="+", choices=list(NETWORKS), help="some of the networks; all otherwise"
     )
     parser.add_argument("--epochs", type=int, default=4, help="the budget of every network")
+    parser.add_argument("--minutes", type=float, help="the budget of every network, in place of epochs")
     parser.add_argument("--slice-step", type=int, default=2, help="train on every n-th slice")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--out", type=Path, help="file of the results; one a budget in benchmarks/results otherwise"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 
