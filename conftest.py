@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
@@ -32,3 +33,11 @@ pytest_collect_file = Sybil(
     setup=_enter_empty_folder,
     teardown=_leave_folder,
 ).pytest()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let torch 2.13 copy an exported program by way of a class that it deprecates itself, on the page about it."""
+    filter_ = "ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning"
+    for item in items:
+        if item.path.name == "export.md":
+            item.add_marker(pytest.mark.filterwarnings(filter_))

@@ -48,7 +48,14 @@ def tests(session: nox.Session) -> None:
     _install(session, "test", extras="all")
     # A code block of a page needs those above it: a file stays on one worker.
     arguments = session.posargs or ["-n", "2", "--dist", "loadfile"]
-    session.run("pytest", "-m", "not example", *arguments, env={"OMP_NUM_THREADS": "1"})
+    session.run("pytest", "-m", "not example and not graph", *arguments, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def export(session: nox.Session) -> None:
+    """Compile and export blocks and networks, and run them in ONNX Runtime (torch takes a minute for its graphs)."""
+    _install(session, "test", extras="all")
+    session.run("pytest", "-m", "graph", "tests/export", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
@@ -92,7 +99,7 @@ def minimums(session: nox.Session) -> None:
     without_constraint = {**os.environ, "PIP_CONSTRAINT": ""}
     _install(session, "test", extras="all")
     session.install(*lowest, env=without_constraint)
-    session.run("pytest", "-m", "not example", "tests", *session.posargs)
+    session.run("pytest", "-m", "not example and not graph", "tests", *session.posargs)
 
 
 @nox.session(default=False)
