@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from benchmarks.left_atrium_networks import IN_PLANE_MM, NETWORKS, read_part
+from benchmarks.contestants import contestants
+from benchmarks.left_atrium_networks import IN_PLANE_MM, read_part
 from benchmarks.rows import Spec
 from guided_attention.data import Chain, FlipRotate, RandomIntensity, SliceDataset, resample_in_plane
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
@@ -29,7 +30,7 @@ def learned(spec: Spec) -> dict[str, float]:
     Returns the mean loss of the last 50 steps.
     """
     seed_everything(_SEED)
-    model = NETWORKS["MS-Dual-Guided"]().to(spec.device).train()
+    model = contestants(16)["MS-Dual-Guided"]().to(spec.device).train()
     joint = ModelWithLoss(model, GuidedAttentionLoss(DiceCrossEntropyLoss()))
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4)
     loader = _loader(Path(spec.data))

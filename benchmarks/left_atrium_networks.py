@@ -1,11 +1,13 @@
-"""Trains the paper's network and its rivals on real volumes with one budget for all, and scores whole test volumes.
+r"""Trains the paper's network and its rivals on real volumes with one budget for all, and scores whole test volumes.
 
-    python benchmarks/left_atrium_networks.py --data FOLDER --epochs 4 --seeds 0 1 2
-    python benchmarks/left_atrium_networks.py --data FOLDER --minutes 12 --seeds 0 1 2
+    python -m benchmarks.left_atrium_networks --data FOLDER --epochs 4 --seeds 0 1 2
+    python -m benchmarks.left_atrium_networks --data FOLDER --minutes 24 --seeds 0 1 2 \
+        --channels 32 --side 144 144 --batch 8 --precision bf16
 
 The folder is that of `examples/train_left_atrium.py`. Every network sees the same slices in the same number of epochs,
-or for the same time, with the same optimizer, augmentation and seeds; only the network differs. A run that stands in
-the results already is not made again, so that the command goes on where it was stopped.
+or for the same time, with the same optimizer, augmentation and seeds; only the network differs. Minutes are those of a
+processor core, so that other work on the machine takes nothing from anybody: 24 of them are 12 minutes of two cores.
+A run that stands in the results already is not made again, so that the command goes on where it was stopped.
 """
 
 import argparse
@@ -15,16 +17,19 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import process_time
+from unittest.mock import patch
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
-from guided_attention import MultiScaleFusion, SegmentationModel, Trainer, __version__
-from guided_attention.attention import AttendedFeatures
+from benchmarks.contestants import FIVE, contestants
+from guided_attention import Trainer, __version__
 from guided_attention.data import (
     Case,
     Chain,
@@ -35,7 +40,6 @@ from guided_attention.data import (
     read_nifti_pairs,
     resample_in_plane,
 )
-from guided_attention.encoders import resnet_encoder
 from guided_attention.inference import (
     evaluate_model,
     evaluate_prediction,
@@ -44,7 +48,6 @@ from guided_attention.inference import (
 )
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.metrics import CaseScore, mean_dsc
-from guided_attention.models import daf, danet, ms_dual, ms_dual_guided, msga_lite, unet
 from guided_attention.training import TrainerConfig, load_weights, polynomial_decay, seed_everything
 
 RESULTS = Path(__file__).parent / "results"
@@ -53,61 +56,40 @@ IN_PLANE_MM = 1.0
 Runs = dict[str, list[dict[str, float | str]]]
 
 
-class NoAttention(nn.Module):
-    """Hands the fused map to every head: what is left of the network where its attention is taken out."""
-
-    num_steps = 1
-
-    def __init__(self, channels: int, num_scales: int) -> None:
-        super().__init__()
-        self.channels, self.num_scales = channels, num_scales
-
-    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
-        """Attend to nothing."""
-        return AttendedFeatures(attended=(tuple(fused for _ in maps),))
-
-
-def fusion_only(in_channels: int, num_classes: int) -> SegmentationModel:
-    """Return trunk, fusion and heads of the paper's network, without attention."""
-    encoder = resnet_encoder("resnet18", in_channels=in_channels)
-    fusion = MultiScaleFusion(encoder.out_channels, channels=16)
-    return SegmentationModel(encoder, fusion, NoAttention(16, 4), num_classes=num_classes)
-
-
-NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "MSGA lite": partial(msga_lite, 1, 2, encoder="resnet18", channels=16),
-    "Fusion only": partial(fusion_only, 1, 2),
-    "MS-Dual-Guided": partial(ms_dual_guided, 1, 2, encoder="resnet18", channels=16),
-    "MS-Dual": partial(ms_dual, 1, 2, encoder="resnet18", channels=16),
-    "DAF": partial(daf, 1, 2, encoder="resnet18", channels=16),
-    "DANet": partial(danet, 1, 2, encoder="resnet18"),
-    "UNet (MONAI BasicUNet)": partial(unet, 1, 2, channels=(32, 64, 128, 256, 512)),
-}
-
-
 def main() -> None:
     """Train and score the networks one after the other, and write each run down as it is done."""
     args = parse()
     torch.set_num_threads(args.threads)
-    budget = {"minutes": args.minutes} if args.minutes else {"epochs": args.epochs}
-    settings = {**budget, "slice_step": args.slice_step}
+    budget = {"processor_minutes": args.minutes} if args.minutes else {"epochs": args.epochs}
+    chosen = ("slice_step", "channels", "side", "batch", "precision")
+    settings = {**budget, **{name: getattr(args, name) for name in chosen}}
     path = args.out or RESULTS / ("left_atrium_minutes.json" if args.minutes else "left_atrium_networks.json")
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    if known and known["settings"] != settings:
-        raise SystemExit(
-            f"{path} holds runs of another budget, {known['settings']}: name another file with --out."
-        )
-    runs: Runs = known.get("networks", {})
+    networks = contestants(args.channels)
     train, val, test = (read_part(args.data, part) for part in ("train", "val", "test"))
     for seed in args.seeds:
-        for name in args.networks or NETWORKS:
-            done = runs.setdefault(name, [])
-            if all(run["seed"] != seed for run in done):
-                scores = trained(NETWORKS[name], (train, val, test), args, seed)
-                done.append({"seed": seed, "threads": args.threads, **about(), **scores})
-                print(name, done[-1], flush=True)
+        for name in args.networks or FIVE:
+            if all(run["seed"] != seed for run in known(path, settings).get(name, [])):
+                scores = trained(networks[name], (train, val, test), args, seed)
+                run = {"seed": seed, "threads": args.threads, **about(), **scores}
+                print(name, run, flush=True)
+                # Read anew: another process may have written the runs of other networks meanwhile.
+                runs = known(path, settings)
+                runs.setdefault(name, []).append(run)
                 path.write_text(json.dumps({"settings": settings, "networks": runs}, indent=2) + "\n")
-    print(table(runs))
+    print(table(known(path, settings)))
+
+
+def known(path: Path, settings: dict[str, object]) -> Runs:
+    """Return the runs that stand in the file."""
+    if not path.is_file():
+        return {}
+    found = json.loads(path.read_text())
+    if found["settings"] != settings:
+        raise SystemExit(
+            f"{path} holds runs of another budget, {found['settings']}: name another file with --out."
+        )
+    runs: Runs = found["networks"]
+    return runs
 
 
 def read_part(folder: Path, part: str) -> list[Case]:
@@ -126,19 +108,22 @@ def trained(
     model = build()
     seen = [resample_in_plane(case, IN_PLANE_MM) for case in train]
     augment = Chain((FlipRotate(degrees=15), RandomIntensity()))
-    slices = SliceDataset(seen, num_classes=2, size=(96, 128), slice_step=args.slice_step, augment=augment)
+    slices = SliceDataset(
+        seen, num_classes=2, size=tuple(args.side), slice_step=args.slice_step, augment=augment
+    )
     validate = partial(evaluate_model, cases=val, labels=LABELS, distances=False, in_plane_mm=IN_PLANE_MM)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, clock_of_the_processor(if_wanted=bool(args.minutes)):
         trainer = Trainer(
             model,
             GuidedAttentionLoss(DiceCrossEntropyLoss()),
             torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4),
-            train_loader=DataLoader(slices, batch_size=4, shuffle=True, drop_last=True),
+            train_loader=DataLoader(slices, batch_size=args.batch, shuffle=True, drop_last=True),
             validate=lambda network: mean_dsc(validate(network)),
             run_dir=Path(folder) / "run",
             config=TrainerConfig(
                 max_epochs=1000 if args.minutes else args.epochs,
                 max_minutes=args.minutes,
+                precision=args.precision,
                 clip_grad_norm=1.0,
                 ema_decay=0.99,
                 seed=seed,
@@ -157,6 +142,11 @@ def trained(
         **summary("vs", [score.vs for score in scores]),
         **summary("msd_mm", [score.msd_mm for score in scores]),
     }
+
+
+def clock_of_the_processor(*, if_wanted: bool) -> AbstractContextManager[object]:
+    """Let the trainer count the time that its process works, of all threads, in place of the time that passes."""
+    return patch("guided_attention.training.trainer.monotonic", process_time) if if_wanted else nullcontext()
 
 
 def scored(model: nn.Module, case: Case) -> list[CaseScore]:
@@ -215,10 +205,16 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with the NIfTI pairs and cases.json")
     parser.add_argument(
-        "--networks", nargs="+", choices=list(NETWORKS), help="some of the networks; all otherwise"
+        "--networks", nargs="+", help="some of the networks in `contestants.py`; five otherwise"
     )
     parser.add_argument("--epochs", type=int, default=4, help="the budget of every network")
-    parser.add_argument("--minutes", type=float, help="the budget of every network, in place of epochs")
+    parser.add_argument(
+        "--minutes", type=float, help="minutes of a core for every network, in place of epochs"
+    )
+    parser.add_argument("--channels", type=int, default=16, help="channels of ours after the encoder")
+    parser.add_argument("--side", type=int, nargs=2, default=[96, 128], help="height and width of a slice")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--slice-step", type=int, default=2, help="train on every n-th slice")
     parser.add_argument(
         "--out", type=Path, help="file of the results; one a budget in benchmarks/results otherwise"

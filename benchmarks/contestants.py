@@ -1,0 +1,131 @@
+"""The networks that are trained on real volumes: the paper's, its rivals, and the economical designs tried.
+
+All of ours stand on a ResNet-18 and have as many channels after it as are asked for.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from guided_attention import MultiScaleFusion, SegmentationModel
+from guided_attention.attention import (
+    AttendedFeatures,
+    Guidance,
+    MultiScaleAttention,
+    MultiScaleGuidedAttention,
+    PooledAttention,
+)
+from guided_attention.encoders import resnet_encoder
+from guided_attention.models import daf, danet, ms_dual, ms_dual_guided, msga_lite, unet
+
+__all__ = ["DESIGNS", "FIVE", "contestants"]
+
+FIVE = ("MSGA lite", "Fusion only", "MS-Dual-Guided", "MS-Dual", "UNet (MONAI BasicUNet)")
+"""The economical network, what is left without attention, the paper's two and the strongest rival."""
+
+DESIGNS = (
+    "MSGA lite",
+    "Lite, factor 2",
+    "Lite, product",
+    "Lite, without guidance",
+    "Lite, one attention for all scales",
+    "Fusion only",
+)
+"""What was tried for the economical network, and what it has to beat."""
+
+_SCALES = 4
+_FACTOR = 4
+
+
+def contestants(channels: int) -> Mapping[str, Callable[[], nn.Module]]:
+    """Return what builds each network, for images of one channel and two classes."""
+    ours = {"encoder": "resnet18", "channels": channels}
+    return {
+        "MSGA lite": partial(msga_lite, 1, 2, **ours),
+        "Lite, factor 2": partial(msga_lite, 1, 2, factor=2, **ours),
+        "Lite, product": partial(_product, channels),
+        "Lite, without guidance": partial(_without_guidance, channels),
+        "Lite, one attention for all scales": partial(_once_a_step, channels),
+        "Fusion only": partial(_fusion_only, channels),
+        "MS-Dual-Guided": partial(ms_dual_guided, 1, 2, **ours),
+        "MS-Dual": partial(ms_dual, 1, 2, **ours),
+        "DAF": partial(daf, 1, 2, **ours),
+        "DANet": partial(danet, 1, 2, encoder="resnet18"),
+        "UNet (MONAI BasicUNet)": partial(unet, 1, 2, channels=(32, 64, 128, 256, 512)),
+    }
+
+
+class _NoAttention(nn.Module):
+    """Hands the fused map to every head: what is left of the network where its attention is taken out."""
+
+    num_steps = 1
+    num_scales = _SCALES
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+        """Attend to nothing."""
+        return AttendedFeatures(attended=(tuple(fused for _ in maps),))
+
+
+class _Product(PooledAttention):
+    """Scales the fused map by what the coarse attention found: ``F + F · A`` in place of ``F + A``."""
+
+    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+        """Return the fused map steered by each step's attention."""
+        added = super().forward(maps, fused)
+        steered = [[fused + fused * (map_ - fused) for map_ in step] for step in added.attended]
+        return replace(added, attended=tuple(tuple(step) for step in steered))
+
+
+class _OnceAStep(nn.Module):
+    """Attends once a step, to the mean of the scales, in place of once for each scale."""
+
+    num_scales = _SCALES
+
+    def __init__(self, attention: MultiScaleAttention) -> None:
+        super().__init__()
+        self.attention = attention
+        self.channels, self.num_steps = attention.channels, attention.num_steps
+
+    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+        """Return the same attended map for every scale."""
+        found: AttendedFeatures = self.attention([torch.stack(list(maps)).mean(dim=0)], fused)
+        return replace(found, attended=tuple(step * _SCALES for step in found.attended))
+
+
+def _coarse(
+    channels: int, *, num_scales: int = _SCALES, guidance: Guidance = "autoencoder"
+) -> MultiScaleGuidedAttention:
+    """Build the attention that stands on the coarse grid."""
+    return MultiScaleGuidedAttention(
+        channels, num_scales=num_scales, guidance=guidance, semantic_width=channels
+    )
+
+
+def _product(channels: int) -> SegmentationModel:
+    return _on_resnet18(_Product(_coarse(channels), factor=_FACTOR))
+
+
+def _without_guidance(channels: int) -> SegmentationModel:
+    attention = _coarse(channels, guidance="none")
+    return _on_resnet18(PooledAttention(attention, factor=_FACTOR))
+
+
+def _once_a_step(channels: int) -> SegmentationModel:
+    return _on_resnet18(_OnceAStep(PooledAttention(_coarse(channels, num_scales=1), factor=_FACTOR)))
+
+
+def _fusion_only(channels: int) -> SegmentationModel:
+    return _on_resnet18(_NoAttention(channels))
+
+
+def _on_resnet18(attention: MultiScaleAttention) -> SegmentationModel:
+    encoder = resnet_encoder("resnet18", in_channels=1)
+    fusion = MultiScaleFusion(encoder.out_channels, channels=attention.channels)
+    return SegmentationModel(encoder, fusion, attention, num_classes=2)
