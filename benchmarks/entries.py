@@ -95,6 +95,8 @@ def training(spec: Spec) -> Work:
         loss, parameters, fused = twin.loss, twin.parameters, None
     else:
         model = network(spec.who).to(spec.device).train()
+        if spec.who == "sparing" and isinstance(model, SegmentationModel):
+            model.set_grad_checkpointing()
         loss, parameters, fused = partial(loss_of, model), list(model.parameters()), True
     optimizer = torch.optim.Adam(parameters, lr=1e-3, betas=(0.9, 0.99), fused=fused)
 
@@ -160,8 +162,10 @@ def loss_of(model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
 
 def network(who: str) -> nn.Module:
     """Build a network for images of one channel and five classes, the same weights every time; gates are open."""
+    original_layout = partial(MSGA, encoder="resnext101_32x8d", shared_guide=False)
     makers: dict[str, Callable[[], nn.Module]] = {
-        "ours": partial(MSGA, encoder="resnext101_32x8d", shared_guide=False),
+        "ours": original_layout,
+        "sparing": original_layout,
         "msga": MSGA,
         "attention_unet": partial(_peer, attention_unet),
         "unet": partial(_peer, unet),

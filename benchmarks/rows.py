@@ -20,6 +20,7 @@ BENCHMARKS: Mapping[str, str] = {
 TITLES: Mapping[str, str] = {
     "ours": "ours",
     "twin": "as the original stores it",
+    "sparing": "ours, checkpointing",
     "dahead": "in DAHead's manner",
     "msga": "MSGA, ours",
     "attention_unet": "AttentionUnet of MONAI",
@@ -113,7 +114,7 @@ def _attention(_: str, choices: Choices) -> Iterator[Row]:
 def _original_layout(name: str, choices: Choices) -> Iterator[Row]:
     for side, batch, precision in _grid(choices, {256: 2, 512: 1}, wide_on_cuda=(256, 512, 1024)):
         spec = _spec(choices, task=name, who="", side=side, batch=batch, precision=precision)
-        yield _row(spec, ("ours", "twin"))
+        yield _row(spec, ("ours", "twin", "sparing") if name == "training" else ("ours", "twin"))
 
 
 def _networks(_: str, choices: Choices) -> Iterator[Row]:

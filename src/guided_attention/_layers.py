@@ -1,8 +1,14 @@
 """Layers that several rooms build from, in two and three dimensions."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
 
 from guided_attention._checks import require_choice
 from guided_attention._typing import AnyFeatureMap, FeatureMap, SpatialDims
@@ -14,23 +20,71 @@ __all__ = [
     "conv_norm_prelu",
     "conv_norm_relu",
     "halve",
+    "recomputed",
     "resize",
     "transposed_conv",
 ]
 
 
+_Out = TypeVar("_Out")
+_RECOMPUTING: ContextVar[bool] = ContextVar("_RECOMPUTING", default=False)
+
+
 class _BatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that does not fail on a single value a channel (one sample, 1 x 1 map): see `_normalise`."""
+    """Batch norm that does not fail on a single value a channel (one sample, 1 x 1 map): see `_normalise`.
+
+    Nor does it count a batch twice whose maps are computed anew for the backward pass: see `recomputed`.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        return _normalise(self, x) if _has_no_variance(self, x) else super().forward(x)
+        if _has_no_variance(self, x):
+            return _normalise(self, x)
+        return _normalise_again(self, x) if _is_second_time(self) else super().forward(x)
 
 
 class _BatchNorm3d(nn.BatchNorm3d):
     """The same for volumes."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _normalise(self, x) if _has_no_variance(self, x) else super().forward(x)
+        if _has_no_variance(self, x):
+            return _normalise(self, x)
+        return _normalise_again(self, x) if _is_second_time(self) else super().forward(x)
+
+
+def _is_second_time(norm: nn.Module) -> bool:
+    return norm.training and not torch.compiler.is_compiling() and _RECOMPUTING.get()
+
+
+def _normalise_again(norm: nn.BatchNorm2d | nn.BatchNorm3d, x: Tensor) -> Tensor:
+    """Normalise by the batch as before, and let the running statistics be: copies of them take the update."""
+    mean = None if norm.running_mean is None else norm.running_mean.clone()
+    variance = None if norm.running_var is None else norm.running_var.clone()
+    return F.batch_norm(x, mean, variance, norm.weight, norm.bias, training=True, eps=norm.eps)
+
+
+def recomputed(function: Callable[..., _Out], *inputs: Tensor) -> _Out:
+    """Call the function, keep its inputs and results alone, and compute what is between anew in the backward pass.
+
+    Without gradients there is nothing to keep. A compiled graph decides for itself what it computes anew.
+    """
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return function(*inputs)
+    out: _Out = checkpoint(function, *inputs, use_reentrant=False, context_fn=_first_and_second_time)
+    return out
+
+
+def _first_and_second_time() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _Recomputing()
+
+
+class _Recomputing(AbstractContextManager[None]):
+    """Says that maps are computed a second time; torch enters it once for every backward pass."""
+
+    def __enter__(self) -> None:
+        self._before = _RECOMPUTING.set(True)
+
+    def __exit__(self, *_: object) -> None:
+        _RECOMPUTING.reset(self._before)
 
 
 def _has_no_variance(norm: nn.Module, x: Tensor) -> bool:

@@ -99,12 +99,13 @@ class _ByTiles(Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> _Three:  # noqa: ANN401
         (gradient,) = gradients
-        inputs = ctx.saved_tensors[:3]
+        saved = ctx.saved_tensors  # asked for once: checkpointing allows no more
+        inputs = saved[:3]
         with torch.autocast(gradient.device.type, enabled=False):
             if torch.is_grad_enabled():  # somebody wants to differentiate what comes out of here
                 found = torch.autograd.grad(_stored(*inputs), inputs, gradient, create_graph=True)
             else:
-                samples = [_gradients(*sample) for sample in _samples(*ctx.saved_tensors, gradient)]
+                samples = [_gradients(*sample) for sample in _samples(*saved, gradient)]
                 found = tuple(torch.cat(parts) for parts in zip(*samples, strict=True))
         d_query, d_key, d_value = (grad.to(like.dtype) for grad, like in zip(found, inputs, strict=True))
         return d_query, d_key, d_value

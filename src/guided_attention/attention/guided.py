@@ -1,6 +1,7 @@
 """GuidedAttention: dual attention in steps, each steered by what an autoencoder understood of the map."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from guided_attention._checks import require, require_choice, require_positive, require_same_shape
-from guided_attention._layers import conv
+from guided_attention._layers import conv, recomputed
 from guided_attention._typing import FeatureMap, SpatialDims
 from guided_attention.attention.channel import ChannelEnergy
 from guided_attention.attention.dual import DualAttention, DualOutput
@@ -22,12 +23,12 @@ Guidance: TypeAlias = Literal["autoencoder", "distance", "none"]
 """What steers the attention: see `MultiScaleGuidedAttention`."""
 
 
-class _StepFeatures(NamedTuple):
-    """What one step makes of the maps of all scales: a map, a code and pairs to compare of each."""
+class _ScaleFeatures(NamedTuple):
+    """What one step makes of the map of one scale: a map, a code and pairs to compare."""
 
-    attended: list[Tensor]
-    codes: list[Tensor]
-    reconstructions: list[tuple[Tensor, Tensor]]
+    attended: Tensor
+    codes: tuple[Tensor, ...] = ()
+    reconstructions: tuple[tuple[Tensor, Tensor], ...] = ()
 
 
 class _Step(nn.Module):
@@ -59,27 +60,15 @@ class _Step(nn.Module):
         guides = 0 if self.semantic is None else 1 if shared_guide else num_scales
         self.guide = nn.ModuleList(conv(pair, channels, 3, spatial_dims=spatial_dims) for _ in range(guides))
 
-    def forward(self, pairs: Sequence[Tensor]) -> _StepFeatures:
-        """Return the attended map of each scale, with its code and what to compare."""
-        duals = [_dual_outputs(dual, pair) for dual, pair in zip(self.dual, pairs, strict=True)]
-        attended = [dual.attended for dual in duals]
+    def forward(self, pair: Tensor, scale: int) -> _ScaleFeatures:
+        """Return the attended map of a scale, with its code and what to compare."""
+        dual, project = _dual_outputs(self.dual[scale], pair), self.project[scale]
         if self.semantic is None:
-            compared = [pair for dual in duals for pair in dual.modules] if self.compares else []
-            return _StepFeatures(self._projected(attended), [], compared)
-        semantics = [self.semantic(pair) for pair in pairs]
-        # By number, not by itertools.cycle, which torch 2.6 cannot trace.
-        guides = [self.guide[scale % len(self.guide)] for scale in range(len(pairs))]
-        steered = [
-            attention * guide(semantic.reconstruction)
-            for attention, guide, semantic in zip(attended, guides, semantics, strict=True)
-        ]
-        reconstructions = [
-            (pair, semantic.reconstruction) for pair, semantic in zip(pairs, semantics, strict=True)
-        ]
-        return _StepFeatures(self._projected(steered), [s.code for s in semantics], reconstructions)
-
-    def _projected(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        return [project(map_) for project, map_ in zip(self.project, maps, strict=True)]
+            return _ScaleFeatures(project(dual.attended), (), dual.modules if self.compares else ())
+        code, reconstruction = self.semantic(pair)
+        guide = self.guide[scale % len(self.guide)]
+        steered = project(dual.attended * guide(reconstruction))
+        return _ScaleFeatures(steered, (code,), ((pair, reconstruction),))
 
 
 def _dual_outputs(dual: nn.Module, x: Tensor) -> DualOutput:
@@ -167,33 +156,47 @@ class MultiScaleGuidedAttention(nn.Module):
             )
             for _ in range(steps)
         )
+        self.grad_checkpointing = False
 
     @property
     def num_steps(self) -> int:
         """How many times attention refines itself."""
         return len(self.steps)
 
-    def forward(self, maps: Sequence[FeatureMap], fused: FeatureMap) -> AttendedFeatures:
-        """Return the attended maps of every step, with the codes and reconstructions of the autoencoders."""
+    def forward(
+        self, maps: Sequence[FeatureMap], fused: FeatureMap, *, attended_only: bool = False
+    ) -> AttendedFeatures:
+        """Return the attended maps of every step, with the codes and reconstructions of the autoencoders.
+
+        With `attended_only` those are let go as soon as they have served: prediction takes less memory.
+        """
         require(len(maps) == self.num_scales, "maps", f"a list of {self.num_scales} maps", len(maps))
         for number, map_ in enumerate(maps):
             require_same_shape(f"maps[{number}]", map_.shape, "fused", fused.shape)
-        features: list[_StepFeatures] = []
-        contexts = [fused] * self.num_scales
+        features: list[list[_ScaleFeatures]] = []
         for step in self.steps:
-            if features:
-                contexts = [map_ * fused for map_ in features[-1].attended]
-            pairs = [torch.cat(pair, dim=1) for pair in zip(maps, contexts, strict=True)]
-            features.append(step(pairs))
+            found = []
+            for scale, map_ in enumerate(maps):
+                context = features[-1][scale].attended * fused if features else fused
+                pair = torch.cat((map_, context), dim=1)
+                run = partial(step, scale=scale)
+                one = recomputed(run, pair) if self.grad_checkpointing else run(pair)
+                found.append(_ScaleFeatures(one.attended) if attended_only else one)
+            features.append(found)
         return AttendedFeatures(
-            attended=tuple(tuple(step.attended) for step in features),
+            attended=tuple(tuple(one.attended for one in step) for step in features),
             codes=tuple(
-                pair
+                codes
                 for earlier, later in pairwise(features)
-                for pair in zip(earlier.codes, later.codes, strict=True)
+                for before, after in zip(earlier, later, strict=True)
+                for codes in zip(before.codes, after.codes, strict=True)
             ),
-            reconstructions=tuple(pair for step in features for pair in step.reconstructions),
+            reconstructions=tuple(pair for step in features for one in step for pair in one.reconstructions),
         )
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keep what goes into and out of each step alone: see `SegmentationModel.set_grad_checkpointing`."""
+        self.grad_checkpointing = enable
 
 
 class GuidedAttention(nn.Module):

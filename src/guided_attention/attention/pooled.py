@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from guided_attention._checks import require, require_same_shape
 from guided_attention._layers import average_pool, resize
 from guided_attention._typing import FeatureMap
-from guided_attention.attention.protocol import AttendedFeatures, MultiScaleAttention
+from guided_attention.attention.protocol import AttendedFeatures, MultiScaleAttention, for_prediction
 
 __all__ = ["PooledAttention"]
 
@@ -63,6 +63,7 @@ class PooledAttention(nn.Module):
         self.factor = factor
         self.channels = attention.channels
         self.num_scales = attention.num_scales
+        self._for_prediction = for_prediction(attention)
 
     @property
     def num_steps(self) -> int:
@@ -70,13 +71,17 @@ class PooledAttention(nn.Module):
         steps: int = self.attention.num_steps
         return steps
 
-    def forward(self, maps: Sequence[FeatureMap], fused: FeatureMap) -> AttendedFeatures:
+    def forward(
+        self, maps: Sequence[FeatureMap], fused: FeatureMap, *, attended_only: bool = False
+    ) -> AttendedFeatures:
         """Return the fused map with each step's attention added to it, a map for every scale."""
         require(len(maps) == self.num_scales, "maps", f"a list of {self.num_scales} maps", len(maps))
         for number, map_ in enumerate(maps):
             require_same_shape(f"maps[{number}]", map_.shape, "fused", fused.shape)
         coarse: AttendedFeatures = self.attention(
-            [average_pool(map_, self.factor) for map_ in maps], average_pool(fused, self.factor)
+            [average_pool(map_, self.factor) for map_ in maps],
+            average_pool(fused, self.factor),
+            **(self._for_prediction if attended_only else {}),
         )
         return AttendedFeatures(
             attended=tuple(tuple(_added(fused, found) for found in step) for step in coarse.attended),

@@ -1,12 +1,13 @@
 """MultiScaleAttention: what an attention must offer to stand between fusion and heads, and what it hands on."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["AttendedFeatures", "MultiScaleAttention"]
+__all__ = ["AttendedFeatures", "MultiScaleAttention", "for_prediction"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class MultiScaleAttention(Protocol):
         num_scales: How many maps come in.
         num_steps: How many times it refines itself: the rows of `AttendedFeatures.attended`.
 
+    A ``forward`` that also takes the keyword ``attended_only`` is told by it that neither codes nor reconstructions are
+    wanted, so that a prediction need not hold them.
+
     Example:
         Any `torch.nn.Module` with these four members will do; this one attends to nothing:
 
@@ -60,3 +64,9 @@ class MultiScaleAttention(Protocol):
     def forward(self, maps: Sequence[Tensor], fused: Tensor, /) -> AttendedFeatures:
         """Return the attended maps ``(batch, channels, *space)`` of every step and scale."""
         ...
+
+
+def for_prediction(attention: MultiScaleAttention) -> Mapping[str, bool]:
+    """Return the keywords that tell an attention that its attended maps alone are wanted; none where it takes none."""
+    takes_it = "attended_only" in inspect.signature(attention.forward).parameters
+    return {"attended_only": True} if takes_it else {}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from guided_attention._checks import require, require_choice, require_positive
-from guided_attention._layers import batch_norm, conv
+from guided_attention._layers import batch_norm, conv, recomputed
 from guided_attention._typing import FeatureMap, Image, SpatialDims
 
 __all__ = ["OutputStride", "ResNetEncoder", "ResNetName", "resnet_encoder"]
@@ -174,6 +174,7 @@ class ResNetEncoder(nn.Module):
             _stage(block, layout, stage, inputs[stage], spatial_dims, output_stride) for stage in range(4)
         ]
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.grad_checkpointing = False
         _initialise(self)
 
     def forward(self, x: Image) -> list[Tensor]:
@@ -181,9 +182,14 @@ class ResNetEncoder(nn.Module):
         x = self.maxpool(self.relu(self.bn1(self.conv1(self.pad(x)))))
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+            for block in stage:
+                x = recomputed(block, x) if self.grad_checkpointing else block(x)
             maps.append(x)
         return maps
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keep the maps between blocks alone for the backward pass: see `SegmentationModel.set_grad_checkpointing`."""
+        self.grad_checkpointing = enable
 
 
 def _stem(in_channels: int, dims: SpatialDims) -> tuple[nn.Module, nn.Conv2d | nn.Conv3d]:

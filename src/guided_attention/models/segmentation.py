@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from itertools import chain
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from guided_attention._checks import require
 from guided_attention._layers import conv, resize
 from guided_attention._typing import AnyFeatureMap, FeatureMap, Image, Logits, SpatialDims
 from guided_attention.attention import AttendedFeatures, MultiScaleAttention
+from guided_attention.attention.protocol import for_prediction
 from guided_attention.encoders import Encoder
 from guided_attention.fusion import MultiScaleFusion
 from guided_attention.outputs import SegmentationOutput
@@ -94,6 +95,7 @@ class SegmentationModel(nn.Module):
         self.fusion = fusion
         self.attention = attention
         self.num_classes = num_classes
+        self._for_prediction = for_prediction(attention)
         supervised = max(1, attention.num_steps - 1) if deeply_supervised else 1
         heads = [_heads(attention, num_classes, dims) for _ in range(supervised)]
         self.attended_heads = nn.ModuleList(heads)
@@ -101,12 +103,14 @@ class SegmentationModel(nn.Module):
 
     def forward(self, x: Image) -> Logits:
         """Return logits ``(batch, num_classes, *space)`` at the input's size."""
-        _, features = self._features(x)
+        maps, fused = self.fusion(self.encoder(x))
+        features: AttendedFeatures = self.attention(maps, fused, **self._for_prediction)
         return _mean_logits(self.attended_heads[-1], features.attended[-1], tuple(x.shape[2:]))
 
     def outputs(self, x: Image) -> SegmentationOutput:
         """Return the same logits with everything the losses read."""
-        maps, features = self._features(x)
+        maps, fused = self.fusion(self.encoder(x))
+        features: AttendedFeatures = self.attention(maps, fused)
         size = tuple(x.shape[2:])
         supervised = features.attended[-len(self.attended_heads) :]
         per_step = [
@@ -126,9 +130,40 @@ class SegmentationModel(nn.Module):
         """Channels of the image that the encoder wants; None where the encoder does not tell."""
         return getattr(self.encoder, "in_channels", None)
 
-    def _features(self, x: Tensor) -> tuple[list[Tensor], AttendedFeatures]:
-        maps, fused = self.fusion(self.encoder(x))
-        return maps, self.attention(maps, fused)
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Train with less memory for more time: keep few maps for the backward pass, compute the others anew in it.
+
+        Every block of the encoder and every step of the attention on each scale is computed a second time in the
+        backward pass. The numbers are the same, gradients and running statistics too. It has no effect without
+        gradients nor in a compiled graph. What it costs and saves stands on the page of benchmarks.
+
+        Args:
+            enable: Whether to compute them anew.
+
+        Raises:
+            TypeError: Neither encoder nor attention has a part with a method ``set_grad_checkpointing``, as ours and
+                timm's networks do.
+
+        Example:
+            >>> from guided_attention import MSGA
+            >>> model = MSGA(encoder="resnet18", channels=8)
+            >>> model.set_grad_checkpointing()
+            >>> model.encoder.grad_checkpointing
+            True
+
+        References:
+            Chen et al., "Training deep nets with sublinear memory cost", 2016, arXiv 1604.06174.
+        """
+        parts = [part for child in self.children() for part in child.modules()]
+        found = (getattr(part, "set_grad_checkpointing", None) for part in parts)
+        switches = [switch for switch in found if callable(switch)]
+        if not switches:
+            raise TypeError(
+                "No part of this model can compute its maps anew: neither its encoder nor its attention has a method "
+                "`set_grad_checkpointing`. Give the one or the other such a method, or a network of timm as encoder."
+            )
+        for switch in switches:
+            switch(enable)
 
 
 def _mean_logits(heads: nn.Module, maps: Sequence[FeatureMap], size: tuple[int, ...]) -> AnyFeatureMap:

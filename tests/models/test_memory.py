@@ -1,0 +1,169 @@
+"""What training and prediction hold in memory: checkpointing computes maps anew, prediction lets go of them."""
+
+import gc
+import weakref
+from collections import Counter
+from collections.abc import Sequence
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from guided_attention import CAM, MSGA, PAM, MultiScaleFusion, SegmentationModel
+from guided_attention.attention import (
+    AttendedFeatures,
+    MultiScaleGuidedAttention,
+    PooledAttention,
+    SemanticAutoencoder,
+)
+from guided_attention.encoders import resnet_encoder
+from guided_attention.losses import GuidedAttentionLoss
+from guided_attention.models import ms_dist, ms_dual, msga_lite
+from guided_attention.training import ModelWithLoss
+
+
+class Plain(nn.Module):
+    """Attends to nothing, and takes no keyword."""
+
+    channels, num_scales, num_steps = 8, 4, 1
+
+    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+        return AttendedFeatures(attended=(tuple(map_ + fused for map_ in maps),))
+
+
+def opened(model: nn.Module) -> nn.Module:
+    for module in model.modules():
+        if isinstance(module, PAM | CAM):
+            nn.init.constant_(module.gate, 0.7)
+    return model.double()
+
+
+def after_a_step(model: nn.Module, precision: torch.dtype | None = None) -> dict[str, Tensor]:
+    """Return the loss, the gradients and the buffers (running statistics) after one forward and backward pass."""
+    generator = torch.Generator().manual_seed(3)
+    image = torch.randn(2, 1, 43, 37, generator=generator, dtype=next(model.parameters()).dtype)
+    target = torch.randint(3, (2, 43, 37), generator=generator)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision is not None):
+        loss = ModelWithLoss(model, GuidedAttentionLoss())(image, target).total
+    loss.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert gradients
+    return {"loss": loss.detach(), **gradients, **dict(model.named_buffers())}
+
+
+@pytest.mark.parametrize("builder", [MSGA, ms_dual, ms_dist, msga_lite])
+@pytest.mark.parametrize("encoder", ["resnet18", "resnet50"])
+def test_checkpointing_changes_no_number(builder, encoder):
+    torch.manual_seed(0)
+    plain = opened(builder(1, 3, encoder=encoder, channels=8)).train()
+    sparing = deepcopy(plain)
+    sparing.set_grad_checkpointing()
+    torch.testing.assert_close(after_a_step(sparing), after_a_step(plain), rtol=0, atol=0)
+
+
+def test_checkpointing_changes_no_number_under_autocast_and_in_evaluation_mode():
+    torch.manual_seed(0)
+    for mode in (True, False):
+        plain = opened(MSGA(1, 3, encoder="resnet18", channels=8)).float().train(mode)
+        sparing = deepcopy(plain)
+        sparing.set_grad_checkpointing()
+        expected = after_a_step(plain, torch.bfloat16)
+        torch.testing.assert_close(after_a_step(sparing, torch.bfloat16), expected, rtol=0, atol=0)
+
+
+def test_checkpointing_computes_blocks_and_steps_twice_and_holds_less():
+    held, calls = {}, {}
+    for sparing in (False, True):
+        model = opened(MSGA(1, 3, encoder="resnet18", channels=8)).train()
+        model.set_grad_checkpointing(sparing)
+        seen: Counter[type] = Counter()
+        for module in model.modules():
+            module.register_forward_hook(lambda module, _, __, seen=seen: seen.update([type(module)]))
+        sizes: list[int] = []
+
+        def pack(tensor, sizes=sizes):
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = model.outputs(torch.randn(2, 1, 43, 37).double()).logits.sum()
+        held[sparing] = sum(sizes)
+        loss.backward()
+        calls[sparing] = (seen[SemanticAutoencoder], seen[PAM])
+    assert calls == {False: (8, 8), True: (16, 16)}
+    assert held[True] < 0.6 * held[False]
+
+
+def test_checkpointing_is_switched_off_again_and_has_no_part_in_prediction():
+    model = MSGA(1, 3, encoder="resnet18", channels=8).eval()
+    model.set_grad_checkpointing()
+    seen: Counter[type] = Counter()
+    for module in model.modules():
+        module.register_forward_hook(lambda module, _, __: seen.update([type(module)]))
+    with torch.no_grad():
+        model(torch.randn(1, 1, 43, 37))
+    model.set_grad_checkpointing(False)
+    model(torch.randn(1, 1, 43, 37)).sum().backward()
+    assert seen[SemanticAutoencoder] == 16
+
+
+def test_checkpointing_says_where_no_part_can():
+    class Single(nn.Module):
+        out_channels, strides = (5, 5, 5, 5), (1, 1, 1, 1)
+
+        def forward(self, x):
+            return [x.expand(-1, 5, -1, -1)] * 4
+
+    model = SegmentationModel(Single(), MultiScaleFusion((5,) * 4, channels=8), Plain(), num_classes=3)
+    with pytest.raises(TypeError, match="neither its encoder nor its attention"):
+        model.set_grad_checkpointing()
+
+
+def test_second_derivatives_pass_through_checkpointing():
+    torch.manual_seed(0)
+    attention = opened(MultiScaleGuidedAttention(2, num_scales=2)).eval()
+    maps = [torch.randn(1, 2, 5, 3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    found = []
+    for sparing in (False, True):
+        attention.set_grad_checkpointing(sparing)
+        out = attention(maps, maps[0] + maps[1]).attended[-1][0].square().sum()
+        (first,) = torch.autograd.grad(out, maps[0], create_graph=True)
+        found.append(torch.autograd.grad(first.square().sum(), maps[1])[0])
+    assert found[0].abs().max() > 0
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=0)
+
+
+def living(model: SegmentationModel, run) -> int:
+    """Return how many reconstructions of the first step live on when the last one is made."""
+    made: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+
+    def hook(_, __, output):
+        gc.collect()
+        alive.append(sum(ref() is not None for ref in made[:3]))
+        made.append(weakref.ref(output.reconstruction))
+
+    for module in model.modules():
+        if isinstance(module, SemanticAutoencoder):
+            module.register_forward_hook(hook)
+    with torch.no_grad():
+        run(torch.randn(1, 1, 43, 37))
+    return alive[-1]
+
+
+@pytest.mark.parametrize("builder", [MSGA, msga_lite])
+def test_prediction_lets_go_of_what_the_losses_alone_read(builder):
+    model = builder(1, 3, encoder="resnet18", channels=8).eval()
+    assert living(model, model.outputs) == 3
+    assert living(model, model) == 0
+
+
+def test_attention_that_takes_no_keyword_predicts_too():
+    torch.manual_seed(0)
+    encoder = resnet_encoder("resnet18")
+    fusion = MultiScaleFusion(encoder.out_channels, channels=8)
+    for attention in (Plain(), PooledAttention(Plain(), factor=2)):
+        model = SegmentationModel(encoder, fusion, attention, num_classes=3).eval()
+        x = torch.randn(1, 1, 43, 37)
+        torch.testing.assert_close(model(x), model.outputs(x).logits)
