@@ -30,6 +30,9 @@ DESIGNS = (
     "MSGA lite",
     "Lite, factor 2",
     "Lite, product",
+    "Lite, gate",
+    "Lite, gate, factor 2",
+    "Lite, gate, fixed target",
     "Lite, without guidance",
     "Lite, one attention for all scales",
     "Fusion only",
@@ -47,6 +50,9 @@ def contestants(channels: int) -> Mapping[str, Callable[[], nn.Module]]:
         "MSGA lite": partial(msga_lite, 1, 2, **ours),
         "Lite, factor 2": partial(msga_lite, 1, 2, factor=2, **ours),
         "Lite, product": partial(_product, channels),
+        "Lite, gate": partial(_gated, channels, _Gated),
+        "Lite, gate, factor 2": partial(_gated, channels, _Gated, factor=2),
+        "Lite, gate, fixed target": partial(_gated, channels, _FixedTarget),
         "Lite, without guidance": partial(_without_guidance, channels),
         "Lite, one attention for all scales": partial(_once_a_step, channels),
         "Fusion only": partial(_fusion_only, channels),
@@ -83,6 +89,31 @@ class _Product(PooledAttention):
         return replace(added, attended=tuple(tuple(step) for step in steered))
 
 
+class _Gated(PooledAttention):
+    """Weighs the attention, channel by channel, before it is added: ``F + w · A``, where ``w`` is 0 at birth."""
+
+    def __init__(self, attention: MultiScaleAttention, *, factor: int) -> None:
+        super().__init__(attention, factor=factor)
+        self.gate = nn.Parameter(torch.zeros(attention.channels, 1, 1))
+
+    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+        """Return the fused map with as much of each step's attention as the gate lets through."""
+        added = super().forward(maps, fused)
+        weighed = [[fused + self.gate * (map_ - fused) for map_ in step] for step in added.attended]
+        return replace(added, attended=tuple(tuple(step) for step in weighed))
+
+
+class _FixedTarget(_Gated):
+    """The same, and the reconstruction loss does not move the maps that are to be reconstructed."""
+
+    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+        """Return the same with fixed targets."""
+        gated = super().forward(maps, fused)
+        return replace(
+            gated, reconstructions=tuple((map_.detach(), of) for map_, of in gated.reconstructions)
+        )
+
+
 class _OnceAStep(nn.Module):
     """Attends once a step, to the mean of the scales, in place of once for each scale."""
 
@@ -110,6 +141,10 @@ def _coarse(
 
 def _product(channels: int) -> SegmentationModel:
     return _on_resnet18(_Product(_coarse(channels), factor=_FACTOR))
+
+
+def _gated(channels: int, wrapper: type[_Gated], *, factor: int = _FACTOR) -> SegmentationModel:
+    return _on_resnet18(wrapper(_coarse(channels), factor=factor))
 
 
 def _without_guidance(channels: int) -> SegmentationModel:
