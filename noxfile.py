@@ -48,7 +48,15 @@ def tests(session: nox.Session) -> None:
     _install(session, "test", extras="all")
     # A code block of a page needs those above it: a file stays on one worker.
     arguments = session.posargs or ["-n", "2", "--dist", "loadfile"]
-    session.run("pytest", "-m", "not example and not graph", *arguments, env={"OMP_NUM_THREADS": "1"})
+    session.run("pytest", "-m", "not example and not graph and not peer", *arguments, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def metrics(session: nox.Session) -> None:
+    """Hold the surface distances against MONAI, surface-distance and closed forms on hundreds of masks (a minute)."""
+    _install(session, "test", extras="all")
+    arguments = session.posargs or ["-n", "2"]
+    session.run("pytest", "-m", "peer", "tests/metrics", *arguments, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
@@ -99,7 +107,7 @@ def minimums(session: nox.Session) -> None:
     without_constraint = {**os.environ, "PIP_CONSTRAINT": ""}
     _install(session, "test", extras="all")
     session.install(*lowest, env=without_constraint)
-    session.run("pytest", "-m", "not example and not graph", "tests", *session.posargs)
+    session.run("pytest", "-m", "not example and not graph and not peer", "tests", *session.posargs)
 
 
 @nox.session(default=False)

@@ -65,7 +65,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--again", action="store_true", help="measure anew what was measured before")
     parser.add_argument(
-        "--data", type=Path, help="folder of the left atrium set, for the training of `precision`"
+        "--data",
+        type=Path,
+        help="folder of the left atrium set for the training of `precision`, of the CHAOS CT case for `surfaces`",
     )
     parser.add_argument(
         "--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the results"

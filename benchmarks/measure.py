@@ -19,10 +19,18 @@ from benchmarks.rows import NOT_RUN, Spec
 
 __all__ = ["measured", "one_pass"]
 
+
+def _surfaces(spec: Spec) -> entries.Work:
+    from benchmarks import surfaces  # noqa: PLC0415
+
+    return surfaces.scored(spec)
+
+
 _PASSES: Mapping[str, tuple[Callable[[Spec], entries.Work], int]] = {
     "attention": (entries.attention, 8),
     "training": (entries.training, 64),
     "evaluation": (entries.evaluation, 64),
+    "surfaces": (_surfaces, 1),
 }
 """What builds the work of each task, and the side of the small input."""
 

@@ -15,9 +15,15 @@ __all__ = ["ROOT", "Result", "commit", "head", "opened", "same_row", "with_row",
 Result: TypeAlias = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parents[1]
-_SOURCES = ("src/**/*.py", "tests/reference/original.py", "benchmarks/entries.py", "benchmarks/measure.py")
+_SOURCES = (
+    "src/**/*.py",
+    "tests/reference/original.py",
+    "benchmarks/entries.py",
+    "benchmarks/measure.py",
+    "benchmarks/surfaces.py",
+)
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-_PACKAGES = ("torch", "guided-attention", "monai", "segmentation-models-pytorch")
+_PACKAGES = ("torch", "guided-attention", "monai", "segmentation-models-pytorch", "surface-distance", "medpy")
 
 
 def head(name: str, what: str, *, device: str, threads: int) -> Result:

@@ -15,6 +15,7 @@ BENCHMARKS: Mapping[str, str] = {
     "networks": "training step and evaluation of whole networks against the side of the image, batch 1",
     "limits": "ours against the least time in which this machine could do the same sums",
     "precision": "ours under bf16 autocast against fp32",
+    "surfaces": "mean surface distance, 95th percentile and largest distance of all organs of a case",
 }
 
 TITLES: Mapping[str, str] = {
@@ -28,10 +29,16 @@ TITLES: Mapping[str, str] = {
     "manet": "MAnet of smp",
     "bf16": "ours, bf16",
     "fp32": "ours, fp32",
+    "ours, surfel": "ours, surfels",
+    "ours, mesh": "ours, meshes",
+    "surface-distance": "surface-distance of DeepMind",
+    "monai": "MONAI",
+    "medpy": "MedPy",
 }
 """What pages and pictures call an entry."""
 
 _PEERS = ("attention_unet", "unet", "manet")
+_SCORERS = ("ours", "surface-distance", "monai", "medpy", "ours, surfel", "ours, mesh")
 _CUDA_BATCHES = (1, 2, 4, 8, 16, 32)
 _STEPS_OF_LEARNING = 200
 _STRIDE = 4  # of the finest map, on which every attention of the network works
@@ -101,6 +108,7 @@ def rows_of(name: str, choices: Choices) -> list[Row]:
         "networks": _networks,
         "limits": _limits,
         "precision": _precision,
+        "surfaces": _surfaces,
     }
     return list(makers[name](name, choices))
 
@@ -122,6 +130,13 @@ def _networks(_: str, choices: Choices) -> Iterator[Row]:
         for task in ("training", "evaluation"):
             spec = _spec(choices, task=task, who="", side=side, batch=batch, precision=precision)
             yield _row(spec, ("msga", "twin", *_PEERS))
+
+
+def _surfaces(_: str, choices: Choices) -> Iterator[Row]:
+    for case, side in (("four organs", 256), ("far voxel", 256), ("liver", 512)):
+        spec = _spec(choices, task="surfaces", who="", side=side, part=case, data=choices.data)
+        entries = {who: replace(spec, who=who) for who in _SCORERS}
+        yield Row({"task": case, "side": side, "batch": 1}, entries)
 
 
 def _limits(_: str, choices: Choices) -> Iterator[Row]:

@@ -206,8 +206,8 @@ def test_masks_and_choices_that_do_not_fit_are_refused():
         surface_distances(mask.astype(int), mask, (1.0, 1.0, 1.0))
     with pytest.raises(ValueError, match=r"`prediction` must be of the shape of `reference`"):
         surface_distances(mask[:1], mask, (1.0, 1.0, 1.0))
-    with pytest.raises(ValueError, match=r"`surface` must be one of 'voxel', got 'mesh'\."):
-        surface_distances(mask, mask, (1.0, 1.0, 1.0), surface="mesh")
+    with pytest.raises(ValueError, match=r"`surface` must be one of 'voxel', 'surfel', 'mesh', got 'edge'\."):
+        surface_distances(mask, mask, (1.0, 1.0, 1.0), surface="edge")
     distances = surface_distances(mask, mask, (1.0, 1.0, 1.0))
     with pytest.raises(ValueError, match=r"`percentile` must be from 0 to 100, got 101\."):
         distances.hausdorff_mm(101)

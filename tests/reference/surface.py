@@ -43,3 +43,46 @@ def percentile(values: list[float], share: float) -> float:
     below = math.floor(position)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (position - below) * (ordered[above] - ordered[below])
+
+
+def to_segment(point: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """Return the distance of a point to a segment."""
+    length = float(np.dot(second - first, second - first))
+    share = min(1.0, max(0.0, float(np.dot(point - first, second - first)) / length))
+    return float(np.linalg.norm(point - (first + share * (second - first))))
+
+
+def to_triangle(point: np.ndarray, corners: np.ndarray) -> float:
+    """Return the distance of a point to a triangle: to its plane where the foot lies within, else to its sides."""
+    first, second, third = corners
+    normal = np.cross(second - first, third - first)
+    normal = normal / np.linalg.norm(normal)
+    height = float(np.dot(point - first, normal))
+    foot = point - height * normal
+    turns = [
+        np.dot(np.cross(b - a, foot - a), normal)
+        for a, b in ((first, second), (second, third), (third, first))
+    ]
+    if min(turns) >= 0:
+        return abs(height)
+    return min(
+        to_segment(point, first, second), to_segment(point, second, third), to_segment(point, third, first)
+    )
+
+
+def to_pieces(points: np.ndarray, pieces: np.ndarray) -> list[float]:
+    """Return the distance of each point to the nearest of all segments or triangles."""
+    return [
+        min(to_segment(point, *piece) if len(piece) == 2 else to_triangle(point, piece) for piece in pieces)
+        for point in points
+    ]
+
+
+def weighted_percentile(values: list[float], weights: list[float], share: float) -> float:
+    """Return the smallest value within which that share of the weight lies."""
+    total, sum_so_far = sum(weights), 0.0
+    for value, weight in sorted(zip(values, weights, strict=True)):
+        sum_so_far += weight
+        if sum_so_far >= share / 100 * total:
+            return value
+    return max(values)
