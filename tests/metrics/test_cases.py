@@ -1,21 +1,10 @@
-import csv
 import math
-from dataclasses import astuple, fields
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from guided_attention.metrics import (
-    CaseScore,
-    dice,
-    evaluate_case,
-    format_table,
-    mean_dsc,
-    summarize,
-    surface_distances,
-    volume_similarity,
-    write_scores_csv,
-)
+from guided_attention.metrics import CaseScore, dice, evaluate_case, surface_distances, volume_similarity
 
 LABELS = {1: "liver", 2: "right kidney", 5: "spleen"}
 SPACING_MM = (7.7, 1.5, 1.3)
@@ -29,18 +18,6 @@ def volumes(seed=0):
 
 def evaluate(prediction, reference, **settings):
     return evaluate_case(prediction, reference, labels=LABELS, spacing_mm=SPACING_MM, case_id="7", **settings)
-
-
-def score(case_id, organ, dsc, *, vs=0.5, msd_mm=1.0, status="scored"):
-    return CaseScore(case_id, organ, status, dsc, vs, msd_mm, 1.0, 1.0)
-
-
-def missed(case_id, organ):
-    return score(case_id, organ, 0.0, vs=0.0, msd_mm=math.inf, status="missed")
-
-
-def absent(case_id, organ):
-    return score(case_id, organ, math.nan, vs=math.nan, msd_mm=math.nan, status="absent in both")
 
 
 def test_each_row_is_what_the_metrics_say_of_that_organ():
@@ -136,138 +113,125 @@ def test_volumes_that_do_not_fit_are_refused():
         )
 
 
-def test_a_summary_by_hand():
-    scores = [
-        score("a", "liver", 0.9, vs=0.8, msd_mm=1.0),
-        score("a", "spleen", 0.5, vs=0.6, msd_mm=3.0),
-        score("b", "liver", 0.7, vs=1.0, msd_mm=2.0),
-        score("b", "spleen", 0.9, vs=0.8, msd_mm=6.0),
-    ]
-    liver, spleen, mean = summarize(scores)
-    root = math.sqrt(2)
-    assert astuple(liver) == pytest.approx(
-        ("liver", 0.8, 0.2 / root, 0.9, 0.2 / root, 1.5, 1 / root, 1.5, 2, 0, 0)
-    )
-    assert spleen.dsc_mean == pytest.approx(0.7)
-    assert astuple(mean) == pytest.approx(
-        ("mean", 0.75, 0.1 / root, 0.8, 0.2 / root, 3.0, 2 / root, 3.0, 2, 0, 0)
-    )
-    assert mean_dsc(scores) == pytest.approx(0.75)
+@pytest.mark.parametrize("shape", [(5, 7, 11), (13, 17)])
+def test_the_crop_to_the_box_changes_no_number(shape):
+    rng = np.random.default_rng(3)
+    prediction, reference = np.zeros((2, *shape), dtype=np.int16)
+    inner = tuple(slice(1, size - 2) for size in shape)
+    for volume in (prediction, reference):
+        volume[inner] = rng.choice([0, 0, 0, *LABELS], volume[inner].shape)
+    spacing_mm = SPACING_MM[-len(shape) :]
+    rows = evaluate_case(prediction, reference, labels=LABELS, spacing_mm=spacing_mm, case_id="7")
+    assert {row.status for row in rows} == {"scored"}
+    for label, row in zip(LABELS, rows, strict=True):
+        found, true = prediction == label, reference == label
+        distances = surface_distances(found, true, spacing_mm)
+        shared, either = (found & true).sum(), (found | true).sum()
+        assert row.dsc == dice(found, true)
+        assert row.jaccard == shared / either
+        assert (row.sensitivity, row.precision) == (shared / true.sum(), shared / found.sum())
+        assert row.ravd_percent == 100 * abs(int(found.sum()) - int(true.sum())) / true.sum()
+        assert (row.msd_mm, row.masd_mm) == (distances.assd_mm(), distances.masd_mm())
+        assert (row.hd95_mm, row.hd_mm) == (distances.hausdorff_mm(95.0), distances.hausdorff_mm())
+        assert math.isnan(row.surface_dice)
 
 
-def test_a_missed_organ_is_never_hidden():
-    scores = [
-        score("a", "liver", 0.8, msd_mm=1.0),
-        missed("b", "liver"),
-        score("b", "spleen", 0.6, msd_mm=3.0),
-    ]
-    liver, spleen, mean = summarize(scores)
-    assert (liver.dsc_mean, liver.count, liver.failed) == (pytest.approx(0.4), 2, 1)
-    assert (liver.msd_mm_mean, liver.msd_mm_mean_scored) == (math.inf, 1.0)
-    assert math.isnan(liver.msd_mm_std)
-    assert (spleen.failed, spleen.msd_mm_mean) == (0, 3.0)
-    assert (mean.dsc_mean, mean.failed) == (pytest.approx((0.8 + 0.3) / 2), 1)
-    assert (mean.msd_mm_mean, mean.msd_mm_mean_scored) == (math.inf, 2.0)
+def test_a_row_names_how_its_distances_were_measured():
+    prediction, reference = np.zeros((2, 13, 17), dtype=np.uint8)
+    prediction[3:7, 3:7], prediction[3, 16], reference[2:12, 2:10] = 1, 1, 1  # one stray pixel
+    settings = {"labels": LABELS, "spacing_mm": (1.5, 1.3), "case_id": "7"}
+    pooled = evaluate_case(prediction, reference, combine="pooled", **settings)[0]
+    by_max = evaluate_case(prediction, reference, **settings)[0]
+    assert (by_max.surface, by_max.combine, by_max.one_empty) == ("voxel", "max", "inf")
+    assert pooled.combine == "pooled"
+    distances = surface_distances(prediction == 1, reference == 1, (1.5, 1.3))
+    assert pooled.hd95_mm == distances.hausdorff_mm(95.0, combine="pooled") != by_max.hd95_mm
 
 
-def test_an_organ_absent_in_both_is_left_out_and_counted():
-    scores = [
-        score("a", "liver", 0.8),
-        absent("a", "spleen"),
-        score("b", "liver", 0.6),
-        score("b", "spleen", 0.4),
-    ]
-    liver, spleen, mean = summarize(scores)
-    assert (liver.skipped, liver.count) == (0, 2)
-    assert (spleen.dsc_mean, spleen.count, spleen.skipped, spleen.failed) == (0.4, 1, 1, 0)
-    assert math.isnan(spleen.dsc_std)
-    assert (mean.dsc_mean, mean.count, mean.skipped) == (pytest.approx((0.8 + 0.5) / 2), 2, 0)
+def test_the_table_of_empties_holds_for_every_number():
+    prediction, reference = np.zeros((2, *SHAPE), dtype=np.uint8)
+    reference[1, 2, 3] = 1
+    prediction[1, 2, 3] = 2
+    missed, false_alarm, absent = evaluate(prediction, reference)
+    for row in (missed, false_alarm):
+        assert (row.dsc, row.vs, row.jaccard, row.sensitivity, row.precision) == (0.0,) * 5
+        assert (row.msd_mm, row.masd_mm, row.hd95_mm, row.hd_mm) == (math.inf,) * 4
+    assert (missed.ravd_percent, false_alarm.ravd_percent) == (100.0, math.inf)
+    numbers = "dsc vs jaccard sensitivity precision ravd_percent msd_mm masd_mm hd95_mm hd_mm surface_dice"
+    assert all(math.isnan(getattr(absent, name)) for name in numbers.split())
 
 
-def test_the_mean_weighs_cases_alike_and_not_rows():
-    scores = [
-        score("a", "liver", 1.0),
-        score("b", "liver", 0.0),
-        score("b", "spleen", 0.0),
-        absent("a", "spleen"),
-    ]
-    assert mean_dsc(scores) == 0.5
+def test_a_missed_organ_can_be_as_far_as_the_image_is_long():
+    prediction, reference = np.zeros((2, *SHAPE), dtype=np.uint8)
+    reference[1, 2, 3] = 1
+    missed, _, absent = evaluate(prediction, reference, one_empty="diagonal")
+    diagonal_mm = math.sqrt((5 * 7.7) ** 2 + (7 * 1.5) ** 2 + (11 * 1.3) ** 2)
+    assert missed.msd_mm == pytest.approx(diagonal_mm, rel=1e-12)
+    assert missed.msd_mm == missed.masd_mm == missed.hd95_mm == missed.hd_mm
+    assert (missed.status, missed.dsc, missed.one_empty) == ("missed", 0.0, "diagonal")
+    assert math.isnan(absent.hd_mm)
 
 
-@pytest.mark.parametrize("scores", [[], [absent("a", "liver")]])
-def test_a_mean_of_nothing_is_not_a_number(scores):
-    mean = summarize(scores)[-1]
-    assert math.isnan(mean_dsc(scores))
-    assert math.isnan(mean.vs_mean)
-    assert math.isnan(mean.msd_mm_mean)
-    assert math.isnan(mean.msd_mm_mean_scored)
-    assert (mean.count, mean.skipped, mean.failed) == (0, len(scores), 0)
+def test_values_far_from_0_are_scored_as_any_others():
+    plain, plain_reference = volumes()
+    wanted = evaluate(plain, plain_reference)
+    labels = {-3: "liver", 7: "right kidney", 2**40: "spleen"}
+    table = np.array([0, -3, 7, 0, 0, 2**40])
+    far, far_reference = table[plain], table[plain_reference]
+    tracemalloc.start()
+    rows = evaluate_case(far, far_reference, labels=labels, spacing_mm=SPACING_MM, case_id="7")
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rows == wanted
+    assert peak_bytes < 2**20
+    with pytest.raises(ValueError, match=r"got also \[-3, 7\]"):
+        evaluate_case(far, far, labels={2**40: "spleen"}, spacing_mm=SPACING_MM, case_id="7")
 
 
-def test_distances_that_were_not_measured_do_not_look_measured():
-    rows = [score("a", "liver", 0.8, msd_mm=math.nan), score("b", "liver", 0.6, msd_mm=2.0)]
-    assert math.isnan(summarize(rows)[0].msd_mm_mean)
+def test_no_organ_costs_memory_of_the_size_of_the_image():
+    prediction = np.zeros((37, 101, 103), dtype=np.uint8)
+    for label in range(1, 18):
+        prediction[label : label + 2, 5:8, 5:8] = label
+    labels = {label: f"organ {label}" for label in range(1, 19)}
+    tracemalloc.start()
+    evaluate_case(prediction, prediction, labels=labels, spacing_mm=SPACING_MM, case_id="7")
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < prediction.nbytes / 2
 
 
-def test_organs_keep_their_order_and_cases_theirs_does_not_matter():
-    scores = [
-        score("a", "spleen", 0.9),
-        score("b", "spleen", 0.5),
-        score("a", "liver", 0.3),
-        missed("b", "liver"),
-    ]
-    assert [summary.organ for summary in summarize(scores)] == ["spleen", "liver", "mean"]
-    assert mean_dsc(scores[::-1]) == pytest.approx(mean_dsc(scores))
+def test_long_lists_of_unknown_values_are_cut():
+    volume = np.arange(100).reshape(4, 25)
+    with pytest.raises(ValueError, match=r"got also \[3, 4, 6, .*, 23\] and 76 more\. Name these"):
+        evaluate_case(volume, volume, labels=LABELS, spacing_mm=(1.5, 1.3), case_id="7")
 
 
-def test_one_case_scored_twice_is_refused():
-    message = r"`scores` must be one row for each case and organ, got two for \('a', 'liver'\)\. Give cases"
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tolerance_mm": -1.0}, r"`tolerance_mm` must be 0 or more and finite, got -1\.0"),
+        (
+            {"tolerance_mm": 1.0, "distances": False},
+            r"`tolerance_mm` must be None where `distances` is False, got 1\.0",
+        ),
+        ({"spacing_mm": (1.0, 2.0)}, r"`spacing_mm` must be 3 lengths, .* got \(1\.0, 2\.0\)"),
+        ({"spacing_mm": (1.0, 2.0, math.inf)}, r"`spacing_mm` must be finite"),
+        ({"surface": "skin"}, r"`surface` must be one of 'voxel', 'surfel', 'mesh', got 'skin'"),
+        ({"combine": "mean"}, r"`combine` must be one of 'max', 'pooled', got 'mean'"),
+        ({"one_empty": "0"}, r"`one_empty` must be one of 'inf', 'diagonal', got '0'"),
+    ],
+)
+@pytest.mark.usefixtures("without_shape_checks")
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    prediction, reference = volumes()
+    given = {"labels": LABELS, "spacing_mm": SPACING_MM, "case_id": "7", **settings}
     with pytest.raises(ValueError, match=message):
-        summarize([score("a", "liver", 0.5), score("a", "liver", 0.6)])
+        evaluate_case(prediction, reference, **given)
 
 
-def test_the_table_has_the_columns_and_hides_no_failure():
-    scores = [
-        score("a", "liver", 0.9, vs=0.8, msd_mm=1.0),
-        missed("a", "spleen"),
-        absent("a", "right kidney"),
-        score("b", "liver", 0.7, vs=1.0, msd_mm=2.0),
-        score("b", "spleen", 0.5, msd_mm=3.25),
-    ]
-    assert format_table(summarize(scores)).splitlines() == [
-        "| organ        |           DSC |            VS |             MSD mm | n | skipped | failed |",
-        "|--------------|--------------:|--------------:|-------------------:|--:|--------:|-------:|",
-        "| liver        | 0.800 ± 0.141 | 0.900 ± 0.141 |      1.500 ± 0.707 | 2 |       0 |      0 |",
-        "| spleen       | 0.250 ± 0.354 | 0.250 ± 0.354 | inf (scored 3.250) | 2 |       0 |      1 |",
-        "| right kidney |             – |             – |                  – | 0 |       1 |      0 |",
-        "| mean         | 0.525 ± 0.106 | 0.575 ± 0.247 | inf (scored 1.812) | 2 |       0 |      1 |",
-    ]
-
-
-def test_a_written_file_reads_back_to_the_same_rows(tmp_path):
-    scores = [score("Ä, 1", "liver", 1 / 3), missed("b", "liver"), absent("b", "spleen")]
-    write_scores_csv(scores, tmp_path / "scores.csv")
-    with (tmp_path / "scores.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == [field.name for field in fields(CaseScore)]
-    read = [CaseScore(*list(row.values())[:3], *map(float, list(row.values())[3:])) for row in rows]
-    np.testing.assert_equal([astuple(row) for row in read], [astuple(row) for row in scores])
-
-
-def test_an_older_file_survives_a_failure_and_is_replaced_by_success(tmp_path, monkeypatch):
-    path = tmp_path / "scores.csv"
-    write_scores_csv([score("a", "liver", 0.5)], path)
-    before = path.read_text(encoding="utf-8")
-    with monkeypatch.context() as patched:
-        patched.setattr(csv.DictWriter, "writerows", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            write_scores_csv([score("a", "liver", 0.6)], path)
-    assert path.read_text(encoding="utf-8") == before
-    assert list(tmp_path.iterdir()) == [path]
-    write_scores_csv([score("a", "liver", 0.6)], path)
-    assert "0.6" in path.read_text(encoding="utf-8")
-
-
-def test_a_folder_that_does_not_exist_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"`path` must be in a folder that exists, got .*nowhere"):
-        write_scores_csv([], tmp_path / "nowhere" / "scores.csv")
+def test_rows_with_the_same_numbers_are_equal_nan_included():
+    one, other = (CaseScore("7", "liver", "scored", float("nan"), 1.0, 1.0, 1.0, 1.0) for _ in range(2))
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != CaseScore("7", "liver", "scored", 0.5, 1.0, 1.0, 1.0, 1.0)
+    assert one != "7"

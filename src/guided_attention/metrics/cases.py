@@ -1,49 +1,49 @@
-"""Rows of scores, one for each case and organ, and the table that sums them up."""
+"""Rows of scores: one for each organ of a case, all from one pass over its two volumes."""
 
-import csv
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Literal, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from scipy.ndimage import find_objects
 
-from guided_attention._checks import require, require_positive, require_same_shape
-from guided_attention._files import replacing
-from guided_attention._typing import LabelVolume, MaskArray, SpacingMm
-from guided_attention.metrics.overlap import dice, volume_similarity
+from guided_attention._checks import require, require_choice, require_positive, require_same_shape
+from guided_attention._typing import LabelArray, MaskArray
 from guided_attention.metrics.surface import surface_distances
 
-__all__ = [
-    "CaseScore",
-    "OrganStatus",
-    "OrganSummary",
-    "evaluate_case",
-    "format_table",
-    "mean_dsc",
-    "summarize",
-    "write_scores_csv",
-]
+__all__ = ["CaseScore", "OrganStatus", "boxes_of_values", "evaluate_case", "require_labels"]
 
 OrganStatus: TypeAlias = Literal["scored", "absent in both", "missed", "false alarm"]
 """Whether an organ is in both volumes, in neither, in the reference alone, or in the prediction alone."""
 
+_Box: TypeAlias = tuple[slice, ...]
+
 _MM3_PER_ML = 1000
+_LONGEST_LIST = 4096  # SciPy lists the boxes of all values from 1 to the highest one
+_NAMED_AT_MOST = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CaseScore:
     """How well one organ of one case was outlined.
 
-    ==================  ==========  ===========  ====  ====  ======
-    status              prediction  reference    dsc   vs    msd_mm
-    ==================  ==========  ===========  ====  ====  ======
-    ``scored``          something   something    0..1  0..1  0 mm..
-    ``absent in both``  empty       empty        NaN   NaN   NaN
-    ``missed``          empty       something    0     0     inf
-    ``false alarm``     something   empty        0     0     inf
-    ==================  ==========  ===========  ====  ====  ======
+    One table says what an organ gives that is not in both volumes. The overlaps are `dsc`, `vs`, `jaccard`,
+    `sensitivity`, `precision` and `surface_dice`; the distances are `msd_mm`, `masd_mm`, `hd95_mm` and
+    `hd_mm`:
+
+    ==================  ==========  ===========  ========  =========  ============
+    status              prediction  reference    overlaps  distances  ravd_percent
+    ==================  ==========  ===========  ========  =========  ============
+    ``scored``          something   something    0..1      0 mm..     0..
+    ``absent in both``  empty       empty        NaN       NaN        NaN
+    ``missed``          empty       something    0         inf        100
+    ``false alarm``     something   empty        0         inf        inf
+    ==================  ==========  ===========  ========  =========  ============
+
+    With ``one_empty="diagonal"`` the image's diagonal in millimetres takes the place of the infinite distance.
+    Distances that were not asked for are NaN in every row. Two rows are equal where all attributes are, and
+    NaN counts as equal to NaN.
 
     Attributes:
         case_id: The case's name.
@@ -53,13 +53,27 @@ class CaseScore:
         vs: Volume similarity, 0..1, see `volume_similarity`.
         msd_mm: Mean surface distance in millimetres, see `SurfaceDistances.assd_mm`; NaN in every row where
             distances were not asked for.
-        prediction_ml: Volume of the predicted organ in millilitres.
+        prediction_ml: Volume of the predicted organ in millilitres; of an image, its area in mm² divided by
+            1000, as if it were 1 mm thick.
         reference_ml: Volume of the organ in the reference in millilitres.
+        jaccard: Intersection over union, 0..1.
+        sensitivity: Share of the reference that was found, 0..1.
+        precision: Share of the prediction that is right, 0..1.
+        ravd_percent: Relative absolute volume difference in per cent of the reference's volume.
+        masd_mm: Mean of the two directions' mean distances, see `SurfaceDistances.masd_mm`.
+        hd95_mm: 95th percentile of the distances, see `SurfaceDistances.hausdorff_mm`.
+        hd_mm: Largest distance.
+        surface_dice: Share of both surfaces that lies within `tolerance_mm` of the other, 0..1; NaN in every
+            row where no tolerance was given.
+        surface: What was taken as the surface of a mask, see `surface_distances`.
+        combine: How the 95th percentiles of both directions became one, see `SurfaceDistances.hausdorff_mm`.
+        tolerance_mm: Of `surface_dice`; NaN where none was given.
+        one_empty: What stands for the distance of an organ that is in one volume alone.
 
     Example:
         >>> score = CaseScore("7", "liver", "scored", 0.9, 0.95, 1.2, 1480.0, 1510.0)
-        >>> score.organ, score.dsc
-        ('liver', 0.9)
+        >>> score.organ, score.dsc, score.surface, score.combine
+        ('liver', 0.9, 'voxel', 'max')
     """
 
     case_id: str
@@ -70,85 +84,93 @@ class CaseScore:
     msd_mm: float
     prediction_ml: float
     reference_ml: float
+    jaccard: float = math.nan
+    sensitivity: float = math.nan
+    precision: float = math.nan
+    ravd_percent: float = math.nan
+    masd_mm: float = math.nan
+    hd95_mm: float = math.nan
+    hd_mm: float = math.nan
+    surface_dice: float = math.nan
+    surface: str = "voxel"
+    combine: str = "max"
+    tolerance_mm: float = math.nan
+    one_empty: str = "inf"
+
+    def __eq__(self, other: object) -> bool:
+        """Compare all attributes, NaN equal to NaN."""
+        if not isinstance(other, CaseScore):
+            return NotImplemented
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return all(mine == theirs or (mine != mine and theirs != theirs) for mine, theirs in pairs)  # noqa: PLR0124
+
+    def __hash__(self) -> int:
+        """Hash the names, which equal rows share."""
+        return hash((self.case_id, self.organ))
 
 
 @dataclass(frozen=True)
-class OrganSummary:
-    """What the scores of one organ come to over all cases, or the scores of all organs (the row ``mean``).
+class _Options:
+    """How the distances of a case are measured."""
 
-    Organs absent in both volumes are left out of every average and counted in `skipped`. A missed organ or a
-    false alarm counts as Dice 0, volume similarity 0 and an infinite distance, so one of them makes the mean
-    distance infinite; the mean distance of the other cases stands beside it.
-
-    The standard deviation is that of a sample, divided by n − 1 (``ddof=1``): NaN for a single case, and NaN
-    where a value is infinite. A mean of nothing is NaN.
-
-    Attributes:
-        organ: The organ's name; ``"mean"`` for the row over all organs, whose unit is the case (see
-            `summarize`).
-        dsc_mean: Mean Dice coefficient, 0..1.
-        dsc_std: Its standard deviation over the cases.
-        vs_mean: Mean volume similarity, 0..1.
-        vs_std: Its standard deviation over the cases.
-        msd_mm_mean: Mean of the mean surface distances in millimetres; infinite if one is.
-        msd_mm_std: Their standard deviation.
-        msd_mm_mean_scored: The same mean over the organs with the status ``scored`` alone: always read it
-            together with `failed`.
-        count: How many cases the averages of `dsc` and `vs` are taken over.
-        skipped: How many cases have nothing to score: absent in both volumes.
-        failed: How many cases have the organ missed or falsely found (in the row ``mean``: at least one
-            organ).
-
-    Example:
-        >>> scores = [CaseScore("7", "liver", "scored", 0.9, 0.95, 1.2, 1480.0, 1510.0)]
-        >>> summarize(scores)[0].dsc_mean
-        0.9
-    """
-
-    organ: str
-    dsc_mean: float
-    dsc_std: float
-    vs_mean: float
-    vs_std: float
-    msd_mm_mean: float
-    msd_mm_std: float
-    msd_mm_mean_scored: float
-    count: int
-    skipped: int
-    failed: int
+    spacing_mm: tuple[float, ...]
+    distances: bool
+    surface: Literal["voxel", "surfel", "mesh"]
+    combine: Literal["max", "pooled"]
+    tolerance_mm: float | None
+    one_empty: Literal["inf", "diagonal"]
+    workers: int
 
 
-def evaluate_case(
-    prediction: LabelVolume,
-    reference: LabelVolume,
+def evaluate_case(  # noqa: PLR0913 - the definitions of the distances, each of which reports must name
+    prediction: LabelArray,
+    reference: LabelArray,
     *,
     labels: Mapping[int, str],
-    spacing_mm: SpacingMm,
+    spacing_mm: Sequence[float],
     case_id: str,
     distances: bool = True,
+    surface: Literal["voxel", "surfel", "mesh"] = "voxel",
+    combine: Literal["max", "pooled"] = "max",
+    tolerance_mm: float | None = None,
+    one_empty: Literal["inf", "diagonal"] = "inf",
+    workers: int = 1,
 ) -> list[CaseScore]:
     """Score the predicted labels of one case against the reference, organ by organ.
 
     Each organ is compared as a whole volume, never slice by slice. An organ that is nowhere still has its
     row, with a status that says so.
 
+    The boxes of all organs come from one pass over each volume; masks are made inside the box of an organ
+    alone, so that time and memory grow with the organs and not with their number times the image.
+
     Args:
         prediction: Predicted class of each voxel.
         reference: True class of each voxel.
         labels: Name of each organ by its value in the volumes; 0 is the background and is not scored.
-        spacing_mm: Distance between voxel centres in millimetres, (z, y, x).
+        spacing_mm: Distance between voxel centres in millimetres, in array order, (z, y, x) for volumes and
+            (y, x) for images.
         case_id: The case's name, for the rows.
-        distances: Whether to measure the surface distance, the slow part; otherwise `msd_mm` is NaN.
+        distances: Whether to measure the surface distances, the slow part; otherwise they are NaN.
+        surface: What the surface of a mask is, see `surface_distances`.
+        combine: How HD95 joins the two directions, see `SurfaceDistances.hausdorff_mm`.
+        tolerance_mm: How far two surfaces may be apart and still count as the same in `surface_dice`, in
+            millimetres; None leaves it out.
+        one_empty: Distance of an organ that is missed or falsely found: ``"inf"``, or ``"diagonal"`` for the
+            length of the image's diagonal in millimetres, which no distance in the image exceeds.
+        workers: Threads that search for the nearest points; -1 for all cores.
 
     Shape:
-        - both volumes: ``(depth, height, width)``, the same for both.
+        - both volumes: ``(depth, height, width)`` or ``(height, width)``, the same for both.
 
     Returns:
         One row for each organ, in the order of `labels`.
 
     Raises:
-        ValueError: The volumes differ in shape or are not of integers, one holds values that `labels` does
-            not name, `labels` names 0, nothing, or two values alike, or a spacing is not above 0.
+        ValueError: The volumes differ in shape, have neither 2 nor 3 axes or are not of integers, one holds
+            values that `labels` does not name, `labels` names 0, nothing, or two values alike, there is not
+            one spacing above 0 for each axis, a tolerance is below 0 or given without distances, or a choice
+            is none of those above.
 
     Example:
         >>> import numpy as np
@@ -162,133 +184,27 @@ def evaluate_case(
     References:
         Sinha and Dolz, equations 12 to 16. They measure in voxels; here it is millimetres.
     """
-    _require_labels(labels)
+    require_labels(labels)
     require_same_shape("prediction", prediction.shape, "reference", reference.shape)
-    for argument, volume in (("prediction", prediction), ("reference", reference)):
-        _require_known_values(f"{argument} of case {case_id!r}", volume, labels)
-    require_positive("spacing_mm", min(spacing_mm))
+    require(prediction.ndim in (2, 3), "prediction", "of 2 or 3 axes", f"{prediction.ndim} axes")
+    require_choice("surface", surface, ("voxel", "surfel", "mesh"))
+    require_choice("combine", combine, ("max", "pooled"))
+    require_choice("one_empty", one_empty, ("inf", "diagonal"))
+    _require_tolerance(tolerance_mm, distances)
+    lengths = _lengths_mm(spacing_mm, prediction.ndim)
+    options = _Options(lengths, distances, surface, combine, tolerance_mm, one_empty, workers)
+    found = boxes_of_values(f"prediction of case {case_id!r}", prediction, labels)
+    present = boxes_of_values(f"reference of case {case_id!r}", reference, labels)
     return [
-        _score(case_id, organ, (prediction == label, reference == label), spacing_mm, distances)
+        _score(case_id, organ, _cropped(label, (prediction, found), (reference, present)), options)
+        if label in found or label in present
+        else _absent(case_id, organ, options)
         for label, organ in labels.items()
     ]
 
 
-def summarize(scores: Sequence[CaseScore]) -> list[OrganSummary]:
-    """Sum up the scores of many cases: one row for each organ, then one row ``mean`` over all organs.
-
-    The row ``mean`` takes the mean over the organs of each case first, then the mean and the standard
-    deviation over the cases, so that every case weighs the same however many of its organs can be scored. It
-    is therefore not always the mean of the rows above it.
-
-    Args:
-        scores: The rows of `evaluate_case`, of all cases together.
-
-    Returns:
-        The organs in the order of their first appearance, then the row ``mean``, which is there even without
-        scores.
-
-    Raises:
-        ValueError: A case has two rows for one organ.
-
-    Example:
-        >>> scores = [
-        ...     CaseScore("7", "liver", "scored", 0.9, 1.0, 1.0, 1500.0, 1500.0),
-        ...     CaseScore("8", "liver", "missed", 0.0, 0.0, float("inf"), 0.0, 1400.0),
-        ... ]
-        >>> liver, mean = summarize(scores)
-        >>> liver.dsc_mean, liver.msd_mm_mean, liver.msd_mm_mean_scored, liver.failed
-        (0.45, inf, 1.0, 1)
-    """
-    _require_single_rows(scores)
-    organs = dict.fromkeys(score.organ for score in scores)
-    by_organ = {organ: [[score] for score in scores if score.organ == organ] for organ in organs}
-    cases = dict.fromkeys(score.case_id for score in scores)
-    by_case = [[score for score in scores if score.case_id == case] for case in cases]
-    return [*(_summary(organ, groups) for organ, groups in by_organ.items()), _summary("mean", by_case)]
-
-
-def mean_dsc(scores: Sequence[CaseScore]) -> float:
-    """Give one number for a whole evaluation: the Dice coefficient averaged over organs, then over cases.
-
-    It lies in 0..1, and higher is better; missed organs and false alarms count as 0, organs absent in both
-    volumes do not count, and NaN means that there was nothing to score.
-
-    Args:
-        scores: The rows of `evaluate_case`, of all cases together.
-
-    Returns:
-        The `dsc_mean` of the row ``mean`` of `summarize`.
-
-    Raises:
-        ValueError: A case has two rows for one organ.
-
-    Example:
-        >>> mean_dsc([CaseScore("7", "liver", "scored", 0.9, 1.0, 1.0, 1500.0, 1500.0)])
-        0.9
-        >>> mean_dsc([])
-        nan
-    """
-    return summarize(scores)[-1].dsc_mean
-
-
-def format_table(summaries: Sequence[OrganSummary]) -> str:
-    """Lay the summaries out as a table to read, which is Markdown too.
-
-    Averages are written with their standard deviation and three decimals, the overlaps as fractions of 1 (the
-    paper prints per cent), the distance in millimetres. A dash stands where there is no number. Where organs
-    failed, the mean distance is infinite, and that of the scored ones follows in brackets.
-
-    Args:
-        summaries: The rows of `summarize`.
-
-    Returns:
-        The table's lines, without a newline at the end.
-
-    Example:
-        >>> scores = [CaseScore("7", "liver", "scored", 0.9, 0.95, 1.25, 1480.0, 1510.0)]
-        >>> print(format_table(summarize(scores)))
-        | organ |       DSC |        VS |    MSD mm | n | skipped | failed |
-        |-------|----------:|----------:|----------:|--:|--------:|-------:|
-        | liver | 0.900 ± – | 0.950 ± – | 1.250 ± – | 1 |       0 |      0 |
-        | mean  | 0.900 ± – | 0.950 ± – | 1.250 ± – | 1 |       0 |      0 |
-    """
-    header = ["organ", "DSC", "VS", "MSD mm", "n", "skipped", "failed"]
-    rows = [header, *(_cells(summary) for summary in summaries)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    ruler = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
-    lines = [_line(row, widths) for row in rows]
-    return "\n".join([lines[0], "|" + "|".join(ruler) + "|", *lines[1:]])
-
-
-def write_scores_csv(scores: Sequence[CaseScore], path: Path) -> None:
-    """Write the rows to a comma-separated file for a spreadsheet or a statistics program.
-
-    The columns are the attributes of `CaseScore`; numbers keep all their digits, and ``nan`` and ``inf``
-    stand where they stand in the rows. An older file of that name stays whole until the new one is complete,
-    then is replaced.
-
-    Args:
-        scores: The rows of `evaluate_case`.
-        path: The file to write, in a folder that exists.
-
-    Raises:
-        FileNotFoundError: The folder does not exist.
-
-    Example:
-        >>> import tempfile
-        >>> score = CaseScore("7", "liver", "scored", 0.9, 0.95, 1.25, 1480.0, 1510.0)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_scores_csv([score], Path(folder) / "scores.csv")
-        ...     print((Path(folder) / "scores.csv").read_text(encoding="utf-8").splitlines()[1])
-        7,liver,scored,0.9,0.95,1.25,1480.0,1510.0
-    """
-    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(CaseScore)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(score) for score in scores)
-
-
-def _require_labels(labels: Mapping[int, str]) -> None:
+def require_labels(labels: Mapping[int, str]) -> None:
+    """Raise unless the map names something, not the background, and no two values alike."""
     require(bool(labels), "labels", "a map from value to organ with at least one entry", dict(labels))
     cure = "0 is the background and is not scored: leave it out."
     require(0 not in labels, "labels", "of values other than 0", dict(labels), cure=cure)
@@ -296,106 +212,160 @@ def _require_labels(labels: Mapping[int, str]) -> None:
     require(len(set(labels.values())) == len(labels), "labels", "of different names", dict(labels), cure=cure)
 
 
-def _require_known_values(argument: str, volume: LabelVolume, labels: Mapping[int, str]) -> None:
+def boxes_of_values(argument: str, volume: LabelArray, labels: Mapping[int, str]) -> dict[int, _Box]:
+    """Return the box of each organ that is in the volume; raise where it holds a value without a name."""
     integer = np.issubdtype(volume.dtype, np.integer)
     cure = "Pass `volume.astype(int)` if its values are whole."
     require(integer, argument, "a volume of integers", f"an array of {volume.dtype}", cure=cure)
-    known = np.isin(volume, [0, *labels])
-    unknown = [] if known.all() else np.unique(volume[~known]).tolist()
+    if not volume.size:
+        return {}
+    if volume.min() >= 0 and volume.max() <= _LONGEST_LIST:
+        found: Sequence[_Box | None] = find_objects(volume)
+        boxes = {value: box for value, box in enumerate(found, 1) if box is not None}
+        _require_known_values(argument, boxes, labels)
+        return boxes
+    # A label of a billion would make a list as long, and negative ones have no place in it: count them through.
+    values = np.unique(np.concatenate([np.unique(part) for part in volume]))
+    _require_known_values(argument, (value for value in values.tolist() if value), labels)
+    places = np.empty(volume.shape, np.min_scalar_type(len(values)))
+    for part, into in zip(volume, places, strict=True):
+        into[...] = np.searchsorted(values, part) + 1
+    boxes = dict(zip(values.tolist(), find_objects(places), strict=True))
+    boxes.pop(0, None)
+    return boxes
+
+
+def _require_known_values(argument: str, values: Iterable[int], labels: Mapping[int, str]) -> None:
+    unknown = [value for value in values if value not in labels]
     wanted = f"made of 0 and the values of `labels`, {dict(labels)}"
     cure = "Name these values in `labels` or set them to 0."
-    require(not unknown, argument, wanted, f"also {unknown}", cure=cure)
+    rest = f" and {len(unknown) - _NAMED_AT_MOST} more" if len(unknown) > _NAMED_AT_MOST else ""
+    require(not unknown, argument, wanted, f"also {unknown[:_NAMED_AT_MOST]}{rest}", cure=cure)
 
 
-def _require_single_rows(scores: Sequence[CaseScore]) -> None:
-    seen: set[tuple[str, str]] = set()
-    for score in scores:
-        key = (score.case_id, score.organ)
-        cure = "Give cases that were evaluated more than once different ids."
-        require(key not in seen, "scores", "one row for each case and organ", f"two for {key}", cure=cure)
-        seen.add(key)
+def _require_tolerance(tolerance_mm: float | None, distances: bool) -> None:
+    if tolerance_mm is None:
+        return
+    require(0 <= tolerance_mm < math.inf, "tolerance_mm", "0 or more and finite", tolerance_mm)
+    cure = "The surface Dice is made of the surface distances."
+    require(distances, "tolerance_mm", "None where `distances` is False", tolerance_mm, cure=cure)
 
 
-def _score(
-    case_id: str, organ: str, masks: tuple[MaskArray, MaskArray], spacing_mm: SpacingMm, distances: bool
-) -> CaseScore:
-    prediction, reference = masks
-    voxel_ml = math.prod(float(length) for length in spacing_mm) / _MM3_PER_ML
-    return CaseScore(
-        case_id=case_id,
-        organ=organ,
-        status=_status(bool(prediction.any()), bool(reference.any())),
-        dsc=dice(prediction, reference),
-        vs=volume_similarity(prediction, reference),
-        msd_mm=surface_distances(prediction, reference, spacing_mm).assd_mm() if distances else math.nan,
-        prediction_ml=int(np.count_nonzero(prediction)) * voxel_ml,
-        reference_ml=int(np.count_nonzero(reference)) * voxel_ml,
+def _lengths_mm(spacing_mm: Sequence[float], axes: int) -> tuple[float, ...]:
+    lengths = tuple(float(length) for length in spacing_mm)
+    wanted = f"{axes} lengths, one for each axis of the volumes in array order"
+    require(len(lengths) == axes, "spacing_mm", wanted, lengths)
+    require_positive("spacing_mm", min(lengths))
+    require(max(lengths) < math.inf, "spacing_mm", "finite", lengths)
+    return lengths
+
+
+@dataclass(frozen=True, eq=False)
+class _Masks:
+    """One organ in both volumes, cut out of them: the image's size is all that is left of the rest."""
+
+    prediction: MaskArray
+    reference: MaskArray
+    image_shape: tuple[int, ...]
+
+
+def _cropped(
+    label: int,
+    prediction: tuple[LabelArray, Mapping[int, _Box]],
+    reference: tuple[LabelArray, Mapping[int, _Box]],
+) -> _Masks:
+    """Cut the box that holds an organ of both volumes; each comes with the boxes of its values."""
+    held = [boxes[label] for _, boxes in (prediction, reference) if label in boxes]
+    box = tuple(
+        slice(min(side.start for side in sides), max(side.stop for side in sides))
+        for sides in zip(*held, strict=True)
     )
-
-
-def _status(found: bool, present: bool) -> OrganStatus:
-    if found and present:
-        return "scored"
-    if found:
-        return "false alarm"
-    return "missed" if present else "absent in both"
-
-
-def _summary(organ: str, groups: Sequence[Sequence[CaseScore]]) -> OrganSummary:
-    """Average the rows of each group (a case), then the groups."""
-    present = [[score for score in group if score.status != "absent in both"] for group in groups]
-    counted = [group for group in present if group]
-    scored = [[score.msd_mm for score in group if score.status == "scored"] for group in counted]
-    dsc = [_mean([score.dsc for score in group]) for group in counted]
-    vs = [_mean([score.vs for score in group]) for group in counted]
-    msd_mm = [_mean([score.msd_mm for score in group]) for group in counted]
-    return OrganSummary(
-        organ=organ,
-        dsc_mean=_mean(dsc),
-        dsc_std=_std(dsc),
-        vs_mean=_mean(vs),
-        vs_std=_std(vs),
-        msd_mm_mean=_mean(msd_mm),
-        msd_mm_std=_std(msd_mm),
-        msd_mm_mean_scored=_mean([_mean(distances) for distances in scored if distances]),
-        count=len(counted),
-        skipped=len(groups) - len(counted),
-        failed=sum(any(score.status != "scored" for score in group) for group in counted),
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else math.nan
-
-
-def _std(values: Sequence[float]) -> float:
-    spread = len(values) > 1 and bool(np.isfinite(values).all())
-    return float(np.std(values, ddof=1)) if spread else math.nan
-
-
-def _cells(summary: OrganSummary) -> list[str]:
-    distance = _plus_minus(summary.msd_mm_mean, summary.msd_mm_std)
-    if summary.failed and math.isinf(summary.msd_mm_mean):
-        distance = f"inf (scored {_number(summary.msd_mm_mean_scored)})"
-    return [
-        summary.organ,
-        _plus_minus(summary.dsc_mean, summary.dsc_std),
-        _plus_minus(summary.vs_mean, summary.vs_std),
-        distance,
-        str(summary.count),
-        str(summary.skipped),
-        str(summary.failed),
+    # A volume without the organ may be of a type that has no such value: it is not asked.
+    masks = [
+        volume[box] == label if label in boxes else np.zeros(volume[box].shape, dtype=bool)
+        for volume, boxes in (prediction, reference)
     ]
+    return _Masks(masks[0], masks[1], prediction[0].shape)
 
 
-def _plus_minus(mean: float, std: float) -> str:
-    return "–" if math.isnan(mean) else f"{_number(mean)} ± {_number(std)}"
+def _score(case_id: str, organ: str, masks: _Masks, options: _Options) -> CaseScore:
+    found, true = int(np.count_nonzero(masks.prediction)), int(np.count_nonzero(masks.reference))
+    shared = int(np.count_nonzero(masks.prediction & masks.reference)) if found and true else 0
+    voxel_ml = math.prod(options.spacing_mm) / _MM3_PER_ML
+    return CaseScore(
+        case_id,
+        organ,
+        _status(found, true),
+        prediction_ml=found * voxel_ml,
+        reference_ml=true * voxel_ml,
+        **_overlaps(found, true, shared),
+        **_distances(masks, options, both=bool(found and true)),
+        **_definitions(options),
+    )
 
 
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
+def _absent(case_id: str, organ: str, options: _Options) -> CaseScore:
+    nan = math.nan
+    return CaseScore(case_id, organ, "absent in both", nan, nan, nan, 0.0, 0.0, **_definitions(options))
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    numbers = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-    return "| " + " | ".join([cells[0].ljust(widths[0]), *numbers]) + " |"
+def _status(found: int, true: int) -> OrganStatus:
+    if found and true:
+        return "scored"
+    return "false alarm" if found else "missed"
+
+
+def _overlaps(found: int, true: int, shared: int) -> dict[str, Any]:
+    """Return all that the numbers of voxels tell; `found` and `true` are not both 0."""
+    return {
+        "dsc": 2 * shared / (found + true),
+        "vs": 1 - abs(found - true) / (found + true),
+        "jaccard": shared / (found + true - shared),
+        "sensitivity": shared / true if true else 0.0,
+        "precision": shared / found if found else 0.0,
+        "ravd_percent": 100 * abs(found - true) / true if true else math.inf,
+    }
+
+
+def _distances(masks: _Masks, options: _Options, *, both: bool) -> dict[str, Any]:
+    """Return the distances of an organ, measured where it is in both volumes."""
+    if not options.distances:
+        return {"msd_mm": math.nan}
+    dice_asked = options.tolerance_mm is not None
+    if not both:
+        far = (
+            _diagonal_mm(masks.image_shape, options.spacing_mm)
+            if options.one_empty == "diagonal"
+            else math.inf
+        )
+        surface_dice = 0.0 if dice_asked else math.nan
+        return {**dict.fromkeys(("msd_mm", "masd_mm", "hd95_mm", "hd_mm"), far), "surface_dice": surface_dice}
+    measured = _measure(masks, options)
+    return {
+        "msd_mm": measured.assd_mm(),
+        "masd_mm": measured.masd_mm(),
+        "hd95_mm": measured.hausdorff_mm(95.0, combine=options.combine),
+        "hd_mm": measured.hausdorff_mm(),
+        "surface_dice": measured.surface_dice(options.tolerance_mm) if dice_asked else math.nan,
+    }
+
+
+def _measure(masks: _Masks, options: _Options) -> Any:  # noqa: ANN401 - see below
+    # Held as Any, and `workers` left out at its default, until surface.py has all surfaces and workers.
+    measure: Any = surface_distances
+    more = {} if options.workers == 1 else {"workers": options.workers}
+    return measure(masks.prediction, masks.reference, options.spacing_mm, surface=options.surface, **more)
+
+
+def _diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
+    return math.hypot(*(size * length for size, length in zip(shape, spacing_mm, strict=True)))
+
+
+def _definitions(options: _Options) -> dict[str, Any]:
+    tolerance_mm = math.nan if options.tolerance_mm is None else options.tolerance_mm
+    return {
+        "surface": options.surface,
+        "combine": options.combine,
+        "tolerance_mm": tolerance_mm,
+        "one_empty": options.one_empty,
+    }

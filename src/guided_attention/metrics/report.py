@@ -1,0 +1,276 @@
+"""Scores written down: tables to read, and files to keep and to read back."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from guided_attention._checks import require, require_choice
+from guided_attention._files import replacing
+from guided_attention.metrics.cases import CaseScore
+from guided_attention.metrics.summary import (
+    METRIC_NAMES,
+    MetricSummary,
+    OrganSummary,
+    definitions,
+    summarize,
+    summarize_metric,
+    worst_cases,
+)
+
+__all__ = ["format_table", "read_scores", "write_report", "write_scores_csv", "write_scores_json"]
+
+_TITLES = {
+    "dsc": "Dice coefficient",
+    "vs": "Volume similarity",
+    "jaccard": "Jaccard index",
+    "sensitivity": "Sensitivity",
+    "precision": "Precision",
+    "ravd_percent": "Relative absolute volume difference in per cent",
+    "surface_dice": "Surface Dice",
+    "msd_mm": "Mean surface distance in mm",
+    "masd_mm": "Mean of the directed mean surface distances in mm",
+    "hd95_mm": "95th percentile of the surface distances in mm",
+    "hd_mm": "Largest surface distance in mm",
+}
+
+
+def format_table(summaries: Sequence[OrganSummary]) -> str:
+    """Lay the summaries out as a table to read, which is Markdown too.
+
+    Averages are written with their standard deviation and three decimals, the overlaps as fractions of 1 (the
+    paper prints per cent), the distance in millimetres. A dash stands where there is no number. Where organs
+    failed, the mean distance is infinite, and that of the scored ones follows in brackets.
+
+    Args:
+        summaries: The rows of `summarize`.
+
+    Returns:
+        The table's lines, without a newline at the end.
+
+    Example:
+        >>> scores = [CaseScore("7", "liver", "scored", 0.9, 0.95, 1.25, 1480.0, 1510.0)]
+        >>> print(format_table(summarize(scores)))
+        | organ |       DSC |        VS |    MSD mm | n | skipped | failed |
+        |-------|----------:|----------:|----------:|--:|--------:|-------:|
+        | liver | 0.900 ± – | 0.950 ± – | 1.250 ± – | 1 |       0 |      0 |
+        | mean  | 0.900 ± – | 0.950 ± – | 1.250 ± – | 1 |       0 |      0 |
+    """
+    header = ["organ", "DSC", "VS", "MSD mm", "n", "skipped", "failed"]
+    return _table(header, [_cells(summary) for summary in summaries])
+
+
+def write_scores_csv(scores: Sequence[CaseScore], path: Path) -> None:
+    """Write the rows to a comma-separated file for a spreadsheet or a statistics program.
+
+    The columns are the attributes of `CaseScore`; numbers keep all their digits, and ``nan`` and ``inf``
+    stand where they stand in the rows. An older file of that name stays whole until the new one is complete,
+    then is replaced.
+
+    Args:
+        scores: The rows of `evaluate_case`.
+        path: The file to write, in a folder that exists.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+
+    Example:
+        >>> import tempfile
+        >>> score = CaseScore("7", "liver", "scored", 0.9, 0.95, 1.25, 1480.0, 1510.0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_scores_csv([score], Path(folder) / "scores.csv")
+        ...     print((Path(folder) / "scores.csv").read_text(encoding="utf-8").splitlines()[1])
+        7,liver,scored,0.9,0.95,1.25,1480.0,1510.0,nan,nan,nan,nan,nan,nan,nan,nan,voxel,max,nan,inf
+    """
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(CaseScore)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(score) for score in scores)
+
+
+def write_scores_json(scores: Sequence[CaseScore], path: Path) -> None:
+    """Write the rows to a JSON file that every program can read.
+
+    JSON has no NaN and no infinity: ``null`` stands for NaN, and the text ``"inf"`` for an infinite value. The
+    file holds one object whose ``scores`` is a list of rows, each with the attributes of `CaseScore`. An older
+    file of that name stays whole until the new one is complete, then is replaced.
+
+    Args:
+        scores: The rows of `evaluate_case`.
+        path: The file to write, in a folder that exists.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+
+    Example:
+        >>> import tempfile
+        >>> score = CaseScore("7", "liver", "missed", 0.0, 0.0, float("inf"), 0.0, 1510.0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_scores_json([score], Path(folder) / "scores.json")
+        ...     read_scores(Path(folder) / "scores.json") == [score]
+        True
+    """
+    rows = [{name: _strict(value) for name, value in asdict(score).items()} for score in scores]
+    with replacing(path) as unfinished:
+        text = json.dumps({"scores": rows}, allow_nan=False, ensure_ascii=False, indent=1)
+        unfinished.write_text(text + "\n", encoding="utf-8")
+
+
+def read_scores(path: Path) -> list[CaseScore]:
+    """Read the rows that `write_scores_csv` or `write_scores_json` wrote, with all their digits.
+
+    A file of an earlier version, without the newer columns, gives rows that hold NaN there.
+
+    Args:
+        path: A file whose name ends in ``.csv`` or ``.json``.
+
+    Returns:
+        The rows, equal to those that were written.
+
+    Raises:
+        ValueError: The name ends in something else, or a row lacks a column or has one that `CaseScore` does
+            not know.
+
+    Example:
+        >>> import tempfile
+        >>> score = CaseScore("7", "liver", "scored", 0.9, 0.95, 1.25, 1480.0, 1510.0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_scores_csv([score], Path(folder) / "scores.csv")
+        ...     read_scores(Path(folder) / "scores.csv") == [score]
+        True
+    """
+    require_choice("path.suffix", path.suffix, (".csv", ".json"))
+    if path.suffix == ".json":
+        return [_row(row) for row in json.loads(path.read_text(encoding="utf-8"))["scores"]]
+    with path.open(encoding="utf-8", newline="") as file:
+        return [_row(row) for row in csv.DictReader(file)]
+
+
+def write_report(
+    scores: Sequence[CaseScore], path: Path, *, title: str = "Scores", worst: int = 5, level: float = 0.95
+) -> None:
+    """Write all that a reader of the scores must know to one Markdown file.
+
+    It names how the distances were measured, then shows the table of `format_table`, one table for each metric
+    that was measured, with medians and intervals, and the worst rows. An older file of that name stays whole
+    until the new one is complete, then is replaced.
+
+    Args:
+        scores: The rows of `evaluate_case`, of all cases together.
+        path: The file to write, in a folder that exists.
+        title: Its first line.
+        worst: How many of the worst rows, by Dice, to list.
+        level: Of the confidence intervals.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        ValueError: A case has two rows for one organ, or distances were measured by more than one definition.
+
+    Example:
+        >>> import tempfile
+        >>> score = CaseScore("7", "liver", "scored", 0.9, 0.95, 1.25, 1480.0, 1510.0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_report([score], Path(folder) / "report.md")
+        ...     print((Path(folder) / "report.md").read_text(encoding="utf-8").splitlines()[2])
+        How distances were measured: surface: voxel; HD95 of both directions: max; organ in one volume alone: inf.
+    """
+    measured = [
+        metric for metric in METRIC_NAMES if any(not math.isnan(getattr(score, metric)) for score in scores)
+    ]
+    how = definitions(scores) or "there are no scores"
+    parts = [f"# {title}", f"How distances were measured: {how}.", format_table(summarize(scores))]
+    for metric in measured:
+        parts += [
+            f"## {_TITLES[metric]}",
+            _metric_table(summarize_metric(scores, metric, level=level), level),
+        ]
+    parts += ["## Worst rows by Dice", _worst_table(worst_cases(scores, worst))]
+    with replacing(path) as unfinished:
+        unfinished.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _strict(value: str | float) -> str | float | None:
+    """Return what JSON has for a value."""
+    if isinstance(value, str) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else str(value)
+
+
+def _row(row: Mapping[str, Any]) -> CaseScore:
+    """Make a row of what a file holds: texts from CSV; from JSON, null for NaN."""
+    kinds = {field.name: field.type for field in fields(CaseScore)}
+    unknown = [str(name) for name in row if name not in kinds]
+    require(not unknown, "path", "a file of the columns of `CaseScore`", f"also {unknown}")
+    missing = [name for name in list(kinds)[:8] if name not in row]
+    require(not missing, "path", "a file with the first 8 columns of `CaseScore`", f"none for {missing}")
+    values: dict[str, Any] = {
+        name: (math.nan if value is None else float(value)) if kinds[name] is float else value
+        for name, value in row.items()
+    }
+    return CaseScore(**values)
+
+
+def _metric_table(summaries: Sequence[MetricSummary], level: float) -> str:
+    header = ["organ", "mean", "median", f"{level:.0%} interval", "n", "skipped", "failed"]
+    rows = [
+        [
+            summary.organ,
+            _plus_minus(summary.mean, summary.std),
+            _number(summary.median),
+            "–" if math.isnan(summary.low) else f"{_number(summary.low)} to {_number(summary.high)}",
+            str(summary.count),
+            str(summary.skipped),
+            str(summary.failed),
+        ]
+        for summary in summaries
+    ]
+    return _table(header, rows)
+
+
+def _worst_table(scores: Sequence[CaseScore]) -> str:
+    header = ["organ", "case", "status", "DSC", "MSD mm", "HD95 mm"]
+    rows = [
+        [score.organ, score.case_id, score.status, *map(_number, (score.dsc, score.msd_mm, score.hd95_mm))]
+        for score in scores
+    ]
+    return _table(header, rows)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay rows out as Markdown, the first column to the left and the others to the right."""
+    whole = [header, *rows]
+    widths = [max(len(row[column]) for row in whole) for column in range(len(header))]
+    ruler = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
+    lines = [_line(row, widths) for row in whole]
+    return "\n".join([lines[0], "|" + "|".join(ruler) + "|", *lines[1:]])
+
+
+def _cells(summary: OrganSummary) -> list[str]:
+    distance = _plus_minus(summary.msd_mm_mean, summary.msd_mm_std)
+    if summary.failed and math.isinf(summary.msd_mm_mean):
+        distance = f"inf (scored {_number(summary.msd_mm_mean_scored)})"
+    return [
+        summary.organ,
+        _plus_minus(summary.dsc_mean, summary.dsc_std),
+        _plus_minus(summary.vs_mean, summary.vs_std),
+        distance,
+        str(summary.count),
+        str(summary.skipped),
+        str(summary.failed),
+    ]
+
+
+def _plus_minus(mean: float, std: float) -> str:
+    return "–" if math.isnan(mean) else f"{_number(mean)} ± {_number(std)}"
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    numbers = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+    return "| " + " | ".join([cells[0].ljust(widths[0]), *numbers]) + " |"

@@ -1,0 +1,138 @@
+import csv
+import json
+import math
+from dataclasses import fields, replace
+
+import pytest
+from tests.scores import absent, missed, score
+
+from guided_attention.metrics import (
+    CaseScore,
+    format_table,
+    read_scores,
+    summarize,
+    write_report,
+    write_scores_csv,
+    write_scores_json,
+)
+
+
+def test_the_table_has_the_columns_and_hides_no_failure():
+    scores = [
+        score("a", "liver", 0.9, vs=0.8, msd_mm=1.0),
+        missed("a", "spleen"),
+        absent("a", "right kidney"),
+        score("b", "liver", 0.7, vs=1.0, msd_mm=2.0),
+        score("b", "spleen", 0.5, msd_mm=3.25),
+    ]
+    assert format_table(summarize(scores)).splitlines() == [
+        "| organ        |           DSC |            VS |             MSD mm | n | skipped | failed |",
+        "|--------------|--------------:|--------------:|-------------------:|--:|--------:|-------:|",
+        "| liver        | 0.800 ± 0.141 | 0.900 ± 0.141 |      1.500 ± 0.707 | 2 |       0 |      0 |",
+        "| spleen       | 0.250 ± 0.354 | 0.250 ± 0.354 | inf (scored 3.250) | 2 |       0 |      1 |",
+        "| right kidney |             – |             – |                  – | 0 |       1 |      0 |",
+        "| mean         | 0.525 ± 0.106 | 0.575 ± 0.247 | inf (scored 1.812) | 2 |       0 |      1 |",
+    ]
+
+
+def test_the_columns_of_the_file_are_the_attributes_of_a_row(tmp_path):
+    scores = [score("Ä, 1", "liver", 1 / 3), missed("b", "liver"), absent("b", "spleen")]
+    write_scores_csv(scores, tmp_path / "scores.csv")
+    with (tmp_path / "scores.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [field.name for field in fields(CaseScore)]
+    assert list(rows[0]) == names
+    assert names[:4] == ["case_id", "organ", "status", "dsc"]
+    assert [row["dsc"] for row in rows] == [repr(1 / 3), "0.0", "nan"]
+    assert [row["msd_mm"] for row in rows] == ["1.0", "inf", "nan"]
+
+
+def test_an_older_file_survives_a_failure_and_is_replaced_by_success(tmp_path, monkeypatch):
+    path = tmp_path / "scores.csv"
+    write_scores_csv([score("a", "liver", 0.5)], path)
+    before = path.read_text(encoding="utf-8")
+    with monkeypatch.context() as patched:
+        patched.setattr(csv.DictWriter, "writerows", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_scores_csv([score("a", "liver", 0.6)], path)
+    assert path.read_text(encoding="utf-8") == before
+    assert list(tmp_path.iterdir()) == [path]
+    write_scores_csv([score("a", "liver", 0.6)], path)
+    assert "0.6" in path.read_text(encoding="utf-8")
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"`path` must be in a folder that exists, got .*nowhere"):
+        write_scores_csv([], tmp_path / "nowhere" / "scores.csv")
+
+
+WRITERS = {".csv": write_scores_csv, ".json": write_scores_json}
+
+
+def all_kinds():
+    third = replace(score("Ä, 1", "liver", 1 / 3), surface="surfel", combine="pooled", hd95_mm=0.1 + 0.2)
+    return [third, missed('b "c"', "liver"), absent("007", "spleen"), score("7", "liver", 0.5)]
+
+
+@pytest.mark.parametrize("ending", WRITERS)
+def test_written_scores_are_read_back_without_loss(ending, tmp_path):
+    path = tmp_path / f"scores{ending}"
+    WRITERS[ending](all_kinds(), path)
+    assert read_scores(path) == all_kinds()
+    WRITERS[ending]([], path)
+    assert read_scores(path) == []
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_json_is_strict(tmp_path):
+    write_scores_json(all_kinds(), tmp_path / "scores.json")
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    rows = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"), parse_constant=refuse)["scores"]
+    assert (rows[1]["msd_mm"], rows[2]["dsc"], rows[0]["dsc"]) == ("inf", None, 1 / 3)
+
+
+def test_a_file_of_an_earlier_version_is_read_with_nan_for_what_it_lacks(tmp_path):
+    lines = (
+        "case_id,organ,status,dsc,vs,msd_mm,prediction_ml,reference_ml\n7,liver,missed,0.0,0.0,inf,0.0,1.5\n"
+    )
+    (tmp_path / "old.csv").write_text(lines, encoding="utf-8")
+    assert read_scores(tmp_path / "old.csv") == [
+        CaseScore("7", "liver", "missed", 0.0, 0.0, math.inf, 0.0, 1.5)
+    ]
+
+
+def test_files_that_hold_no_scores_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"`path.suffix` must be one of '.csv', '.json', got '.txt'"):
+        read_scores(tmp_path / "scores.txt")
+    (tmp_path / "a.csv").write_text("case_id,size\n7,1\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"columns of `CaseScore`, got also \['size'\]"):
+        read_scores(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("case_id\n7\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"first 8 columns of `CaseScore`, got none for \['organ', "):
+        read_scores(tmp_path / "a.csv")
+
+
+def test_the_report_names_the_definitions_and_the_worst(tmp_path):
+    scores = [
+        replace(score("a", "liver", 0.9, msd_mm=1.0), combine="pooled", hd95_mm=3.0),
+        replace(missed("b", "liver"), combine="pooled", hd95_mm=math.inf),
+        replace(absent("a", "spleen"), combine="pooled"),
+    ]
+    write_report(scores, tmp_path / "report.md", title="Livers", worst=1)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert text.startswith(
+        "# Livers\n\nHow distances were measured: surface: voxel; HD95 of both directions: pooled"
+    )
+    assert format_table(summarize(scores)) in text
+    assert "## 95th percentile of the surface distances in mm\n" in text
+    assert "| liver  | inf ± – |    inf | 3.000 to inf | 2 |       0 |      1 |" in text
+    assert "Surface Dice" not in text  # not measured
+    assert text.endswith("| liver |    b | missed | 0.000 |    inf |     inf |\n")
+
+
+def test_a_report_without_scores_says_so(tmp_path):
+    write_report([], tmp_path / "report.md")
+    assert "there are no scores" in (tmp_path / "report.md").read_text(encoding="utf-8")

@@ -1,0 +1,196 @@
+import math
+from dataclasses import astuple, replace
+
+import numpy as np
+import pytest
+from tests.scores import absent, missed, score
+
+from guided_attention.metrics import (
+    definitions,
+    evaluate_case,
+    mean_dsc,
+    mean_interval,
+    summarize,
+    summarize_metric,
+    worst_cases,
+)
+
+
+def test_a_summary_by_hand():
+    scores = [
+        score("a", "liver", 0.9, vs=0.8, msd_mm=1.0),
+        score("a", "spleen", 0.5, vs=0.6, msd_mm=3.0),
+        score("b", "liver", 0.7, vs=1.0, msd_mm=2.0),
+        score("b", "spleen", 0.9, vs=0.8, msd_mm=6.0),
+    ]
+    liver, spleen, mean = summarize(scores)
+    root = math.sqrt(2)
+    assert astuple(liver) == pytest.approx(
+        ("liver", 0.8, 0.2 / root, 0.9, 0.2 / root, 1.5, 1 / root, 1.5, 2, 0, 0)
+    )
+    assert spleen.dsc_mean == pytest.approx(0.7)
+    assert astuple(mean) == pytest.approx(
+        ("mean", 0.75, 0.1 / root, 0.8, 0.2 / root, 3.0, 2 / root, 3.0, 2, 0, 0)
+    )
+    assert mean_dsc(scores) == pytest.approx(0.75)
+
+
+def test_a_missed_organ_is_never_hidden():
+    scores = [
+        score("a", "liver", 0.8, msd_mm=1.0),
+        missed("b", "liver"),
+        score("b", "spleen", 0.6, msd_mm=3.0),
+    ]
+    liver, spleen, mean = summarize(scores)
+    assert (liver.dsc_mean, liver.count, liver.failed) == (pytest.approx(0.4), 2, 1)
+    assert (liver.msd_mm_mean, liver.msd_mm_mean_scored) == (math.inf, 1.0)
+    assert math.isnan(liver.msd_mm_std)
+    assert (spleen.failed, spleen.msd_mm_mean) == (0, 3.0)
+    assert (mean.dsc_mean, mean.failed) == (pytest.approx((0.8 + 0.3) / 2), 1)
+    assert (mean.msd_mm_mean, mean.msd_mm_mean_scored) == (math.inf, 2.0)
+
+
+def test_an_organ_absent_in_both_is_left_out_and_counted():
+    scores = [
+        score("a", "liver", 0.8),
+        absent("a", "spleen"),
+        score("b", "liver", 0.6),
+        score("b", "spleen", 0.4),
+    ]
+    liver, spleen, mean = summarize(scores)
+    assert (liver.skipped, liver.count) == (0, 2)
+    assert (spleen.dsc_mean, spleen.count, spleen.skipped, spleen.failed) == (0.4, 1, 1, 0)
+    assert math.isnan(spleen.dsc_std)
+    assert (mean.dsc_mean, mean.count, mean.skipped) == (pytest.approx((0.8 + 0.5) / 2), 2, 0)
+
+
+def test_the_mean_weighs_cases_alike_and_not_rows():
+    scores = [
+        score("a", "liver", 1.0),
+        score("b", "liver", 0.0),
+        score("b", "spleen", 0.0),
+        absent("a", "spleen"),
+    ]
+    assert mean_dsc(scores) == 0.5
+
+
+@pytest.mark.parametrize("scores", [[], [absent("a", "liver")]])
+def test_a_mean_of_nothing_is_not_a_number(scores):
+    mean = summarize(scores)[-1]
+    assert math.isnan(mean_dsc(scores))
+    assert math.isnan(mean.vs_mean)
+    assert math.isnan(mean.msd_mm_mean)
+    assert math.isnan(mean.msd_mm_mean_scored)
+    assert (mean.count, mean.skipped, mean.failed) == (0, len(scores), 0)
+
+
+def test_distances_that_were_not_measured_do_not_look_measured():
+    rows = [score("a", "liver", 0.8, msd_mm=math.nan), score("b", "liver", 0.6, msd_mm=2.0)]
+    assert math.isnan(summarize(rows)[0].msd_mm_mean)
+
+
+def test_organs_keep_their_order_and_cases_theirs_does_not_matter():
+    scores = [
+        score("a", "spleen", 0.9),
+        score("b", "spleen", 0.5),
+        score("a", "liver", 0.3),
+        missed("b", "liver"),
+    ]
+    assert [summary.organ for summary in summarize(scores)] == ["spleen", "liver", "mean"]
+    assert mean_dsc(scores[::-1]) == pytest.approx(mean_dsc(scores))
+
+
+def test_one_case_scored_twice_is_refused():
+    message = r"`scores` must be one row for each case and organ, got two for \('a', 'liver'\)\. Give cases"
+    with pytest.raises(ValueError, match=message):
+        summarize([score("a", "liver", 0.5), score("a", "liver", 0.6)])
+
+
+def test_one_metric_by_hand():
+    scores = [
+        score("a", "liver", 0.9),
+        score("b", "liver", 0.7),
+        missed("c", "liver"),
+        absent("a", "spleen"),
+        score("b", "spleen", 0.5),
+        absent("c", "spleen"),
+    ]
+    liver, spleen, mean = summarize_metric(scores, "dsc")
+    low, high = mean_interval([0.9, 0.7, 0.0])
+    std = float(np.std([0.9, 0.7, 0.0], ddof=1))
+    assert astuple(liver) == pytest.approx(("liver", "dsc", 1.6 / 3, std, 0.7, low, high, 3, 0, 1))
+    assert astuple(spleen)[:3] == ("spleen", "dsc", 0.5)
+    assert (spleen.median, spleen.count, spleen.skipped, spleen.failed) == (0.5, 1, 2, 0)
+    assert math.isnan(spleen.low)
+    assert mean.mean == pytest.approx((0.9 + 0.6 + 0.0) / 3)
+    assert (mean.median, mean.count, mean.skipped, mean.failed) == (pytest.approx(0.6), 3, 0, 1)
+
+
+def test_a_missed_organ_makes_the_mean_infinite_and_leaves_the_median():
+    rows = [score("a", "liver", 0.9, msd_mm=1.0), score("b", "liver", 0.8, msd_mm=2.0), missed("c", "liver")]
+    liver, _ = summarize_metric(rows, "msd_mm")
+    assert (liver.mean, liver.median, liver.high, liver.failed) == (math.inf, 2.0, math.inf, 1)
+    assert math.isnan(liver.std)
+
+
+@pytest.mark.parametrize("scores", [[], [absent("a", "liver"), absent("b", "liver")]])
+def test_one_metric_of_nothing_is_not_a_number(scores):
+    mean = summarize_metric(scores, "hd95_mm")[-1]
+    assert all(math.isnan(value) for value in (mean.mean, mean.std, mean.median, mean.low, mean.high))
+    assert (mean.count, mean.skipped, mean.failed) == (0, len(scores), 0)
+
+
+def test_a_mean_over_distances_measured_in_two_ways_is_refused():
+    rows = [score("a", "liver", 0.9), replace(score("b", "liver", 0.8), surface="surfel")]
+    message = r"`scores` must be of one surface, combine, one_empty and tolerance_mm, got .*surfel.*voxel"
+    with pytest.raises(ValueError, match=message):
+        summarize_metric(rows, "hd95_mm")
+    assert summarize_metric(rows, "dsc")[0].count == 2
+    assert definitions(rows).startswith("surface: voxel and surfel; HD95 of both directions: max;")
+
+
+def test_the_worst_rows_come_first_by_the_direction_of_the_metric():
+    rows = [
+        score("a", "liver", 0.9, msd_mm=4.0),
+        absent("b", "liver"),
+        score("c", "liver", 0.5, msd_mm=1.0),
+        missed("d", "liver"),
+    ]
+    assert [row.case_id for row in worst_cases(rows, 7)] == ["d", "c", "a"]
+    assert [row.case_id for row in worst_cases(rows, 2, metric="msd_mm")] == ["d", "a"]
+    assert worst_cases(rows, 0) == []
+    with pytest.raises(ValueError, match=r"`count` must be 0 or more, got -1"):
+        worst_cases(rows, -1)
+
+
+@pytest.mark.filterwarnings("ignore:monai.metrics.utils:FutureWarning")
+def test_a_missed_organ_stays_in_our_mean_where_monai_drops_it():
+    monai = pytest.importorskip("monai.metrics")
+    torch = pytest.importorskip("torch")
+    seen, nothing = np.zeros((2, 13, 17), dtype=np.uint8)
+    seen[3:7, 3:11] = 1
+    predictions, references = (seen, nothing), (np.roll(seen, 1, axis=1), seen)
+    rows = []
+    for case, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
+        rows += evaluate_case(
+            prediction, reference, labels={1: "liver"}, spacing_mm=(1.0, 1.0), case_id=str(case)
+        )
+    liver, _ = summarize_metric(rows, "hd95_mm")
+    assert (liver.mean, liver.median, liver.failed) == (math.inf, math.inf, 1)
+
+    theirs = monai.HausdorffDistanceMetric(percentile=95)
+    batches = (torch.from_numpy(np.stack(masks))[:, None].float() for masks in (predictions, references))
+    with pytest.warns(UserWarning, match="all 0"):  # of the empty prediction
+        theirs(*batches)
+    assert theirs.aggregate().item() == rows[0].hd95_mm == 1.0  # the missed case has left the mean
+
+
+def test_the_mean_of_nothing_is_not_a_number_where_monai_says_0():
+    monai = pytest.importorskip("monai.metrics")
+    torch = pytest.importorskip("torch")
+    nothing = np.zeros((13, 17), dtype=np.uint8)
+    rows = evaluate_case(nothing, nothing, labels={1: "liver"}, spacing_mm=(1.0, 1.0), case_id="7")
+    assert math.isnan(mean_dsc(rows))
+    theirs = monai.DiceMetric()
+    theirs(torch.zeros(1, 1, 13, 17), torch.zeros(1, 1, 13, 17))
+    assert theirs.aggregate().item() == 0.0
