@@ -1,5 +1,6 @@
 """Volumetric metrics in millimetres, the rows and tables made of them, and the comparison of networks."""
 
+from guided_attention.metrics.accumulator import CaseAccumulator
 from guided_attention.metrics.cases import CaseScore, OrganStatus, evaluate_case
 from guided_attention.metrics.compare import holm, mean_interval, paired_wilcoxon
 from guided_attention.metrics.overlap import dice, volume_similarity
@@ -24,6 +25,7 @@ from guided_attention.metrics.summary import (
 from guided_attention.metrics.surface import SurfaceDistances, surface_distances
 
 __all__ = [
+    "CaseAccumulator",
     "CaseScore",
     "MetricName",
     "MetricSummary",
