@@ -23,6 +23,7 @@ from guided_attention.metrics.summary import (
     worst_cases,
 )
 from guided_attention.metrics.surface import SurfaceDistances, surface_distances
+from guided_attention.metrics.torchmetrics_adapter import torchmetrics_metric
 
 __all__ = [
     "CaseAccumulator",
@@ -46,6 +47,7 @@ __all__ = [
     "summarize",
     "summarize_metric",
     "surface_distances",
+    "torchmetrics_metric",
     "volume_similarity",
     "worst_cases",
     "write_report",
