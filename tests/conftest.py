@@ -2,8 +2,13 @@
 
 from collections.abc import Iterator
 
+import hypothesis
 import jaxtyping
 import pytest
+
+# The same examples in every run, and no clock: a busy machine is no failure.
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("steady")
 
 
 @pytest.fixture

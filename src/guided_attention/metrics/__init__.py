@@ -1,10 +1,33 @@
 """Volumetric metrics in millimetres, the rows and tables made of them, and the comparison of networks."""
 
-from guided_attention.metrics.accumulator import CaseAccumulator
-from guided_attention.metrics.cases import CaseScore, OrganStatus, evaluate_case
-from guided_attention.metrics.compare import holm, mean_interval, paired_wilcoxon
-from guided_attention.metrics.overlap import dice, volume_similarity
-from guided_attention.metrics.paired import PairedRow, compare_models
+from guided_attention.metrics.accumulator import (
+    CaseAccumulator,
+)
+from guided_attention.metrics.cases import (
+    CaseScore,
+    OrganStatus,
+    boxes_of_values,
+    evaluate_case,
+    require_labels,
+)
+from guided_attention.metrics.compare import (
+    holm,
+    mean_interval,
+    paired_wilcoxon,
+)
+from guided_attention.metrics.overlap import (
+    dice,
+    jaccard,
+    precision,
+    relative_volume_difference,
+    sensitivity,
+    volume_ml,
+    volume_similarity,
+)
+from guided_attention.metrics.paired import (
+    PairedRow,
+    compare_models,
+)
 from guided_attention.metrics.report import (
     format_table,
     read_scores,
@@ -13,41 +36,65 @@ from guided_attention.metrics.report import (
     write_scores_json,
 )
 from guided_attention.metrics.summary import (
+    METRIC_NAMES,
+    OF_SURFACES,
     MetricName,
     MetricSummary,
     OrganSummary,
     definitions,
     mean_dsc,
+    require_one_definition,
+    require_single_rows,
     summarize,
     summarize_metric,
     worst_cases,
 )
-from guided_attention.metrics.surface import SurfaceDistances, surface_distances
-from guided_attention.metrics.torchmetrics_adapter import torchmetrics_metric
+from guided_attention.metrics.surface import (
+    Combine,
+    Surface,
+    SurfaceDistances,
+    surface_distances,
+)
+from guided_attention.metrics.torchmetrics_adapter import (
+    torchmetrics_metric,
+)
 
 __all__ = [
+    "METRIC_NAMES",
+    "OF_SURFACES",
     "CaseAccumulator",
     "CaseScore",
+    "Combine",
     "MetricName",
     "MetricSummary",
     "OrganStatus",
     "OrganSummary",
     "PairedRow",
+    "Surface",
     "SurfaceDistances",
+    "boxes_of_values",
     "compare_models",
     "definitions",
     "dice",
     "evaluate_case",
     "format_table",
     "holm",
+    "jaccard",
     "mean_dsc",
     "mean_interval",
     "paired_wilcoxon",
+    "precision",
     "read_scores",
+    "relative_volume_difference",
+    "require_labels",
+    "require_one_definition",
+    "require_single_rows",
+    "sensitivity",
     "summarize",
     "summarize_metric",
     "surface_distances",
     "torchmetrics_metric",
+    "volume_ml",
     "volume_similarity",
     "worst_cases",
     "write_report",
