@@ -10,6 +10,11 @@ from guided_attention.metrics.cases import (
     evaluate_case,
     require_labels,
 )
+from guided_attention.metrics.challenge import (
+    ChaosScore,
+    chaos_points,
+    chaos_score,
+)
 from guided_attention.metrics.compare import (
     holm,
     mean_interval,
@@ -64,6 +69,7 @@ __all__ = [
     "OF_SURFACES",
     "CaseAccumulator",
     "CaseScore",
+    "ChaosScore",
     "Combine",
     "MetricName",
     "MetricSummary",
@@ -73,6 +79,8 @@ __all__ = [
     "Surface",
     "SurfaceDistances",
     "boxes_of_values",
+    "chaos_points",
+    "chaos_score",
     "compare_models",
     "definitions",
     "dice",

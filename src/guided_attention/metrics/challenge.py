@@ -1,0 +1,238 @@
+"""The score of the CHAOS challenge: four quantities of one organ, the points they earn, and their mean."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import find_objects
+from scipy.spatial import cKDTree
+
+from guided_attention._checks import require
+from guided_attention._typing import MaskArray, SpacingMm
+from guided_attention.metrics._masks import require_masks, require_spacing
+from guided_attention.metrics.overlap import dice, relative_volume_difference
+from guided_attention.metrics.surface import SurfaceDistances
+
+__all__ = ["ChaosScore", "chaos_points", "chaos_score"]
+
+# The value that earns no point and the value that earns all 100.
+_DICE = (0.8, 1.0)
+_RAVD_PERCENT = (5.0, 0.0)
+_ASSD_MM = (15.0, 0.0)
+_MSSD_MM = (60.0, 0.0)
+
+
+@dataclass(frozen=True)
+class ChaosScore:
+    """The four quantities that CHAOS measures of one organ, and the points that they earn.
+
+    Points run on a straight line from 0 at a limit, which the challenge sets for each quantity, to 100 at the
+    perfect value; beyond the limit they stay 0::
+
+        points(value) = 100 · clip((value − limit) / (perfect − limit), 0, 1)
+
+    ================  =======  =========  ==================  ================  ================
+    quantity          limit    perfect    missed organ        false alarm       absent in both
+    ================  =======  =========  ==================  ================  ================
+    ``dice``          0.8      1          0: no points        0: no points      NaN: NaN points
+    ``ravd_percent``  5 %      0 %        100: no points      inf: no points    NaN: NaN points
+    ``assd_mm``       15 mm    0 mm       inf: no points      inf: no points    NaN: NaN points
+    ``mssd_mm``       60 mm    0 mm       inf: no points      inf: no points    NaN: NaN points
+    ================  =======  =========  ==================  ================  ================
+
+    Attributes:
+        dice: Dice coefficient, 0..1, see `dice`.
+        ravd_percent: Absolute difference of the volumes in per cent of the reference, see
+            `relative_volume_difference`.
+        assd_mm: Mean of the distances of both surfaces' points together, in millimetres.
+        mssd_mm: Largest of these distances, in millimetres.
+        prediction_voxels: Voxels of the prediction.
+        reference_voxels: Voxels of the reference.
+
+    Example:
+        >>> score = ChaosScore(0.9, 1.0, 3.0, 30.0, prediction_voxels=990, reference_voxels=1000)
+        >>> score.ravd_points, score.assd_points, score.mssd_points
+        (80.0, 80.0, 50.0)
+        >>> round(score.points, 6)
+        65.0
+
+    References:
+        Kavur et al., CHAOS challenge, Medical Image Analysis 69, 2021, for the four limits and for the mean of
+        the four points. The script that the organisers publish stops at the four quantities: limits and points
+        have not been held against a program of theirs.
+    """
+
+    dice: float
+    ravd_percent: float
+    assd_mm: float
+    mssd_mm: float
+    prediction_voxels: int
+    reference_voxels: int
+
+    @property
+    def dice_points(self) -> float:
+        """Points of `dice`, 0..100."""
+        return _points(self.dice, *_DICE)
+
+    @property
+    def ravd_points(self) -> float:
+        """Points of `ravd_percent`, 0..100."""
+        return _points(self.ravd_percent, *_RAVD_PERCENT)
+
+    @property
+    def assd_points(self) -> float:
+        """Points of `assd_mm`, 0..100."""
+        return _points(self.assd_mm, *_ASSD_MM)
+
+    @property
+    def mssd_points(self) -> float:
+        """Points of `mssd_mm`, 0..100."""
+        return _points(self.mssd_mm, *_MSSD_MM)
+
+    @property
+    def points(self) -> float:
+        """Mean of the four, 0..100; NaN where there is nothing to score."""
+        return (self.dice_points + self.ravd_points + self.assd_points + self.mssd_points) / 4
+
+
+def chaos_score(prediction: MaskArray, reference: MaskArray, spacing_mm: SpacingMm) -> ChaosScore:
+    """Score the outline of one organ in one case as the CHAOS challenge does.
+
+    With ``P`` the prediction, ``R`` the reference, and ``d`` the distance from a border voxel to the nearest
+    border voxel of the other mask, between voxel centres in millimetres::
+
+        DICE = 2 |P ∩ R| / (|P| + |R|)
+        RAVD = 100 · | |P| − |R| | / |R|
+        ASSD = mean of all d, of both directions together
+        MSSD = largest of all d
+
+    A border voxel is one with a face neighbour outside the mask. **The edge of the image is no surface here**:
+    what lies beyond it counts as organ, unlike in `surface_distances`, so that an organ cut by the edge scores
+    a little otherwise. Everything else of the two is the same.
+
+    Costs time and memory in proportion to the surface: the masks are cropped to the box that holds both, one
+    voxel wider, and the nearest points are found with a k-d tree.
+
+    ==============  ==============  ======  ======  ======  ======  ========
+    prediction      reference       DICE    RAVD    ASSD    MSSD    points
+    ==============  ==============  ======  ======  ======  ======  ========
+    empty           empty           NaN     NaN     NaN     NaN     NaN
+    empty           something       0       100     inf     inf     0
+    something       empty           0       inf     inf     inf     0
+    ==============  ==============  ======  ======  ======  ======  ========
+
+    The challenge has no rule for the first and the third row, which none of its references needs: its script
+    divides by 0 there, and in all three rows it finds no nearest point and breaks off. A mask that fills the
+    image has no surface under its rule: ASSD and MSSD are NaN where both do, and so are the points, and
+    infinite where one does.
+
+    Args:
+        prediction: True where the organ was found.
+        reference: True where the organ is.
+        spacing_mm: Distance between voxel centres in millimetres, (z, y, x).
+
+    Shape:
+        - both masks: ``(depth, height, width)``, the same for both.
+
+    Returns:
+        The four quantities; their points are attributes of the record.
+
+    Raises:
+        ValueError: A mask is not boolean, the shapes differ or have not three axes, or a spacing is not above
+            0.
+
+    Example:
+        >>> import numpy as np
+        >>> prediction, reference = np.zeros((2, 6, 20, 20), dtype=bool)
+        >>> reference[1:4, 5:15, 5:15], prediction[1:4, 5:15, 6:16] = True, True
+        >>> score = chaos_score(prediction, reference, (9.0, 1.5, 1.5))
+        >>> score.dice, score.ravd_percent, score.mssd_mm, score.mssd_points
+        (0.9, 0.0, 1.5, 97.5)
+
+    References:
+        Kavur et al., CHAOS challenge: combined (CT-MR) healthy abdominal organ segmentation, Medical Image
+        Analysis 69, 2021. The quantities and the rule at the edge of the image are those of the organisers'
+        published script, and the figures that they publish for one submission come out; for the points see
+        `ChaosScore`.
+    """
+    require_masks(prediction, reference)
+    require(prediction.ndim == 3, "prediction", "of 3 axes", f"{prediction.ndim} axes")  # noqa: PLR2004
+    require_spacing(spacing_mm, prediction.ndim)
+    distances = _distances(prediction, reference, spacing_mm)
+    return ChaosScore(
+        dice=dice(prediction, reference),
+        ravd_percent=relative_volume_difference(prediction, reference),
+        assd_mm=distances.assd_mm(),
+        mssd_mm=distances.hausdorff_mm(),
+        prediction_voxels=int(np.count_nonzero(prediction)),
+        reference_voxels=int(np.count_nonzero(reference)),
+    )
+
+
+def chaos_points(scores: Sequence[ChaosScore]) -> float:
+    """Give one number for a whole submission: the mean of the points of all cases and organs.
+
+    It lies in 0..100, and higher is better. A missed organ and a false alarm count as 0. An organ absent in
+    both volumes has NaN points and does not count; NaN also means that there was nothing to score.
+
+    Args:
+        scores: Of every case and organ of the submission: leave none out, the failures least of all.
+
+    Returns:
+        The mean of `ChaosScore.points` over the scores that are not NaN.
+
+    Example:
+        >>> perfect = ChaosScore(1.0, 0.0, 0.0, 0.0, prediction_voxels=7, reference_voxels=7)
+        >>> missed = ChaosScore(0.0, 100.0, math.inf, math.inf, prediction_voxels=0, reference_voxels=7)
+        >>> chaos_points([perfect, missed])
+        50.0
+        >>> chaos_points([])
+        nan
+    """
+    points = [score.points for score in scores if not math.isnan(score.points)]
+    return sum(points) / len(points) if points else math.nan
+
+
+def _points(value: float, limit: float, perfect: float) -> float:
+    if math.isnan(value):
+        return math.nan
+    return 100 * min(max((value - limit) / (perfect - limit), 0.0), 1.0)
+
+
+def _distances(prediction: MaskArray, reference: MaskArray, spacing_mm: Sequence[float]) -> SurfaceDistances:
+    box = _joint_box(prediction, reference)
+    scale = np.asarray(spacing_mm, dtype=np.float64)
+    found, true = (np.argwhere(_border(mask[box])) * scale for mask in (prediction, reference))
+    return SurfaceDistances(_nearest_mm(found, true), _nearest_mm(true, found))
+
+
+def _joint_box(prediction: MaskArray, reference: MaskArray) -> tuple[slice, ...]:
+    """Return the smallest box that holds both masks, a voxel wider on each side that the image goes on.
+
+    At such a side the border is told by the true neighbours; where the box ends, the image does.
+    """
+    boxes = find_objects((prediction | reference).view(np.uint8))
+    if not boxes:
+        return (slice(None),) * prediction.ndim
+    return tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in boxes[0])
+
+
+def _border(mask: MaskArray) -> MaskArray:
+    """Return the voxels of `mask` that have a face neighbour outside it; beyond the array all is mask."""
+    interior = mask.copy()
+    for axis in range(mask.ndim):
+        inner, whole = np.moveaxis(interior, axis, 0), np.moveaxis(mask, axis, 0)
+        inner[1:] &= whole[:-1]
+        inner[:-1] &= whole[1:]
+    return mask & ~interior
+
+
+def _nearest_mm(points: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the distance of each of `points` to the nearest of `others`."""
+    if not len(others):
+        return np.full(len(points), math.inf)
+    # An unbalanced tree of large leaves is built several times faster, and the queries hardly notice.
+    tree = cKDTree(others, leafsize=32, balanced_tree=False, compact_nodes=False)
+    return np.asarray(tree.query(points)[0], dtype=np.float64)

@@ -1,0 +1,57 @@
+"""The score of CHAOS written out: voxel by voxel, every border voxel against every other."""
+
+import math
+from itertools import product
+
+import numpy as np
+
+
+def border_points(mask: np.ndarray) -> list[tuple[int, ...]]:
+    """Return the voxels of the mask with a face neighbour inside the image that is not in it."""
+    points = []
+    for index in product(*(range(side) for side in mask.shape)):
+        if not mask[index]:
+            continue
+        for axis, step in product(range(mask.ndim), (-1, 1)):
+            other = list(index)
+            other[axis] += step
+            if 0 <= other[axis] < mask.shape[axis] and not mask[tuple(other)]:
+                points.append(index)
+                break
+    return points
+
+
+def distances(prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]) -> list[float]:
+    """Return the distances of both directions; of nothing to nothing there is no least one, which raises."""
+    found, true = border_points(prediction), border_points(reference)
+    result = []
+    for points, targets in ((found, true), (true, found)):
+        for point in points:
+            far = []
+            for target in targets:
+                square = 0.0
+                for a, b, length in zip(point, target, spacing_mm, strict=True):
+                    square += ((a - b) * length) ** 2
+                far.append(math.sqrt(square))
+            result.append(min(far))
+    return result
+
+
+def quantities(
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]
+) -> tuple[float, float, float, float]:
+    """Return Dice, difference of volumes in per cent, mean and largest distance, by the challenge's rule."""
+    found = true = shared = 0
+    for index in product(*(range(side) for side in prediction.shape)):
+        found += int(prediction[index])
+        true += int(reference[index])
+        shared += int(prediction[index] and reference[index])
+    dice = 2 * shared / (found + true)
+    ravd = 100 * abs(found - true) / true
+    both = distances(prediction, reference, spacing_mm)
+    return dice, ravd, sum(both) / len(both), max(both)
+
+
+def points(value: float, limit: float, perfect: float) -> float:
+    share = (limit - value) / limit if perfect < limit else (value - limit) / (perfect - limit)
+    return 100 * share if 0 <= share <= 1 else 0.0
