@@ -29,6 +29,7 @@ __all__ = [
     "MaskArray",
     "OutFeatureMap",
     "Positions",
+    "ProbabilityArray",
     "QueriedValues",
     "Queries",
     "Scalar",
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     MaskArray: TypeAlias = npt.NDArray[np.bool_]
     OutFeatureMap: TypeAlias = Tensor
     Positions: TypeAlias = Tensor
+    ProbabilityArray: TypeAlias = npt.NDArray[Any]
     Queries: TypeAlias = Tensor
     QueriedValues: TypeAlias = Tensor
     Scalar: TypeAlias = Tensor
@@ -94,6 +96,7 @@ else:
     OutFeatureMap = Float[Tensor, "batch out_channels *space"]
     Positions = Integer[Tensor, " positions"]
     Queries = Float[Tensor, "batch queries head_width"]
+    ProbabilityArray = Float[np.ndarray, "classes *space"]
     QueriedValues = Float[Tensor, "batch queries channels"]
     Scalar = Float[Tensor, ""]
     UncertaintyVolume = Float32[np.ndarray, "depth height width"]

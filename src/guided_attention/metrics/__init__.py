@@ -3,6 +3,12 @@
 from guided_attention.metrics.accumulator import (
     CaseAccumulator,
 )
+from guided_attention.metrics.calibration import (
+    UncertaintyCorrelation,
+    brier_score,
+    expected_calibration_error,
+    uncertainty_correlation,
+)
 from guided_attention.metrics.cases import (
     CaseScore,
     OrganStatus,
@@ -78,13 +84,16 @@ __all__ = [
     "PairedRow",
     "Surface",
     "SurfaceDistances",
+    "UncertaintyCorrelation",
     "boxes_of_values",
+    "brier_score",
     "chaos_points",
     "chaos_score",
     "compare_models",
     "definitions",
     "dice",
     "evaluate_case",
+    "expected_calibration_error",
     "format_table",
     "holm",
     "jaccard",
@@ -102,6 +111,7 @@ __all__ = [
     "summarize_metric",
     "surface_distances",
     "torchmetrics_metric",
+    "uncertainty_correlation",
     "volume_ml",
     "volume_similarity",
     "worst_cases",
