@@ -1,6 +1,7 @@
 """CHAOS: abdominal MR and CT as the challenge publishes them, DICOM slices with PNG masks."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeAlias
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import require, require_choice
+from guided_attention._typing import LabelVolume, SpacingMm
 from guided_attention.data._files import (
     PathLike,
     cut_list,
@@ -22,9 +24,20 @@ from guided_attention.data._files import (
     to_labels,
 )
 from guided_attention.data.case import Case, Volume
-from guided_attention.data.dicom import read_slices_in_file_order
+from guided_attention.data.dicom import read_size_in_file_order, read_slices_in_file_order
 
-__all__ = ["CHAOS_CT_LABELS", "CHAOS_MR_LABELS", "ChaosSource", "read_chaos", "read_chaos_case"]
+__all__ = [
+    "CHAOS_CT_LABELS",
+    "CHAOS_MR_LABELS",
+    "ChaosSource",
+    "MaskedScan",
+    "find_drawn_masks",
+    "find_masked_scans",
+    "read_chaos",
+    "read_chaos_case",
+    "read_drawn_masks",
+    "scan_folder",
+]
 
 ChaosSource: TypeAlias = Literal["t1_in", "t1_out", "t1_dual", "t2", "ct"]
 """Which scan of a subject: T1 in phase, T1 out of phase, both as two channels, fat-suppressed T2, or CT."""
@@ -150,10 +163,67 @@ def read_chaos_case(
     return Case(name, image, labels, volumes[0].spacing_mm, volumes[0].affine)
 
 
-def _find_subjects(folder: Path, source: str) -> dict[str, Path]:
+@dataclass(frozen=True)
+class MaskedScan:
+    """One scan of a subject whose organs are drawn: the mask files in the order of its slices, and its size."""
+
+    id: str
+    masks: tuple[Path, ...]
+    shape: tuple[int, int, int]
+    spacing_mm: SpacingMm
+
+
+def find_masked_scans(
+    folder: PathLike, *, source: ChaosSource, ids: Sequence[str] | None, argument: str
+) -> list[MaskedScan]:
+    """Find the scans with masks of a CHAOS release, or of one subject's folder, by headers and names alone.
+
+    `argument` is what messages call the folder.
+    """
+    require_choice("source", source, tuple(_IMAGES))
+    path = require_folder(argument, folder)
+    is_single = _is_subject(path.resolve(), source)
+    subjects = {path.resolve().name: path} if is_single else _find_subjects(path, source, argument)
+    kept = keep_ids(list(subjects), ids, folder=folder)
+    return [_masked_scan(name, subjects[name], source, argument) for name in kept]
+
+
+def scan_folder(source: ChaosSource) -> str:
+    """Return the folder between a subject's and that of the masks of a scan; none for CT."""
+    return _MASKS.get(source, "Ground").rpartition("/")[0]
+
+
+def find_drawn_masks(folder: Path) -> list[Path]:
+    """Return the PNG files of a folder in the order of their names; none where there is no such folder."""
+    return files_in(folder, suffix=".png") if any(folder.glob("*.png")) else []
+
+
+def read_drawn_masks(masks: Sequence[Path], shape: Sequence[int], source: ChaosSource) -> LabelVolume:
+    """Read masks that anybody drew as classes: MR by the challenge's ranges of grey, CT as anything above 0."""
+    slices = []
+    for mask in masks:
+        grey, wanted = read_png(mask), tuple(shape[1:])
+        require(grey.shape == wanted, f"size of {mask}", f"that of the scan, {wanted}", grey.shape)
+        is_ct = source == "ct"
+        slices.append(
+            (grey > 0).astype(np.uint8) if is_ct else to_labels(grey, _MR_GREYS, mask, shown=_MR_MAP)
+        )
+    return np.stack(slices)
+
+
+def _masked_scan(name: str, subject: Path, source: ChaosSource, argument: str) -> MaskedScan:
+    shape, spacing_mm = read_size_in_file_order(require_folder(argument, subject / _IMAGES[source][0]))
+    masks = _find_masks(subject, source)
+    where = subject / _MASKS.get(source, "Ground")
+    cure = "Only cases whose masks are public can be scored."
+    require(bool(masks), f"masks of case {name!r}", f"in {where}", "none", cure=cure)
+    return MaskedScan(name, tuple(masks), shape, spacing_mm)
+
+
+def _find_subjects(folder: Path, source: str, argument: str = "folder") -> dict[str, Path]:
     modality = "CT" if source == "ct" else "MR"
     require_folder(
-        "folder", folder, cure="Download CHAOS from https://chaos.grand-challenge.org and unpack it."
+        argument, folder, cure="Download CHAOS from https://chaos.grand-challenge.org and unpack it."
     )
     within = (f"Train_Sets/{modality}", f"Test_Sets/{modality}", modality, ".")
     for candidate in (folder / name for name in within):
@@ -164,7 +234,7 @@ def _find_subjects(folder: Path, source: str) -> dict[str, Path]:
             return {path.name: path for path in sorted(subjects, key=lambda path: natural_key(path.name))}
     looked_for = ", ".join(str(folder / name / "<id>" / _IMAGES[source][0]) for name in within)
     raise FileNotFoundError(
-        f"`folder` must be a CHAOS release for source {source!r}, got none: looked for {looked_for}."
+        f"`{argument}` must be a CHAOS release for source {source!r}, got none: looked for {looked_for}."
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import needs_extra, require
-from guided_attention._typing import Affine
+from guided_attention._typing import Affine, SpacingMm
 from guided_attention.data._files import PathLike, cut_list, files_in
 from guided_attention.data._geometry import spacing_of
 from guided_attention.data.case import Volume
@@ -17,7 +17,7 @@ from guided_attention.data.case import Volume
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["read_dicom_series", "read_slices_in_file_order"]
+__all__ = ["read_dicom_series", "read_size_in_file_order", "read_slices_in_file_order"]
 
 # DICOM's patient frame is LPS (left, posterior, superior), NIfTI's is RAS.
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -69,22 +69,34 @@ def read_slices_in_file_order(folder: Path) -> Volume:
 
     The order may run along the normal or against it: the third column of the affine carries the sign.
     """
+    return _assemble(*_in_file_order(folder))
+
+
+def read_size_in_file_order(folder: Path) -> tuple[tuple[int, int, int], SpacingMm]:
+    """Return how many voxels such a series has and how far they are apart, (z, y, x), from its headers alone."""
+    files, slices = _in_file_order(folder, headers=True)
+    _check_steps(files, _along_normal(slices))
+    rows, columns = int(slices[0].Rows), int(slices[0].Columns)
+    return (len(slices), rows, columns), spacing_of(_affine(slices))
+
+
+def _in_file_order(folder: Path, *, headers: bool = False) -> tuple[list[Path], list["Dataset"]]:
     files = files_in(folder)
-    slices = [_read(path) for path in files]
+    slices = [_read(path, headers=headers) for path in files]
     _check_series(files, slices)
     steps = np.diff(_along_normal(slices))
     wrong = np.flatnonzero(np.sign(steps) != np.sign(steps.sum())).tolist()
     names = cut_list([files[i + 1].name for i in wrong])
     cure = "Masks are paired with images by file name, so names must count along the body: rename the files."
     require(not wrong, f"slices of {folder}", "in the same order by name as by position", names, cure)
-    return _assemble(files, slices)
+    return files, slices
 
 
-def _read(path: Path) -> "Dataset":
+def _read(path: Path, *, headers: bool = False) -> "Dataset":
     with needs_extra("dicom"):
         from pydicom import dcmread  # noqa: PLC0415
     try:
-        slice_ = dcmread(path)
+        slice_ = dcmread(path, stop_before_pixels=headers)
     except Exception as error:  # the parser raises whatever a broken file makes it trip over
         raise _broken(path, error) from error
     missing = [name for name in _GEOMETRY if slice_.get(name) in (None, "")]

@@ -3,6 +3,7 @@
 from guided_attention.inference.fuse import fuse
 from guided_attention.inference.postprocess import keep_largest_component
 from guided_attention.inference.stream import predict_cases
+from guided_attention.inference.submission import score_submission
 from guided_attention.inference.volume import (
     evaluate_model,
     evaluate_prediction,
@@ -18,4 +19,5 @@ __all__ = [
     "predict_case",
     "predict_cases",
     "save_prediction",
+    "score_submission",
 ]

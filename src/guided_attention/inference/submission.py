@@ -1,0 +1,130 @@
+"""The score of a whole submission to CHAOS, from the folders that it is handed in as."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from guided_attention._checks import require
+from guided_attention._typing import LabelVolume
+from guided_attention.data import CHAOS_CT_LABELS, CHAOS_MR_LABELS, ChaosSource
+from guided_attention.data.chaos import (
+    MaskedScan,
+    find_drawn_masks,
+    find_masked_scans,
+    read_drawn_masks,
+    scan_folder,
+)
+from guided_attention.metrics import ChaosScore, chaos_score
+
+__all__ = ["score_submission"]
+
+# What the folder of masks is called: by the organisers' example, by their rules of submission, by the release.
+_MASK_FOLDERS = ("Segmentation", "Results", "")
+
+
+def score_submission(
+    submission: Path | str,
+    ground_truth: Path | str,
+    *,
+    source: ChaosSource = "ct",
+    ids: Sequence[str] | None = None,
+) -> dict[str, dict[str, ChaosScore]]:
+    """Score a submission to CHAOS, one case or many, as the challenge does.
+
+    Slices are paired by the order of their file names, whatever the names are. CT masks are liver wherever
+    they are above 0; MR masks are read by ranges of grey (55-70 liver, 110-135 right kidney, 175-200 left
+    kidney, 240-255 spleen). The step between slices comes from ImagePositionPatient of the first and last
+    DICOM slice.
+
+    Every file is looked at before the first case is scored, so that an error costs no score. It reads the
+    masks twice and holds those of one case at a time.
+
+    Args:
+        submission: Of one case or of many, the PNG files in ``Segmentation``, in ``Results`` or beside one
+            another. Of many: ``<id>/Segmentation``, ``Results/<id>`` and the like, also below ``CT`` or ``MR``
+            and below ``Train_Sets`` or ``Test_Sets``; of MR the folder ``T1DUAL`` or ``T2SPIR`` may come after
+            the id.
+        ground_truth: The folder of one case with ``Ground`` and ``DICOM_anon`` in it, or a CHAOS release or a
+            folder of it, as for `read_chaos`. The submission may stand in the same folders.
+        source: Which scan, as for `read_chaos`: ``"ct"``, ``"t1_in"``, ``"t1_out"``, ``"t1_dual"`` or
+            ``"t2"``. Both phases of T1 share their masks.
+        ids: Names of the cases to score; all of the ground truth where left out.
+
+    Returns:
+        The score of each organ of each case, by the case's name, then the organ's. An organ that is nowhere is
+        there too, with NaN; see `chaos_score`. ``chaos_points`` makes one number of them.
+
+    Raises:
+        FileNotFoundError: A folder is missing, or a case has no masks in the submission.
+        ValueError: Slices differ in number or size, a mask has a grey value outside the map, a case has no
+            ground truth, or the DICOM series is damaged or incomplete.
+        ModuleNotFoundError: pydicom is not installed.
+
+    Example:
+        The masks of phantoms, handed in as they are.
+
+        >>> from tempfile import TemporaryDirectory
+        >>> from guided_attention.data import write_phantom_cohort
+        >>> from guided_attention.metrics import chaos_points
+        >>> with TemporaryDirectory() as folder:
+        ...     truth = write_phantom_cohort(folder, subjects=1, size=16) / "Train_Sets/MR"
+        ...     scores = score_submission(truth / "1/T2SPIR/Ground", truth / "1", source="t2")
+        >>> list(scores), list(scores["1"])
+        (['1'], ['liver', 'right kidney', 'left kidney', 'spleen'])
+        >>> chaos_points([score for organs in scores.values() for score in organs.values()])
+        100.0
+
+    References:
+        Kavur et al., CHAOS challenge: combined (CT-MR) healthy abdominal organ segmentation, Medical Image
+        Analysis 69, 2021. https://chaos.grand-challenge.org
+    """
+    folder = Path(submission)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`submission` must be an existing folder, got {folder}.")
+    scans = find_masked_scans(ground_truth, source=source, ids=ids, argument="ground_truth")
+    submitted = [_find_submitted(folder, scan, source, single=len(scans) == 1) for scan in scans]
+    pairs = list(zip(submitted, scans, strict=True))
+    for masks, scan in pairs:
+        _read_both(masks, scan, source)
+    labels = CHAOS_CT_LABELS if source == "ct" else CHAOS_MR_LABELS
+    return {scan.id: _score(*_read_both(masks, scan, source), labels, scan) for masks, scan in pairs}
+
+
+def _score(
+    prediction: LabelVolume, reference: LabelVolume, labels: Mapping[int, str], scan: MaskedScan
+) -> dict[str, ChaosScore]:
+    return {
+        organ: chaos_score(prediction == label, reference == label, scan.spacing_mm)
+        for label, organ in labels.items()
+    }
+
+
+def _read_both(
+    masks: Sequence[Path], scan: MaskedScan, source: ChaosSource
+) -> tuple[LabelVolume, LabelVolume]:
+    return read_drawn_masks(masks, scan.shape, source), read_drawn_masks(scan.masks, scan.shape, source)
+
+
+def _find_submitted(submission: Path, scan: MaskedScan, source: ChaosSource, *, single: bool) -> list[Path]:
+    """Return the masks of one case in the order of their slices."""
+    cases = _case_folders(submission, scan.id, source)
+    if single:
+        cases.append(submission)
+    parts = [part for name in _MASK_FOLDERS for part in (Path(scan_folder(source)) / name, Path(name))]
+    for folder in (case / part for case in cases for part in parts):
+        masks = find_drawn_masks(folder)
+        if masks:
+            wanted, got = f"{len(scan.masks)}, as many as the ground truth has", len(masks)
+            cure = "Hand in one for each slice, those without an organ too."
+            require(got == len(scan.masks), f"number of masks in {folder}", wanted, got, cure)
+            return masks
+    places = ", ".join(str(case) for case in cases)
+    raise FileNotFoundError(
+        f"`submission` must be a folder with the masks of case {scan.id!r}, got none: looked for *.png in {places}, "
+        "and in the folders Segmentation and Results there."
+    )
+
+
+def _case_folders(submission: Path, name: str, source: ChaosSource) -> list[Path]:
+    modality = "CT" if source == "ct" else "MR"
+    within = (".", "Results", modality, f"Train_Sets/{modality}", f"Test_Sets/{modality}")
+    return [submission / folder / name for folder in within]
