@@ -48,7 +48,9 @@ def tests(session: nox.Session) -> None:
     _install(session, "test", extras="all")
     # A code block of a page needs those above it: a file stays on one worker.
     arguments = session.posargs or ["-n", "2", "--dist", "loadfile"]
-    session.run("pytest", "-m", "not example and not graph and not peer", *arguments, env={"OMP_NUM_THREADS": "1"})
+    session.run(
+        "pytest", "-m", "not example and not graph and not peer", *arguments, env={"OMP_NUM_THREADS": "1"}
+    )
 
 
 @nox.session

@@ -1,31 +1,15 @@
 """Volumetric metrics in millimetres, the rows and tables made of them, and the comparison of networks."""
 
-from guided_attention.metrics.accumulator import (
-    CaseAccumulator,
-)
+from guided_attention.metrics.accumulator import CaseAccumulator
 from guided_attention.metrics.calibration import (
     UncertaintyCorrelation,
     brier_score,
     expected_calibration_error,
     uncertainty_correlation,
 )
-from guided_attention.metrics.cases import (
-    CaseScore,
-    OrganStatus,
-    boxes_of_values,
-    evaluate_case,
-    require_labels,
-)
-from guided_attention.metrics.challenge import (
-    ChaosScore,
-    chaos_points,
-    chaos_score,
-)
-from guided_attention.metrics.compare import (
-    holm,
-    mean_interval,
-    paired_wilcoxon,
-)
+from guided_attention.metrics.cases import CaseScore, OrganStatus, evaluate_case
+from guided_attention.metrics.challenge import ChaosScore, chaos_points, chaos_score
+from guided_attention.metrics.compare import holm, mean_interval, paired_wilcoxon
 from guided_attention.metrics.overlap import (
     dice,
     jaccard,
@@ -35,10 +19,7 @@ from guided_attention.metrics.overlap import (
     volume_ml,
     volume_similarity,
 )
-from guided_attention.metrics.paired import (
-    PairedRow,
-    compare_models,
-)
+from guided_attention.metrics.paired import PairedRow, compare_models
 from guided_attention.metrics.report import (
     format_table,
     read_scores,
@@ -47,32 +28,19 @@ from guided_attention.metrics.report import (
     write_scores_json,
 )
 from guided_attention.metrics.summary import (
-    METRIC_NAMES,
-    OF_SURFACES,
     MetricName,
     MetricSummary,
     OrganSummary,
     definitions,
     mean_dsc,
-    require_one_definition,
-    require_single_rows,
     summarize,
     summarize_metric,
     worst_cases,
 )
-from guided_attention.metrics.surface import (
-    Combine,
-    Surface,
-    SurfaceDistances,
-    surface_distances,
-)
-from guided_attention.metrics.torchmetrics_adapter import (
-    torchmetrics_metric,
-)
+from guided_attention.metrics.surface import Combine, Surface, SurfaceDistances, surface_distances
+from guided_attention.metrics.torchmetrics_adapter import torchmetrics_metric
 
 __all__ = [
-    "METRIC_NAMES",
-    "OF_SURFACES",
     "CaseAccumulator",
     "CaseScore",
     "ChaosScore",
@@ -85,7 +53,6 @@ __all__ = [
     "Surface",
     "SurfaceDistances",
     "UncertaintyCorrelation",
-    "boxes_of_values",
     "brier_score",
     "chaos_points",
     "chaos_score",
@@ -103,9 +70,6 @@ __all__ = [
     "precision",
     "read_scores",
     "relative_volume_difference",
-    "require_labels",
-    "require_one_definition",
-    "require_single_rows",
     "sensitivity",
     "summarize",
     "summarize_metric",

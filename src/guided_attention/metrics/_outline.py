@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from guided_attention.metrics._cells import loops_of_codes, piece_sizes, sizes_of_codes
 
-__all__ = ["Grid", "Mesh", "border", "codes", "joint_box", "mesh", "surfel_weights", "surfels"]
+__all__ = ["Grid", "Mesh", "border", "codes", "joint_box", "mesh", "padded", "surfel_weights", "surfels"]
 
 Grid: TypeAlias = npt.NDArray[np.bool_]
 """A mask, or where on a lattice there are points: unlike a `MaskArray` of no certain shape."""
@@ -53,6 +53,13 @@ def _span(mask: Grid) -> list[tuple[int, int]] | None:
         found.append((low, high))
         left = np.asarray(left[low:high].any(axis=0))  # the axes that follow, in what this one has left
     return found
+
+
+def padded(mask: Grid, margin: Sequence[int]) -> Grid:
+    """Return the mask with empty space around."""
+    wide = np.zeros([side + 2 * width for side, width in zip(mask.shape, margin, strict=True)], dtype=bool)
+    wide[tuple(slice(width, width + side) for side, width in zip(mask.shape, margin, strict=True))] = mask
+    return wide
 
 
 def border(mask: Grid) -> Grid:

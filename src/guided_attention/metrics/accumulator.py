@@ -12,6 +12,7 @@ from torch import Tensor, distributed
 from guided_attention._checks import require, require_same_shape
 from guided_attention._typing import LabelArray
 from guided_attention.metrics.cases import CaseScore, boxes_of_values, evaluate_case, require_labels
+from guided_attention.metrics.surface import Combine, Surface
 
 __all__ = ["CaseAccumulator"]
 
@@ -86,8 +87,8 @@ class CaseAccumulator:
         *,
         spacing_mm: Sequence[float] | None = None,
         distances: bool = True,
-        surface: Literal["voxel", "surfel", "mesh"] = "voxel",
-        combine: Literal["max", "pooled"] = "max",
+        surface: Surface = "voxel",
+        combine: Combine = "max",
         tolerance_mm: float | None = None,
         one_empty: Literal["inf", "diagonal"] = "inf",
         workers: int = 1,

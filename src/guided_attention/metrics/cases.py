@@ -8,9 +8,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from scipy.ndimage import find_objects
 
-from guided_attention._checks import require, require_choice, require_positive, require_same_shape
+from guided_attention._checks import require, require_choice, require_same_shape
 from guided_attention._typing import LabelArray, MaskArray
-from guided_attention.metrics.surface import surface_distances
+from guided_attention.metrics._masks import require_spacing
+from guided_attention.metrics.surface import Combine, Surface, surface_distances
 
 __all__ = ["CaseScore", "OrganStatus", "boxes_of_values", "evaluate_case", "require_labels"]
 
@@ -115,8 +116,8 @@ class _Options:
 
     spacing_mm: tuple[float, ...]
     distances: bool
-    surface: Literal["voxel", "surfel", "mesh"]
-    combine: Literal["max", "pooled"]
+    surface: Surface
+    combine: Combine
     tolerance_mm: float | None
     one_empty: Literal["inf", "diagonal"]
     workers: int
@@ -130,8 +131,8 @@ def evaluate_case(  # noqa: PLR0913 - the definitions of the distances, each of 
     spacing_mm: Sequence[float],
     case_id: str,
     distances: bool = True,
-    surface: Literal["voxel", "surfel", "mesh"] = "voxel",
-    combine: Literal["max", "pooled"] = "max",
+    surface: Surface = "voxel",
+    combine: Combine = "max",
     tolerance_mm: float | None = None,
     one_empty: Literal["inf", "diagonal"] = "inf",
     workers: int = 1,
@@ -191,7 +192,8 @@ def evaluate_case(  # noqa: PLR0913 - the definitions of the distances, each of 
     require_choice("combine", combine, ("max", "pooled"))
     require_choice("one_empty", one_empty, ("inf", "diagonal"))
     _require_tolerance(tolerance_mm, distances)
-    lengths = _lengths_mm(spacing_mm, prediction.ndim)
+    require_spacing(spacing_mm, prediction.ndim)
+    lengths = tuple(float(length) for length in spacing_mm)
     options = _Options(lengths, distances, surface, combine, tolerance_mm, one_empty, workers)
     found = boxes_of_values(f"prediction of case {case_id!r}", prediction, labels)
     present = boxes_of_values(f"reference of case {case_id!r}", reference, labels)
@@ -249,15 +251,6 @@ def _require_tolerance(tolerance_mm: float | None, distances: bool) -> None:
     require(0 <= tolerance_mm < math.inf, "tolerance_mm", "0 or more and finite", tolerance_mm)
     cure = "The surface Dice is made of the surface distances."
     require(distances, "tolerance_mm", "None where `distances` is False", tolerance_mm, cure=cure)
-
-
-def _lengths_mm(spacing_mm: Sequence[float], axes: int) -> tuple[float, ...]:
-    lengths = tuple(float(length) for length in spacing_mm)
-    wanted = f"{axes} lengths, one for each axis of the volumes in array order"
-    require(len(lengths) == axes, "spacing_mm", wanted, lengths)
-    require_positive("spacing_mm", min(lengths))
-    require(max(lengths) < math.inf, "spacing_mm", "finite", lengths)
-    return lengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,21 +333,22 @@ def _distances(masks: _Masks, options: _Options, *, both: bool) -> dict[str, Any
         )
         surface_dice = 0.0 if dice_asked else math.nan
         return {**dict.fromkeys(("msd_mm", "masd_mm", "hd95_mm", "hd_mm"), far), "surface_dice": surface_dice}
-    measured = _measure(masks, options)
+    measured = surface_distances(
+        masks.prediction,
+        masks.reference,
+        options.spacing_mm,
+        surface=options.surface,
+        workers=options.workers,
+    )
     return {
         "msd_mm": measured.assd_mm(),
         "masd_mm": measured.masd_mm(),
         "hd95_mm": measured.hausdorff_mm(95.0, combine=options.combine),
         "hd_mm": measured.hausdorff_mm(),
-        "surface_dice": measured.surface_dice(options.tolerance_mm) if dice_asked else math.nan,
+        "surface_dice": math.nan
+        if options.tolerance_mm is None
+        else measured.surface_dice(options.tolerance_mm),
     }
-
-
-def _measure(masks: _Masks, options: _Options) -> Any:  # noqa: ANN401 - see below
-    # Held as Any, and `workers` left out at its default, until surface.py has all surfaces and workers.
-    measure: Any = surface_distances
-    more = {} if options.workers == 1 else {"workers": options.workers}
-    return measure(masks.prediction, masks.reference, options.spacing_mm, surface=options.surface, **more)
 
 
 def _diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:

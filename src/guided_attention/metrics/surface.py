@@ -10,9 +10,18 @@ import numpy.typing as npt
 
 from guided_attention._checks import require, require_choice, require_positive
 from guided_attention._typing import MaskArray
-from guided_attention.metrics._masks import require_masks
+from guided_attention.metrics._masks import require_masks, require_spacing
 from guided_attention.metrics._nearest import lattice_points, margins, to_lattice_mm, to_mesh_mm
-from guided_attention.metrics._outline import Grid, border, codes, joint_box, mesh, surfel_weights, surfels
+from guided_attention.metrics._outline import (
+    Grid,
+    border,
+    codes,
+    joint_box,
+    mesh,
+    padded,
+    surfel_weights,
+    surfels,
+)
 
 __all__ = ["Combine", "Surface", "SurfaceDistances", "surface_distances"]
 
@@ -299,7 +308,7 @@ def surface_distances(
     require_choice("surface", surface, ("voxel", "surfel", "mesh"))
     require_masks(prediction, reference)
     require(prediction.ndim in (2, 3), "prediction", "of 2 or 3 axes", f"{prediction.ndim} axes")
-    _require_spacing(spacing_mm, prediction.ndim)
+    require_spacing(spacing_mm, prediction.ndim)
     require_positive("missing_mm", missing_mm)
     spacing = tuple(float(value) for value in spacing_mm)
     box = joint_box(prediction, reference)
@@ -313,7 +322,7 @@ def surface_distances(
 
 
 def _between_voxels(masks: tuple[Grid, Grid], spacing_mm: tuple[float, ...], workers: int) -> _Found:
-    ours, theirs = (lattice_points(border(_padded(mask, margins(spacing_mm)))) for mask in masks)
+    ours, theirs = (lattice_points(border(padded(mask, margins(spacing_mm)))) for mask in masks)
     return (
         to_lattice_mm(ours, theirs, spacing_mm, workers=workers),
         to_lattice_mm(theirs, ours, spacing_mm, workers=workers),
@@ -326,7 +335,7 @@ def _between_surfels(masks: tuple[Grid, Grid], spacing_mm: tuple[float, ...], wo
     points, weights = [], []
     for mask in masks:
         # One more before the mask than behind: a grid of cells is one shorter than that of voxels.
-        cells = codes(_padded(mask, [margin + 1 for margin in margins(spacing_mm)]))
+        cells = codes(padded(mask, [margin + 1 for margin in margins(spacing_mm)]))
         points.append(lattice_points(surfels(cells)))
         weights.append(surfel_weights(cells.ravel()[points[-1].flat], spacing_mm))
     ours, theirs = points
@@ -339,27 +348,13 @@ def _between_surfels(masks: tuple[Grid, Grid], spacing_mm: tuple[float, ...], wo
 
 
 def _between_meshes(masks: tuple[Grid, Grid], spacing_mm: tuple[float, ...], workers: int) -> _Found:
-    ours, theirs = (mesh(_padded(mask, [1] * mask.ndim), spacing_mm) for mask in masks)
+    ours, theirs = (mesh(padded(mask, [1] * mask.ndim), spacing_mm) for mask in masks)
     return (
         to_mesh_mm(ours.corners_mm.mean(axis=1), theirs, workers=workers),
         to_mesh_mm(theirs.corners_mm.mean(axis=1), ours, workers=workers),
         ours.sizes,
         theirs.sizes,
     )
-
-
-def _padded(mask: Grid, margin: Sequence[int]) -> Grid:
-    """Return the mask with empty space around."""
-    padded = np.zeros([side + 2 * width for side, width in zip(mask.shape, margin, strict=True)], dtype=bool)
-    padded[tuple(slice(width, width + side) for side, width in zip(mask.shape, margin, strict=True))] = mask
-    return padded
-
-
-def _require_spacing(spacing_mm: Sequence[float], axes: int) -> None:
-    values = tuple(float(value) for value in spacing_mm)
-    wanted = f"{axes} lengths, one for each axis of the masks in array order"
-    require(len(values) == axes, "spacing_mm", wanted, values)
-    require(all(0 < value < math.inf for value in values), "spacing_mm", "above 0 and finite", values)
 
 
 def _mean(values: _Lengths, weights: _Lengths | None) -> float:

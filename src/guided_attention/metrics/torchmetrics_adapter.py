@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from guided_attention._checks import needs_extra, require, require_choice
 from guided_attention.metrics.accumulator import CaseAccumulator
 from guided_attention.metrics.summary import METRIC_NAMES, OF_SURFACES, MetricName
+from guided_attention.metrics.surface import Combine, Surface
 
 if TYPE_CHECKING:
     import torchmetrics
@@ -18,8 +19,8 @@ def torchmetrics_metric(
     *,
     metrics: Sequence[MetricName] = ("dsc",),
     spacing_mm: Sequence[float] | None = None,
-    surface: Literal["voxel", "surfel", "mesh"] = "voxel",
-    combine: Literal["max", "pooled"] = "max",
+    surface: Surface = "voxel",
+    combine: Combine = "max",
     tolerance_mm: float | None = None,
     one_empty: Literal["inf", "diagonal"] = "inf",
     workers: int = 1,
