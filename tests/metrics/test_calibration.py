@@ -73,6 +73,12 @@ def test_the_ends_of_both_scales():
     assert expected_calibration_error(even, wrong) == 0.75  # of equal ones the first class is the answer
 
 
+def test_a_confidence_that_rounding_carries_above_1_is_in_the_last_bin():
+    rounded = np.array([[1.0005, 0.95], [0.0, 0.05]])
+    found = expected_calibration_error(rounded, np.array([0, 0]))
+    assert found == pytest.approx((2 - 1.9505) / 2)
+
+
 def test_confidences_drawn_from_their_own_probabilities_are_calibrated():
     rng = np.random.default_rng(0)
     share = rng.random(200_000)
