@@ -4,7 +4,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from guided_attention.metrics import CaseScore, dice, evaluate_case, surface_distances, volume_similarity
+from guided_attention.metrics import (
+    CaseScore,
+    SurfaceDistances,
+    dice,
+    evaluate_case,
+    surface_distances,
+    volume_similarity,
+)
 
 LABELS = {1: "liver", 2: "right kidney", 5: "spleen"}
 SPACING_MM = (7.7, 1.5, 1.3)
@@ -235,3 +242,33 @@ def test_rows_with_the_same_numbers_are_equal_nan_included():
     assert hash(one) == hash(other)
     assert one != CaseScore("7", "liver", "scored", 0.5, 1.0, 1.0, 1.0, 1.0)
     assert one != "7"
+
+
+def test_the_surface_dice_is_measured_only_where_a_tolerance_is_given(monkeypatch):
+    def within(distances, tolerance_mm):
+        return float((distances.prediction_to_reference_mm <= tolerance_mm).mean())
+
+    monkeypatch.setattr(SurfaceDistances, "surface_dice", within, raising=False)
+    prediction, reference = volumes()
+    prediction[prediction == 5] = 0
+    liver, _, missed = evaluate(prediction, reference, tolerance_mm=1.4)
+    wanted = within(surface_distances(prediction == 1, reference == 1, SPACING_MM), 1.4)
+    assert (liver.surface_dice, liver.tolerance_mm) == (wanted, 1.4)
+    assert 0.0 < wanted < 1.0
+    assert (missed.status, missed.surface_dice) == ("missed", 0.0)
+    without = evaluate(prediction, reference)
+    assert all(math.isnan(row.surface_dice) and math.isnan(row.tolerance_mm) for row in without)
+
+
+def test_surface_and_workers_reach_the_measurement(monkeypatch):
+    asked = []
+
+    def recorded(*masks, surface, workers=1):
+        asked.append((surface, workers))
+        return surface_distances(*masks)
+
+    monkeypatch.setattr("guided_attention.metrics.cases.surface_distances", recorded)
+    prediction, reference = volumes()
+    rows = evaluate(prediction, reference, surface="surfel", workers=2)
+    assert asked == [("surfel", 2)] * 3
+    assert {row.surface for row in rows} == {"surfel"}
