@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +50,7 @@ def refusal(gathered):
     return ""
 
 
-def main(rank, folder):
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+def evaluate(rank, folder):
     gathered = CaseAccumulator(LABELS, spacing_mm=SPACING_MM)
     give_all(gathered, rank)
     write_scores_json(gathered.compute(), folder / f"first_{rank}.json")
@@ -67,7 +67,15 @@ def main(rank, folder):
     give_slices(gathered, "a", rank, [0])
     refusals.append(refusal(gathered))
     (folder / f"refusals_{rank}.json").write_text(json.dumps(refusals), encoding="utf-8")
-    distributed.destroy_process_group()
+
+
+def main(rank, folder):
+    meeting = {"init_method": f"file://{folder}/meeting", "timeout": timedelta(seconds=60)}
+    distributed.init_process_group("gloo", rank=rank, world_size=2, **meeting)
+    try:
+        evaluate(rank, folder)
+    finally:
+        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
