@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from itertools import permutations
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from tests.metrics.two_processes import DEPTH, LABELS, SPACING_MM, case, give_all, give_slices, main
 
-from guided_attention.metrics import CaseAccumulator, evaluate_case, read_scores
+from guided_attention.metrics import CaseAccumulator, evaluate_case, read_scores, summarize_metric
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 
@@ -194,3 +195,9 @@ def test_two_processes_give_what_one_gives(tmp_path, monkeypatch):
         strict=True,
     ):
         assert message.startswith(start)
+    if find_spec("torchmetrics"):
+        of_all = summarize_metric(wanted("a", 0), "dsc")
+        for rank in (0, 1):
+            means = json.loads((tmp_path / f"means_{rank}.json").read_text())
+            liver, spleen, mean = (pytest.approx(summary.mean, rel=1e-6) for summary in of_all)
+            assert means == {"dsc": mean, "dsc_liver": liver, "dsc_spleen": spleen, "skipped": 0, "failed": 0}

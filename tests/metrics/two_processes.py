@@ -3,12 +3,14 @@
 import json
 import sys
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import distributed
 
-from guided_attention.metrics import CaseAccumulator, write_scores_json
+from guided_attention.metrics import CaseAccumulator, torchmetrics_metric, write_scores_json
 
 LABELS = {1: "liver", 5: "spleen"}
 SPACING_MM = (7.7, 1.5, 1.3)
@@ -24,7 +26,8 @@ def case(seed):
 def give_slices(gathered, case_id, seed, indices, **more):
     prediction, reference = case(seed)
     for z in indices:
-        gathered.update(prediction[z], reference[z], case_id=case_id, slice_index=z, **more)
+        slices = (torch.from_numpy(volume[z]) for volume in (prediction, reference))
+        gathered.update(*slices, case_id=case_id, slice_index=z, **more)
 
 
 def give_all(gathered, rank=None):
@@ -67,6 +70,12 @@ def evaluate(rank, folder):
     give_slices(gathered, "a", rank, [0])
     refusals.append(refusal(gathered))
     (folder / f"refusals_{rank}.json").write_text(json.dumps(refusals), encoding="utf-8")
+
+    if find_spec("torchmetrics"):
+        metric = torchmetrics_metric(LABELS, spacing_mm=SPACING_MM)
+        give_slices(metric, "a", 0, range(rank, DEPTH, 2))
+        means = {name: value.item() for name, value in metric.compute().items()}
+        (folder / f"means_{rank}.json").write_text(json.dumps(means), encoding="utf-8")
 
 
 def main(rank, folder):
