@@ -126,6 +126,14 @@ def test_one_metric_by_hand():
     assert (mean.median, mean.count, mean.skipped, mean.failed) == (pytest.approx(0.6), 3, 0, 1)
 
 
+def test_the_interval_is_that_of_the_mean_with_its_level_and_seed():
+    values = np.random.default_rng(0).random(17).tolist()
+    rows = [score(str(case), "liver", value) for case, value in enumerate(values)]
+    liver, _ = summarize_metric(rows, level=0.8, seed=3)
+    assert (liver.low, liver.high) == mean_interval(values, level=0.8, seed=3)
+    assert (liver.low, liver.high) != mean_interval(values, level=0.8)
+
+
 def test_a_missed_organ_makes_the_mean_infinite_and_leaves_the_median():
     rows = [score("a", "liver", 0.9, msd_mm=1.0), score("b", "liver", 0.8, msd_mm=2.0), missed("c", "liver")]
     liver, _ = summarize_metric(rows, "msd_mm")
