@@ -136,7 +136,7 @@ def _surfaces(_: str, choices: Choices) -> Iterator[Row]:
     for case, side in (("four organs", 256), ("far voxel", 256), ("liver", 512)):
         spec = _spec(choices, task="surfaces", who="", side=side, part=case, data=choices.data)
         entries = {who: replace(spec, who=who) for who in _SCORERS}
-        yield Row({"task": case, "side": side, "batch": 1}, entries)
+        yield Row({"task": case, "side": side, "batch": 1}, entries, once=frozenset({"ours, mesh"}))
 
 
 def _limits(_: str, choices: Choices) -> Iterator[Row]:

@@ -93,12 +93,13 @@ def _surface_distance(prediction: _Grid, reference: _Grid, spacing_mm: Any) -> C
     lib = _imported("surface_distance")
     pairs = _masks(prediction, reference)
 
-    def run() -> None:
+    def run() -> list[tuple[float, ...]]:
+        found = []
         for ours, theirs in pairs:
             distances = lib.compute_surface_distances(theirs, ours, spacing_mm)
-            lib.compute_average_surface_distance(distances)
-            for percent in (95, 100):
-                lib.compute_robust_hausdorff(distances, percent)
+            largest = (lib.compute_robust_hausdorff(distances, percent) for percent in (95, 100))
+            found.append((*lib.compute_average_surface_distance(distances), *largest))
+        return found
 
     return run
 
@@ -112,11 +113,13 @@ def _monai(prediction: _Grid, reference: _Grid, spacing_mm: Any) -> Callable[[],
         tuple(torch.from_numpy(mask)[None, None] for mask in pair) for pair in _masks(prediction, reference)
     ]
 
-    def run() -> None:
+    def run() -> list[tuple[float, ...]]:
+        found = []
         for pair in pairs:
-            lib.compute_average_surface_distance(*pair, symmetric=True, **settings)
-            for percent in (95, None):
-                lib.compute_hausdorff_distance(*pair, percentile=percent, **settings)
+            average = lib.compute_average_surface_distance(*pair, symmetric=True, **settings)
+            largest = (lib.compute_hausdorff_distance(*pair, percentile=n, **settings) for n in (95, None))
+            found.append((average.item(), *(distance.item() for distance in largest)))
+        return found
 
     return run
 
@@ -125,10 +128,9 @@ def _medpy(prediction: _Grid, reference: _Grid, spacing_mm: Any) -> Callable[[],
     lib = _imported("medpy.metric.binary")
     pairs = _masks(prediction, reference)
 
-    def run() -> None:
-        for pair in pairs:
-            for measure in (lib.assd, lib.hd95, lib.hd):
-                measure(*pair, voxelspacing=spacing_mm)
+    def run() -> list[tuple[float, ...]]:
+        measures = (lib.assd, lib.hd95, lib.hd)
+        return [tuple(measure(*pair, voxelspacing=spacing_mm) for measure in measures) for pair in pairs]
 
     return run
 

@@ -109,10 +109,16 @@ def test_a_mask_against_itself_has_all_the_points():
     assert (*quantities(score), *all_points(score), score.points) == (1, 0, 0, 0, 100, 100, 100, 100, 100)
 
 
+def test_points_are_those_of_the_published_table():
+    """Its first row for livers in CT prints mean quantities and mean points; these two of the four are linear there."""
+    score = ChaosScore(0.9779, 1.32, 0.891, 60.0, prediction_voxels=99, reference_voxels=100)
+    assert [round(points, 2) for points in all_points(score)] == [97.79, 73.6, 94.06, 0.0]
+
+
 def test_points_by_hand():
     score = ChaosScore(0.9, 1.0, 3.0, 15.0, prediction_voxels=99, reference_voxels=100)
-    assert all_points(score) == pytest.approx((50.0, 80.0, 80.0, 75.0))
-    assert score.points == pytest.approx(71.25)
+    assert all_points(score) == pytest.approx((90.0, 80.0, 80.0, 75.0))
+    assert score.points == pytest.approx(81.25)
 
 
 @pytest.mark.parametrize("field", range(4))

@@ -53,5 +53,6 @@ def quantities(
 
 
 def points(value: float, limit: float, perfect: float) -> float:
-    share = (limit - value) / limit if perfect < limit else (value - limit) / (perfect - limit)
-    return 100 * share if 0 <= share <= 1 else 0.0
+    if perfect > limit:  # Dice: per cent of it, above the limit
+        return 100 * value if value > limit else 0.0
+    return 100 * (limit - value) / limit if value <= limit else 0.0
