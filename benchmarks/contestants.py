@@ -33,6 +33,7 @@ DESIGNS = (
     "Lite, gate",
     "Lite, gate, factor 2",
     "Lite, gate, fixed target",
+    "Lite, gate, normed",
     "Lite, without guidance",
     "Lite, one attention for all scales",
     "Fusion only",
@@ -53,6 +54,7 @@ def contestants(channels: int) -> Mapping[str, Callable[[], nn.Module]]:
         "Lite, gate": partial(_gated, channels, _Gated),
         "Lite, gate, factor 2": partial(_gated, channels, _Gated, factor=2),
         "Lite, gate, fixed target": partial(_gated, channels, _FixedTarget),
+        "Lite, gate, normed": partial(_gated, channels, _Normed),
         "Lite, without guidance": partial(_without_guidance, channels),
         "Lite, one attention for all scales": partial(_once_a_step, channels),
         "Fusion only": partial(_fusion_only, channels),
@@ -112,6 +114,23 @@ class _FixedTarget(_Gated):
         return replace(
             gated, reconstructions=tuple((map_.detach(), of) for map_, of in gated.reconstructions)
         )
+
+
+class _Normed(_Gated):
+    """The same, and what the attention is given has mean 0 and variance 1: no loss of maps outgrows the others."""
+
+    def __init__(self, attention: MultiScaleAttention, *, factor: int) -> None:
+        super().__init__(attention, factor=factor)
+        self.norms = nn.ModuleList(
+            nn.BatchNorm2d(attention.channels, affine=False) for _ in range(attention.num_scales + 1)
+        )
+
+    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+        """Return the fused map with the attention to the normed maps added."""
+        *normed, context = (norm(map_) for norm, map_ in zip(self.norms, [*maps, fused], strict=True))
+        found = super().forward(normed, context)
+        added = [[fused + map_ - context for map_ in step] for step in found.attended]
+        return replace(found, attended=tuple(tuple(step) for step in added))
 
 
 class _OnceAStep(nn.Module):
