@@ -9,6 +9,10 @@ from guided_attention.metrics import (
     SurfaceDistances,
     dice,
     evaluate_case,
+    jaccard,
+    precision,
+    relative_volume_difference,
+    sensitivity,
     surface_distances,
     volume_similarity,
 )
@@ -272,3 +276,42 @@ def test_surface_and_workers_reach_the_measurement(monkeypatch):
     rows = evaluate(prediction, reference, surface="surfel", workers=2)
     assert asked == [("surfel", 2)] * 3
     assert {row.surface for row in rows} == {"surfel"}
+
+
+@pytest.mark.parametrize("surface", ["voxel", "surfel", "mesh"])
+@pytest.mark.parametrize("combine", ["max", "pooled"])
+@pytest.mark.parametrize(("shape", "spacing_mm"), [((5, 11, 13), (7.7, 1.5, 1.3)), ((17, 19), (0.7, 1.9))])
+def test_a_row_holds_what_the_functions_give_for_the_whole_masks(surface, combine, shape, spacing_mm):
+    reference, prediction = np.zeros((2, *shape), dtype=np.uint8)
+    where = (slice(1, 4),) * (len(shape) - 2)
+    reference[(*where, slice(2, 9), slice(3, 8))] = 1
+    prediction[(*where, slice(3, 10), slice(2, 8))] = 1
+    reference[(..., slice(8, 11), slice(9, 12))] = 2
+    prediction[(..., slice(7, 10), slice(9, 12))] = 2
+    rows = evaluate_case(
+        prediction,
+        reference,
+        labels=LABELS,
+        spacing_mm=spacing_mm,
+        case_id="7",
+        surface=surface,
+        combine=combine,
+        tolerance_mm=1.4,
+        workers=2,
+    )
+    for value, row in zip(LABELS, rows, strict=True):
+        masks = prediction == value, reference == value
+        if not masks[1].any():
+            continue
+        distances = surface_distances(*masks, spacing_mm, surface=surface)
+        assert row.status == "scored"
+        assert row.msd_mm == pytest.approx(distances.assd_mm(), rel=1e-12)
+        assert row.masd_mm == pytest.approx(distances.masd_mm(), rel=1e-12)
+        assert row.hd95_mm == pytest.approx(distances.hausdorff_mm(95.0, combine=combine), rel=1e-12)
+        assert row.hd_mm == pytest.approx(distances.hausdorff_mm(), rel=1e-12)
+        assert row.surface_dice == pytest.approx(distances.surface_dice(1.4), rel=1e-12)
+        assert (row.surface, row.combine, row.tolerance_mm) == (surface, combine, 1.4)
+        overlaps = [measure(*masks) for measure in (dice, volume_similarity, jaccard, sensitivity, precision)]
+        assert [row.dsc, row.vs, row.jaccard, row.sensitivity, row.precision] == overlaps
+        assert row.ravd_percent == relative_volume_difference(*masks)
+        assert row.reference_ml == pytest.approx(np.count_nonzero(masks[1]) * math.prod(spacing_mm) / 1000)

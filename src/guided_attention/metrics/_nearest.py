@@ -16,8 +16,8 @@ __all__ = ["Lattice", "lattice_points", "margins", "to_lattice_mm", "to_mesh_mm"
 _PROBES = 64
 """How many places around a point are looked at before the tree is asked: most surfaces lie as close as that."""
 
-_FIRST_PIECES = 8
-_PAIRS_AT_ONCE = 200_000
+_FIRST_CELLS = 4
+_PAIRS_AT_ONCE = 100_000
 
 
 class Lattice(NamedTuple):
@@ -99,72 +99,62 @@ def _at_mm(
 def to_mesh_mm(points_mm: npt.NDArray[np.float64], surface: Mesh, *, workers: int) -> npt.NDArray[np.float64]:
     """Return the distance of each point to the nearest place on a mesh, corners, edges and faces alike.
 
-    The pieces whose centres are nearest give a first answer. No piece can be nearer than the distance to its centre
-    less its radius, so that only those with a centre within the answer and the largest radius are left to look at.
+    The cells of the mesh whose centres are nearest give a first answer. No cell can be nearer than the distance to its
+    centre less its radius, so that only those with a centre within the answer and the largest radius are left to look
+    at, and of these only those whose box is nearer than the answer.
     """
     found = np.full(len(points_mm), math.inf)
-    if not len(surface.corners_mm):
+    if not len(surface.starts):
         return found
-    centres = surface.corners_mm.mean(axis=1)
-    radii = np.sqrt(((surface.corners_mm - centres[:, None]) ** 2).sum(axis=2).max(axis=1))
-    pieces = _Pieces(surface.corners_mm, centres, radii, _normals(surface.corners_mm))
-    tree = cKDTree(centres, leafsize=32, balanced_tree=False, compact_nodes=False)
-    first = min(_FIRST_PIECES, len(centres))
+    low = np.minimum.reduceat(surface.corners_mm.min(axis=1), surface.starts)
+    high = np.maximum.reduceat(surface.corners_mm.max(axis=1), surface.starts)
+    boxes = _Boxes((low + high) / 2, (high - low) / 2)
+    radii = np.sqrt(_dot(boxes.halves, boxes.halves))
+    tree = cKDTree(boxes.centres, leafsize=32, balanced_tree=False, compact_nodes=False)
+    first = min(_FIRST_CELLS, len(boxes.centres))
     for part in _parts(np.full(len(points_mm), first)):
         _, which = tree.query(points_mm[part], k=np.arange(1, first + 1), workers=workers)
-        _nearer(found, np.repeat(part, first), np.ravel(which), points_mm, pieces)
+        _shorten(found, (np.repeat(part, first), np.ravel(which)), points_mm, surface, boxes)
     reach = found + radii.max()
     counts = np.asarray(tree.query_ball_point(points_mm, reach, return_length=True, workers=workers))
     for part in _parts(counts):
         lists = tree.query_ball_point(points_mm[part], reach[part], return_sorted=False, workers=workers)
         which = np.fromiter(chain.from_iterable(lists), dtype=np.int64)
-        _nearer(found, np.repeat(part, counts[part]), which, points_mm, pieces)
+        _shorten(found, (np.repeat(part, counts[part]), which), points_mm, surface, boxes)
     return found
 
 
-class _Pieces(NamedTuple):
-    corners: npt.NDArray[np.float64]
+class _Boxes(NamedTuple):
+    """The boxes around the pieces of each cell of a mesh, ``(cells, axes)``."""
+
     centres: npt.NDArray[np.float64]
-    radii: npt.NDArray[np.float64]
-    normals: npt.NDArray[np.float64]
+    halves: npt.NDArray[np.float64]
 
 
 def _parts(counts: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-    """Split the points so that no part has many more pairs of point and piece than fit at once."""
+    """Split the points so that no part has many more pairs of point and cell than fit at once."""
     at = np.cumsum(counts) // _PAIRS_AT_ONCE
     yield from np.split(np.arange(len(counts)), np.flatnonzero(np.diff(at)) + 1)
 
 
-def _nearer(
+def _shorten(
     found: npt.NDArray[np.float64],
-    point: npt.NDArray[np.int64],
-    piece: npt.NDArray[np.int64],
+    pairs: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
     points_mm: npt.NDArray[np.float64],
-    pieces: _Pieces,
+    surface: Mesh,
+    boxes: _Boxes,
 ) -> None:
-    """Shorten the distances found where a pair of point and piece is nearer.
-
-    A piece lies in the disc around its centre in its plane. Where that is no nearer, neither is the piece.
-    """
-    away = points_mm[point] - pieces.centres[piece]
-    height = _dot(away, pieces.normals[piece])
-    beside = np.sqrt(np.maximum(_dot(away, away) - height**2, 0.0))
-    near = height**2 + np.maximum(beside - pieces.radii[piece], 0.0) ** 2 < found[point] ** 2
-    point, piece = point[near], piece[near]
-    squared = _squared_to_pieces(points_mm[point], pieces.corners[piece])
+    """Shorten the distances found where in a pair of point and cell a piece of the cell is nearer."""
+    point, cell = pairs
+    beside = np.maximum(np.abs(points_mm[point] - boxes.centres[cell]) - boxes.halves[cell], 0.0)
+    near = _dot(beside, beside) < found[point] ** 2
+    point, cell = point[near], cell[near]
+    counts = np.diff(surface.starts, append=len(surface.sizes))[cell]
+    first = np.cumsum(counts) - counts
+    piece = np.repeat(surface.starts[cell] - first, counts) + np.arange(counts.sum())
+    point = np.repeat(point, counts)
+    squared = _squared_to_pieces(points_mm[point], surface.corners_mm[piece])
     np.minimum.at(found, point, np.sqrt(squared))
-
-
-def _normals(pieces: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return a vector of length 1 across each segment or triangle."""
-    sides = pieces[:, 1:] - pieces[:, :1]
-    across = (
-        np.stack([-sides[:, 0, 1], sides[:, 0, 0]], axis=1)
-        if sides.shape[1] == 1
-        else np.cross(sides[:, 0], sides[:, 1])
-    )
-    unit: npt.NDArray[np.float64] = across / np.linalg.norm(across, axis=1, keepdims=True)
-    return unit
 
 
 def _squared_to_pieces(

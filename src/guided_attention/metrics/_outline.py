@@ -21,10 +21,13 @@ class Mesh(NamedTuple):
     Attributes:
         corners_mm: Of each segment or triangle, ``(pieces, corners of a piece, axes)``.
         sizes: Lengths of the segments, or areas of the triangles, ``(pieces,)``.
+        starts: The first piece of each cell that the surface runs through, ``(cells,)``: those of a cell follow one
+            another.
     """
 
     corners_mm: npt.NDArray[np.float64]
     sizes: npt.NDArray[np.float64]
+    starts: npt.NDArray[np.int64]
 
 
 _PASSES = 4
@@ -118,14 +121,15 @@ def mesh(mask: Grid, spacing_mm: Sequence[float]) -> Mesh:
         number
     ]
     if axes == 2:  # noqa: PLR2004
-        pieces = corners
+        pieces, starts = corners, np.arange(len(corners))
     else:
+        starts = np.cumsum(counts) - counts
         centres = corners.sum(axis=1) / counts[:, None]
         following = np.roll(corners, -1, axis=1)
         following[np.arange(len(counts)), counts - 1] = corners[:, 0]
         spread = np.broadcast_to(centres[:, None], corners.shape)
         pieces = np.stack([spread, corners, following], axis=2)[there]
-    return Mesh(pieces, piece_sizes(pieces))
+    return Mesh(pieces, piece_sizes(pieces), starts)
 
 
 def _cuts_mm(

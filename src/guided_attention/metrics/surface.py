@@ -264,10 +264,10 @@ def surface_distances(
         The corners between voxels that have some of the mask and some of the outside around them, each weighed by
         the area of the surface that runs between its eight (four) voxels. DeepMind's surface-distance takes them.
     ``"mesh"``
-        The closed surface of triangles (segments) that runs half-way between voxels of the mask and others. The
-        distance is that from each of its corners, weighed by a third (half) of the pieces around it, to the
-        nearest place on the other mesh, faces included. It is nearest to the truth of smooth organs, above all
-        where slices are thick, and takes longest.
+        A closed surface of triangles (segments) that runs between voxels of the mask and others. The
+        distance is that from the middle of each, weighed by its area (length), to the nearest place on the other
+        mesh, faces included. Where the outlines of two slices differ, the cut between them follows the slope from
+        the one to the other. It is nearest to the truth, above all where slices are thick, and takes longest.
 
     Costs time and memory in proportion to the surface, but for a few passes over the box that holds both masks.
 
@@ -303,7 +303,8 @@ def surface_distances(
     References:
         Sinha and Dolz, equations 14 to 16, with Euclidean millimetres where they print squared voxels. Surfels:
         Nikolov et al., 2018. The mesh cuts cells as Lorensen and Cline, "Marching cubes", 1987, but parts voxels of
-        the mask that touch along an edge alone, so that it is closed.
+        the mask that touch along an edge alone, so that it is closed; its cuts follow Raya and Udupa, "Shape-based
+        interpolation of multidimensional objects", IEEE TMI 1990.
     """
     require_choice("surface", surface, ("voxel", "surfel", "mesh"))
     require_masks(prediction, reference)
