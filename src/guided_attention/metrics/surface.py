@@ -369,9 +369,8 @@ def _share(near: npt.NDArray[np.bool_], weights: _Lengths | None) -> float:
 def _percentile(distances: _Lengths, weights: _Lengths | None, percentile: float) -> float:
     if weights is None:
         return float(np.percentile(distances, percentile))
-    order = np.lexsort(
-        (weights, distances)
-    )  # the sums, and so the answer, do not hang on the order of the axes
+    # Equal distances in the order of their weights: the sums do not hang on the order of the axes.
+    order = np.lexsort((weights, distances))
     shares = np.cumsum(weights[order]) / weights.sum()
     # The last share is 1 but for rounding: nothing lies beyond the last point.
     place = min(int(np.searchsorted(shares, percentile / 100)), len(order) - 1)
