@@ -18,7 +18,7 @@ from guided_attention.data import read_nifti_pairs
 from guided_attention.metrics import surface_distances
 from guided_attention.metrics._cells import sizes_of_codes
 from guided_attention.metrics._nearest import to_mesh_mm
-from guided_attention.metrics._outline import mesh
+from guided_attention.metrics._outline import _PASSES, _WIDEST_TERRACE, _cuts_mm, mesh
 
 surface_distance = pytest.importorskip("surface_distance")
 pytestmark = [
@@ -153,6 +153,19 @@ def test_distances_to_a_mesh_equal_every_point_against_every_piece(axes):
     found = to_mesh_mm(points, surface, workers=1)
     assert_allclose(found, written_out.to_pieces(points, surface.corners_mm), rtol=1e-9, atol=1e-9)
     assert found[:13].max() < 1e-9
+
+
+@pytest.mark.parametrize(("shape", "spacing_mm"), [((13, 11), (1.9, 0.7)), ((5, 7, 6), (7.7, 1.5, 1.3))])
+def test_cuts_of_a_mesh_equal_the_written_out_ones(shape, spacing_mm):
+    rng = np.random.default_rng(11)
+    mask = np.pad(gaussian_filter(rng.normal(size=shape), 1.0) > 0.02, 1)
+    wanted = written_out.cuts(mask, spacing_mm, passes=_PASSES, widest=_WIDEST_TERRACE)
+    lows, along = np.array([low for low, _ in wanted]), np.array([axis for _, axis in wanted])
+    found = _cuts_mm(lows, along, spacing_mm) / spacing_mm - lows
+    assert_allclose(found.sum(axis=1), list(wanted.values()), rtol=1e-9)
+    assert len({round(share, 6) for share in wanted.values()}) > 20
+    corners = {tuple(corner) for corner in mesh(mask, spacing_mm).corners_mm[..., -1, :].round(6).tolist()}
+    assert corners <= {tuple(cut) for cut in ((lows + found) * spacing_mm).round(6).tolist()}
 
 
 @pytest.mark.parametrize("axes", [2, 3])

@@ -86,3 +86,38 @@ def weighted_percentile(values: list[float], weights: list[float], share: float)
         if sum_so_far >= share / 100 * total:
             return value
     return max(values)
+
+
+def cuts(mask: np.ndarray, spacing_mm: tuple[float, ...], passes: int, widest: float) -> dict[tuple, float]:
+    """Return where the surface cuts each edge between a voxel of the mask and one outside, as a share of the edge.
+
+    Keys are the edge's lower voxel and its axis. The share is that of the two voxels' distances from the outlines of
+    their own slices, where both have one within `widest` steps; a half elsewhere.
+    """
+    shares = {}
+    for low in product(*(range(side) for side in mask.shape)):
+        for axis in range(mask.ndim):
+            high = list(low)
+            high[axis] += 1
+            if high[axis] < mask.shape[axis] and mask[low] != mask[tuple(high)]:
+                shares[low, axis] = 0.5
+
+    def to_outline(voxel: tuple[int, ...], axis: int, known: dict[tuple, float]) -> float:
+        nearest = math.inf
+        for (low, along), share in known.items():
+            if along != axis and low[axis] == voxel[axis]:
+                square = 0.0
+                for n, length in enumerate(spacing_mm):
+                    square += ((low[n] + (share if n == along else 0.0) - voxel[n]) * length) ** 2
+                nearest = min(nearest, math.sqrt(square))
+        return nearest
+
+    for _ in range(passes):
+        new = {}
+        for low, axis in shares:
+            high = tuple(value + (n == axis) for n, value in enumerate(low))
+            first, second = to_outline(low, axis, shares), to_outline(high, axis, shares)
+            near = max(first, second) < widest * spacing_mm[axis]
+            new[low, axis] = min(0.98, max(0.02, first / (first + second))) if near else 0.5
+        shares = new
+    return shares

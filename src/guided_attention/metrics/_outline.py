@@ -146,7 +146,7 @@ def _cuts_mm(
     scale, unit = np.asarray(spacing_mm, dtype=np.float64), np.eye(len(spacing_mm))
     shares = np.full(len(lows), 0.5)
     for _ in range(_PASSES):
-        corners, found = lows + unit[along] * shares[:, None], shares.copy()
+        corners, found = lows + unit[along] * shares[:, None], np.full(len(lows), 0.5)
         for axis, gap in enumerate(scale):
             mine = along == axis
             # Slices are drawn so far apart that the nearest point of an outline is one of the own slice.
