@@ -17,6 +17,7 @@ from guided_attention.attention import (
     MultiScaleAttention,
     MultiScaleGuidedAttention,
     PooledAttention,
+    SemanticAutoencoder,
 )
 from guided_attention.encoders import resnet_encoder
 from guided_attention.models import daf, danet, ms_dual, ms_dual_guided, msga_lite, unet
@@ -34,6 +35,7 @@ DESIGNS = (
     "Lite, gate, factor 2",
     "Lite, gate, fixed target",
     "Lite, gate, normed",
+    "Lite, gate, normed, own losses",
     "Lite, without guidance",
     "Lite, one attention for all scales",
     "Fusion only",
@@ -55,6 +57,7 @@ def contestants(channels: int) -> Mapping[str, Callable[[], nn.Module]]:
         "Lite, gate, factor 2": partial(_gated, channels, _Gated, factor=2),
         "Lite, gate, fixed target": partial(_gated, channels, _FixedTarget),
         "Lite, gate, normed": partial(_gated, channels, _Normed),
+        "Lite, gate, normed, own losses": partial(_with_own_losses, channels),
         "Lite, without guidance": partial(_without_guidance, channels),
         "Lite, one attention for all scales": partial(_once_a_step, channels),
         "Fusion only": partial(_fusion_only, channels),
@@ -133,6 +136,17 @@ class _Normed(_Gated):
         return replace(found, attended=tuple(tuple(step) for step in added))
 
 
+class _NormedOwn(_Normed):
+    """The same with fixed targets."""
+
+    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+        """Return the same with fixed targets."""
+        found = super().forward(maps, fused)
+        return replace(
+            found, reconstructions=tuple((map_.detach(), of) for map_, of in found.reconstructions)
+        )
+
+
 class _OnceAStep(nn.Module):
     """Attends once a step, to the mean of the scales, in place of once for each scale."""
 
@@ -164,6 +178,15 @@ def _product(channels: int) -> SegmentationModel:
 
 def _gated(channels: int, wrapper: type[_Gated], *, factor: int = _FACTOR) -> SegmentationModel:
     return _on_resnet18(wrapper(_coarse(channels), factor=factor))
+
+
+def _with_own_losses(channels: int) -> SegmentationModel:
+    """Build the design with a norm whose autoencoders learn from the maps and do not move them."""
+    attention = _coarse(channels)
+    for module in attention.modules():
+        if isinstance(module, SemanticAutoencoder):
+            module.register_forward_pre_hook(lambda _, inputs: (inputs[0].detach(),))
+    return _on_resnet18(_NormedOwn(attention, factor=_FACTOR))
 
 
 def _without_guidance(channels: int) -> SegmentationModel:
