@@ -16,7 +16,6 @@ from guided_attention.attention import (
     Guidance,
     MultiScaleAttention,
     MultiScaleGuidedAttention,
-    PooledAttention,
     SemanticAutoencoder,
 )
 from guided_attention.encoders import resnet_encoder
@@ -29,7 +28,8 @@ FIVE = ("MSGA lite", "Fusion only", "MS-Dual-Guided", "MS-Dual", "UNet (MONAI Ba
 
 DESIGNS = (
     "MSGA lite",
-    "Lite, factor 2",
+    "Lite, sum",
+    "Lite, sum, factor 2",
     "Lite, product",
     "Lite, gate",
     "Lite, gate, factor 2",
@@ -51,7 +51,8 @@ def contestants(channels: int) -> Mapping[str, Callable[[], nn.Module]]:
     ours = {"encoder": "resnet18", "channels": channels}
     return {
         "MSGA lite": partial(msga_lite, 1, 2, **ours),
-        "Lite, factor 2": partial(msga_lite, 1, 2, factor=2, **ours),
+        "Lite, sum": partial(_sum, channels),
+        "Lite, sum, factor 2": partial(_sum, channels, factor=2),
         "Lite, product": partial(_product, channels),
         "Lite, gate": partial(_gated, channels, _Gated),
         "Lite, gate, factor 2": partial(_gated, channels, _Gated, factor=2),
@@ -84,7 +85,28 @@ class _NoAttention(nn.Module):
         return AttendedFeatures(attended=(tuple(fused for _ in maps),))
 
 
-class _Product(PooledAttention):
+class _Pooled(nn.Module):
+    """The first design: attention on the coarse grid, added to the fused map as it is."""
+
+    def __init__(self, attention: MultiScaleAttention, *, factor: int) -> None:
+        super().__init__()
+        self.attention, self.factor = attention, factor
+        self.channels, self.num_scales = attention.channels, attention.num_scales
+        self.num_steps = attention.num_steps
+
+    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+        """Return the fused map with each step's attention added."""
+        pooled = [nn.functional.avg_pool2d(map_, self.factor, ceil_mode=True) for map_ in [*maps, fused]]
+        found: AttendedFeatures = self.attention(pooled[:-1], pooled[-1])
+        size = fused.shape[2:]
+        added = [
+            [fused + nn.functional.interpolate(map_, size, mode="bilinear") for map_ in step]
+            for step in found.attended
+        ]
+        return replace(found, attended=tuple(tuple(step) for step in added))
+
+
+class _Product(_Pooled):
     """Scales the fused map by what the coarse attention found: ``F + F · A`` in place of ``F + A``."""
 
     def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
@@ -94,7 +116,7 @@ class _Product(PooledAttention):
         return replace(added, attended=tuple(tuple(step) for step in steered))
 
 
-class _Gated(PooledAttention):
+class _Gated(_Pooled):
     """Weighs the attention, channel by channel, before it is added: ``F + w · A``, where ``w`` is 0 at birth."""
 
     def __init__(self, attention: MultiScaleAttention, *, factor: int) -> None:
@@ -172,6 +194,10 @@ def _coarse(
     )
 
 
+def _sum(channels: int, *, factor: int = _FACTOR) -> SegmentationModel:
+    return _on_resnet18(_Pooled(_coarse(channels), factor=factor))
+
+
 def _product(channels: int) -> SegmentationModel:
     return _on_resnet18(_Product(_coarse(channels), factor=_FACTOR))
 
@@ -191,11 +217,11 @@ def _with_own_losses(channels: int) -> SegmentationModel:
 
 def _without_guidance(channels: int) -> SegmentationModel:
     attention = _coarse(channels, guidance="none")
-    return _on_resnet18(PooledAttention(attention, factor=_FACTOR))
+    return _on_resnet18(_Pooled(attention, factor=_FACTOR))
 
 
 def _once_a_step(channels: int) -> SegmentationModel:
-    return _on_resnet18(_OnceAStep(PooledAttention(_coarse(channels, num_scales=1), factor=_FACTOR)))
+    return _on_resnet18(_OnceAStep(_Pooled(_coarse(channels, num_scales=1), factor=_FACTOR)))
 
 
 def _fusion_only(channels: int) -> SegmentationModel:

@@ -38,45 +38,72 @@ def pooled_by_hand(x, factor):
     return out
 
 
+def normed_by_hand(x, norm):
+    """Normalise each channel by the running statistics."""
+    out = torch.empty_like(x)
+    for channel in range(x.shape[1]):
+        spread = (norm.running_var[channel] + norm.eps).sqrt()
+        even = (x[:, channel] - norm.running_mean[channel]) / spread
+        out[:, channel] = norm.weight[channel] * even + norm.bias[channel]
+    return out.detach()
+
+
 @pytest.mark.parametrize("space", [(1, 1), (8, 12), (7, 13), (5, 2, 7)])
 @pytest.mark.parametrize("factor", [1, 2, 3, 4])
 def test_equals_the_formula_written_out(space, factor):
     *maps, fused = (drawn(2, 3, *space, seed=seed, dtype=torch.float64) for seed in (1, 2, 3))
-    features = PooledAttention(Echo(), factor=factor)(maps, fused)
+    block = opened(PooledAttention(Echo(), factor=factor, spatial_dims=len(space))).eval().double()
+    features = block(maps, fused)
     mode = "bilinear" if len(space) == 2 else "trilinear"
+    weight = block.weight.reshape(1, 3, *[1] * len(space))
     for step, times in enumerate((1, 2)):
-        for map_, got in zip(maps, features.attended[step], strict=True):
-            coarse = times * pooled_by_hand(map_, factor)
-            torch.testing.assert_close(got, fused + nn.functional.interpolate(coarse, space, mode=mode))
-    torch.testing.assert_close(features.codes[0][0], pooled_by_hand(fused, factor))
+        for number, (map_, got) in enumerate(zip(maps, features.attended[step], strict=True)):
+            coarse = times * normed_by_hand(pooled_by_hand(map_, factor), block.norms[number])
+            large = nn.functional.interpolate(coarse, space, mode=mode)
+            torch.testing.assert_close(got, fused + weight * large)
+    torch.testing.assert_close(
+        features.codes[0][0], normed_by_hand(pooled_by_hand(fused, factor), block.norms[2])
+    )
 
 
 def test_guided_attention_inside_is_the_twins_on_the_coarse_grid():
-    inner = opened(MultiScaleGuidedAttention(3, num_scales=2, steps=2, semantic_width=5)).eval().double()
+    inner = MultiScaleGuidedAttention(3, num_scales=2, steps=2, semantic_width=5)
     *maps, fused = (drawn(1, 3, 11, 8, seed=seed, dtype=torch.float64) for seed in (1, 2, 3))
-    features = PooledAttention(inner, factor=2)(maps, fused)
-    small, small_fused = [pooled_by_hand(map_, 2) for map_ in maps], pooled_by_hand(fused, 2)
+    block = opened(PooledAttention(inner, factor=2)).eval().double()
+    features = block(maps, fused)
+    *small, small_fused = (
+        normed_by_hand(pooled_by_hand(map_, 2), norm)
+        for map_, norm in zip([*maps, fused], block.norms, strict=True)
+    )
     attended, codes, pairs = twin.guided(
         small, small_fused, inner.state_dict(), steps=2, guidance="autoencoder"
     )
     for row, expected in zip(features.attended, attended, strict=True):
         for got, coarse in zip(row, expected, strict=True):
             large = nn.functional.interpolate(coarse, (11, 8), mode="bilinear")
-            torch.testing.assert_close(got, fused + large)
+            torch.testing.assert_close(got, fused + block.weight * large)
     torch.testing.assert_close(list(features.codes), codes)
     torch.testing.assert_close(list(features.reconstructions), pairs)
 
 
 def test_constants_stay_constant_at_the_ragged_edge():
     maps = [torch.full((1, 3, 7, 5), value) for value in (2.0, 3.0)]
-    features = PooledAttention(Echo(), factor=4)(maps, torch.ones(1, 3, 7, 5))
+    block = PooledAttention(Echo(), factor=4).eval()
+    nn.init.ones_(block.weight)
+    features = block(maps, torch.ones(1, 3, 7, 5))  # the norms of birth change nothing but for their eps
     expected = [torch.full((1, 3, 7, 5), value) for value in (3.0, 4.0)]
-    torch.testing.assert_close(list(features.attended[0]), expected)
+    torch.testing.assert_close(list(features.attended[0]), expected, rtol=1e-4, atol=0)
+
+
+def test_at_birth_it_is_the_fused_map():
+    *maps, fused = (drawn(2, 3, 7, 5, seed=seed) for seed in (1, 2, 3))
+    features = PooledAttention(Echo(), factor=2)(maps, fused)
+    assert all(torch.equal(map_, fused) for step in features.attended for map_ in step)
 
 
 def test_gradients():
-    inner = opened(MultiScaleGuidedAttention(2, num_scales=1, steps=1, semantic_width=2)).eval().double()
-    block = PooledAttention(inner, factor=2)
+    inner = MultiScaleGuidedAttention(2, num_scales=1, steps=1, semantic_width=2)
+    block = opened(PooledAttention(inner, factor=2)).eval().double()
     inputs = [(0.5 * drawn(1, 2, 5, 3, seed=seed, dtype=torch.float64)).requires_grad_() for seed in (1, 2)]
     assert torch.autograd.gradcheck(lambda map_, fused: block([map_], fused).attended[0], inputs)
 
@@ -85,6 +112,11 @@ def test_gradients():
     ("call", "error", "message"),
     [
         (lambda: PooledAttention(Echo(), factor=0), ValueError, "`factor` must be at least 1, got 0"),
+        (
+            lambda: PooledAttention(Echo(), spatial_dims=1),
+            ValueError,
+            "`spatial_dims` must be one of 2, 3, got 1",
+        ),
         (lambda: PooledAttention(NoModule()), TypeError, "`attention` must be a torch.nn.Module"),
         (
             lambda: PooledAttention(Echo())([torch.ones(1, 3, 2, 2)], torch.ones(1, 3, 2, 2)),
@@ -93,6 +125,7 @@ def test_gradients():
         ),
     ],
 )
+@pytest.mark.usefixtures("without_shape_checks")
 def test_what_does_not_fit_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()

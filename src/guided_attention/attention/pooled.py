@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
-from guided_attention._checks import require, require_same_shape
-from guided_attention._layers import average_pool, resize
-from guided_attention._typing import FeatureMap
+from guided_attention._checks import require, require_choice, require_same_shape
+from guided_attention._layers import average_pool, batch_norm, resize
+from guided_attention._typing import FeatureMap, SpatialDims
 from guided_attention.attention.protocol import AttendedFeatures, MultiScaleAttention, for_prediction
 
 __all__ = ["PooledAttention"]
@@ -17,24 +18,27 @@ class PooledAttention(nn.Module):
 
     With ``F_s`` the map of scale ``s``, ``F`` the fused map, ``A`` the attention that is handed in and ``i`` its step::
 
-        A_i,s = attention( pool(F_0), pool(F_1), …; pool(F) )
-        out_i,s = F + resize( A_i,s )
+        A_i,s = attention( norm_0(pool(F_0)), norm_1(pool(F_1)), …; norm(pool(F)) )
+        out_i,s = F + w · resize( A_i,s )
 
-    ``pool`` averages over `factor` positions along each axis, ``resize`` is linear. The attention then costs about
+    ``pool`` averages over `factor` positions along each axis, ``norm`` is batch norm, ``resize`` is linear, and ``w``
+    is one weight a channel, 0 at birth: the network begins as one without attention. The attention costs about
     ``factor²`` times less (``factor³`` in volumes; the square of it where all positions are compared with all others),
-    while edges stay as sharp as the fused map has them. Codes and reconstructions are those of the coarse grid.
+    while edges stay as sharp as the fused map has them. Codes and reconstructions are those of the coarse grid. The
+    norms keep the reconstruction loss, which grows with the maps, from outweighing the others.
 
     Args:
         attention: Any module that meets the `MultiScaleAttention` protocol.
         factor: By what the grid of the attention is coarser.
+        spatial_dims: 2 for images, 3 for volumes.
 
     Shape:
         Every map ``(batch, channels, *space)``, all of one shape and any size from 1 up: where a side does not divide
         by `factor`, the last cell averages over the positions that are left. See `AttendedFeatures` for what goes out.
 
     Raises:
-        ValueError: `factor` is below 1; on the way, another number of maps than the attention has scales, or maps that
-            differ in shape.
+        ValueError: `factor` is below 1, or `spatial_dims` is neither 2 nor 3; on the way, another number of maps than
+            the attention has scales, or maps that differ in shape.
         TypeError: `attention` is no `torch.nn.Module`.
 
     Example:
@@ -51,7 +55,9 @@ class PooledAttention(nn.Module):
         transformer", ICCV 2021, reduces keys and values alike; here the whole attention moves to the coarse grid.
     """
 
-    def __init__(self, attention: MultiScaleAttention, *, factor: int = 4) -> None:
+    def __init__(
+        self, attention: MultiScaleAttention, *, factor: int = 4, spatial_dims: SpatialDims = 2
+    ) -> None:
         super().__init__()
         if not isinstance(attention, nn.Module):
             got = type(attention).__name__
@@ -59,11 +65,17 @@ class PooledAttention(nn.Module):
                 f"`attention` must be a torch.nn.Module that meets the MultiScaleAttention protocol, got {got}."
             )
         require(factor >= 1, "factor", "at least 1", factor)
+        require_choice("spatial_dims", spatial_dims, (2, 3))
         self.attention = attention
         self.factor = factor
         self.channels = attention.channels
         self.num_scales = attention.num_scales
         self._for_prediction = for_prediction(attention)
+        maps_and_fused = range(attention.num_scales + 1)
+        self.norms = nn.ModuleList(
+            batch_norm(attention.channels, spatial_dims=spatial_dims) for _ in maps_and_fused
+        )
+        self.weight = nn.Parameter(torch.zeros(attention.channels, *[1] * spatial_dims))
 
     @property
     def num_steps(self) -> int:
@@ -78,17 +90,18 @@ class PooledAttention(nn.Module):
         require(len(maps) == self.num_scales, "maps", f"a list of {self.num_scales} maps", len(maps))
         for number, map_ in enumerate(maps):
             require_same_shape(f"maps[{number}]", map_.shape, "fused", fused.shape)
-        coarse: AttendedFeatures = self.attention(
-            [average_pool(map_, self.factor) for map_ in maps],
-            average_pool(fused, self.factor),
-            **(self._for_prediction if attended_only else {}),
+        *pooled, context = (
+            norm(average_pool(map_, self.factor))
+            for norm, map_ in zip(self.norms, [*maps, fused], strict=True)
         )
+        coarse: AttendedFeatures = self.attention(
+            pooled, context, **(self._for_prediction if attended_only else {})
+        )
+        size = tuple(fused.shape[2:])
         return AttendedFeatures(
-            attended=tuple(tuple(_added(fused, found) for found in step) for step in coarse.attended),
+            attended=tuple(
+                tuple(fused + self.weight * resize(found, size) for found in step) for step in coarse.attended
+            ),
             codes=coarse.codes,
             reconstructions=coarse.reconstructions,
         )
-
-
-def _added(fused: Tensor, found: Tensor) -> Tensor:
-    return fused + resize(found, tuple(fused.shape[2:]))

@@ -25,9 +25,9 @@ def msga_lite(
 ) -> SegmentationModel:
     """Build a network with what the paper's has, multi-scale guided attention in steps, for a fraction of its price.
 
-    The attention of `MSGA` works on a grid `factor` times coarser, with autoencoders a quarter as wide, and what it
-    finds is added to the fused map, which keeps the edges; see `PooledAttention`. With `factor` 4 the positions are
-    those of a sixteenth of the image's side. It is not a network of the paper; `MSGA` is.
+    The attention of `MSGA` works on a grid `factor` times coarser, on normed maps, with autoencoders a quarter as wide,
+    and what it finds is weighed and added to the fused map, which keeps the edges; see `PooledAttention`. With `factor`
+    4 the positions are those of a sixteenth of the image's side. It is not a network of the paper; `MSGA` is.
 
     Args:
         in_channels: Channels of the image.
@@ -53,7 +53,8 @@ def msga_lite(
         torch.Size([1, 5, 37, 53])
 
     References:
-        After Sinha & Dolz, JBHI 2020. The coarse grid, the narrow autoencoders and the sum with the fused map are ours.
+        After Sinha & Dolz, JBHI 2020. The coarse grid, the norms, the narrow autoencoders and the weighed sum with the
+        fused map are ours.
     """
     built = chosen_encoder(encoder, in_channels, encoder_weights, spatial_dims)
     attention = MultiScaleGuidedAttention(
@@ -64,5 +65,5 @@ def msga_lite(
         energy=energy,
         spatial_dims=spatial_dims,
     )
-    pooled = PooledAttention(attention, factor=factor)
+    pooled = PooledAttention(attention, factor=factor, spatial_dims=spatial_dims)
     return assembled(built, pooled, num_classes, spatial_dims=spatial_dims)
