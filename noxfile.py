@@ -54,11 +54,11 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
-def metrics(session: nox.Session) -> None:
-    """Hold the surface distances against MONAI, surface-distance and closed forms on hundreds of masks (a minute)."""
+def peers(session: nox.Session) -> None:
+    """Hold surface distances against other libraries on hundreds of masks, and run a benchmark (a minute)."""
     _install(session, "test", extras="all")
     arguments = session.posargs or ["-n", "2"]
-    session.run("pytest", "-m", "peer", "tests/metrics", *arguments, env={"OMP_NUM_THREADS": "1"})
+    session.run("pytest", "-m", "peer", "tests", *arguments, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

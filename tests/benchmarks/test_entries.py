@@ -80,6 +80,7 @@ def test_a_grouped_convolution_is_counted_as_what_it_is(monkeypatch):
     assert counts["bytes"] == 40 * weights + 2 * 4 * 2 * positions * (1 + 64)
 
 
+@pytest.mark.peer
 def test_a_real_run_from_the_command_line(tmp_path):
     command = [
         sys.executable,

@@ -2,8 +2,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
-from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 from numpy.testing import assert_allclose
 from scipy.ndimage import gaussian_filter
 from tests.reference import surface as written_out
@@ -19,10 +17,6 @@ def blobs(shape, seed):
     common = gaussian_filter(rng.normal(size=shape), 1.5)
     first, second = (common + 0.6 * gaussian_filter(rng.normal(size=shape), 1.5) for _ in range(2))
     return first > 0.05, second > 0.1
-
-
-def touches_border(mask):
-    return any(mask.take(index, axis).any() for axis in range(mask.ndim) for index in (0, -1))
 
 
 @pytest.mark.parametrize(("shape", "spacing_mm"), CASES)
@@ -42,25 +36,6 @@ def test_distances_equal_every_point_against_every_other(shape, spacing_mm, seed
         assert distances.hausdorff_mm(share) == pytest.approx(each, rel=1e-12, abs=1e-12)
         pooled = written_out.percentile(there + back, share)
         assert distances.hausdorff_mm(share, combine="pooled") == pytest.approx(pooled, rel=1e-12, abs=1e-12)
-
-
-@pytest.mark.parametrize(("shape", "spacing_mm"), [*CASES, ((19, 37, 41), (5.0, 0.9, 1.1))])
-@pytest.mark.parametrize("seed", range(3, 6))
-@pytest.mark.filterwarnings("ignore:monai.metrics.utils get_mask_edges:FutureWarning")
-def test_distances_equal_monai(shape, spacing_mm, seed):
-    prediction, reference = blobs(shape, seed)
-    assert touches_border(prediction)
-    assert touches_border(reference)
-    distances = surface_distances(prediction, reference, spacing_mm)
-    pair = [torch.from_numpy(mask)[None, None].float() for mask in (prediction, reference)]
-    settings = {"include_background": True, "spacing": list(spacing_mm)}
-    average = compute_average_surface_distance(*pair, symmetric=True, **settings).item()
-    assert distances.assd_mm() == pytest.approx(average, rel=1e-6)
-    assert distances.hausdorff_mm() == pytest.approx(
-        compute_hausdorff_distance(*pair, **settings).item(), rel=1e-6
-    )
-    robust = compute_hausdorff_distance(*pair, percentile=95, **settings).item()
-    assert distances.hausdorff_mm(95.0) == pytest.approx(robust, rel=1e-6)
 
 
 def box(shape, *corners):
