@@ -5,25 +5,12 @@ from itertools import product
 
 import numpy as np
 
-
-def border_points(mask: np.ndarray) -> list[tuple[int, ...]]:
-    """Return the voxels of the mask with a face neighbour inside the image that is not in it."""
-    points = []
-    for index in product(*(range(side) for side in mask.shape)):
-        if not mask[index]:
-            continue
-        for axis, step in product(range(mask.ndim), (-1, 1)):
-            other = list(index)
-            other[axis] += step
-            if 0 <= other[axis] < mask.shape[axis] and not mask[tuple(other)]:
-                points.append(index)
-                break
-    return points
+from tests.reference.surface import border_points
 
 
 def distances(prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]) -> list[float]:
     """Return the distances of both directions; of nothing to nothing there is no least one, which raises."""
-    found, true = border_points(prediction), border_points(reference)
+    found, true = (border_points(mask, beyond=True) for mask in (prediction, reference))
     result = []
     for points, targets in ((found, true), (true, found)):
         for point in points:

@@ -6,8 +6,8 @@ from itertools import product
 import numpy as np
 
 
-def border_points(mask: np.ndarray) -> list[tuple[int, ...]]:
-    """Return the voxels of the mask that touch, by a face, something that is not in it."""
+def border_points(mask: np.ndarray, *, beyond: bool = False) -> list[tuple[int, ...]]:
+    """Return the voxels of the mask that touch, by a face, something not in it; `beyond` says what is off the image."""
     points = []
     for index in product(*(range(side) for side in mask.shape)):
         if not mask[index]:
@@ -15,7 +15,8 @@ def border_points(mask: np.ndarray) -> list[tuple[int, ...]]:
         for axis, step in product(range(mask.ndim), (-1, 1)):
             other = list(index)
             other[axis] += step
-            if not 0 <= other[axis] < mask.shape[axis] or not mask[tuple(other)]:
+            inside = mask[tuple(other)] if 0 <= other[axis] < mask.shape[axis] else beyond
+            if not inside:
                 points.append(index)
                 break
     return points

@@ -11,6 +11,7 @@ from scipy.ndimage import find_objects
 from guided_attention._checks import require, require_choice, require_same_shape
 from guided_attention._typing import LabelArray, MaskArray
 from guided_attention.metrics._masks import require_spacing
+from guided_attention.metrics.overlap import Counts
 from guided_attention.metrics.surface import Combine, Surface, surface_distances
 
 __all__ = ["CaseScore", "OrganStatus", "boxes_of_values", "evaluate_case", "require_labels"]
@@ -282,8 +283,8 @@ def _cropped(
 
 
 def _score(case_id: str, organ: str, masks: _Masks, options: _Options) -> CaseScore:
-    found, true = int(np.count_nonzero(masks.prediction)), int(np.count_nonzero(masks.reference))
-    shared = int(np.count_nonzero(masks.prediction & masks.reference)) if found and true else 0
+    counts = Counts.of(masks.prediction, masks.reference)
+    found, true = counts.found, counts.true
     voxel_ml = math.prod(options.spacing_mm) / _MM3_PER_ML
     return CaseScore(
         case_id,
@@ -291,7 +292,7 @@ def _score(case_id: str, organ: str, masks: _Masks, options: _Options) -> CaseSc
         _status(found, true),
         prediction_ml=found * voxel_ml,
         reference_ml=true * voxel_ml,
-        **_overlaps(found, true, shared),
+        **_overlaps(counts),
         **_distances(masks, options, both=bool(found and true)),
         **_definitions(options),
     )
@@ -308,15 +309,15 @@ def _status(found: int, true: int) -> OrganStatus:
     return "false alarm" if found else "missed"
 
 
-def _overlaps(found: int, true: int, shared: int) -> dict[str, Any]:
-    """Return all that the numbers of voxels tell; `found` and `true` are not both 0."""
+def _overlaps(counts: Counts) -> dict[str, Any]:
+    """Return all that the numbers of voxels tell."""
     return {
-        "dsc": 2 * shared / (found + true),
-        "vs": 1 - abs(found - true) / (found + true),
-        "jaccard": shared / (found + true - shared),
-        "sensitivity": shared / true if true else 0.0,
-        "precision": shared / found if found else 0.0,
-        "ravd_percent": 100 * abs(found - true) / true if true else math.inf,
+        "dsc": counts.dice(),
+        "vs": counts.volume_similarity(),
+        "jaccard": counts.jaccard(),
+        "sensitivity": counts.sensitivity(),
+        "precision": counts.precision(),
+        "ravd_percent": counts.relative_volume_difference(),
     }
 
 

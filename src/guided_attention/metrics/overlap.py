@@ -1,6 +1,7 @@
 """Overlap and volume of masks: what two outlines share, what they miss, and how large they are."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from guided_attention._typing import MaskArray, SpacingMm
 from guided_attention.metrics._masks import require_mask, require_masks, require_spacing
 
 __all__ = [
+    "Counts",
     "dice",
     "jaccard",
     "precision",
@@ -19,6 +21,49 @@ __all__ = [
 ]
 
 _MM3_PER_ML = 1000
+
+
+class Counts(NamedTuple):
+    """Voxels of the prediction, of the reference, and of both at once: all that these metrics hang on."""
+
+    found: int
+    true: int
+    shared: int
+
+    @classmethod
+    def of(cls, prediction: MaskArray, reference: MaskArray) -> "Counts":
+        """Count two masks."""
+        masks = (prediction, reference, prediction & reference)
+        return cls(*(int(np.count_nonzero(mask)) for mask in masks))
+
+    def dice(self) -> float:
+        """See `dice`."""
+        total = self.found + self.true
+        return 2 * self.shared / total if total else math.nan
+
+    def jaccard(self) -> float:
+        """See `jaccard`."""
+        covered = self.found + self.true - self.shared
+        return self.shared / covered if covered else math.nan
+
+    def sensitivity(self) -> float:
+        """See `sensitivity`."""
+        return _share(self.shared, self.true, self.found)
+
+    def precision(self) -> float:
+        """See `precision`."""
+        return _share(self.shared, self.found, self.true)
+
+    def volume_similarity(self) -> float:
+        """See `volume_similarity`."""
+        total = self.found + self.true
+        return 1 - abs(self.found - self.true) / total if total else math.nan
+
+    def relative_volume_difference(self) -> float:
+        """See `relative_volume_difference`."""
+        if not self.true:
+            return math.inf if self.found else math.nan
+        return 100 * abs(self.found - self.true) / self.true
 
 
 def dice(prediction: MaskArray, reference: MaskArray) -> float:
@@ -57,8 +102,7 @@ def dice(prediction: MaskArray, reference: MaskArray) -> float:
         Sinha and Dolz, equation 12, which prints it in per cent; here it is a fraction.
     """
     require_masks(prediction, reference)
-    found, true, shared = _counts(prediction, reference)
-    return 2 * shared / (found + true) if found + true else math.nan
+    return Counts.of(prediction, reference).dice()
 
 
 def jaccard(prediction: MaskArray, reference: MaskArray) -> float:
@@ -99,9 +143,7 @@ def jaccard(prediction: MaskArray, reference: MaskArray) -> float:
         Jaccard, "The distribution of the flora in the alpine zone", 1912.
     """
     require_masks(prediction, reference)
-    found, true, shared = _counts(prediction, reference)
-    covered = found + true - shared
-    return shared / covered if covered else math.nan
+    return Counts.of(prediction, reference).jaccard()
 
 
 def sensitivity(prediction: MaskArray, reference: MaskArray) -> float:
@@ -145,8 +187,7 @@ def sensitivity(prediction: MaskArray, reference: MaskArray) -> float:
         Taha and Hanbury, "Metrics for evaluating 3D medical image segmentation", BMC Medical Imaging 15, 2015.
     """
     require_masks(prediction, reference)
-    found, true, shared = _counts(prediction, reference)
-    return _share(shared, true, found)
+    return Counts.of(prediction, reference).sensitivity()
 
 
 def precision(prediction: MaskArray, reference: MaskArray) -> float:
@@ -190,8 +231,7 @@ def precision(prediction: MaskArray, reference: MaskArray) -> float:
         Taha and Hanbury, "Metrics for evaluating 3D medical image segmentation", BMC Medical Imaging 15, 2015.
     """
     require_masks(prediction, reference)
-    found, true, shared = _counts(prediction, reference)
-    return _share(shared, found, true)
+    return Counts.of(prediction, reference).precision()
 
 
 def volume_similarity(prediction: MaskArray, reference: MaskArray) -> float:
@@ -232,8 +272,7 @@ def volume_similarity(prediction: MaskArray, reference: MaskArray) -> float:
         Sinha and Dolz, equation 13, which prints it in per cent; here it is a fraction.
     """
     require_masks(prediction, reference)
-    found, true = _size(prediction), _size(reference)
-    return 1 - abs(found - true) / (found + true) if found + true else math.nan
+    return Counts.of(prediction, reference).volume_similarity()
 
 
 def relative_volume_difference(prediction: MaskArray, reference: MaskArray) -> float:
@@ -278,10 +317,7 @@ def relative_volume_difference(prediction: MaskArray, reference: MaskArray) -> f
         Kavur et al., CHAOS challenge, Medical Image Analysis 69, 2021.
     """
     require_masks(prediction, reference)
-    found, true = _size(prediction), _size(reference)
-    if not true:
-        return math.inf if found else math.nan
-    return 100 * abs(found - true) / true
+    return Counts.of(prediction, reference).relative_volume_difference()
 
 
 def volume_ml(mask: MaskArray, spacing_mm: SpacingMm) -> float:
@@ -311,16 +347,7 @@ def volume_ml(mask: MaskArray, spacing_mm: SpacingMm) -> float:
     require_mask("mask", mask)
     require(mask.ndim == 3, "mask", "of 3 axes", f"{mask.ndim} axes", cure="A slice has an area.")  # noqa: PLR2004
     require_spacing(spacing_mm, mask.ndim)
-    return _size(mask) * math.prod(float(length) for length in spacing_mm) / _MM3_PER_ML
-
-
-def _size(mask: MaskArray) -> int:
-    return int(np.count_nonzero(mask))
-
-
-def _counts(prediction: MaskArray, reference: MaskArray) -> tuple[int, int, int]:
-    """Return the voxels of the prediction, of the reference, and of both at once."""
-    return _size(prediction), _size(reference), _size(prediction & reference)
+    return int(np.count_nonzero(mask)) * math.prod(float(length) for length in spacing_mm) / _MM3_PER_ML
 
 
 def _share(shared: int, whole: int, other: int) -> float:

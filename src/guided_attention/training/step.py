@@ -125,8 +125,8 @@ def averaged_copy(model: nn.Module, decay: float) -> AveragedModel:
 
     def average(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
         done = int(count)
-        # torch leaves this function untyped.
-        update = get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))  # type: ignore[no-untyped-call]
+        share = min(decay, (1 + done) / (10 + done))
+        update = get_ema_multi_avg_fn(share)  # type: ignore[no-untyped-call] # torch leaves it untyped
         update(averaged, current, count)
 
     return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
