@@ -1,7 +1,7 @@
 """Layers that several rooms build from, in two and three dimensions."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ __all__ = [
     "conv_norm_prelu",
     "conv_norm_relu",
     "halve",
+    "normed_then",
     "recomputed",
     "resize",
     "transposed_conv",
@@ -27,7 +28,11 @@ __all__ = [
 
 
 _Out = TypeVar("_Out")
-_RECOMPUTING: ContextVar[bool] = ContextVar("_RECOMPUTING", default=False)
+_LARGE = 2**18
+"""Values of a map from which on computing it anew pays; below, the bookkeeping takes longer than the map."""
+
+_FIRST, _SECOND = 1, 2
+_TURN: ContextVar[int] = ContextVar("_TURN", default=0)
 
 
 class _BatchNorm2d(nn.BatchNorm2d):
@@ -52,7 +57,7 @@ class _BatchNorm3d(nn.BatchNorm3d):
 
 
 def _is_second_time(norm: nn.Module) -> bool:
-    return norm.training and not torch.compiler.is_compiling() and _RECOMPUTING.get()
+    return norm.training and not torch.compiler.is_compiling() and _TURN.get() == _SECOND
 
 
 def _normalise_again(norm: nn.BatchNorm2d | nn.BatchNorm3d, x: Tensor) -> Tensor:
@@ -65,26 +70,43 @@ def _normalise_again(norm: nn.BatchNorm2d | nn.BatchNorm3d, x: Tensor) -> Tensor
 def recomputed(function: Callable[..., _Out], *inputs: Tensor) -> _Out:
     """Call the function, keep its inputs and results alone, and compute what is between anew in the backward pass.
 
-    Without gradients there is nothing to keep. A compiled graph decides for itself what it computes anew.
+    Without gradients there is nothing to keep. A compiled graph decides for itself what it computes anew. Within a
+    function that is computed anew nothing is so a third time.
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or _TURN.get():
         return function(*inputs)
-    out: _Out = checkpoint(function, *inputs, use_reentrant=False, context_fn=_first_and_second_time)
+    out: _Out = checkpoint(function, *inputs, use_reentrant=False, context_fn=_both_turns)
     return out
 
 
-def _first_and_second_time() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _Recomputing()
+def normed_then(after: Callable[[Tensor], _Out], norm: nn.Module, x: AnyFeatureMap) -> _Out:
+    """Return ``after(norm(x))``; of large maps keep `x` alone for the backward pass of training.
+
+    What comes out of a norm is as large as what went in and quickly made again; without it up to half of the memory of
+    training is free. A convolution at the end of `after` is not computed twice: torch stops where it has what the
+    backward pass asked for.
+    """
+    # torch's own norm over several processes would count the batch twice.
+    if not norm.training or x.numel() < _LARGE or isinstance(norm, nn.SyncBatchNorm):
+        return after(norm(x))
+    return recomputed(lambda map_: after(norm(map_)), x)
 
 
-class _Recomputing(AbstractContextManager[None]):
-    """Says that maps are computed a second time; torch enters it once for every backward pass."""
+def _both_turns() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return _Turn(_FIRST), _Turn(_SECOND)
+
+
+class _Turn(AbstractContextManager[None]):
+    """Says whether maps are computed for the first or the second time."""
+
+    def __init__(self, turn: int) -> None:
+        self._turn = turn
 
     def __enter__(self) -> None:
-        self._before = _RECOMPUTING.set(True)
+        self._before = _TURN.set(self._turn)
 
     def __exit__(self, *_: object) -> None:
-        _RECOMPUTING.reset(self._before)
+        _TURN.reset(self._before)
 
 
 def _has_no_variance(norm: nn.Module, x: Tensor) -> bool:
@@ -138,11 +160,20 @@ def conv_norm_prelu(
     in_channels: int, out_channels: int, kernel_size: int, *, spatial_dims: SpatialDims
 ) -> nn.Sequential:
     """Return convolution, batch norm and PReLU with one weight, the paper's standard group of layers."""
-    return nn.Sequential(
+    return _ConvNormPReLU(
         conv(in_channels, out_channels, kernel_size, spatial_dims=spatial_dims),
         batch_norm(out_channels, spatial_dims=spatial_dims),
         nn.PReLU(),
     )
+
+
+class _ConvNormPReLU(nn.Sequential):
+    """The three layers in a row, with less to hold in training: see `normed_then`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        convolution, norm, prelu = self
+        activated: Tensor = normed_then(prelu, norm, convolution(x))
+        return activated
 
 
 def conv_norm_relu(in_channels: int, out_channels: int, *, spatial_dims: SpatialDims) -> nn.Sequential:

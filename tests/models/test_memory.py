@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from guided_attention import CAM, MSGA, PAM, MultiScaleFusion, SegmentationModel
+from guided_attention import CAM, MSGA, PAM, MultiScaleFusion, SegmentationModel, _layers
+from guided_attention._layers import conv_norm_prelu
 from guided_attention.attention import (
     AttendedFeatures,
     MultiScaleGuidedAttention,
@@ -18,7 +19,7 @@ from guided_attention.attention import (
 )
 from guided_attention.encoders import resnet_encoder
 from guided_attention.losses import GuidedAttentionLoss
-from guided_attention.models import ms_dist, ms_dual, msga_lite
+from guided_attention.models import daf, ms_dist, ms_dual, msga_lite
 from guided_attention.training import ModelWithLoss
 
 
@@ -139,6 +140,109 @@ def test_second_derivatives_pass_through_checkpointing():
         found.append(torch.autograd.grad(first.square().sum(), maps[1])[0])
     assert found[0].abs().max() > 0
     torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=0)
+
+
+@pytest.fixture
+def from_any_size(monkeypatch):
+    """Compute maps anew however small they are; hands back what ends that."""
+    monkeypatch.setattr(_layers, "_LARGE", 0)
+    return lambda: monkeypatch.setattr(_layers, "_LARGE", 2**40)
+
+
+@pytest.mark.parametrize("builder", [MSGA, ms_dual, daf, msga_lite])
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_norms_computed_anew_change_no_number(from_any_size, builder, precision):
+    torch.manual_seed(0)
+    spared = opened(builder(1, 3, encoder="resnet18", channels=8)).train()
+    spared = spared.float() if precision else spared
+    plain = deepcopy(spared)
+    found = after_a_step(spared, precision)
+    from_any_size()
+    torch.testing.assert_close(found, after_a_step(plain, precision), rtol=0, atol=0)
+
+
+def held_by(run) -> int:
+    """Return how many values a forward pass keeps for the backward pass, each tensor once."""
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = run()
+    del result
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def test_large_maps_that_leave_a_norm_are_not_held():
+    torch.manual_seed(0)
+    autoencoder = SemanticAutoencoder(64)
+    group = conv_norm_prelu(64, 64, 1, spatial_dims=2)
+    large, small = torch.randn(1, 64, 67, 71), torch.randn(1, 64, 31, 29)
+    weights = sum(weight.nbytes for weight in autoencoder.parameters())
+    map_ = large.nbytes
+    # Of widths 128, 128 | 256, 256 at half the side | 128, 128 at a quarter | 64, 64 at half: what enters the norms.
+    entering = (2 + 2 + 4 / 4 * 2 + 2 / 16 * 2 + 1 / 4 * 2) * map_
+    held = held_by(lambda: autoencoder(large)) - weights - map_
+    assert entering * 0.9 < held < entering * 1.5  # pooled maps, their indices and what is resized on top
+    assert held_by(lambda: group(large)) < 2.2 * map_  # what goes in and what enters the norm
+    assert held_by(lambda: group(small)) > 2.9 * small.nbytes  # what enters the PReLU too
+    autoencoder.eval()
+    assert held_by(lambda: autoencoder(large)) - weights - map_ > 1.6 * held
+
+
+@pytest.mark.usefixtures("from_any_size")
+def test_no_convolution_is_computed_twice_for_the_norms_sake():
+    autoencoder = SemanticAutoencoder(3).train()
+    seen: Counter[nn.Module] = Counter()
+    for module in autoencoder.modules():
+        module.register_forward_hook(lambda module, _, __: seen.update([module]))
+    output = autoencoder(torch.randn(2, 3, 13, 11))
+    (output.code.sum() + output.reconstruction.sum()).backward()
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    times = {
+        kind: {seen[module] for module in autoencoder.modules() if isinstance(module, kind)} for kind in kinds
+    }
+    assert times == {nn.Conv2d: {1}, nn.BatchNorm2d: {2}}
+
+
+@pytest.mark.usefixtures("from_any_size")
+def test_within_a_step_that_is_computed_anew_norms_are_not_computed_a_third_time():
+    attention = MultiScaleGuidedAttention(4, num_scales=1, steps=1).train()
+    attention.set_grad_checkpointing()
+    seen: Counter[nn.Module] = Counter()
+    for module in attention.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_hook(lambda module, _, __: seen.update([module]))
+    x = torch.randn(2, 4, 13, 11)
+    attention([x], x).attended[-1][0].sum().backward()
+    assert set(seen.values()) == {2}
+
+
+@pytest.mark.usefixtures("from_any_size")
+def test_torchs_norm_over_several_processes_counts_each_batch_once():
+    autoencoder = nn.SyncBatchNorm.convert_sync_batchnorm(SemanticAutoencoder(3)).train()
+    norms = [module for module in autoencoder.modules() if isinstance(module, nn.SyncBatchNorm)]
+    seen: Counter[nn.Module] = Counter()
+    for norm in norms:
+        # Alone and without a GPU it refuses to work: what counts here is how often it is asked.
+        norm.forward = lambda x, norm=norm: seen.update([norm]) or x * 2
+    output = autoencoder(torch.randn(2, 3, 13, 11))
+    (output.code.sum() + output.reconstruction.sum()).backward()
+    assert [seen[norm] for norm in norms] == [1] * 8
+
+
+@pytest.mark.usefixtures("from_any_size")
+def test_second_derivatives_pass_through_norms_computed_anew():
+    torch.manual_seed(0)
+    autoencoder = SemanticAutoencoder(2, width=3).double().train()
+    for module in autoencoder.modules():
+        if isinstance(module, nn.ReLU):
+            module.forward = torch.tanh  # smooth, so that the differences of the check cross no kink
+    x = torch.randn(2, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: autoencoder(x).code, x)
+    assert torch.autograd.gradgradcheck(lambda x: autoencoder(x).code, x)
 
 
 def living(model: SegmentationModel, run) -> int:

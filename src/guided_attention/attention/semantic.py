@@ -1,14 +1,17 @@
 """SemanticAutoencoder: squeezes a feature map into a code and draws it again."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 from torch import Tensor, nn
 
 from guided_attention._checks import require_positive
-from guided_attention._layers import batch_norm, conv, halve, resize, transposed_conv
+from guided_attention._layers import batch_norm, conv, halve, normed_then, resize, transposed_conv
 from guided_attention._typing import AnyFeatureMap, FeatureMap, SpatialDims
 
 __all__ = ["SemanticAutoencoder", "SemanticOutput"]
+
+_Layer: TypeAlias = Callable[[AnyFeatureMap], AnyFeatureMap]
 
 
 class SemanticOutput(NamedTuple):
@@ -74,10 +77,17 @@ class SemanticAutoencoder(nn.Module):
 
     def forward(self, x: FeatureMap) -> SemanticOutput:
         """Return the code and the reconstruction of a map."""
-        half = halve(self.encoder1(x))
-        code = halve(self.encoder2(half))
-        decoded = _resized(self.decoder2(code), half)
-        return SemanticOutput(code, _resized(self.decoder1(decoded), x))
+        half = self._then(halve, self.encoder1, x)
+        code = self._then(halve, self.encoder2, half)
+        decoded = _resized(self._then(self.decoder2[1], self.decoder2[0], code), half)
+        reconstruction = _resized(self._then(self.decoder1[1], self.decoder1[0], decoded), x)
+        return SemanticOutput(code, reconstruction)
+
+    def _then(self, after: _Layer, convs: nn.Module, x: FeatureMap) -> AnyFeatureMap:
+        """Run two convolutions, their norms and ReLUs, and what comes after them."""
+        conv1, norm1, relu1, conv2, norm2, relu2 = convs.children()
+        middle = normed_then(lambda map_: conv2(relu1(map_)), norm1, conv1(x))
+        return normed_then(lambda map_: after(relu2(map_)), norm2, middle)
 
 
 def _resized(x: AnyFeatureMap, like: AnyFeatureMap) -> AnyFeatureMap:
