@@ -1,7 +1,7 @@
-"""What this machine can do at most, measured, and what a training step has to do at least, counted."""
+"""What this machine can do at most, measured, and what attention and network have to do at least, counted."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from benchmarks.limits import attention_counts
 from benchmarks.rows import Spec
 from guided_attention import MSGA, PAM
 
-__all__ = ["ceilings", "counts_of_attention", "counts_of_training"]
+__all__ = ["ceilings", "counts_of_attention", "counts_of_evaluation", "counts_of_training"]
 
 _TRIES = 10
 _IN_CACHE = 2**18
@@ -47,27 +47,55 @@ def counts_of_attention(spec: Spec) -> dict[str, float]:
 def counts_of_training(spec: Spec) -> dict[str, float]:
     """Count what a training step in the original's layout has to do.
 
-    torch counts the products of convolutions and channel attention in the forward pass, on tensors without contents, so
-    that nothing is computed; the backward pass has twice as many, for the gradients of inputs and of weights. (torch's
-    own count of a backward pass takes the weights of a grouped convolution for those of a full one.) Position attention
-    is counted by formula, whatever way it is computed. Bytes: the weights as in `_ADAM_BYTES`, and what every
-    convolution reads, written in the forward pass and read again in the backward pass.
+    The backward pass has twice the products of the forward pass, for the gradients of inputs and of weights. (torch's
+    own count of a backward pass takes the weights of a grouped convolution for those of a full one.) Bytes: the weights
+    as in `_ADAM_BYTES`, and what every convolution reads, written in the forward pass and read again in the backward
+    pass.
     """
-    with FakeTensorMode(), FlopCounterMode(display=False) as counter:
-        model = MSGA(encoder="resnext101_32x8d", shared_guide=False)
-        attentions = _without_attention(model)
-        inputs = _inputs_of_convolutions(model)
-        model.outputs(torch.empty(spec.batch, 1, spec.side, spec.side))
-    total = {
-        "flops": 3.0 * counter.get_total_flops(),
+    model = MSGA(encoder="resnext101_32x8d", shared_guide=False)
+    flops, attentions, read = _forward(model, model.outputs, spec)
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    found = {
+        "flops": 3 * flops,
         "exponentials": 0.0,
-        "bytes": _ADAM_BYTES * sum(parameter.numel() for parameter in model.parameters())
-        + 2 * _item_bytes(spec) * sum(x.numel() for x in inputs.values()),
+        "bytes": _ADAM_BYTES * weights + 2 * _item_bytes(spec) * read,
     }
+    return _with_attention(found, attentions, spec.batch, "both")
+
+
+def counts_of_evaluation(spec: Spec) -> dict[str, float]:
+    """Count what a forward pass in evaluation mode has to do. Bytes: the weights; maps can stay in the cache."""
+    model = MSGA(encoder="resnext101_32x8d", shared_guide=False).eval()
+    with torch.no_grad():
+        flops, attentions, _ = _forward(model, model, spec)
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    found = {"flops": flops, "exponentials": 0.0, "bytes": 4.0 * weights}
+    return _with_attention(found, attentions, spec.batch, "forward")
+
+
+def _forward(
+    model: nn.Module, run: Callable[[Tensor], object], spec: Spec
+) -> tuple[float, list["_Passed"], float]:
+    """Return the products of a forward pass, the position attentions that it met, and what its convolutions read.
+
+    torch counts the products of convolutions and channel attention on tensors without contents, so that nothing is
+    computed. Position attention is counted by formula, whatever way it is computed, so it is taken out.
+    """
+    attentions = _without_attention(model)
+    inputs = _inputs_of_convolutions(model)
+    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
+        run(torch.empty(spec.batch, 1, spec.side, spec.side))
+    return float(counter.get_total_flops()), attentions, sum(x.numel() for x in inputs.values())
+
+
+def _with_attention(
+    counts: dict[str, float], attentions: Sequence["_Passed"], batch: int, part: str
+) -> dict[str, float]:
+    """Add to the counts what position attention has to do; its maps are counted among those of the convolutions."""
     for attention in attentions:
-        for name, count in attention_counts(attention.positions, spec.batch).items():
-            total[name] += 0 if name == "bytes" else count
-    return total
+        for name, count in attention_counts(attention.positions, batch, part).items():
+            counts[name] += 0 if name == "bytes" else count
+    return counts
 
 
 class _Passed(nn.Module):

@@ -96,6 +96,7 @@ def _counted(spec: Spec) -> dict[str, float]:
         "ceilings": ceilings.ceilings,
         "counts of attention": ceilings.counts_of_attention,
         "counts of training": ceilings.counts_of_training,
+        "counts of evaluation": ceilings.counts_of_evaluation,
         "learning": learning.learned,
     }
     return makers[spec.task](spec)

@@ -140,12 +140,13 @@ def _surfaces(_: str, choices: Choices) -> Iterator[Row]:
 
 
 def _limits(_: str, choices: Choices) -> Iterator[Row]:
-    """For an image of each side: its attention forward and backward, and the whole training step."""
+    """For an image of each side: its attention forward and backward, the training step, the evaluation of one image."""
     for side, batch, precision in _grid(choices, {256: 2, 512: 1}, precisions=("fp32", "bf16")):
         step = _spec(choices, task="training", who="ours", side=side, batch=batch, precision=precision)
         for part in ("forward", "backward"):
             yield _limit(replace(step, task="attention", side=max(1, side // _STRIDE), part=part))
         yield _limit(step)
+        yield _limit(replace(step, task="evaluation", part="forward", batch=1))
 
 
 def _limit(spec: Spec) -> Row:

@@ -71,6 +71,8 @@ def test_a_grouped_convolution_is_counted_as_what_it_is(monkeypatch):
         def outputs(self, x):
             return self.layers(x)
 
+        forward = outputs
+
     monkeypatch.setattr(ceilings, "MSGA", lambda **_: Small())
     counts = ceilings.counts_of_training(Spec("counts of training", "ours", 6, batch=2))
     positions, weights = 36, 64 + 64 + 64 * 12 // 4 + 12
@@ -78,6 +80,10 @@ def test_a_grouped_convolution_is_counted_as_what_it_is(monkeypatch):
     assert counts["flops"] == convolutions + 2 * 2 * positions**2 * (72 + 152)
     assert counts["exponentials"] == 2 * 2 * positions**2
     assert counts["bytes"] == 40 * weights + 2 * 4 * 2 * positions * (1 + 64)
+    evaluated = ceilings.counts_of_evaluation(Spec("counts of evaluation", "ours", 6, batch=2))
+    assert evaluated["flops"] == convolutions / 3 + 2 * 2 * positions**2 * 72
+    assert evaluated["exponentials"] == 2 * positions**2
+    assert evaluated["bytes"] == 4 * weights
 
 
 @pytest.mark.peer
