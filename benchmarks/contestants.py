@@ -16,6 +16,7 @@ from guided_attention.attention import (
     Guidance,
     MultiScaleAttention,
     MultiScaleGuidedAttention,
+    PooledAttention,
     SemanticAutoencoder,
 )
 from guided_attention.encoders import resnet_encoder
@@ -38,6 +39,7 @@ DESIGNS = (
     "Lite, gate, normed, own losses",
     "Lite, without guidance",
     "Lite, one attention for all scales",
+    "Lite, normed, one attention for all scales",
     "Fusion only",
 )
 """What was tried for the economical network, and what it has to beat."""
@@ -61,6 +63,7 @@ def contestants(channels: int) -> Mapping[str, Callable[[], nn.Module]]:
         "Lite, gate, normed, own losses": partial(_with_own_losses, channels),
         "Lite, without guidance": partial(_without_guidance, channels),
         "Lite, one attention for all scales": partial(_once_a_step, channels),
+        "Lite, normed, one attention for all scales": partial(_normed_once_a_step, channels),
         "Fusion only": partial(_fusion_only, channels),
         "MS-Dual-Guided": partial(ms_dual_guided, 1, 2, **ours),
         "MS-Dual": partial(ms_dual, 1, 2, **ours),
@@ -222,6 +225,10 @@ def _without_guidance(channels: int) -> SegmentationModel:
 
 def _once_a_step(channels: int) -> SegmentationModel:
     return _on_resnet18(_OnceAStep(_Pooled(_coarse(channels, num_scales=1), factor=_FACTOR)))
+
+
+def _normed_once_a_step(channels: int) -> SegmentationModel:
+    return _on_resnet18(PooledAttention(_OnceAStep(_coarse(channels, num_scales=1)), factor=_FACTOR))
 
 
 def _fusion_only(channels: int) -> SegmentationModel:

@@ -86,8 +86,14 @@ def normed_then(after: Callable[[Tensor], _Out], norm: nn.Module, x: AnyFeatureM
     training is free. A convolution at the end of `after` is not computed twice: torch stops where it has what the
     backward pass asked for.
     """
-    # torch's own norm over several processes would count the batch twice.
-    if not norm.training or x.numel() < _LARGE or isinstance(norm, nn.SyncBatchNorm):
+    # A compiled graph would be bound to one side of the threshold. torch's own norm over several processes would count
+    # the batch twice.
+    if (
+        not norm.training
+        or torch.compiler.is_compiling()
+        or x.numel() < _LARGE
+        or isinstance(norm, nn.SyncBatchNorm)
+    ):
         return after(norm(x))
     return recomputed(lambda map_: after(norm(map_)), x)
 
