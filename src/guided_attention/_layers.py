@@ -86,14 +86,10 @@ def normed_then(after: Callable[[Tensor], _Out], norm: nn.Module, x: AnyFeatureM
     training is free. A convolution at the end of `after` is not computed twice: torch stops where it has what the
     backward pass asked for.
     """
-    # A compiled graph would be bound to one side of the threshold. torch's own norm over several processes would count
-    # the batch twice.
-    if (
-        not norm.training
-        or torch.compiler.is_compiling()
-        or x.numel() < _LARGE
-        or isinstance(norm, nn.SyncBatchNorm)
-    ):
+    # Any other norm, torch's for several processes among them, would count the batch twice; a compiled graph would be
+    # bound to one side of the threshold.
+    counts_once = isinstance(norm, _BatchNorm2d | _BatchNorm3d)
+    if not norm.training or not counts_once or torch.compiler.is_compiling() or x.numel() < _LARGE:
         return after(norm(x))
     return recomputed(lambda map_: after(norm(map_)), x)
 

@@ -221,16 +221,19 @@ def test_within_a_step_that_is_computed_anew_norms_are_not_computed_a_third_time
 
 
 @pytest.mark.usefixtures("from_any_size")
-def test_torchs_norm_over_several_processes_counts_each_batch_once():
-    autoencoder = nn.SyncBatchNorm.convert_sync_batchnorm(SemanticAutoencoder(3)).train()
-    norms = [module for module in autoencoder.modules() if isinstance(module, nn.SyncBatchNorm)]
+def test_torchs_own_norms_are_asked_once_a_batch():
+    synced = nn.SyncBatchNorm.convert_sync_batchnorm(SemanticAutoencoder(3)).train()
+    norms = [module for module in synced.modules() if isinstance(module, nn.SyncBatchNorm)]
     seen: Counter[nn.Module] = Counter()
     for norm in norms:
         # Alone and without a GPU it refuses to work: what counts here is how often it is asked.
         norm.forward = lambda x, norm=norm: seen.update([norm]) or x * 2
-    output = autoencoder(torch.randn(2, 3, 13, 11))
+    group = conv_norm_prelu(3, 3, 3, spatial_dims=2)
+    group[1] = nn.BatchNorm2d(3)
+    output = synced(group(torch.randn(2, 3, 13, 11)))
     (output.code.sum() + output.reconstruction.sum()).backward()
     assert [seen[norm] for norm in norms] == [1] * 8
+    assert group[1].num_batches_tracked == 1
 
 
 @pytest.mark.usefixtures("from_any_size")

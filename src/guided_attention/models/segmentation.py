@@ -134,8 +134,9 @@ class SegmentationModel(nn.Module):
         """Train with less memory for more time: keep few maps for the backward pass, compute the others anew in it.
 
         Every block of the encoder and every step of the attention on each scale is computed a second time in the
-        backward pass. The numbers are the same, gradients and running statistics too. It has no effect without
-        gradients nor in a compiled graph. What it costs and saves stands on the page of benchmarks.
+        backward pass. The numbers are the same, gradients and running statistics too; only torch's own batch norms, as
+        in timm's networks and `torch.nn.SyncBatchNorm`, take each batch into their running statistics twice. It has no
+        effect without gradients nor in a compiled graph. What it costs and saves stands on the page of benchmarks.
 
         Args:
             enable: Whether to compute them anew.
