@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
 from guided_attention import MultiScaleFusion, SegmentationModel
@@ -21,7 +20,7 @@ from guided_attention.attention import (
     SemanticAutoencoder,
 )
 from guided_attention.encoders import resnet_encoder
-from guided_attention.models import PeerModel, daf, danet, ms_dual, ms_dual_guided, msga_lite, unet
+from guided_attention.models import daf, danet, ms_dual, ms_dual_guided, msga_lite, unet
 
 __all__ = ["DESIGNS", "FIVE", "contestants"]
 
@@ -72,7 +71,7 @@ def contestants(channels: int) -> Mapping[str, Callable[[], nn.Module]]:
         "DAF": partial(daf, 1, 2, **ours),
         "DANet": partial(danet, 1, 2, encoder="resnet18"),
         "UNet (MONAI BasicUNet)": partial(unet, 1, 2, channels=_UNET_CHANNELS),
-        "UNet (MONAI BasicUNet, batch norm)": _unet_with_batch_norm,
+        "UNet (MONAI BasicUNet, batch norm)": partial(unet, 1, 2, channels=_UNET_CHANNELS, norm="batch"),
     }
 
 
@@ -236,16 +235,6 @@ def _normed_once_a_step(channels: int) -> SegmentationModel:
 
 def _fusion_only(channels: int) -> SegmentationModel:
     return _on_resnet18(_NoAttention(channels))
-
-
-def _unet_with_batch_norm() -> PeerModel:
-    """Build the same UNet with the norm of all others here.
-
-    Its own, over single images, takes other statistics of a whole slice than of the crops that it was trained on.
-    """
-    features = (*_UNET_CHANNELS, _UNET_CHANNELS[0])
-    network = BasicUNet(2, 1, 2, features=features, norm="batch")
-    return PeerModel(network, multiple_of=16, at_least=32, in_channels=1)
 
 
 def _on_resnet18(attention: MultiScaleAttention) -> SegmentationModel:
