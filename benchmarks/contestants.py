@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from guided_attention import MultiScaleFusion, SegmentationModel
+from guided_attention import CAM, MultiScaleFusion, SegmentationModel
 from guided_attention.attention import (
     AttendedFeatures,
     Guidance,
@@ -40,6 +40,7 @@ DESIGNS = (
     "Lite, without guidance",
     "Lite, one attention for all scales",
     "Lite, normed, one attention for all scales",
+    "Lite, mean energy",
     "Fusion only",
 )
 """What was tried for the economical network, and what it has to beat."""
@@ -65,6 +66,7 @@ def contestants(channels: int) -> Mapping[str, Callable[[], nn.Module]]:
         "Lite, without guidance": partial(_without_guidance, channels),
         "Lite, one attention for all scales": partial(_once_a_step, channels),
         "Lite, normed, one attention for all scales": partial(_normed_once_a_step, channels),
+        "Lite, mean energy": partial(_mean_energy, channels),
         "Fusion only": partial(_fusion_only, channels),
         "MS-Dual-Guided": partial(ms_dual_guided, 1, 2, **ours),
         "MS-Dual": partial(ms_dual, 1, 2, **ours),
@@ -174,6 +176,18 @@ class _NormedOwn(_Normed):
         )
 
 
+class _MeanEnergyCAM(CAM):
+    """Channel attention whose energies are means over positions, not sums: the same on a crop and on a whole slice."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the map with a mixture of its channels added to each."""
+        with torch.autocast(x.device.type, enabled=False):
+            rows = x.flatten(2).float()
+            weights = torch.softmax(-(rows @ rows.mT) / rows.shape[2], dim=-1)
+            mixed = (weights @ rows).reshape(x.shape).to(x.dtype)
+        return self.gate * mixed + x
+
+
 class _OnceAStep(nn.Module):
     """Attends once a step, to the mean of the scales, in place of once for each scale."""
 
@@ -231,6 +245,15 @@ def _once_a_step(channels: int) -> SegmentationModel:
 
 def _normed_once_a_step(channels: int) -> SegmentationModel:
     return _on_resnet18(PooledAttention(_OnceAStep(_coarse(channels, num_scales=1)), factor=_FACTOR))
+
+
+def _mean_energy(channels: int) -> SegmentationModel:
+    model = msga_lite(1, 2, encoder="resnet18", channels=channels)
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, CAM):
+                setattr(parent, name, _MeanEnergyCAM())
+    return model
 
 
 def _fusion_only(channels: int) -> SegmentationModel:
