@@ -3,6 +3,7 @@
 All of ours stand on a ResNet-18 and have as many channels after it as are asked for.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,28 +23,10 @@ from guided_attention.attention import (
 from guided_attention.encoders import resnet_encoder
 from guided_attention.models import daf, danet, ms_dual, ms_dual_guided, msga_lite, unet
 
-__all__ = ["DESIGNS", "FIVE", "contestants"]
+__all__ = ["FIVE", "contestants"]
 
 FIVE = ("MSGA lite", "Fusion only", "MS-Dual-Guided", "MS-Dual", "UNet (MONAI BasicUNet)")
 """The economical network, what is left without attention, the paper's two and the strongest rival."""
-
-DESIGNS = (
-    "MSGA lite",
-    "Lite, sum",
-    "Lite, sum, factor 2",
-    "Lite, product",
-    "Lite, gate",
-    "Lite, gate, factor 2",
-    "Lite, gate, fixed target",
-    "Lite, gate, normed",
-    "Lite, gate, normed, own losses",
-    "Lite, without guidance",
-    "Lite, one attention for all scales",
-    "Lite, normed, one attention for all scales",
-    "Lite, mean energy",
-    "Fusion only",
-)
-"""What was tried for the economical network, and what it has to beat."""
 
 _UNET_CHANNELS = (32, 64, 128, 256, 512)
 _SCALES = 4
@@ -142,10 +125,7 @@ class _FixedTarget(_Gated):
 
     def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
         """Return the same with fixed targets."""
-        gated = super().forward(maps, fused)
-        return replace(
-            gated, reconstructions=tuple((map_.detach(), of) for map_, of in gated.reconstructions)
-        )
+        return _with_fixed_targets(super().forward(maps, fused))
 
 
 class _Normed(_Gated):
@@ -170,22 +150,20 @@ class _NormedOwn(_Normed):
 
     def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
         """Return the same with fixed targets."""
-        found = super().forward(maps, fused)
-        return replace(
-            found, reconstructions=tuple((map_.detach(), of) for map_, of in found.reconstructions)
-        )
+        return _with_fixed_targets(super().forward(maps, fused))
+
+
+def _with_fixed_targets(found: AttendedFeatures) -> AttendedFeatures:
+    return replace(found, reconstructions=tuple((map_.detach(), of) for map_, of in found.reconstructions))
 
 
 class _MeanEnergyCAM(CAM):
     """Channel attention whose energies are means over positions, not sums: the same on a crop and on a whole slice."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the map with a mixture of its channels added to each."""
-        with torch.autocast(x.device.type, enabled=False):
-            rows = x.flatten(2).float()
-            weights = torch.softmax(-(rows @ rows.mT) / rows.shape[2], dim=-1)
-            mixed = (weights @ rows).reshape(x.shape).to(x.dtype)
-        return self.gate * mixed + x
+        """Return the map with a mixture of its channels added to each: on maps this much smaller, sums are means."""
+        scale = math.sqrt(x.shape[2:].numel())
+        return scale * super().forward(x / scale)
 
 
 class _OnceAStep(nn.Module):

@@ -82,8 +82,8 @@ def recomputed(function: Callable[..., _Out], *inputs: Tensor) -> _Out:
 def normed_then(after: Callable[[Tensor], _Out], norm: nn.Module, x: AnyFeatureMap) -> _Out:
     """Return ``after(norm(x))``; of large maps keep `x` alone for the backward pass of training.
 
-    What comes out of a norm is as large as what went in and quickly made again; without it up to half of the memory of
-    training is free. A convolution at the end of `after` is not computed twice: torch stops where it has what the
+    What comes out of a norm is as large as what went in and quickly made again; without it these layers hold about half
+    in training. A convolution at the end of `after` is not computed twice: torch stops where it has what the
     backward pass asked for.
     """
     # Any other norm, torch's for several processes among them, would count the batch twice; a compiled graph would be
