@@ -2,12 +2,14 @@ r"""Trains the paper's network and its rivals on real volumes with one budget fo
 
     python -m benchmarks.left_atrium_networks --data FOLDER --epochs 4 --seeds 0 1 2
     python -m benchmarks.left_atrium_networks --data FOLDER --minutes 24 --seeds 0 1 2 \
-        --channels 32 --side 144 144 --batch 8 --precision bf16
+        --channels 32 --batch 8 --precision bf16
 
 The folder is that of `examples/train_left_atrium.py`. Every network sees the same slices in the same number of epochs,
-or for the same time, with the same optimizer, augmentation and seeds; only the network differs. Minutes are those of a
-processor core, so that other work on the machine takes nothing from anybody: 24 of them are 12 minutes of two cores.
-A run that stands in the results already is not made again, so that the command goes on where it was stopped.
+or for the same time, with the same optimizer, augmentation and seeds; only the network differs. Slices that were padded
+in training are padded in prediction too: bare ones are strange to all networks, and to some far more than to others.
+Minutes are those of a processor core, so that other work on the machine takes nothing from anybody: 24 of them are 12
+minutes of two cores. A run that stands in the results already is not made again, so that the command goes on where it
+was stopped.
 """
 
 import argparse
@@ -62,7 +64,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     budget = {"processor_minutes": args.minutes} if args.minutes else {"epochs": args.epochs}
     chosen = ("slice_step", "channels", "side", "batch", "precision")
-    settings = {**budget, **{name: getattr(args, name) for name in chosen}}
+    settings = {**budget, **{name: getattr(args, name) for name in chosen}, "padded_in_prediction": True}
     path = args.out or RESULTS / ("left_atrium_minutes.json" if args.minutes else "left_atrium_networks.json")
     networks = contestants(args.channels)
     train, val, test = (read_part(args.data, part) for part in ("train", "val", "test"))
@@ -111,7 +113,14 @@ def trained(
     slices = SliceDataset(
         seen, num_classes=2, size=tuple(args.side), slice_step=args.slice_step, augment=augment
     )
-    validate = partial(evaluate_model, cases=val, labels=LABELS, distances=False, in_plane_mm=IN_PLANE_MM)
+    validate = partial(
+        evaluate_model,
+        cases=val,
+        labels=LABELS,
+        distances=False,
+        in_plane_mm=IN_PLANE_MM,
+        min_size=tuple(args.side),
+    )
     with tempfile.TemporaryDirectory() as folder, clock_of_the_processor(if_wanted=bool(args.minutes)):
         trainer = Trainer(
             model,
@@ -132,7 +141,7 @@ def trained(
         )
         result = trainer.fit()
         load_weights(model, result.run_dir / "best.pt")
-    scores = [score for case in test for score in scored(model, case)]
+    scores = [score for case in test for score in scored(model, case, tuple(args.side))]
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "minutes": round(result.minutes, 2),
@@ -149,9 +158,9 @@ def clock_of_the_processor(*, if_wanted: bool) -> AbstractContextManager[object]
     return patch("guided_attention.training.trainer.monotonic", process_time) if if_wanted else nullcontext()
 
 
-def scored(model: nn.Module, case: Case) -> list[CaseScore]:
+def scored(model: nn.Module, case: Case, min_size: tuple[int, int]) -> list[CaseScore]:
     """Return the scores of one test volume, its largest component alone."""
-    prediction = predict_case(model, case, in_plane_mm=IN_PLANE_MM)
+    prediction = predict_case(model, case, in_plane_mm=IN_PLANE_MM, min_size=min_size)
     return evaluate_prediction(
         replace(prediction, labels=keep_largest_component(prediction.labels)), case, LABELS
     )

@@ -67,7 +67,7 @@ def run(
         print(f"{name}, fold {fold} of {args.folds}", flush=True)
         fit(model, train, val, folder, EPOCHS.get(name, 250), args)
         begin = {"network": name, "fold": fold, "smoke": args.smoke}
-        rows = [{**begin, **row} for row in score(model, test, args.labels)]
+        rows = [{**begin, **row} for row in score(model, test, args.labels, args.size)]
         write_whole(folder / "scores.csv", as_csv(rows))
     (folder / "last.pt").unlink(missing_ok=True)  # large, and of no more use
     return read_rows(folder / "scores.csv")
@@ -82,10 +82,11 @@ def fit(
     args: argparse.Namespace,
 ) -> None:
     """Train with the paper's settings, from where an earlier run broke off, and load the best epoch's weights."""
+    size = (args.size, args.size)
     slices = SliceDataset(
         train,
         num_classes=max(args.labels) + 1,
-        size=(args.size, args.size),
+        size=size,
         augment=FlipRotate(),
         slice_step=args.slice_step,
     )
@@ -94,7 +95,9 @@ def fit(
         GuidedAttentionLoss(),
         torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.99)),
         train_loader=DataLoader(slices, batch_size=args.batch_size, shuffle=True, drop_last=True),
-        validate=lambda network: mean_dsc(evaluate_model(network, val, args.labels, distances=False)),
+        validate=lambda network: mean_dsc(
+            evaluate_model(network, val, args.labels, distances=False, min_size=size)
+        ),
         run_dir=folder,
         config=TrainerConfig(
             max_epochs=args.epochs or epochs, seed=args.seed, device=args.device, quiet=args.smoke
@@ -108,12 +111,12 @@ def fit(
 
 
 def score(
-    model: torch.nn.Module, cases: Sequence[Case], labels: Mapping[int, str]
+    model: torch.nn.Module, cases: Sequence[Case], labels: Mapping[int, str], size: int
 ) -> list[dict[str, object]]:
     """Score whole volumes: distances in millimetres, and in voxels as the paper has them."""
     rows: list[dict[str, object]] = []
     for case in cases:
-        prediction = predict_case(model, case)
+        prediction = predict_case(model, case, min_size=(size, size))  # padded, if smaller, as in training
         unit = evaluate_prediction(prediction, replace(case, spacing_mm=(1.0, 1.0, 1.0)), labels)
         for in_mm, in_voxels in zip(evaluate_prediction(prediction, case, labels), unit, strict=True):
             rows.append({**asdict(in_mm), "msd_voxels": in_voxels.msd_mm})

@@ -61,10 +61,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     ).to(args.device)
     # Organs have sides, so slices are turned a little but never mirrored.
     augment = FlipRotate(flip=0, mirror=0, degrees=15)
+    size = (args.size, args.size)
     slices = SliceDataset(
         train,
         num_classes=5,
-        size=(args.size, args.size),
+        size=size,
         augment=augment,
         foreground_only=args.foreground_only,
     )
@@ -73,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         GuidedAttentionLoss(DiceCrossEntropyLoss()),
         torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=1e-4),
         train_loader=DataLoader(slices, batch_size=args.batch_size, shuffle=True, drop_last=True),
-        validate=lambda network: mean_dsc(evaluate_model(network, val, CHAOS_MR_LABELS, distances=False)),
+        validate=lambda network: mean_dsc(
+            evaluate_model(network, val, CHAOS_MR_LABELS, distances=False, min_size=size)
+        ),
         run_dir=args.out,
         config=TrainerConfig(
             max_epochs=args.epochs,
@@ -91,14 +94,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"best epoch {result.best_epoch}: mean 3D DSC {result.best_score:.3f} on the validation subjects")
 
     load_weights(model, result.run_dir / "best.pt")
-    report(model, test, result.run_dir)
+    report(model, test, result.run_dir, size)
 
 
-def report(model: torch.nn.Module, cases: Sequence[Case], out: Path) -> None:
+def report(model: torch.nn.Module, cases: Sequence[Case], out: Path, size: tuple[int, int]) -> None:
     """Predict the test subjects, and leave volumes, scores and a picture in the run folder."""
     scores, predictions = [], []
     for case in cases:
-        drawn = predict_case(model, case)
+        drawn = predict_case(model, case, min_size=size)  # padded, should it be smaller, as in training
         prediction = replace(drawn, labels=keep_largest_component(drawn.labels))
         save_prediction(prediction, out / "predictions", include_uncertainty=True)
         scores += evaluate_prediction(prediction, case, CHAOS_MR_LABELS)

@@ -51,15 +51,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{len(train)} training, {len(val)} validation and {len(test)} test cases")
 
     model = MSGA(in_channels=1, num_classes=2, encoder=args.encoder, channels=args.channels)
+    size = (args.height, args.width)
     slices = SliceDataset(
         seen,
         num_classes=2,
-        size=(args.height, args.width),
+        size=size,
         slice_step=args.slice_step,
         augment=Chain((FlipRotate(degrees=15), RandomIntensity())),
     )
+    # Slices that were padded in training are padded in prediction too.
     validate = partial(
-        evaluate_model, cases=val, labels=LABELS, distances=False, in_plane_mm=args.in_plane_mm
+        evaluate_model,
+        cases=val,
+        labels=LABELS,
+        distances=False,
+        in_plane_mm=args.in_plane_mm,
+        min_size=size,
     )
     trainer = Trainer(
         model,
@@ -95,7 +102,7 @@ def report(model: torch.nn.Module, cases: Sequence[Case], args: argparse.Namespa
     """Predict the test cases, and leave volumes, scores and a picture in the run folder."""
     scores, predictions = [], []
     for case in cases:
-        drawn = predict_case(model, case, in_plane_mm=args.in_plane_mm)
+        drawn = predict_case(model, case, in_plane_mm=args.in_plane_mm, min_size=(args.height, args.width))
         prediction = replace(drawn, labels=keep_largest_component(drawn.labels))
         save_prediction(prediction, args.out / "predictions")
         scores += evaluate_prediction(prediction, case, LABELS)

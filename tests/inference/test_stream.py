@@ -91,6 +91,7 @@ def test_the_arguments_are_those_of_a_single_case_and_reach_it(monkeypatch):
         "device": "cpu",
         "precision": "bf16",
         "in_plane_mm": 2.5,
+        "min_size": (17, 19),
     }
     list(predict_cases(_network(3), [_case(1)], **wanted))
     assert seen == [wanted]
@@ -327,6 +328,7 @@ def test_two_cases_of_one_id_are_refused_where_one_would_replace_the_other(tmp_p
     [
         ({"batch_size": 0}, "`batch_size` must be at least 1"),
         ({"in_plane_mm": 0.0}, "`in_plane_mm` must be above"),
+        ({"min_size": (0, 7)}, "`min_size` must be above"),
     ],
 )
 def test_an_argument_out_of_range_is_refused_at_once(arguments, message):

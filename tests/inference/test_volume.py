@@ -6,7 +6,7 @@ import torch
 from tests.real_data import real_data
 from torch import nn
 
-from guided_attention.data import Case, read_nifti_case, resample_in_plane
+from guided_attention.data import Case, SliceDataset, crop_or_pad, read_nifti_case, resample_in_plane
 from guided_attention.inference import (
     evaluate_model,
     evaluate_prediction,
@@ -314,6 +314,80 @@ def test_its_own_pixel_size_changes_nothing():
 def test_a_pixel_size_of_zero_is_refused():
     with pytest.raises(ValueError, match="`in_plane_mm` must be above 0, got 0"):
         predict_case(_network(), _case(), in_plane_mm=0.0)
+
+
+# A least size
+
+
+class Recorder(nn.Module):
+    """Keeps what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.shown = []
+
+    def forward(self, x):
+        self.shown.append(x.clone())
+        return torch.cat([x, -x], dim=1)
+
+
+@pytest.mark.parametrize("size", [(17, 19), (12, 23), (13, 5), (3, 16)])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_small_slices_are_padded_and_their_logits_cropped(spatial_dims, size):
+    case, model = _case(channels=2), _network(spatial_dims, channels=2)
+    case.image[1] += 7.0  # each channel has a least value of its own
+    frame = (max(size[0], SHAPE[1]), max(size[1], SHAPE[2]))
+    framed = predict_case(model, crop_or_pad(case, frame), spatial_dims=spatial_dims)
+    prediction = predict_case(model, case, spatial_dims=spatial_dims, min_size=size)
+    top, left = (frame[0] - SHAPE[1]) // 2, (frame[1] - SHAPE[2]) // 2
+    inner = (slice(None), slice(top, top + SHAPE[1]), slice(left, left + SHAPE[2]))
+    np.testing.assert_array_equal(prediction.labels, framed.labels[inner])
+    np.testing.assert_allclose(prediction.uncertainty, framed.uncertainty[inner], atol=1e-6)
+    np.testing.assert_array_equal(prediction.affine, case.affine)
+    assert prediction.spacing_mm == case.spacing_mm
+
+
+def test_the_network_is_shown_what_a_dataset_of_that_size_shows_it():
+    case, model = _case(labels=np.zeros(SHAPE, np.uint8)), Recorder()
+    predict_case(model, case, batch_size=3, min_size=(17, 20))
+    slices = SliceDataset([case], num_classes=2, size=(17, 20))
+    assert torch.equal(torch.cat(model.shown), torch.stack([image for image, _ in slices]))
+
+
+def test_the_least_size_counts_the_pixels_that_the_network_sees():
+    case, model = _case(), Recorder()
+    predict_case(model, case, batch_size=7, in_plane_mm=3.0, min_size=(9, 4))
+    image = torch.from_numpy(case.image).swapaxes(0, 1)
+    small = torch.nn.functional.interpolate(image, (6, 5), mode="bilinear")
+    (shown,) = model.shown
+    assert shown.shape == (7, 1, 9, 5)
+    assert torch.equal(shown[:, :, 1:7], small)
+    assert bool((shown[:, :, [0, 7, 8]] == case.image.min()).all())
+
+
+def test_a_least_size_that_is_reached_changes_nothing():
+    case, model = _case(), _network()
+    padded, plain = predict_case(model, case, min_size=SHAPE[1:]), predict_case(model, case)
+    np.testing.assert_array_equal(padded.uncertainty, plain.uncertainty)
+
+
+def test_an_evaluation_pads_as_the_prediction_does():
+    model, case, names = _network(), _case(labels=_labels(2)), {1: "liver", 2: "spleen"}
+    shown = {"in_plane_mm": 1.9, "min_size": (23, 29)}
+    drawn = predict_case(model, case, **shown).labels
+    wanted = evaluate_case(drawn, case.labels, labels=names, spacing_mm=SPACING_MM, case_id=case.id)
+    assert evaluate_model(model, [case], names, **shown) == wanted
+    assert evaluate_model(model, [case], names, in_plane_mm=1.9) != wanted
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [((0, 5), r"`min_size` must be above 0"), ((5, 7, 9), r"`min_size` must be a height and a width")],
+)
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_least_size_out_of_range_is_refused(size, message):
+    with pytest.raises(ValueError, match=message):
+        predict_case(_network(), _case(), min_size=size)
 
 
 # Evaluation

@@ -34,6 +34,7 @@ def predict_cases(  # noqa: PLR0913 - those of predict_case and of save_predicti
     device: torch.device | str | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     in_plane_mm: float | None = None,
+    min_size: tuple[int, int] | None = None,
 ) -> Generator[Prediction, None, None]:
     """Predict one case after another; meanwhile the next one is read, and the last one is written.
 
@@ -63,6 +64,7 @@ def predict_cases(  # noqa: PLR0913 - those of predict_case and of save_predicti
         device: See `predict_case`.
         precision: See `predict_case`.
         in_plane_mm: See `predict_case`.
+        min_size: See `predict_case`.
 
     Yields:
         One prediction a case, in their order.
@@ -86,7 +88,7 @@ def predict_cases(  # noqa: PLR0913 - those of predict_case and of save_predicti
         >>> sorted(path.name for path in Path(folder).iterdir())
         ['7_prediction.nii.gz', '9_prediction.nii.gz']
     """
-    check_settings(batch_size, spatial_dims, precision, in_plane_mm)
+    check_settings(batch_size, spatial_dims, precision, in_plane_mm, min_size)
     predict = partial(
         predict_case,
         model,
@@ -95,6 +97,7 @@ def predict_cases(  # noqa: PLR0913 - those of predict_case and of save_predicti
         device=device,
         precision=precision,
         in_plane_mm=in_plane_mm,
+        min_size=min_size,
     )
     if folder is None:
         return _stream(iter(cases), predict, None)

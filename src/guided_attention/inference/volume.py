@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ def predict_case(
     device: torch.device | str | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     in_plane_mm: float | None = None,
+    min_size: tuple[int, int] | None = None,
 ) -> Prediction:
     """Let a trained network draw the organs of one case, and say of each voxel how sure it is.
 
@@ -62,6 +63,10 @@ def predict_case(
         in_plane_mm: Distance between pixels that the network was trained on, where the cases were resampled
             (`resample_in_plane`): slices are brought there linearly, and the logits back to the pixels of the
             case. None shows the network the pixels as they are.
+        min_size: Height and width that the network is shown at the least, in the pixels that it is shown: smaller
+            slices are padded as `SliceDataset` pads them about the centre, and the logits cropped. Where slices were
+            padded in training, give its ``size``: a network that has learnt from padded slices may score far worse
+            on bare ones. None pads nothing.
 
     Returns:
         Labels, uncertainty, and the case's id, spacing and affine.
@@ -80,9 +85,9 @@ def predict_case(
         >>> prediction.labels.shape, prediction.labels.dtype
         ((3, 5, 7), dtype('uint8'))
     """
-    check_settings(batch_size, spatial_dims, precision, in_plane_mm)
+    check_settings(batch_size, spatial_dims, precision, in_plane_mm, min_size)
     _require_channels(model, case)
-    shown = _shown_size(case, in_plane_mm)
+    shown = _shown(case, in_plane_mm, min_size)
     where = torch.device(device) if device is not None else _device_of(model)
     size = case.image.shape[1:]
     labels, uncertainty = np.empty(size, np.uint8), np.empty(size, np.float32)
@@ -98,7 +103,11 @@ def predict_case(
 
 
 def check_settings(
-    batch_size: int, spatial_dims: SpatialDims, precision: str, in_plane_mm: float | None
+    batch_size: int,
+    spatial_dims: SpatialDims,
+    precision: str,
+    in_plane_mm: float | None,
+    min_size: tuple[int, int] | None,
 ) -> None:
     """Raise where an argument that is the same for every case is out of range."""
     require(batch_size >= 1, "batch_size", "at least 1", batch_size)
@@ -106,6 +115,9 @@ def check_settings(
     require_choice("precision", precision, ("fp32", "bf16"))
     if in_plane_mm is not None:
         require_positive("in_plane_mm", in_plane_mm)
+    if min_size is not None:
+        require(len(min_size) == 2, "min_size", "a height and a width", min_size)  # noqa: PLR2004
+        require(min(min_size) > 0, "min_size", "above 0", min_size)
 
 
 def save_prediction(
@@ -206,7 +218,7 @@ def evaluate_prediction(
     )
 
 
-def evaluate_model(
+def evaluate_model(  # noqa: PLR0913 - those of predict_case and of evaluate_prediction
     model: nn.Module,
     cases: Iterable[Case],
     labels: Mapping[int, str],
@@ -217,6 +229,7 @@ def evaluate_model(
     spatial_dims: SpatialDims = 2,
     precision: Literal["fp32", "bf16"] = "fp32",
     in_plane_mm: float | None = None,
+    min_size: tuple[int, int] | None = None,
 ) -> list[CaseScore]:
     """Predict each case and compare it with what the expert drew: one score a case and organ.
 
@@ -235,6 +248,7 @@ def evaluate_model(
         spatial_dims: See `predict_case`.
         precision: See `predict_case`.
         in_plane_mm: See `predict_case`.
+        min_size: See `predict_case`.
 
     Returns:
         The scores of all cases, in their order.
@@ -267,6 +281,7 @@ def evaluate_model(
             spatial_dims=spatial_dims,
             precision=precision,
             in_plane_mm=in_plane_mm,
+            min_size=min_size,
         )
         if keep_largest:
             prediction = replace(prediction, labels=keep_largest_component(prediction.labels))
@@ -291,27 +306,44 @@ def _batches(case: Case, batch_size: int, spatial_dims: SpatialDims) -> Iterator
         yield part, torch.from_numpy(np.ascontiguousarray(case.image[:, part].swapaxes(0, 1)))
 
 
-def _shown_size(case: Case, in_plane_mm: float | None) -> tuple[int, int]:
-    """Return height and width of the slices that the network sees, as `resample_in_plane` counts them."""
-    if in_plane_mm is None:
-        return case.image.shape[2], case.image.shape[3]
-    height, width = (
-        max(1, round(pixels * old / in_plane_mm))
-        for pixels, old in zip(case.image.shape[2:], case.spacing_mm[1:], strict=True)
-    )
-    return height, width
+class _Shown(NamedTuple):
+    """How the network sees the slices of a case: how large, in a frame of what size, filled with what."""
+
+    size: tuple[int, int]
+    frame: tuple[int, int]
+    fill: Tensor
 
 
-def _logits(model: nn.Module, image: Tensor, shown: tuple[int, int]) -> Tensor:
-    """Show the network one batch at the size it knows; return logits at the image's own size."""
+def _shown(case: Case, in_plane_mm: float | None, min_size: tuple[int, int] | None) -> _Shown:
+    """Count pixels as `resample_in_plane` does, and fill as `crop_or_pad` does."""
+    height, width = case.image.shape[2:]
+    if in_plane_mm is not None:
+        height, width = (
+            max(1, round(pixels * old / in_plane_mm))
+            for pixels, old in zip(case.image.shape[2:], case.spacing_mm[1:], strict=True)
+        )
+    least = min_size or (1, 1)
+    frame = (max(height, least[0]), max(width, least[1]))
+    return _Shown((height, width), frame, torch.from_numpy(case.image.min(axis=(1, 2, 3))))
+
+
+def _logits(model: nn.Module, image: Tensor, shown: _Shown) -> Tensor:
+    """Show the network one batch as it knows slices; return logits at the image's own size."""
     size = tuple(image.shape[2:])
-    seen = resize(image, (*size[:-2], *shown))
+    seen = resize(image, (*size[:-2], *shown.size))
+    starts = [(frame - inner) // 2 for frame, inner in zip(shown.frame, shown.size, strict=True)]
+    rows, columns = (slice(start, start + inner) for start, inner in zip(starts, shown.size, strict=True))
+    if shown.frame != shown.size:
+        fill = shown.fill.to(seen.device).reshape(1, -1, *[1] * (seen.ndim - 2))
+        framed = fill.repeat(len(seen), 1, *seen.shape[2:-2], *shown.frame)
+        framed[..., rows, columns] = seen
+        seen = framed
     logits: Tensor = model(seen)
     wanted, got = (len(seen), *seen.shape[2:]), (len(logits), *logits.shape[2:])
     require(got == wanted, "model(image)", f"of the image's batch and size {wanted}", got)
     classes = logits.shape[1]
     require(2 <= classes <= _MOST_CLASSES, "model(image)", f"of 2 to {_MOST_CLASSES} classes", classes)  # noqa: PLR2004
-    return resize(logits.float(), size)
+    return resize(logits[..., rows, columns].float(), size)
 
 
 def _labels_and_uncertainty(logits: Tensor) -> tuple[Tensor, Tensor]:
