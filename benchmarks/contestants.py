@@ -38,6 +38,7 @@ def contestants(channels: int) -> Mapping[str, Callable[[], nn.Module]]:
     ours = {"encoder": "resnet18", "channels": channels}
     return {
         "MSGA lite": partial(msga_lite, 1, 2, **ours),
+        "MSGA lite, factor 2": partial(msga_lite, 1, 2, factor=2, **ours),
         "Lite, sum": partial(_sum, channels),
         "Lite, sum, factor 2": partial(_sum, channels, factor=2),
         "Lite, product": partial(_product, channels),
@@ -56,7 +57,6 @@ def contestants(channels: int) -> Mapping[str, Callable[[], nn.Module]]:
         "DAF": partial(daf, 1, 2, **ours),
         "DANet": partial(danet, 1, 2, encoder="resnet18"),
         "UNet (MONAI BasicUNet)": partial(unet, 1, 2, channels=_UNET_CHANNELS),
-        "UNet (MONAI BasicUNet, batch norm)": partial(unet, 1, 2, channels=_UNET_CHANNELS, norm="batch"),
     }
 
 

@@ -1,8 +1,7 @@
-r"""Trains the paper's network and its rivals on real volumes with one budget for all, and scores whole test volumes.
+"""Trains the paper's network and its rivals on real volumes with one budget for all, and scores whole test volumes.
 
     python -m benchmarks.left_atrium_networks --data FOLDER --epochs 4 --seeds 0 1 2
-    python -m benchmarks.left_atrium_networks --data FOLDER --minutes 24 --seeds 0 1 2 \
-        --channels 32 --batch 8 --precision bf16
+    python -m benchmarks.left_atrium_networks --data FOLDER --minutes 24 --seeds 0 1 2
 
 The folder is that of `examples/train_left_atrium.py`. Every network sees the same slices in the same number of epochs,
 or for the same time, with the same optimizer, augmentation and seeds; only the network differs. Slices that were padded
@@ -65,7 +64,7 @@ def main() -> None:
     budget = {"processor_minutes": args.minutes} if args.minutes else {"epochs": args.epochs}
     chosen = ("slice_step", "channels", "side", "batch", "precision")
     settings = {**budget, **{name: getattr(args, name) for name in chosen}, "padded_in_prediction": True}
-    path = args.out or RESULTS / ("left_atrium_minutes.json" if args.minutes else "left_atrium_networks.json")
+    path = args.out or RESULTS / ("left_atrium_minutes.json" if args.minutes else "left_atrium_epochs.json")
     networks = contestants(args.channels)
     train, val, test = (read_part(args.data, part) for part in ("train", "val", "test"))
     for seed in args.seeds:
@@ -220,16 +219,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, help="minutes of a core for every network, in place of epochs"
     )
-    parser.add_argument("--channels", type=int, default=16, help="channels of ours after the encoder")
+    parser.add_argument("--channels", type=int, default=32, help="channels of ours after the encoder")
     parser.add_argument("--side", type=int, nargs=2, default=[96, 128], help="height and width of a slice")
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--slice-step", type=int, default=2, help="train on every n-th slice")
     parser.add_argument(
         "--out", type=Path, help="file of the results; one a budget in benchmarks/results otherwise"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
 

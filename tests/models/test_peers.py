@@ -84,17 +84,6 @@ def test_rivals_take_volumes(build):
     assert model(drawn(1, 1, 17, 5, 19)).shape == (1, 2, 17, 5, 19)
 
 
-@pytest.mark.parametrize(("norm", "layer"), [("instance", nn.InstanceNorm2d), ("batch", nn.BatchNorm2d)])
-def test_a_unet_has_the_norm_that_is_asked_for_and_as_many_parameters(norm, layer):
-    model = unet(channels=SMALL, norm=norm)
-    norms = [m for m in model.modules() if isinstance(m, nn.InstanceNorm2d | nn.BatchNorm2d)]
-    assert {type(m) for m in norms} == {layer}
-    assert all(m.affine for m in norms)
-    assert sum(p.numel() for p in model.parameters()) == sum(
-        p.numel() for p in unet(channels=SMALL).parameters()
-    )
-
-
 @pytest.mark.parametrize(("build", "parameters"), [(unet, 31_112_325), (attention_unet, 31_739_445)])
 def test_rivals_have_the_parameters_that_their_page_names(build, parameters):
     with torch.device("meta"):
@@ -110,12 +99,9 @@ def test_a_rival_whose_library_is_missing_names_the_extra(monkeypatch):
         unet()
 
 
-@pytest.mark.usefixtures("without_shape_checks")
 def test_arguments_that_cannot_be_are_named():
     with pytest.raises(ValueError, match=r"`channels` must be those of five levels, got \[4, 8\]"):
         unet(channels=(4, 8))
-    with pytest.raises(ValueError, match="`norm` must be one of 'instance', 'batch', got 'layer'"):
-        unet(norm="layer")
     with pytest.raises(ValueError, match="`multiple_of` must be above 0, got 0"):
         PeerModel(nn.Identity(), multiple_of=0)
     for smallest in (6, 0):

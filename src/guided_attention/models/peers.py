@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from guided_attention._checks import needs_extra, require, require_choice, require_positive
+from guided_attention._checks import needs_extra, require, require_positive
 from guided_attention._typing import Image, Logits, SpatialDims
 
 __all__ = ["PeerModel", "attention_unet", "pan", "unet"]
@@ -78,7 +78,6 @@ def unet(
     num_classes: int = 5,
     *,
     channels: Sequence[int] = (64, 128, 256, 512, 1024),
-    norm: Literal["instance", "batch"] = "instance",
     spatial_dims: SpatialDims = 2,
 ) -> PeerModel:
     """Take MONAI's ``BasicUNet`` as the paper's rival "UNet".
@@ -90,8 +89,6 @@ def unet(
         in_channels: Channels of the image.
         num_classes: Classes, background included.
         channels: Channels of the five levels, fine to coarse.
-        norm: ``"instance"``, MONAI's own, takes its statistics of each image: where it is trained on crops, whole
-            slices have others, and scores fall. ``"batch"`` keeps those of training. As many parameters.
         spatial_dims: 2 for images, 3 for volumes.
 
     Returns:
@@ -99,7 +96,7 @@ def unet(
 
     Raises:
         ModuleNotFoundError: MONAI is not installed.
-        ValueError: There are not five levels, or `norm` is neither of the two.
+        ValueError: There are not five levels.
 
     Example:
         >>> import torch
@@ -111,13 +108,10 @@ def unet(
         Ronneberger et al., MICCAI 2015; Sinha & Dolz, JBHI 2020, Tables III and VIII.
     """
     _require_five(channels)
-    require_choice("norm", norm, ("instance", "batch"))
     with needs_extra("peers"):
         from monai.networks.nets import BasicUNet  # noqa: PLC0415
     features = (*channels, channels[0])
-    network = BasicUNet(
-        spatial_dims, in_channels, num_classes, features=features, norm=(norm, {"affine": True})
-    )
+    network = BasicUNet(spatial_dims, in_channels, num_classes, features=features)
     return PeerModel(network, multiple_of=16, at_least=_UNET_SIDE, in_channels=in_channels)
 
 

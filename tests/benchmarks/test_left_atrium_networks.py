@@ -1,0 +1,28 @@
+import json
+
+import pytest
+from benchmarks.left_atrium_networks import known, summary, table
+
+
+def _run(dsc, minutes=24.0):
+    return {"seed": 0, "parameters": 1234, "minutes": minutes, "dsc": dsc, "vs": dsc + 0.1, "msd_mm": 2.0}
+
+
+def test_a_table_has_the_mean_over_the_seeds_and_the_least_and_greatest_score():
+    drawn = table({"A": [_run(0.5, 20.0), _run(0.75, 21.0), _run(0.7, 25.0)], "B": []})
+    header, rule, row = drawn.splitlines()
+    assert header.count("|") == rule.count("|") == row.count("|")
+    assert row == "| A | 1,234 | 3 | 22.0 | 0.650 (0.500 to 0.750) | 0.750 | 2.00 |"
+
+
+def test_a_summary_has_mean_and_spread_over_the_volumes():
+    assert summary("dsc", [0.5, 0.7, 0.9]) == {"dsc": 0.7, "dsc_sd": 0.2}
+
+
+def test_runs_of_another_budget_are_never_mixed(tmp_path):
+    path = tmp_path / "runs.json"
+    assert known(path, {"epochs": 4}) == {}
+    path.write_text(json.dumps({"settings": {"epochs": 4}, "networks": {"A": [_run(0.5)]}}))
+    assert known(path, {"epochs": 4}) == {"A": [_run(0.5)]}
+    with pytest.raises(SystemExit, match="holds runs of another budget"):
+        known(path, {"epochs": 5})
