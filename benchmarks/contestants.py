@@ -28,7 +28,6 @@ __all__ = ["FIVE", "contestants"]
 FIVE = ("MSGA lite", "Fusion only", "MS-Dual-Guided", "MS-Dual", "UNet (MONAI BasicUNet)")
 """The economical network, what is left without attention, the paper's two and the strongest rival."""
 
-_UNET_CHANNELS = (32, 64, 128, 256, 512)
 _SCALES = 4
 _FACTOR = 4
 
@@ -56,7 +55,7 @@ def contestants(channels: int) -> Mapping[str, Callable[[], nn.Module]]:
         "MS-Dual": partial(ms_dual, 1, 2, **ours),
         "DAF": partial(daf, 1, 2, **ours),
         "DANet": partial(danet, 1, 2, encoder="resnet18"),
-        "UNet (MONAI BasicUNet)": partial(unet, 1, 2, channels=_UNET_CHANNELS),
+        "UNet (MONAI BasicUNet)": partial(unet, 1, 2, channels=(32, 64, 128, 256, 512)),
     }
 
 

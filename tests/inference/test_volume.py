@@ -36,6 +36,18 @@ def _network(spatial_dims=2, channels=1, classes=3):
     return nn.Sequential(*layers)
 
 
+class Recorder(nn.Module):
+    """Keeps what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.shown = []
+
+    def forward(self, x):
+        self.shown.append(x.clone())
+        return torch.cat([x, -x], dim=1)
+
+
 def _softmax_and_entropy(logits):
     """Give label and normalised entropy of one voxel from its logits, in plain floats."""
     largest = max(logits)
@@ -292,16 +304,10 @@ def test_the_network_is_shown_the_pixels_it_knows_and_its_logits_are_brought_bac
 
 def test_the_shown_pixels_are_as_many_as_resampling_gives():
     """What the network is shown in prediction is what it was trained on."""
-    case, sizes = _case(), []
-
-    class Recorder(nn.Module):
-        def forward(self, x):
-            sizes.append(tuple(x.shape[2:]))
-            return torch.cat([x, -x], dim=1)
-
+    case, model = _case(), Recorder()
     for in_plane_mm in (0.7, 1.0, 1.9, 2.5, 40.0):
-        predict_case(Recorder(), case, in_plane_mm=in_plane_mm)
-        assert sizes[-1] == resample_in_plane(case, in_plane_mm).image.shape[2:]
+        predict_case(model, case, in_plane_mm=in_plane_mm)
+        assert model.shown[-1].shape[2:] == resample_in_plane(case, in_plane_mm).image.shape[2:]
 
 
 def test_its_own_pixel_size_changes_nothing():
@@ -317,18 +323,6 @@ def test_a_pixel_size_of_zero_is_refused():
 
 
 # A least size
-
-
-class Recorder(nn.Module):
-    """Keeps what it was shown."""
-
-    def __init__(self):
-        super().__init__()
-        self.shown = []
-
-    def forward(self, x):
-        self.shown.append(x.clone())
-        return torch.cat([x, -x], dim=1)
 
 
 @pytest.mark.parametrize("size", [(17, 19), (12, 23), (13, 5), (3, 16)])

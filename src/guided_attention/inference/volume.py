@@ -74,7 +74,7 @@ def predict_case(
     Raises:
         ValueError: The case has other channels than ``in_channels`` of the network or of its encoder (where
             either tells it), or the logits have another size than the image, fewer than 2 classes or more
-            than 256, or are NaN.
+            than 256, or are NaN; an argument is out of range.
 
     Example:
         >>> import numpy as np
