@@ -17,7 +17,7 @@ import torch
 from benchmarks import entries
 from benchmarks.rows import NOT_RUN, Spec
 
-__all__ = ["measured", "one_pass"]
+__all__ = ["measured", "one_pass", "prepared"]
 
 
 def _surfaces(spec: Spec) -> entries.Work:
@@ -67,16 +67,11 @@ def measured(spec: Spec) -> dict[str, float | str]:
 
 def one_pass(spec: Spec) -> dict[str, float]:
     """Time one pass and watch its memory."""
-    build, small = _PASSES[spec.task]
-    work = build(spec)
-    work(small)()
+    work = prepared(spec)
     cuda = spec.device.startswith("cuda")
-    if cuda:  # its kernels are chosen for each shape, and loaded when they are first wanted
-        work(spec.side)()
-    prepared = work(spec.side)
     held = _held_bytes(cuda=cuda)
     started = time.perf_counter()
-    prepared()
+    work()
     if cuda:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - started
@@ -86,6 +81,16 @@ def one_pass(spec: Spec) -> dict[str, float]:
         "peak_mb": peak / _MB,
         "over_start_mb": (peak - held) / _MB,
     }
+
+
+def prepared(spec: Spec) -> Callable[[], object]:
+    """Build weights and inputs, make the passes that warm up, and return the one that counts."""
+    build, small = _PASSES[spec.task]
+    at = build(spec)
+    at(small)()
+    if spec.device.startswith("cuda"):  # its kernels are chosen for each shape, and loaded when first wanted
+        at(spec.side)()
+    return at(spec.side)
 
 
 def _counted(spec: Spec) -> dict[str, float]:

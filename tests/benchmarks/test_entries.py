@@ -11,7 +11,7 @@ import torch
 from benchmarks.rows import NOT_RUN, Spec
 from tests.modules import drawn, opened
 
-from benchmarks import ceilings, entries, measure, turns
+from benchmarks import ceilings, entries, measure, profiled, turns
 from guided_attention import PAM
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +84,25 @@ def test_a_grouped_convolution_is_counted_as_what_it_is(monkeypatch):
     assert evaluated["flops"] == convolutions / 3 + 2 * 2 * positions**2 * 72
     assert evaluated["exponentials"] == 2 * positions**2
     assert evaluated["bytes"] == 4 * weights
+
+
+@pytest.mark.parametrize("shapes", [False, True])
+def test_the_profile_shows_the_operators_of_the_pass_alone(shapes):
+    """The original's attention stores 7 x 7 positions squared, ours does not; the small pass has 8 x 8."""
+    table = profiled.operators(Spec("attention", "twin", 7, part="forward", threads=1), shapes=shapes)
+    softmax = [line.split() for line in table.splitlines() if "aten::_softmax" in line]
+    assert [("[1, 49, 49]" in " ".join(line)) for line in softmax] == [shapes]
+    assert "backward" not in table.lower()
+    both = profiled.operators(Spec("attention", "ours", 7, threads=1), shapes=shapes)
+    assert "_ByTilesBackward" in both
+    assert "aten::_softmax" not in both
+
+
+def test_the_profile_refuses_a_pass_that_there_is_not(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["profiled", "attention", "--who", "manet"])
+    with pytest.raises(SystemExit):
+        profiled.main()
+    assert "--who: wanted one of ours, twin, dahead for attention, got 'manet'" in capsys.readouterr().err
 
 
 @pytest.mark.peer

@@ -144,27 +144,26 @@ def _gradients(
 
         dV = Wᵀ G,   dS = W · (G Vᵀ − Σ G · O),   dQ = dS K,   dK = dSᵀ Q
 
-    Both differences, that in dS and that in the exponent of W, ride along in the products as one more column.
+    Each difference, that in dS and that in the exponent of W, is what a product is added to.
     """
     query, key, value, gradient = (_wide(rows) for rows in (query, key, value, gradient))
-    width, hands = query.shape[2], _hands(query)
-    asked = torch.cat([_LOG2_E * query, -log_sums], dim=2)
-    wanted = torch.cat([gradient, -(gradient * averaged).sum(dim=2, keepdim=True)], dim=2)
-    dealt = [_dealt(part, hands) for part in (asked, wanted, query, gradient)]
-    d_query = torch.zeros_like(dealt[2].mT, memory_format=torch.contiguous_format)
+    hands = _hands(query)
+    offset = -(gradient * averaged).sum(dim=2, keepdim=True)
+    dealt = [_dealt(part, hands) for part in (query, _LOG2_E * query, -log_sums, gradient, offset)]
+    d_query = torch.zeros_like(dealt[0].mT, memory_format=torch.contiguous_format)
     rows = [torch.split(part, _SIDE, dim=1) for part in dealt]
-    columns = [torch.split(_columns(part), _SIDE, dim=2) for part in (key, value)]
+    columns = [torch.split(part.mT, _SIDE, dim=2) for part in (key, value)]
     memory, other_memory, d_keys, d_values = _memory(dealt[0], key), _memory(dealt[0], key), [], []
     for pair in zip(*columns, strict=True):
         keys, values = (_shared(part.contiguous(), hands) for part in pair)
-        d_key, d_value = torch.zeros_like(keys[:, :width]), torch.zeros_like(values[:, :-1])
-        for q, g, plain_q, plain_g, d_q in zip(*rows, torch.split(d_query, _SIDE, dim=2), strict=True):
-            scores = torch.bmm(q, keys, out=_tile(memory, q, keys))
+        d_key, d_value = torch.zeros_like(keys), torch.zeros_like(values)
+        for q, asked, log_sum, g, shift, d_q in zip(*rows, torch.split(d_query, _SIDE, dim=2), strict=True):
+            scores = torch.baddbmm(log_sum, asked, keys, out=_tile(memory, q, keys))
             weights = torch.exp2(scores, out=scores)
-            d_value.baddbmm_(plain_g.mT, weights)
-            d_scores = torch.bmm(g, values, out=_tile(other_memory, q, keys)).mul_(weights)
-            d_q.baddbmm_(keys[:, :width], d_scores.mT)
-            d_key.baddbmm_(plain_q.mT, d_scores)
+            d_value.baddbmm_(g.mT, weights)
+            d_scores = torch.baddbmm(shift, g, values, out=_tile(other_memory, q, keys)).mul_(weights)
+            d_q.baddbmm_(keys, d_scores.mT)
+            d_key.baddbmm_(q.mT, d_scores)
         d_keys.append(_summed(d_key, hands))
         d_values.append(_summed(d_value, hands))
     return _gathered([d_query.mT], query.shape), torch.cat(d_keys, dim=2).mT, torch.cat(d_values, dim=2).mT
@@ -214,11 +213,6 @@ def _stored(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return the average with the weights stored, of which torch knows derivatives of any order."""
     weights = torch.softmax(_wide(query) @ _wide(key).mT, dim=-1)
     return (weights @ _wide(value)).to(value.dtype)
-
-
-def _columns(rows: Tensor) -> Tensor:
-    """Return rows as columns, with a last row of ones that adds what the other side has in its last column."""
-    return torch.cat([rows, torch.ones_like(rows[..., :1])], dim=2).mT.contiguous()
 
 
 def _wide(rows: Tensor) -> Tensor:
