@@ -144,12 +144,13 @@ def _gradients(
 
         dV = Wᵀ G,   dS = W · (G Vᵀ − Σ G · O),   dQ = dS K,   dK = dSᵀ Q
 
-    Each difference, that in dS and that in the exponent of W, is what a product is added to.
+    Each difference, that in dS and that in the exponent of W, is what a product is added to. As one more column of the
+    product it would make its width odd, and products of odd width can take twice as long.
     """
     query, key, value, gradient = (_wide(rows) for rows in (query, key, value, gradient))
     hands = _hands(query)
-    offset = -(gradient * averaged).sum(dim=2, keepdim=True)
-    dealt = [_dealt(part, hands) for part in (query, _LOG2_E * query, -log_sums, gradient, offset)]
+    minus_dots = -(gradient * averaged).sum(dim=2, keepdim=True)
+    dealt = [_dealt(part, hands) for part in (query, _LOG2_E * query, -log_sums, gradient, minus_dots)]
     d_query = torch.zeros_like(dealt[0].mT, memory_format=torch.contiguous_format)
     rows = [torch.split(part, _SIDE, dim=1) for part in dealt]
     columns = [torch.split(part.mT, _SIDE, dim=2) for part in (key, value)]
@@ -157,11 +158,13 @@ def _gradients(
     for pair in zip(*columns, strict=True):
         keys, values = (_shared(part.contiguous(), hands) for part in pair)
         d_key, d_value = torch.zeros_like(keys), torch.zeros_like(values)
-        for q, asked, log_sum, g, shift, d_q in zip(*rows, torch.split(d_query, _SIDE, dim=2), strict=True):
-            scores = torch.baddbmm(log_sum, asked, keys, out=_tile(memory, q, keys))
+        for q, asked, minus_log_sum, g, minus_dot, d_q in zip(
+            *rows, torch.split(d_query, _SIDE, dim=2), strict=True
+        ):
+            scores = torch.baddbmm(minus_log_sum, asked, keys, out=_tile(memory, q, keys))
             weights = torch.exp2(scores, out=scores)
             d_value.baddbmm_(g.mT, weights)
-            d_scores = torch.baddbmm(shift, g, values, out=_tile(other_memory, q, keys)).mul_(weights)
+            d_scores = torch.baddbmm(minus_dot, g, values, out=_tile(other_memory, q, keys)).mul_(weights)
             d_q.baddbmm_(keys, d_scores.mT)
             d_key.baddbmm_(q.mT, d_scores)
         d_keys.append(_summed(d_key, hands))
