@@ -1,7 +1,7 @@
 """attend: the weighted average over positions that attention is made of, without storing the weights."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -62,8 +62,8 @@ def attend(query: Queries, key: Keys, value: Values) -> QueriedValues:
     """
     if torch.compiler.is_compiling() or (query.is_cuda and query.dtype != torch.float64):
         return _by_torch(query, key, value)
-    out: QueriedValues = _ByTiles.apply(query, key, value)  # type: ignore[no-untyped-call] # torch leaves it untyped
-    return out
+    by_tiles: Callable[[Tensor, Tensor, Tensor], Tensor] = _ByTiles.apply  # torch leaves it untyped
+    return by_tiles(query, key, value)
 
 
 def _by_torch(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -144,8 +144,7 @@ def _gradients(
 
         dV = Wᵀ G,   dS = W · (G Vᵀ − Σ G · O),   dQ = dS K,   dK = dSᵀ Q
 
-    Each difference, that in dS and that in the exponent of W, is what a product is added to. As one more column of the
-    product it would make its width odd, and products of odd width can take twice as long.
+    Each difference, that in dS and that in the exponent of W, is what a product is added to.
     """
     query, key, value, gradient = (_wide(rows) for rows in (query, key, value, gradient))
     hands = _hands(query)

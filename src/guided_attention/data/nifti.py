@@ -1,6 +1,6 @@
 """NIfTI: volumes in and out, their place in the patient kept."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +254,8 @@ def write_nifti(path: PathLike, volume: npt.NDArray[Any], affine: Affine) -> Pat
     require(volume.ndim in {3, 4}, "volume", "of three axes, or four with channels first", volume.shape)
     cure = "Convert it: volume.astype(numpy.uint8) suits masks, numpy.float32 images."
     require(str(volume.dtype) in _KEPT, "volume", f"of type {', '.join(_KEPT)}", volume.dtype, cure)
-    image: Any = Nifti1Image(np.ascontiguousarray(volume.T), affine)  # type: ignore[no-untyped-call]  # nibabel is untyped here
+    make: Callable[[npt.NDArray[Any], Affine], Any] = Nifti1Image  # nibabel leaves it untyped
+    image = make(np.ascontiguousarray(volume.T), affine)
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm")

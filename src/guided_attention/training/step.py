@@ -17,6 +17,7 @@ Loss: TypeAlias = Callable[[SegmentationOutput, Tensor], LossTerms]
 """Takes what a network gives and the true labels to the loss and its parts."""
 
 _Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
+_Update: TypeAlias = Callable[[_Tensors, _Tensors, Tensor | int], None]
 
 
 class ModelWithLoss(nn.Module):
@@ -126,7 +127,7 @@ def averaged_copy(model: nn.Module, decay: float) -> AveragedModel:
     def average(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
         done = int(count)
         share = min(decay, (1 + done) / (10 + done))
-        update = get_ema_multi_avg_fn(share)  # type: ignore[no-untyped-call] # torch leaves it untyped
-        update(averaged, current, count)
+        update_with: Callable[[float], _Update] = get_ema_multi_avg_fn  # torch leaves it untyped
+        update_with(share)(averaged, current, count)
 
     return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
