@@ -12,30 +12,17 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measure import prepared
-from benchmarks.rows import Spec
+from benchmarks.rows import WHO, Spec
 
 __all__ = ["operators"]
-
-_NETWORKS = ("ours", "twin", "sparing", "msga", "attention_unet", "unet", "manet")
-_WHO = {"attention": ("ours", "twin", "dahead"), "training": _NETWORKS, "evaluation": _NETWORKS}
-"""Whose pass there is of each task: the names of `rows.TITLES`."""
 
 
 def main() -> None:
     """Print the operators of the pass that the command line names, the dearest first."""
-    args = _parse()
-    torch.set_num_threads(args.threads)
-    spec = Spec(
-        task=args.task,
-        who=args.who,
-        side=args.side,
-        batch=args.batch,
-        precision=args.precision,
-        part=args.part,
-        device=args.device,
-        threads=args.threads,
-    )
-    print(operators(spec, shapes=args.shapes, rows=args.rows))
+    wanted = vars(_parse())
+    look = {name: wanted.pop(name) for name in ("shapes", "rows")}
+    torch.set_num_threads(wanted["threads"])
+    print(operators(Spec(**wanted), **look))
 
 
 def operators(spec: Spec, *, shapes: bool = False, rows: int = 25) -> str:
@@ -56,7 +43,7 @@ def _parse() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("task", choices=_WHO)
+    parser.add_argument("task", choices=WHO)
     parser.add_argument("--who", default="ours", help="whose pass: ours, twin, msga and others")
     parser.add_argument(
         "--side", type=int, default=256, help="of the map for attention, of the image otherwise"
@@ -71,8 +58,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args()
-    if args.who not in _WHO[args.task]:
-        parser.error(f"--who: wanted one of {', '.join(_WHO[args.task])} for {args.task}, got {args.who!r}")
+    if args.who not in WHO[args.task]:
+        parser.error(f"--who: wanted one of {', '.join(WHO[args.task])} for {args.task}, got {args.who!r}")
     return args
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-__all__ = ["BENCHMARKS", "NOT_RUN", "TITLES", "Choices", "Row", "Spec", "rows_of"]
+__all__ = ["BENCHMARKS", "NOT_RUN", "TITLES", "WHO", "Choices", "Row", "Spec", "rows_of"]
 
 NOT_RUN = "not measured"
 """The entry of a result that says why there are no numbers."""
@@ -38,6 +38,12 @@ TITLES: Mapping[str, str] = {
 """What pages and pictures call an entry."""
 
 _PEERS = ("attention_unet", "unet", "manet")
+_WAYS = ("ours", "twin", "dahead")
+_NETWORKS = ("ours", "twin", "sparing", "msga", *_PEERS)
+
+WHO: Mapping[str, Sequence[str]] = {"attention": _WAYS, "training": _NETWORKS, "evaluation": _NETWORKS}
+"""Whose pass there is of each task."""
+
 _SCORERS = ("ours", "surface-distance", "monai", "medpy", "ours, surfel", "ours, mesh")
 _CUDA_BATCHES = (1, 2, 4, 8, 16, 32)
 _STEPS_OF_LEARNING = 200
@@ -116,7 +122,7 @@ def rows_of(name: str, choices: Choices) -> list[Row]:
 def _attention(_: str, choices: Choices) -> Iterator[Row]:
     for side, batch, precision in _grid(choices, {64: 2, 128: 1}, wide_on_cuda=(64, 128, 256)):
         spec = _spec(choices, task="attention", who="", side=side, batch=batch, precision=precision)
-        yield _row(spec, ("ours", "twin", "dahead"))
+        yield _row(spec, _WAYS)
 
 
 def _original_layout(name: str, choices: Choices) -> Iterator[Row]:
