@@ -77,7 +77,7 @@ def main() -> None:
                 runs = known(path, settings)
                 runs.setdefault(name, []).append(run)
                 path.write_text(json.dumps({"settings": settings, "networks": runs}, indent=2) + "\n")
-    print(table(known(path, settings)))
+    print(table(asked_for(known(path, settings), args.networks or FIVE, args.seeds)))
 
 
 def known(path: Path, settings: dict[str, object]) -> Runs:
@@ -170,24 +170,36 @@ def summary(name: str, values: Sequence[float]) -> dict[str, float]:
     return {name: round(statistics.mean(values), 4), f"{name}_sd": round(statistics.stdev(values), 4)}
 
 
+def asked_for(runs: Runs, networks: Sequence[str], seeds: Sequence[int]) -> Runs:
+    """Return the runs of these networks with these seeds."""
+    return {name: [run for run in runs.get(name, []) if run["seed"] in seeds] for name in networks}
+
+
 def table(runs: Runs) -> str:
-    """Return the results as a Markdown table: means over the seeds, and the least and greatest DSC of a seed."""
+    """Return the results as a Markdown table, the best DSC first.
+
+    Every number is a mean over the seeds; in brackets are the least and the greatest DSC of a seed. The spread is the
+    standard deviation over the test volumes.
+    """
     lines = [
-        "| network | parameters | seeds | minutes | DSC | VS | MSD (mm) |",
-        "|---|---|---|---|---|---|---|",
+        "| network | parameters | seeds | minutes | epochs | DSC | spread | VS | MSD (mm) |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, done in runs.items():
-        if done:
-            mean = {
-                key: statistics.mean(float(run[key]) for run in done)
-                for key in ("minutes", "dsc", "vs", "msd_mm")
-            }
-            dsc = [float(run["dsc"]) for run in done]
-            lines.append(
-                f"| {name} | {done[0]['parameters']:,} | {len(done)} | {mean['minutes']:.1f} "
-                f"| {mean['dsc']:.3f} ({min(dsc):.3f} to {max(dsc):.3f}) | {mean['vs']:.3f} | {mean['msd_mm']:.2f} |"
-            )
+    done = {name: runs_of for name, runs_of in runs.items() if runs_of}
+    for name in sorted(done, key=lambda name: -_mean(done[name], "dsc")):
+        mean = partial(_mean, done[name])
+        dsc = [float(run["dsc"]) for run in done[name]]
+        between = f" ({min(dsc):.3f} to {max(dsc):.3f})" if len(dsc) > 1 else ""
+        lines.append(
+            f"| {name} | {done[name][0]['parameters']:,} | {len(dsc)} | {mean('minutes'):.1f} | {mean('epochs'):.0f} "
+            f"| {mean('dsc'):.3f}{between} | {mean('dsc_sd'):.3f} | {mean('vs'):.3f} "
+            f"| {mean('msd_mm'):.2f} |"
+        )
     return "\n".join(lines)
+
+
+def _mean(runs: Sequence[dict[str, float | str]], key: str) -> float:
+    return statistics.mean(float(run[key]) for run in runs)
 
 
 def about() -> dict[str, str]:

@@ -1,18 +1,31 @@
 import json
 
 import pytest
-from benchmarks.left_atrium_networks import known, summary, table
+from benchmarks.left_atrium_networks import asked_for, known, summary, table
 
 
-def _run(dsc, minutes=24.0):
-    return {"seed": 0, "parameters": 1234, "minutes": minutes, "dsc": dsc, "vs": dsc + 0.1, "msd_mm": 2.0}
+def _run(dsc, minutes=24.0, *, seed=0, epochs=4):
+    scores = {"dsc": dsc, "dsc_sd": dsc / 10, "vs": dsc + 0.1, "msd_mm": 2.0}
+    return {"seed": seed, "parameters": 1234, "minutes": minutes, "epochs": epochs, **scores}
 
 
 def test_a_table_has_the_mean_over_the_seeds_and_the_least_and_greatest_score():
-    drawn = table({"A": [_run(0.5, 20.0), _run(0.75, 21.0), _run(0.7, 25.0)], "B": []})
+    drawn = table({"A": [_run(0.5, 20.0), _run(0.75, 21.0), _run(0.7, 25.0, epochs=13)], "B": []})
     header, rule, row = drawn.splitlines()
     assert header.count("|") == rule.count("|") == row.count("|")
-    assert row == "| A | 1,234 | 3 | 22.0 | 0.650 (0.500 to 0.750) | 0.750 | 2.00 |"
+    assert row == "| A | 1,234 | 3 | 22.0 | 7 | 0.650 (0.500 to 0.750) | 0.065 | 0.750 | 2.00 |"
+
+
+def test_a_table_begins_with_the_best():
+    drawn = table({"A": [_run(0.5)], "B": [_run(0.6), _run(0.8)], "C": [_run(0.75)]})
+    rows = drawn.splitlines()[2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| C", "| B", "| A"]
+    assert "| 0.750 |" in rows[0], "one seed lies between nothing"
+
+
+def test_networks_and_seeds_that_were_not_asked_for_are_left_out():
+    runs = {"A": [_run(0.5, seed=0), _run(0.6, seed=2)], "B": [_run(0.7)]}
+    assert asked_for(runs, ["C", "A"], [2, 3]) == {"C": [], "A": [_run(0.6, seed=2)]}
 
 
 def test_a_summary_has_mean_and_spread_over_the_volumes():
