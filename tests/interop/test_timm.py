@@ -15,7 +15,7 @@ FAMILIES = [
     ("efficientnet_b0.ra_in1k", (64, 65), (24, 40, 112, 320), HALVING),
     ("regnety_002", (64, 65), (24, 56, 152, 368), HALVING),
     ("mobilenetv3_small_100", (64, 65), (16, 24, 48, 576), HALVING),
-    ("hrnet_w18_small", (64, 65), (128, 256, 512, 1024), HALVING),
+    ("hrnet_w18_small", (64, 96), (128, 256, 512, 1024), HALVING),
     ("convnext_atto", (64, 65), (40, 80, 160, 320), HALVING),
     ("mambaout_femto", (64, 65), (48, 96, 192, 288), HALVING),
     ("swin_tiny_patch4_window7_224", (224,), (96, 192, 384, 768), HALVING),

@@ -40,7 +40,8 @@ class TimmEncoder(nn.Module):
 
     Shape:
         In ``(batch, in_channels, height, width)``; out the maps, fine to coarse. Which sizes a network takes is its own
-        affair: convolutional ones take any from their coarsest stride up, Swin only the size that its name ends in.
+        affair: most convolutional ones take any from their coarsest stride up, HRNet only multiples of it, Swin only
+        the size that its name ends in.
 
     Raises:
         ModuleNotFoundError: timm is not installed.
