@@ -15,7 +15,7 @@ FAMILIES = [
     ("efficientnet_b0.ra_in1k", (64, 65), (24, 40, 112, 320), HALVING),
     ("regnety_002", (64, 65), (24, 56, 152, 368), HALVING),
     ("mobilenetv3_small_100", (64, 65), (16, 24, 48, 576), HALVING),
-    ("hrnet_w18_small", (64, 96), (128, 256, 512, 1024), HALVING),
+    ("hrnet_w18_small", (64, 65), (128, 256, 512, 1024), HALVING),
     ("convnext_atto", (64, 65), (40, 80, 160, 320), HALVING),
     ("mambaout_femto", (64, 65), (48, 96, 192, 288), HALVING),
     ("swin_tiny_patch4_window7_224", (224,), (96, 192, 384, 768), HALVING),
@@ -39,6 +39,20 @@ def test_each_family_gives_its_maps_fine_to_coarse(name, sides, channels, stride
         assert [tuple(m.shape) for m in maps] == [
             (1, c, s, s) for c, s in zip(channels, expected, strict=True)
         ]
+
+
+def test_hrnet_sees_other_sizes_filled_up_with_zeros_and_whole_ones_as_they_are():
+    encoder = TimmEncoder("hrnet_w18_small").eval()
+    x = drawn(1, 1, 67, 97)
+    filled = torch.zeros(1, 1, 96, 128)
+    filled[:, :, :67, :97] = x
+    with torch.inference_mode():
+        for ours, theirs, (height, width) in zip(
+            encoder(x), encoder.network(filled)[-4:], [(17, 25), (9, 13), (5, 7), (3, 4)], strict=True
+        ):
+            assert torch.equal(ours, theirs[:, :, :height, :width])
+        for ours, theirs in zip(encoder(filled), encoder.network(filled)[-4:], strict=True):
+            assert torch.equal(ours, theirs)
 
 
 def test_the_maps_are_those_of_timm_channels_last_turned_round():

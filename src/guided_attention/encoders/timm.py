@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from guided_attention._checks import needs_extra, require, require_positive
 from guided_attention._typing import Image
@@ -13,6 +14,9 @@ __all__ = ["TimmEncoder"]
 
 _FINEST = 4
 """Maps of a smaller stride are left out: attention on them would be slow, and the paper's network has none."""
+
+_BRANCHED = "hrnet"
+"""The family whose branches add up only where the coarsest stride divides the image's sides."""
 
 
 class TimmEncoder(nn.Module):
@@ -40,8 +44,9 @@ class TimmEncoder(nn.Module):
 
     Shape:
         In ``(batch, in_channels, height, width)``; out the maps, fine to coarse. Which sizes a network takes is its own
-        affair: most convolutional ones take any from their coarsest stride up, HRNet only multiples of it, Swin only
-        the size that its name ends in.
+        affair: convolutional ones take any from their coarsest stride up, Swin only the size that its name ends in.
+        HRNet wants multiples of its coarsest stride: the image is filled up with zeros below and to the right, and of
+        the maps what covers the image is kept.
 
     Raises:
         ModuleNotFoundError: timm is not installed.
@@ -83,15 +88,27 @@ class TimmEncoder(nn.Module):
         self._kept = tuple(i for i, reduction in enumerate(reductions) if reduction >= _FINEST)
         layout = getattr(self.network, "output_fmt", "NCHW")
         self._channels_last = getattr(layout, "value", layout) == "NHWC"
+        self._branched = name.startswith(_BRANCHED)
         self.in_channels = in_channels
         self.out_channels: tuple[int, ...] = tuple(int(channels[i]) for i in self._kept)
         self.strides: tuple[int, ...] = tuple(reductions[i] for i in self._kept)
 
     def forward(self, x: Image) -> list[Tensor]:
         """Return the maps of stride 4 and more, fine to coarse."""
+        if self._branched:
+            return self._of_filled_up(x)
         maps = self.network(x)
         kept = [maps[i] for i in self._kept]
         return [map_.permute(0, 3, 1, 2).contiguous() for map_ in kept] if self._channels_last else kept
+
+    def _of_filled_up(self, x: Tensor) -> list[Tensor]:
+        height, width = x.shape[2:]
+        coarsest = self.strides[-1]
+        maps = self.network(F.pad(x, (0, -width % coarsest, 0, -height % coarsest)))
+        return [
+            maps[i][:, :, : -(-height // stride), : -(-width // stride)]
+            for i, stride in zip(self._kept, self.strides, strict=True)
+        ]
 
 
 def _features_of(name: str, in_channels: int, pretrained: bool, weights: str | Path | None) -> Any:  # noqa: ANN401
