@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader
 from benchmarks.contestants import contestants
 from benchmarks.left_atrium_networks import IN_PLANE_MM, read_part
 from benchmarks.rows import Spec
-from guided_attention.data import Chain, FlipRotate, RandomIntensity, SliceDataset, resample_in_plane
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
+from guided_attention.preparation import resample_in_plane
+from guided_attention.sampling import Chain, FlipRotate, RandomIntensity, SliceDataset
 from guided_attention.training import ModelWithLoss, seed_everything
 
 __all__ = ["learned"]

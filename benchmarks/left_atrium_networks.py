@@ -31,16 +31,9 @@ from torch.utils.data import DataLoader
 
 from benchmarks.contestants import FIVE, contestants
 from guided_attention import Trainer, __version__
-from guided_attention.data import (
-    Case,
-    Chain,
-    FlipRotate,
-    RandomIntensity,
-    SliceDataset,
-    normalize,
-    read_nifti_pairs,
-    resample_in_plane,
-)
+from guided_attention.case import Case
+from guided_attention.data import read_nifti_pairs
+from guided_attention.evaluation import CaseScore, mean_dsc
 from guided_attention.inference import (
     evaluate_model,
     evaluate_prediction,
@@ -48,7 +41,8 @@ from guided_attention.inference import (
     predict_case,
 )
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
-from guided_attention.metrics import CaseScore, mean_dsc
+from guided_attention.preparation import normalize, resample_in_plane
+from guided_attention.sampling import Chain, FlipRotate, RandomIntensity, SliceDataset
 from guided_attention.training import TrainerConfig, load_weights, polynomial_decay, seed_everything
 
 RESULTS = Path(__file__).parent / "results"

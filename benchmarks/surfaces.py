@@ -78,7 +78,7 @@ _CASES: Mapping[str, Callable[[Spec], tuple[_Grid, _Grid, tuple[float, ...]]]] =
 
 
 def _ours(surface: str, prediction: _Grid, reference: _Grid, spacing_mm: Any) -> Callable[[], object]:  # noqa: ANN401
-    from guided_attention.metrics import evaluate_case  # noqa: PLC0415
+    from guided_attention.evaluation import evaluate_case  # noqa: PLC0415
 
     labels = {int(value): str(value) for value in np.unique(reference) if value}
     settings = {"labels": labels, "spacing_mm": spacing_mm, "case_id": "", "surface": surface}

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from guided_attention import CAM, PAM, GuidedAttention, Trainer
-from guided_attention.data import CHAOS_MR_LABELS, FlipRotate, SliceDataset, make_phantom, normalize
+from guided_attention.data import CHAOS_MR_LABELS, make_phantom
+from guided_attention.evaluation import format_table, mean_dsc, summarize
 from guided_attention.figures import save_prediction_grid
 from guided_attention.inference import evaluate_model, evaluate_prediction, predict_case
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
-from guided_attention.metrics import format_table, mean_dsc, summarize
+from guided_attention.preparation import normalize
+from guided_attention.sampling import FlipRotate, SliceDataset
 from guided_attention.training import TrainerConfig, load_weights, polynomial_decay, seed_everything
 
 BLOCKS: dict[str, Callable[[], nn.Module]] = {

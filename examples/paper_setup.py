@@ -9,16 +9,16 @@ from pathlib import Path
 
 import torch
 
+from guided_attention.case import Case
 from guided_attention.data import (
     CHAOS_MR_LABELS,
-    Case,
     Split,
     k_fold,
-    normalize,
     read_chaos,
     read_nifti_pairs,
     write_phantom_cohort,
 )
+from guided_attention.preparation import normalize
 
 # What is not given on the command line: as the paper has it, and for a smoke run.
 FULL = {"folds": 3, "val": 2, "epochs": None, "size": 256, "batch_size": 8, "slice_step": 1}

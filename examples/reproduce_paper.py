@@ -18,10 +18,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from guided_attention import Trainer
-from guided_attention.data import Case, FlipRotate, SliceDataset, Split
+from guided_attention.case import Case
+from guided_attention.data import Split
+from guided_attention.evaluation import mean_dsc
 from guided_attention.inference import evaluate_model, evaluate_prediction, predict_case
 from guided_attention.losses import GuidedAttentionLoss
-from guided_attention.metrics import mean_dsc
+from guided_attention.sampling import FlipRotate, SliceDataset
 from guided_attention.training import TrainerConfig, load_weights, reduce_on_plateau, seed_everything
 from paper_figures import figures, read_rows
 from paper_networks import EPOCHS, builders, networks_of, parameter_counts

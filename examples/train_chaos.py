@@ -18,16 +18,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from guided_attention import MSGA, Trainer
-from guided_attention.data import (
-    CHAOS_MR_LABELS,
-    Case,
-    FlipRotate,
-    SliceDataset,
-    normalize,
-    read_chaos,
-    split_subjects,
-    write_phantom_cohort,
-)
+from guided_attention.case import Case
+from guided_attention.data import CHAOS_MR_LABELS, read_chaos, split_subjects, write_phantom_cohort
+from guided_attention.evaluation import format_table, mean_dsc, summarize, write_scores_csv
 from guided_attention.figures import save_prediction_grid
 from guided_attention.inference import (
     evaluate_model,
@@ -37,7 +30,8 @@ from guided_attention.inference import (
     save_prediction,
 )
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
-from guided_attention.metrics import format_table, mean_dsc, summarize, write_scores_csv
+from guided_attention.preparation import normalize
+from guided_attention.sampling import FlipRotate, SliceDataset
 from guided_attention.training import TrainerConfig, load_weights, polynomial_decay, seed_everything
 
 # What is not given on the command line. Minutes are short: phantoms are learnt from slices with organs alone.

@@ -17,16 +17,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from guided_attention import MSGA, Trainer
-from guided_attention.data import (
-    Case,
-    Chain,
-    FlipRotate,
-    RandomIntensity,
-    SliceDataset,
-    normalize,
-    read_nifti_pairs,
-    resample_in_plane,
-)
+from guided_attention.case import Case
+from guided_attention.data import read_nifti_pairs
+from guided_attention.evaluation import format_table, mean_dsc, summarize, write_scores_csv
 from guided_attention.figures import save_prediction_grid
 from guided_attention.inference import (
     evaluate_model,
@@ -36,7 +29,8 @@ from guided_attention.inference import (
     save_prediction,
 )
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
-from guided_attention.metrics import format_table, mean_dsc, summarize, write_scores_csv
+from guided_attention.preparation import normalize, resample_in_plane
+from guided_attention.sampling import Chain, FlipRotate, RandomIntensity, SliceDataset
 from guided_attention.training import TrainerConfig, load_weights, polynomial_decay, seed_everything
 
 LABELS = {1: "left atrium"}

@@ -2,7 +2,7 @@
 
 import math
 
-from guided_attention.metrics import CaseScore
+from guided_attention.evaluation import CaseScore
 
 
 def score(case_id, organ, dsc, *, vs=0.5, msd_mm=1.0, status="scored"):

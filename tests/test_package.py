@@ -9,8 +9,11 @@ import pytest
 
 ROOMS = (
     "attention",
+    "case",
     "data",
     "encoders",
+    "errors",
+    "evaluation",
     "figures",
     "fusion",
     "inference",
@@ -18,6 +21,8 @@ ROOMS = (
     "metrics",
     "models",
     "outputs",
+    "preparation",
+    "sampling",
     "training",
 )
 EVERYDAY = "MSGA, SegmentationModel, PAM, CAM, GuidedAttention, MultiScaleFusion, Trainer"

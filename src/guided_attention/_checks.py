@@ -1,20 +1,83 @@
 """Checks of arguments, with one form of message: what, what was wanted, what came, what to do."""
 
-from collections.abc import Iterator, Sequence
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["needs_extra", "require", "require_choice", "require_positive", "require_same_shape"]
+from guided_attention.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    CheckpointError,
+    DataError,
+    MissingPackageError,
+)
+
+__all__ = [
+    "cut_list",
+    "needs_extra",
+    "require",
+    "require_choice",
+    "require_known_keys",
+    "require_positive",
+    "require_same_shape",
+    "require_type",
+]
+
+_SHOWN = 6
 
 
-def require(condition: bool, argument: str, wanted: str, got: object, cure: str = "") -> None:
-    """Raise a `ValueError` in the house's form unless `condition` holds.
+def require(
+    condition: bool,
+    argument: str,
+    wanted: str,
+    got: object,
+    cure: str = "",
+    *,
+    error: type[ArgumentError | ArgumentTypeError | CheckpointError | DataError] = ArgumentError,
+    file: object = None,
+) -> None:
+    """Raise an error of the common form unless `condition` holds.
 
-    >>> require(False, "steps", "at least 1", 0, cure="Ask for one step or more.")
+    >>> require(False, "steps", "at least 1", 0, cure="Use one step or more.")
     Traceback (most recent call last):
-    ValueError: `steps` must be at least 1, got 0. Ask for one step or more.
+    guided_attention.errors.ArgumentError: `steps` must be at least 1, got 0. Use one step or more.
     """
     if not condition:
-        raise ValueError(f"`{argument}` must be {wanted}, got {got}." + (f" {cure}" if cure else ""))
+        message = f"`{argument}` must be {wanted}, got {got}." + (f" {cure}" if cure else "")
+        raise error(message, argument=argument, file=file)
+
+
+def require_type(
+    argument: str, value: object, types: type | tuple[type, ...], wanted: str, cure: str = ""
+) -> None:
+    """Raise an `ArgumentTypeError` unless `value` is an instance of `types`."""
+    require(
+        isinstance(value, types), argument, wanted, f"a {type(value).__name__}", cure, error=ArgumentTypeError
+    )
+
+
+def require_known_keys(
+    argument: str, keys: Iterable[str], known: Sequence[str], *, file: object = None
+) -> None:
+    """Raise a `DataError` for the first key that is not known, and name the nearest known one."""
+    for key in keys:
+        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+        cure = f"Did you mean {near[0]!r}?" if near else ""
+        require(
+            key in known,
+            argument,
+            f"made of the keys {', '.join(known)}",
+            repr(key),
+            cure,
+            error=DataError,
+            file=file,
+        )
+
+
+def cut_list(names: Sequence[object]) -> str:
+    """Return up to six names and how many more there are."""
+    shown = ", ".join(str(name) for name in names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def require_choice(argument: str, value: object, choices: Sequence[object]) -> None:
@@ -48,4 +111,4 @@ def needs_extra(extra: str) -> Iterator[None]:
         message = (
             f"This needs the package {error.name!r}. Install it with: pip install 'guided-attention[{extra}]'"
         )
-        raise ModuleNotFoundError(message, name=error.name) from error
+        raise MissingPackageError(message, name=error.name) from error

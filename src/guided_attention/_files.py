@@ -1,23 +1,36 @@
-"""Files that are whole or not there at all."""
+"""Files and folders that are written atomically: complete, or not there at all."""
 
 import os
-from collections.abc import Iterator
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
-__all__ = ["replacing"]
+from guided_attention.errors import ExistingFileError, MissingFileError
+
+__all__ = ["DRAFT_PREFIX", "PathLike", "refuse_filled", "replacing", "whole_folder"]
+
+PathLike: TypeAlias = str | os.PathLike[str]
+"""Path of a file or folder."""
+
+DRAFT_PREFIX = ".unfinished-"
+"""What the names of temporary files and folders begin with."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Hand out a temporary name beside `path`, and move it to `path` once the block has ended well.
+    """Give a temporary path beside `path`, and rename it to `path` when the block has ended without an error.
 
-    A block that fails leaves what stood at `path` before. A process killed inside the block leaves the
-    temporary file too, which the next writing of the same `path` uses again.
+    A block that fails leaves `path` as it was. A killed process leaves its temporary file, whose name
+    (``.unfinished-<random>.<name>``) is unique, so that two writers of one path never share a draft.
     """
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"`path` must be in a folder that exists, got {path}. Make the folder first.")
-    temporary = path.with_name(f".unfinished.{path.name}")  # the ending stays: writers go by it
+        message = f"`path` must be in an existing folder, got {path}. Create the folder first."
+        raise MissingFileError(message, argument="path", file=path)
+    # The ending stays: writers choose the format by it.
+    temporary = path.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{path.name}")
     try:
         yield temporary
         _flush_to_disk(temporary)
@@ -31,3 +44,30 @@ def _flush_to_disk(path: Path) -> None:
     """Wait for the disk: without this a power cut can leave the new name on an empty file."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def refuse_filled(folder: PathLike) -> Path:
+    """Return `folder` as a path; raise where it holds something, so that nothing is overwritten."""
+    path = Path(folder)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ExistingFileError(
+            f"`folder` must be new or empty, got {path}. Choose another name or delete it.",
+            file=path,
+        )
+    return path
+
+
+def whole_folder(folder: PathLike, fill: Callable[[Path], None]) -> Path:
+    """Let `fill` write into a draft folder beside `folder`, and rename the draft when it is complete."""
+    path = refuse_filled(folder).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{path.name}")
+    draft.mkdir()
+    try:
+        fill(draft)
+        if path.exists():
+            path.rmdir()
+        draft.rename(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return path

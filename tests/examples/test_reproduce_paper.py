@@ -19,9 +19,11 @@ import pytest
 import torch
 from scipy import stats
 
-from guided_attention.data import FlipRotate, Split, make_phantom, normalize, write_nifti
+from guided_attention.data import Split, make_phantom, write_nifti
 from guided_attention.losses import CrossEntropyLoss
 from guided_attention.metrics import holm
+from guided_attention.preparation import normalize
+from guided_attention.sampling import FlipRotate
 from guided_attention.training import TrainingProgress, load_checkpoint
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

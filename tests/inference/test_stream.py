@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from guided_attention.data import Case, read_nifti_case, write_nifti
+from guided_attention.case import Case
+from guided_attention.data import read_nifti_case, write_nifti
 from guided_attention.inference import predict_case, predict_cases, save_prediction
 
 SHAPE = (3, 5, 7)

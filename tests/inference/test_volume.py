@@ -6,7 +6,9 @@ import torch
 from tests.real_data import real_data
 from torch import nn
 
-from guided_attention.data import Case, SliceDataset, crop_or_pad, read_nifti_case, resample_in_plane
+from guided_attention.case import Case
+from guided_attention.data import read_nifti_case
+from guided_attention.evaluation import evaluate_case, mean_dsc
 from guided_attention.inference import (
     evaluate_model,
     evaluate_prediction,
@@ -14,8 +16,9 @@ from guided_attention.inference import (
     predict_case,
     save_prediction,
 )
-from guided_attention.metrics import evaluate_case, mean_dsc
 from guided_attention.outputs import Prediction
+from guided_attention.preparation import crop_or_pad, resample_in_plane
+from guided_attention.sampling import SliceDataset
 
 SHAPE = (7, 11, 13)
 SPACING_MM = (5.5, 1.5, 1.25)

@@ -7,7 +7,8 @@ from scipy.ndimage import binary_erosion, generate_binary_structure
 from scipy.spatial import KDTree
 from tests.real_data import real_data
 
-from guided_attention.metrics import SurfaceDistances, dice, evaluate_case, surface_distances
+from guided_attention.evaluation import evaluate_case
+from guided_attention.metrics import SurfaceDistances, dice, surface_distances
 
 SPACING_MM = (2.0, 0.7265625, 0.7265625)
 

@@ -16,15 +16,13 @@ from monai.metrics import (
 )
 from tests.reference import overlap as written_out
 
+from guided_attention.evaluation import evaluate_case, mean_dsc, summarize
 from guided_attention.metrics import (
     dice,
-    evaluate_case,
     jaccard,
-    mean_dsc,
     precision,
     relative_volume_difference,
     sensitivity,
-    summarize,
     volume_ml,
     volume_similarity,
 )

@@ -8,7 +8,7 @@ import torch
 from tests.modules import drawn
 from torch import nn
 
-from guided_attention.data import Case
+from guided_attention.case import Case
 from guided_attention.inference import predict_case
 from guided_attention.losses import GuidedAttentionLoss
 from guided_attention.models import PeerModel, attention_unet, pan, unet

@@ -4,11 +4,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from guided_attention.data import Case, SliceDataset
+from guided_attention.case import Case
+from guided_attention.evaluation import mean_dsc
 from guided_attention.inference import evaluate_model, predict_case
 from guided_attention.losses import GuidedAttentionLoss
-from guided_attention.metrics import mean_dsc
 from guided_attention.models import MSGA
+from guided_attention.sampling import SliceDataset
 from guided_attention.training import Trainer, TrainerConfig, load_weights, read_log, seed_everything
 
 

@@ -1,42 +1,32 @@
-"""What the readers of this room share: names sorted as people count, PNG read safely, files written whole."""
+"""What the readers share: natural order of names, pairs of files, PNG read safely."""
 
-import os
 import re
-import shutil
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from guided_attention._checks import require
+from guided_attention._checks import cut_list, require
+from guided_attention._files import PathLike
 
 __all__ = [
-    "PathLike",
-    "cut_list",
     "files_in",
     "keep_ids",
     "natural_key",
     "numbers_of",
     "read_png",
-    "refuse_filled",
     "require_folder",
     "require_pairs",
     "to_labels",
-    "whole_folder",
 ]
-
-PathLike: TypeAlias = str | os.PathLike[str]
-"""The name of a file or folder."""
 
 _Key = TypeVar("_Key")
 
 # Left by desktops and by DICOM media, never slices.
 _LITTER = {"DICOMDIR", "Thumbs.db", "desktop.ini"}
-_SHOWN = 6
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -48,12 +38,6 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 def numbers_of(name: str) -> list[int]:
     """Return every number in a file name, in order."""
     return [int(digits) for digits in re.findall(r"\d+", name)]
-
-
-def cut_list(names: Sequence[object]) -> str:
-    """Return up to six names and how many more there are."""
-    shown = ", ".join(str(name) for name in names[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def require_folder(argument: str, folder: PathLike, *, cure: str = "") -> Path:
@@ -134,27 +118,3 @@ def to_labels(
         require(False, f"grey values of {path}", "in the map", cut_list(unknown), cure)  # noqa: FBT003
     labels: npt.NDArray[np.uint8] = table[grey]
     return labels
-
-
-def refuse_filled(folder: PathLike) -> Path:
-    """Return `folder` as a path if nothing is in it yet, so that nothing gets overwritten."""
-    path = Path(folder)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"`folder` must be new or empty, got {path}. Choose another name or delete it.")
-    return path
-
-
-def whole_folder(folder: PathLike, fill: Callable[[Path], None]) -> Path:
-    """Let `fill` write into a draft beside `folder`, and rename the draft when it is complete."""
-    path = refuse_filled(folder).absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-    draft.mkdir()
-    try:
-        fill(draft)
-        if path.exists():
-            path.rmdir()
-        draft.rename(path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return path

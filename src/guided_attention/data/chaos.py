@@ -9,11 +9,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import require, require_choice
+from guided_attention._checks import cut_list, require, require_choice
+from guided_attention._files import PathLike
 from guided_attention._typing import LabelVolume, SpacingMm
+from guided_attention.case import Case, Volume
 from guided_attention.data._files import (
-    PathLike,
-    cut_list,
     files_in,
     keep_ids,
     natural_key,
@@ -23,7 +23,6 @@ from guided_attention.data._files import (
     require_pairs,
     to_labels,
 )
-from guided_attention.data.case import Case, Volume
 from guided_attention.data.dicom import read_size_in_file_order, read_slices_in_file_order
 
 __all__ = [

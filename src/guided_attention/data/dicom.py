@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import needs_extra, require
+from guided_attention._checks import cut_list, needs_extra, require
+from guided_attention._files import PathLike
 from guided_attention._typing import Affine, SpacingMm
-from guided_attention.data._files import PathLike, cut_list, files_in
-from guided_attention.data._geometry import spacing_of
-from guided_attention.data.case import Volume
+from guided_attention.case import Volume, spacing_of
+from guided_attention.data._files import files_in
 
 if TYPE_CHECKING:
     from pydicom import Dataset

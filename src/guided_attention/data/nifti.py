@@ -7,19 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import needs_extra, require
-from guided_attention._files import replacing
+from guided_attention._checks import cut_list, needs_extra, require
+from guided_attention._files import PathLike, replacing
 from guided_attention._typing import Affine, LabelVolume
-from guided_attention.data._files import (
-    PathLike,
-    cut_list,
-    files_in,
-    keep_ids,
-    natural_key,
-    require_pairs,
-)
-from guided_attention.data._geometry import spacing_of
-from guided_attention.data.case import Case, Volume
+from guided_attention.case import Case, Volume, spacing_of
+from guided_attention.data._files import files_in, keep_ids, natural_key, require_pairs
 
 __all__ = ["read_nifti", "read_nifti_case", "read_nifti_pairs", "write_nifti"]
 

@@ -14,9 +14,9 @@ from PIL import Image
 from scipy import ndimage
 
 from guided_attention._checks import needs_extra, require, require_choice
+from guided_attention._files import PathLike, whole_folder
 from guided_attention._typing import Affine, SpacingMm
-from guided_attention.data._files import PathLike, whole_folder
-from guided_attention.data.case import Case
+from guided_attention.case import Case
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from guided_attention._checks import require
-from guided_attention._files import replacing
-from guided_attention.data._files import PathLike, cut_list, natural_key
+from guided_attention._checks import cut_list, require
+from guided_attention._files import PathLike, replacing
+from guided_attention.data._files import natural_key
 
 __all__ = ["Split", "k_fold", "split_subjects"]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from guided_attention._checks import needs_extra, require
 from guided_attention._files import replacing
 from guided_attention._typing import LabelVolume
-from guided_attention.data import Case
+from guided_attention.case import Case
 from guided_attention.outputs import Prediction
 
 if TYPE_CHECKING:

@@ -1,9 +1,7 @@
 """Inference: from a case to labels and uncertainty with the geometry it came with."""
 
-from guided_attention.inference.fuse import fuse
 from guided_attention.inference.postprocess import keep_largest_component
 from guided_attention.inference.stream import predict_cases
-from guided_attention.inference.submission import score_submission
 from guided_attention.inference.volume import (
     evaluate_model,
     evaluate_prediction,
@@ -14,10 +12,8 @@ from guided_attention.inference.volume import (
 __all__ = [
     "evaluate_model",
     "evaluate_prediction",
-    "fuse",
     "keep_largest_component",
     "predict_case",
     "predict_cases",
     "save_prediction",
-    "score_submission",
 ]

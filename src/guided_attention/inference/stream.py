@@ -15,7 +15,7 @@ from torch import nn
 
 from guided_attention._checks import require
 from guided_attention._typing import SpatialDims
-from guided_attention.data import Case
+from guided_attention.case import Case
 from guided_attention.inference.volume import check_settings, free_paths, predict_case, save_prediction
 from guided_attention.outputs import Prediction
 
@@ -79,7 +79,7 @@ def predict_cases(  # noqa: PLR0913 - those of predict_case and of save_predicti
         >>> from pathlib import Path
         >>> import numpy as np
         >>> from torch import nn
-        >>> from guided_attention.data import Case
+        >>> from guided_attention.case import Case
         >>> image = np.ones((1, 3, 5, 7), np.float32)
         >>> cases = (Case(name, image, None, (9.0, 1.5, 1.5), np.eye(4)) for name in ("7", "9"))
         >>> folder = tempfile.mkdtemp()

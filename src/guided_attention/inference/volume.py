@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from guided_attention._checks import require, require_choice, require_positive
 from guided_attention._layers import resize
 from guided_attention._typing import LabelVolume, SpatialDims
-from guided_attention.data import Case, write_nifti
+from guided_attention.case import Case
+from guided_attention.data import write_nifti
+from guided_attention.evaluation import CaseScore, evaluate_case
 from guided_attention.inference.postprocess import keep_largest_component
-from guided_attention.metrics import CaseScore, evaluate_case
 from guided_attention.outputs import Prediction
 
 __all__ = [
@@ -79,7 +80,7 @@ def predict_case(
     Example:
         >>> import numpy as np
         >>> from torch import nn
-        >>> from guided_attention.data import Case
+        >>> from guided_attention.case import Case
         >>> case = Case("7", np.ones((1, 3, 5, 7), np.float32), None, (9.0, 1.5, 1.5), np.eye(4))
         >>> prediction = predict_case(nn.Conv2d(1, 4, kernel_size=1), case)
         >>> prediction.labels.shape, prediction.labels.dtype
@@ -198,7 +199,7 @@ def evaluate_prediction(
 
     Example:
         >>> import numpy as np
-        >>> from guided_attention.data import Case
+        >>> from guided_attention.case import Case
         >>> from guided_attention.outputs import Prediction
         >>> labels = np.ones((1, 3, 5), np.uint8)
         >>> case = Case("7", np.zeros((1, 1, 3, 5), np.float32), labels, (9.0, 1.5, 1.5), np.eye(4))
@@ -260,8 +261,8 @@ def evaluate_model(  # noqa: PLR0913 - those of predict_case and of evaluate_pre
         >>> import numpy as np
         >>> import torch
         >>> from torch import nn
-        >>> from guided_attention.data import Case
-        >>> from guided_attention.metrics import mean_dsc
+        >>> from guided_attention.case import Case
+        >>> from guided_attention.evaluation import mean_dsc
         >>> image = np.arange(15, dtype=np.float32).reshape(1, 1, 3, 5)
         >>> case = Case("7", image, np.zeros((1, 3, 5), np.uint8), (9.0, 1.5, 1.5), np.eye(4))
         >>> case.labels[image[0] > 7] = 1

@@ -1,6 +1,7 @@
 """Models: the wiring, the paper's network, and every network it is compared with, each as one call."""
 
 from guided_attention.models.danet import DualAttentionNetwork, danet
+from guided_attention.models.folding import fuse
 from guided_attention.models.lite import msga_lite
 from guided_attention.models.msga import MSGA
 from guided_attention.models.original import export_original, load_original
@@ -17,6 +18,7 @@ __all__ = [
     "daf",
     "danet",
     "export_original",
+    "fuse",
     "load_original",
     "ms_cam",
     "ms_danet",

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from guided_attention._checks import require, require_choice
-from guided_attention.metrics.cases import CaseScore
-from guided_attention.metrics.compare import holm, mean_interval, paired_wilcoxon
-from guided_attention.metrics.summary import (
+from guided_attention.evaluation.scores import CaseScore
+from guided_attention.evaluation.summary import (
     METRIC_NAMES,
     MetricName,
     require_one_definition,
     require_single_rows,
 )
+from guided_attention.metrics.statistics import holm, mean_interval, paired_wilcoxon
 
 __all__ = ["PairedRow", "compare_models"]
 

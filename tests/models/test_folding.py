@@ -9,8 +9,9 @@ from torch.nn.utils import spectral_norm
 from torch.nn.utils.parametrizations import weight_norm
 
 from guided_attention import MSGA, models
-from guided_attention.data import Case
-from guided_attention.inference import fuse, predict_case
+from guided_attention.case import Case
+from guided_attention.inference import predict_case
+from guided_attention.models import fuse
 
 ALL = ["daf", "ms_pam", "ms_cam", "ms_danet", "ms_dual", "ms_dual_guided", "ms_dist", "danet"]
 SPACES = {2: (37, 53), 3: (5, 37, 23)}

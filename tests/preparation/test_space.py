@@ -3,17 +3,9 @@ import pytest
 import torch
 from tests.reference import slices as reference
 
-from guided_attention.data import (
-    Case,
-    Chain,
-    FlipRotate,
-    RandomIntensity,
-    crop_or_pad,
-    flip_rotate,
-    normalize,
-    resample_in_plane,
-    window,
-)
+from guided_attention.case import Case
+from guided_attention.preparation import crop_or_pad, normalize, resample_in_plane, window
+from guided_attention.sampling import Chain, FlipRotate, RandomIntensity, flip_rotate
 
 AFFINE = np.array([[-1.5, 0.1, 0, 10], [0, 1.25, 0.2, -20], [0.1, 0, 5, 30], [0, 0, 0, 1]], float)
 

@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from guided_attention._checks import require, require_choice
-from guided_attention.metrics.cases import CaseScore
-from guided_attention.metrics.compare import mean_interval
+from guided_attention.evaluation.scores import CaseScore
+from guided_attention.metrics.statistics import mean_interval
 
 __all__ = [
     "METRIC_NAMES",

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from guided_attention._checks import require
 from guided_attention._typing import Affine, ImageVolume, LabelVolume, SpacingMm
 
-__all__ = ["Case", "Volume"]
+__all__ = ["Case", "Volume", "affine_of", "moved", "spacing_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,3 +83,22 @@ class Case:
         require(labels.shape == wanted, where, f"of the image's size {wanted}", labels.shape)
         lowest = int(labels.min())
         require(lowest >= 0, where, "0 or above", lowest)
+
+
+def spacing_of(affine: Affine) -> SpacingMm:
+    """Return the lengths of an affine's columns in array order (z, y, x), in millimetres."""
+    x, y, z = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
+    return (z, y, x)
+
+
+def affine_of(spacing_mm: SpacingMm) -> Affine:
+    """Return an affine without rotation or origin, for files that know their spacing at most."""
+    return np.diag([*reversed(spacing_mm), 1.0]).astype(np.float64)
+
+
+def moved(affine: Affine, *, start: tuple[float, float, float], step: tuple[float, float, float]) -> Affine:
+    """Return the affine of a volume whose voxel ``i`` was at index ``start + i · step``, all (z, y, x)."""
+    inner = np.diag([*reversed(step), 1.0]).astype(np.float64)
+    inner[:3, 3] = start[::-1]
+    result: Affine = affine @ inner
+    return result

@@ -68,7 +68,7 @@ def fuse(model: _Network) -> _Network:
     Example:
         >>> import torch
         >>> from guided_attention import MSGA
-        >>> from guided_attention.inference import fuse
+        >>> from guided_attention.models import fuse
         >>> model = MSGA(encoder="resnet18", channels=4).eval()
         >>> x = torch.randn(1, 1, 37, 53)
         >>> torch.allclose(fuse(model)(x), model(x), rtol=1e-3, atol=1e-4)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from guided_attention._checks import needs_extra, require, require_choice
-from guided_attention.metrics.accumulator import CaseAccumulator
-from guided_attention.metrics.summary import METRIC_NAMES, OF_SURFACES, MetricName
+from guided_attention.evaluation.accumulator import CaseAccumulator
+from guided_attention.evaluation.summary import METRIC_NAMES, OF_SURFACES, MetricName
 from guided_attention.metrics.surface import Combine, Surface
 
 if TYPE_CHECKING:
@@ -91,5 +91,5 @@ def torchmetrics_metric(
         workers=workers,
     )
     with needs_extra("torchmetrics"):
-        from guided_attention.metrics._torchmetrics import CaseMetric  # noqa: PLC0415 - optional
+        from guided_attention.evaluation._torchmetrics import CaseMetric  # noqa: PLC0415 - optional
     return CaseMetric(accumulator, list(labels.values()), tuple(metrics))

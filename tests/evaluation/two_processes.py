@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from guided_attention.metrics import CaseAccumulator, torchmetrics_metric, write_scores_json
+from guided_attention.evaluation import CaseAccumulator, torchmetrics_metric, write_scores_json
 
 LABELS = {1: "liver", 5: "spleen"}
 SPACING_MM = (7.7, 1.5, 1.3)

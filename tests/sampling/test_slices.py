@@ -5,7 +5,9 @@ from PIL import Image
 from tests.real_data import real_data
 from torch.utils.data import DataLoader
 
-from guided_attention.data import Case, FlipRotate, SliceDataset, read_png_slices, write_png_slices
+from guided_attention.case import Case
+from guided_attention.data import read_png_slices, write_png_slices
+from guided_attention.sampling import FlipRotate, SliceDataset
 
 SPACING = (7.0, 1.25, 1.5)
 MAP = {0: 0, 63: 1, 126: 2, 189: 3, 252: 4}

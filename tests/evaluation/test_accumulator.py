@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.metrics.two_processes import DEPTH, LABELS, SPACING_MM, case, give_all, give_slices, main
+from tests.evaluation.two_processes import DEPTH, LABELS, SPACING_MM, case, give_all, give_slices, main
 
-from guided_attention.metrics import CaseAccumulator, evaluate_case, read_scores, summarize_metric
+from guided_attention.evaluation import CaseAccumulator, evaluate_case, read_scores, summarize_metric
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 

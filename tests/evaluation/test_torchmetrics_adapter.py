@@ -4,9 +4,9 @@ import sys
 
 import pytest
 import torch
-from tests.metrics.two_processes import DEPTH, LABELS, SPACING_MM, case
+from tests.evaluation.two_processes import DEPTH, LABELS, SPACING_MM, case
 
-from guided_attention.metrics import CaseAccumulator, evaluate_case, summarize_metric, torchmetrics_metric
+from guided_attention.evaluation import CaseAccumulator, evaluate_case, summarize_metric, torchmetrics_metric
 
 torchmetrics = pytest.importorskip("torchmetrics")
 
@@ -116,7 +116,7 @@ def test_settings_that_make_no_sense_are_refused():
 
 def test_without_torchmetrics_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchmetrics", None)
-    monkeypatch.delitem(sys.modules, "guided_attention.metrics._torchmetrics", raising=False)
+    monkeypatch.delitem(sys.modules, "guided_attention.evaluation._torchmetrics", raising=False)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'guided-attention\[torchmetrics\]'"):
         torchmetrics_metric(LABELS)
     assert CaseAccumulator(LABELS).compute() == []

@@ -3,7 +3,7 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 
-from guided_attention.data import Case
+from guided_attention.case import Case
 
 
 def _case(**changes):

@@ -11,7 +11,7 @@ from torch import Tensor, distributed
 
 from guided_attention._checks import require, require_same_shape
 from guided_attention._typing import LabelArray
-from guided_attention.metrics.cases import CaseScore, boxes_of_values, evaluate_case, require_labels
+from guided_attention.evaluation.scores import CaseScore, boxes_of_values, evaluate_case, require_labels
 from guided_attention.metrics.surface import Combine, Surface
 
 __all__ = ["CaseAccumulator"]

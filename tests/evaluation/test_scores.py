@@ -4,11 +4,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from guided_attention.evaluation import CaseScore, evaluate_case
 from guided_attention.metrics import (
-    CaseScore,
     SurfaceDistances,
     dice,
-    evaluate_case,
     jaccard,
     precision,
     relative_volume_difference,
@@ -271,7 +270,7 @@ def test_surface_and_workers_reach_the_measurement(monkeypatch):
         asked.append((surface, workers))
         return surface_distances(*masks)
 
-    monkeypatch.setattr("guided_attention.metrics.cases.surface_distances", recorded)
+    monkeypatch.setattr("guided_attention.evaluation.scores.surface_distances", recorded)
     prediction, reference = volumes()
     rows = evaluate(prediction, reference, surface="surfel", workers=2)
     assert asked == [("surfel", 2)] * 3

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from tests.scores import absent, missed, score
 
-from guided_attention.metrics import compare_models, holm, mean_interval, paired_wilcoxon
+from guided_attention.evaluation import compare_models
+from guided_attention.metrics import holm, mean_interval, paired_wilcoxon
 
 FIRST = [0.91, 0.85, 0.79, 0.93, 0.66, 0.81, 0.87]
 SECOND = [0.89, 0.86, 0.70, 0.88, 0.55, 0.74, 0.85]

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import pytest
 from tests.scores import absent, missed, score
 
-from guided_attention.metrics import (
+from guided_attention.evaluation import (
     CaseScore,
     format_table,
     read_scores,
@@ -62,7 +62,7 @@ def test_an_older_file_survives_a_failure_and_is_replaced_by_success(tmp_path, m
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"`path` must be in a folder that exists, got .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"`path` must be in an existing folder, got .*nowhere"):
         write_scores_csv([], tmp_path / "nowhere" / "scores.csv")
 
 

@@ -10,7 +10,7 @@ from tests.data.dicom_maker import numbered, write_masks, write_series
 from tests.real_data import real_data
 
 from guided_attention.data import CHAOS_MR_LABELS, read_chaos, write_phantom_cohort
-from guided_attention.inference import score_submission
+from guided_attention.evaluation import score_submission
 from guided_attention.metrics import chaos_points, chaos_score
 
 SPACING_MM = (5.0, 1.5, 1.25)
@@ -172,7 +172,9 @@ def test_unknown_greys_of_the_last_case_are_refused_before_the_first_is_scored(t
     masks = np.array(Image.open(last))
     masks[0, 0] = 99
     Image.fromarray(masks).save(last)
-    monkeypatch.setattr("guided_attention.inference.submission.chaos_score", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(
+        "guided_attention.evaluation.submission.chaos_score", lambda *_: pytest.fail("scored")
+    )
     message = rf"`grey values of .*{last.name}` must be in the map, got 99\. The map is .* 55-70 liver"
     with pytest.raises(ValueError, match=message):
         score_submission(folder, cohort, source="t2")

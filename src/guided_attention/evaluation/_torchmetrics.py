@@ -10,8 +10,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from guided_attention._checks import require
-from guided_attention.metrics.accumulator import CaseAccumulator
-from guided_attention.metrics.summary import MetricName, summarize_metric
+from guided_attention.evaluation.accumulator import CaseAccumulator
+from guided_attention.evaluation.summary import MetricName, summarize_metric
 
 __all__ = ["CaseMetric"]
 

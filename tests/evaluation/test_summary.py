@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 from tests.scores import absent, missed, score
 
-from guided_attention.metrics import (
+from guided_attention.evaluation import (
     definitions,
     evaluate_case,
     mean_dsc,
-    mean_interval,
     summarize,
     summarize_metric,
     worst_cases,
 )
+from guided_attention.metrics import mean_interval
 
 
 def test_a_summary_by_hand():

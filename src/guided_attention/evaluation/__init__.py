@@ -1,0 +1,43 @@
+"""Evaluation: rows a case and organ, tables and files made of them, and the comparison of networks."""
+
+from guided_attention.evaluation.accumulator import CaseAccumulator
+from guided_attention.evaluation.comparison import PairedRow, compare_models
+from guided_attention.evaluation.files import read_scores, write_scores_csv, write_scores_json
+from guided_attention.evaluation.scores import CaseScore, OrganStatus, evaluate_case
+from guided_attention.evaluation.submission import score_submission
+from guided_attention.evaluation.summary import (
+    MetricName,
+    MetricSummary,
+    OrganSummary,
+    definitions,
+    mean_dsc,
+    summarize,
+    summarize_metric,
+    worst_cases,
+)
+from guided_attention.evaluation.tables import format_table, write_report
+from guided_attention.evaluation.torchmetrics_adapter import torchmetrics_metric
+
+__all__ = [
+    "CaseAccumulator",
+    "CaseScore",
+    "MetricName",
+    "MetricSummary",
+    "OrganStatus",
+    "OrganSummary",
+    "PairedRow",
+    "compare_models",
+    "definitions",
+    "evaluate_case",
+    "format_table",
+    "mean_dsc",
+    "read_scores",
+    "score_submission",
+    "summarize",
+    "summarize_metric",
+    "torchmetrics_metric",
+    "worst_cases",
+    "write_report",
+    "write_scores_csv",
+    "write_scores_json",
+]

@@ -1,0 +1,13 @@
+"""Sampling: the slices that a network is trained on, and their random changes."""
+
+from guided_attention.sampling.augment import Chain, FlipRotate, RandomIntensity, flip_rotate
+from guided_attention.sampling.slices import SliceDataset, SliceTransform
+
+__all__ = [
+    "Chain",
+    "FlipRotate",
+    "RandomIntensity",
+    "SliceDataset",
+    "SliceTransform",
+    "flip_rotate",
+]
