@@ -33,7 +33,7 @@ from benchmarks.contestants import FIVE, contestants
 from guided_attention import Trainer, __version__
 from guided_attention.case import Case
 from guided_attention.data import read_nifti_pairs
-from guided_attention.evaluation import CaseScore, mean_dsc
+from guided_attention.evaluation import CaseScore, mean_dice
 from guided_attention.inference import (
     evaluate_model,
     evaluate_prediction,
@@ -120,7 +120,7 @@ def trained(
             GuidedAttentionLoss(DiceCrossEntropyLoss()),
             torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4),
             train_loader=DataLoader(slices, batch_size=args.batch, shuffle=True, drop_last=True),
-            validate=lambda network: mean_dsc(validate(network)),
+            validate=lambda network: mean_dice(validate(network)),
             run_dir=Path(folder) / "run",
             config=TrainerConfig(
                 max_epochs=1000 if args.minutes else args.epochs,
@@ -140,9 +140,9 @@ def trained(
         "minutes": round(result.minutes, 2),
         "epochs": result.epochs,
         "best_epoch": result.best_epoch,
-        **summary("dsc", [score.dsc for score in scores]),
-        **summary("vs", [score.vs for score in scores]),
-        **summary("msd_mm", [score.msd_mm for score in scores]),
+        **summary("dice", [score.dice for score in scores]),
+        **summary("volume_similarity", [score.volume_similarity for score in scores]),
+        **summary("assd_mm", [score.assd_mm for score in scores]),
     }
 
 
@@ -180,14 +180,14 @@ def table(runs: Runs) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     done = {name: runs_of for name, runs_of in runs.items() if runs_of}
-    for name in sorted(done, key=lambda name: -_mean(done[name], "dsc")):
+    for name in sorted(done, key=lambda name: -_mean(done[name], "dice")):
         mean = partial(_mean, done[name])
-        dsc = [float(run["dsc"]) for run in done[name]]
-        between = f" ({min(dsc):.3f} to {max(dsc):.3f})" if len(dsc) > 1 else ""
+        dice = [float(run["dice"]) for run in done[name]]
+        between = f" ({min(dice):.3f} to {max(dice):.3f})" if len(dice) > 1 else ""
         lines.append(
-            f"| {name} | {done[name][0]['parameters']:,} | {len(dsc)} | {mean('minutes'):.1f} | {mean('epochs'):.0f} "
-            f"| {mean('dsc'):.3f}{between} | {mean('dsc_sd'):.3f} | {mean('vs'):.3f} "
-            f"| {mean('msd_mm'):.2f} |"
+            f"| {name} | {done[name][0]['parameters']:,} | {len(dice)} | {mean('minutes'):.1f} | {mean('epochs'):.0f} "
+            f"| {mean('dice'):.3f}{between} | {mean('dice_sd'):.3f} | {mean('volume_similarity'):.3f} "
+            f"| {mean('assd_mm'):.2f} |"
         )
     return "\n".join(lines)
 

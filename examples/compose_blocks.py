@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from guided_attention import CAM, PAM, GuidedAttention, Trainer
 from guided_attention.data import CHAOS_MR_LABELS, make_phantom
-from guided_attention.evaluation import format_table, mean_dsc, summarize
+from guided_attention.evaluation import format_table, mean_dice, summarize
 from guided_attention.figures import save_prediction_grid
 from guided_attention.inference import evaluate_model, evaluate_prediction, predict_case
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         GuidedAttentionLoss(DiceCrossEntropyLoss()),
         torch.optim.AdamW(model.parameters(), lr=3e-3),
         train_loader=DataLoader(slices, batch_size=8, shuffle=True, drop_last=True),
-        validate=lambda network: mean_dsc(evaluate_model(network, val, CHAOS_MR_LABELS, distances=False)),
+        validate=lambda network: mean_dice(evaluate_model(network, val, CHAOS_MR_LABELS, distances=False)),
         run_dir=args.out or Path("runs") / f"compose-{args.block}",
         config=TrainerConfig(max_epochs=args.epochs, max_minutes=args.minutes, seed=args.seed),
         schedule=polynomial_decay(),

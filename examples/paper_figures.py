@@ -15,7 +15,7 @@ from paper_networks import PROPOSED, TABLES
 Row = Mapping[str, str]
 """A line of scores.csv: one organ of one test subject."""
 
-MEASURES = {"DSC": ("dsc", 100.0), "VS": ("vs", 100.0), "MSD": ("msd_voxels", 1.0)}
+MEASURES = {"DSC": ("dice", 100.0), "VS": ("volume_similarity", 100.0), "MSD": ("assd_voxels", 1.0)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from guided_attention import Trainer
 from guided_attention.case import Case
 from guided_attention.data import Split
-from guided_attention.evaluation import mean_dsc
+from guided_attention.evaluation import mean_dice
 from guided_attention.inference import evaluate_model, evaluate_prediction, predict_case
 from guided_attention.losses import GuidedAttentionLoss
 from guided_attention.sampling import FlipRotate, SliceDataset
@@ -97,7 +97,7 @@ def fit(
         GuidedAttentionLoss(),
         torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.99)),
         train_loader=DataLoader(slices, batch_size=args.batch_size, shuffle=True, drop_last=True),
-        validate=lambda network: mean_dsc(
+        validate=lambda network: mean_dice(
             evaluate_model(network, val, args.labels, distances=False, min_size=size)
         ),
         run_dir=folder,
@@ -121,7 +121,7 @@ def score(
         prediction = predict_case(model, case, min_size=(size, size))  # padded, if smaller, as in training
         unit = evaluate_prediction(prediction, replace(case, spacing_mm=(1.0, 1.0, 1.0)), labels)
         for in_mm, in_voxels in zip(evaluate_prediction(prediction, case, labels), unit, strict=True):
-            rows.append({**asdict(in_mm), "msd_voxels": in_voxels.msd_mm})
+            rows.append({**asdict(in_mm), "assd_voxels": in_voxels.assd_mm})
     return rows
 
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from guided_attention import MSGA, Trainer
 from guided_attention.case import Case
 from guided_attention.data import CHAOS_MR_LABELS, read_chaos, split_subjects, write_phantom_cohort
-from guided_attention.evaluation import format_table, mean_dsc, summarize, write_scores_csv
+from guided_attention.evaluation import format_table, mean_dice, summarize, write_scores_csv
 from guided_attention.figures import save_prediction_grid
 from guided_attention.inference import (
     evaluate_model,
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         GuidedAttentionLoss(DiceCrossEntropyLoss()),
         torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=1e-4),
         train_loader=DataLoader(slices, batch_size=args.batch_size, shuffle=True, drop_last=True),
-        validate=lambda network: mean_dsc(
+        validate=lambda network: mean_dice(
             evaluate_model(network, val, CHAOS_MR_LABELS, distances=False, min_size=size)
         ),
         run_dir=args.out,

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from guided_attention import MSGA, Trainer
 from guided_attention.case import Case
 from guided_attention.data import read_nifti_pairs
-from guided_attention.evaluation import format_table, mean_dsc, summarize, write_scores_csv
+from guided_attention.evaluation import format_table, mean_dice, summarize, write_scores_csv
 from guided_attention.figures import save_prediction_grid
 from guided_attention.inference import (
     evaluate_model,
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         GuidedAttentionLoss(DiceCrossEntropyLoss()),
         torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=1e-4),
         train_loader=DataLoader(slices, batch_size=args.batch_size, shuffle=True, drop_last=True),
-        validate=lambda network: mean_dsc(validate(network)),
+        validate=lambda network: mean_dice(validate(network)),
         run_dir=args.out,
         config=TrainerConfig(
             max_epochs=args.epochs,

@@ -4,8 +4,8 @@ import pytest
 from benchmarks.left_atrium_networks import asked_for, known, summary, table
 
 
-def _run(dsc, minutes=24.0, *, seed=0, epochs=4):
-    scores = {"dsc": dsc, "dsc_sd": dsc / 10, "vs": dsc + 0.1, "msd_mm": 2.0}
+def _run(dice, minutes=24.0, *, seed=0, epochs=4):
+    scores = {"dice": dice, "dice_sd": dice / 10, "volume_similarity": dice + 0.1, "assd_mm": 2.0}
     return {"seed": seed, "parameters": 1234, "minutes": minutes, "epochs": epochs, **scores}
 
 
@@ -29,7 +29,7 @@ def test_networks_and_seeds_that_were_not_asked_for_are_left_out():
 
 
 def test_a_summary_has_mean_and_spread_over_the_volumes():
-    assert summary("dsc", [0.5, 0.7, 0.9]) == {"dsc": 0.7, "dsc_sd": 0.2}
+    assert summary("dice", [0.5, 0.7, 0.9]) == {"dice": 0.7, "dice_sd": 0.2}
 
 
 def test_runs_of_another_budget_are_never_mixed(tmp_path):

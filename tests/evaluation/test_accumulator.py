@@ -196,8 +196,14 @@ def test_two_processes_give_what_one_gives(tmp_path, monkeypatch):
     ):
         assert message.startswith(start)
     if find_spec("torchmetrics"):
-        of_all = summarize_metric(wanted("a", 0), "dsc")
+        of_all = summarize_metric(wanted("a", 0), "dice")
         for rank in (0, 1):
             means = json.loads((tmp_path / f"means_{rank}.json").read_text())
             liver, spleen, mean = (pytest.approx(summary.mean, rel=1e-6) for summary in of_all)
-            assert means == {"dsc": mean, "dsc_liver": liver, "dsc_spleen": spleen, "skipped": 0, "failed": 0}
+            assert means == {
+                "dice": mean,
+                "dice_liver": liver,
+                "dice_spleen": spleen,
+                "skipped": 0,
+                "failed": 0,
+            }

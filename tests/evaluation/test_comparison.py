@@ -22,7 +22,7 @@ def test_a_row_is_what_the_single_functions_say_of_the_pairs():
     second = rows("liver", SECOND) + rows("spleen", turned)
     liver, spleen = compare_models(first, second[::-1], seed=3)  # pairs go by name, not by order
     differences = [one - other for one, other in zip(FIRST, SECOND, strict=True)]
-    assert (liver.organ, liver.metric, liver.count, liver.left_out) == ("liver", "dsc", 7, 0)
+    assert (liver.organ, liver.metric, liver.count, liver.left_out) == ("liver", "dice", 7, 0)
     assert liver.first_mean == pytest.approx(np.mean(FIRST))
     assert liver.second_median == np.median(SECOND)
     assert liver.difference == pytest.approx(np.mean(differences))
@@ -51,13 +51,13 @@ def test_an_organ_without_a_pair_takes_no_part_in_the_adjustment():
 
 
 def test_two_infinite_distances_are_equal_and_one_is_farther_than_all():
-    far, near = missed("a", "liver"), score("b", "liver", 0.9, msd_mm=2.0)
-    (same,) = compare_models([far, near], [far, near], "msd_mm")
+    far, near = missed("a", "liver"), score("b", "liver", 0.9, assd_mm=2.0)
+    (same,) = compare_models([far, near], [far, near], "assd_mm")
     assert (same.difference, same.p, same.first_mean) == (0.0, 1.0, math.inf)
-    (worse,) = compare_models([far, near], [score("a", "liver", 0.5), near], "msd_mm")
+    (worse,) = compare_models([far, near], [score("a", "liver", 0.5), near], "assd_mm")
     assert (worse.difference, worse.first_mean, worse.second_mean) == (math.inf, math.inf, 1.5)
     (both,) = compare_models(
-        [far, near], [score("a", "liver", 0.5), replace(near, msd_mm=math.inf)], "msd_mm"
+        [far, near], [score("a", "liver", 0.5), replace(near, assd_mm=math.inf)], "assd_mm"
     )
     assert math.isnan(both.difference)
     assert math.isnan(both.low)
@@ -80,5 +80,5 @@ def test_models_over_different_cases_are_refused():
 def test_distances_measured_in_two_ways_are_not_compared():
     first, second = rows("liver", FIRST), [replace(row, combine="pooled") for row in rows("liver", SECOND)]
     with pytest.raises(ValueError, match=r"`first_scores and second_scores` must be of one surface, combine"):
-        compare_models(first, second, "hd95_mm")
+        compare_models(first, second, "hausdorff95_mm")
     assert compare_models(first, second)[0].count == 7

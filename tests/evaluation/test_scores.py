@@ -37,9 +37,9 @@ def test_each_row_is_what_the_metrics_say_of_that_organ():
     for label, row in zip(LABELS, rows, strict=True):
         masks = prediction == label, reference == label
         assert (row.case_id, row.status) == ("7", "scored")
-        assert row.dsc == dice(*masks)
-        assert row.vs == volume_similarity(*masks)
-        assert row.msd_mm == surface_distances(*masks, SPACING_MM).assd_mm()
+        assert row.dice == dice(*masks)
+        assert row.volume_similarity == volume_similarity(*masks)
+        assert row.assd_mm == surface_distances(*masks, SPACING_MM).assd_mm()
         voxel_ml = 7.7 * 1.5 * 1.3 / 1000
         assert row.prediction_ml == pytest.approx(masks[0].sum() * voxel_ml, rel=1e-12)
         assert row.reference_ml == pytest.approx(masks[1].sum() * voxel_ml, rel=1e-12)
@@ -59,10 +59,20 @@ def test_organs_that_are_in_one_volume_or_none_say_so():
     reference[1, 2, 3] = 1
     prediction[1, 2, 3] = 2
     liver, kidney, spleen = evaluate(prediction, reference)
-    assert (liver.status, liver.dsc, liver.vs, liver.msd_mm) == ("missed", 0.0, 0.0, math.inf)
-    assert (kidney.status, kidney.dsc, kidney.vs, kidney.msd_mm) == ("false alarm", 0.0, 0.0, math.inf)
+    assert (liver.status, liver.dice, liver.volume_similarity, liver.assd_mm) == (
+        "missed",
+        0.0,
+        0.0,
+        math.inf,
+    )
+    assert (kidney.status, kidney.dice, kidney.volume_similarity, kidney.assd_mm) == (
+        "false alarm",
+        0.0,
+        0.0,
+        math.inf,
+    )
     assert spleen.status == "absent in both"
-    assert all(math.isnan(value) for value in (spleen.dsc, spleen.vs, spleen.msd_mm))
+    assert all(math.isnan(value) for value in (spleen.dice, spleen.volume_similarity, spleen.assd_mm))
     assert (spleen.prediction_ml, spleen.reference_ml) == (0.0, 0.0)
 
 
@@ -71,8 +81,12 @@ def test_without_distances_only_the_distance_is_missing():
     for fast, slow in zip(
         evaluate(prediction, reference, distances=False), evaluate(prediction, reference), strict=True
     ):
-        assert math.isnan(fast.msd_mm)
-        assert (fast.dsc, fast.vs, fast.status) == (slow.dsc, slow.vs, slow.status)
+        assert math.isnan(fast.assd_mm)
+        assert (fast.dice, fast.volume_similarity, fast.status) == (
+            slow.dice,
+            slow.volume_similarity,
+            slow.status,
+        )
 
 
 def test_values_without_a_name_are_refused():
@@ -137,12 +151,15 @@ def test_the_crop_to_the_box_changes_no_number(shape):
         found, true = prediction == label, reference == label
         distances = surface_distances(found, true, spacing_mm)
         shared, either = (found & true).sum(), (found | true).sum()
-        assert row.dsc == dice(found, true)
+        assert row.dice == dice(found, true)
         assert row.jaccard == shared / either
         assert (row.sensitivity, row.precision) == (shared / true.sum(), shared / found.sum())
         assert row.ravd_percent == 100 * abs(int(found.sum()) - int(true.sum())) / true.sum()
-        assert (row.msd_mm, row.masd_mm) == (distances.assd_mm(), distances.masd_mm())
-        assert (row.hd95_mm, row.hd_mm) == (distances.hausdorff_mm(95.0), distances.hausdorff_mm())
+        assert (row.assd_mm, row.masd_mm) == (distances.assd_mm(), distances.masd_mm())
+        assert (row.hausdorff95_mm, row.hausdorff_mm) == (
+            distances.hausdorff_mm(95.0),
+            distances.hausdorff_mm(),
+        )
         assert math.isnan(row.surface_dice)
 
 
@@ -155,7 +172,7 @@ def test_a_row_names_how_its_distances_were_measured():
     assert (by_max.surface, by_max.combine, by_max.one_empty) == ("voxel", "max", "inf")
     assert pooled.combine == "pooled"
     distances = surface_distances(prediction == 1, reference == 1, (1.5, 1.3))
-    assert pooled.hd95_mm == distances.hausdorff_mm(95.0, combine="pooled") != by_max.hd95_mm
+    assert pooled.hausdorff95_mm == distances.hausdorff_mm(95.0, combine="pooled") != by_max.hausdorff95_mm
 
 
 def test_the_table_of_empties_holds_for_every_number():
@@ -164,10 +181,10 @@ def test_the_table_of_empties_holds_for_every_number():
     prediction[1, 2, 3] = 2
     missed, false_alarm, absent = evaluate(prediction, reference)
     for row in (missed, false_alarm):
-        assert (row.dsc, row.vs, row.jaccard, row.sensitivity, row.precision) == (0.0,) * 5
-        assert (row.msd_mm, row.masd_mm, row.hd95_mm, row.hd_mm) == (math.inf,) * 4
+        assert (row.dice, row.volume_similarity, row.jaccard, row.sensitivity, row.precision) == (0.0,) * 5
+        assert (row.assd_mm, row.masd_mm, row.hausdorff95_mm, row.hausdorff_mm) == (math.inf,) * 4
     assert (missed.ravd_percent, false_alarm.ravd_percent) == (100.0, math.inf)
-    numbers = "dsc vs jaccard sensitivity precision ravd_percent msd_mm masd_mm hd95_mm hd_mm surface_dice"
+    numbers = "dice volume_similarity jaccard sensitivity precision ravd_percent assd_mm masd_mm hausdorff95_mm hausdorff_mm surface_dice"
     assert all(math.isnan(getattr(absent, name)) for name in numbers.split())
 
 
@@ -176,10 +193,10 @@ def test_a_missed_organ_can_be_as_far_as_the_image_is_long():
     reference[1, 2, 3] = 1
     missed, _, absent = evaluate(prediction, reference, one_empty="diagonal")
     diagonal_mm = math.sqrt((5 * 7.7) ** 2 + (7 * 1.5) ** 2 + (11 * 1.3) ** 2)
-    assert missed.msd_mm == pytest.approx(diagonal_mm, rel=1e-12)
-    assert missed.msd_mm == missed.masd_mm == missed.hd95_mm == missed.hd_mm
-    assert (missed.status, missed.dsc, missed.one_empty) == ("missed", 0.0, "diagonal")
-    assert math.isnan(absent.hd_mm)
+    assert missed.assd_mm == pytest.approx(diagonal_mm, rel=1e-12)
+    assert missed.assd_mm == missed.masd_mm == missed.hausdorff95_mm == missed.hausdorff_mm
+    assert (missed.status, missed.dice, missed.one_empty) == ("missed", 0.0, "diagonal")
+    assert math.isnan(absent.hausdorff_mm)
 
 
 def test_values_far_from_0_are_scored_as_any_others():
@@ -304,13 +321,13 @@ def test_a_row_holds_what_the_functions_give_for_the_whole_masks(surface, combin
             continue
         distances = surface_distances(*masks, spacing_mm, surface=surface)
         assert row.status == "scored"
-        assert row.msd_mm == pytest.approx(distances.assd_mm(), rel=1e-12)
+        assert row.assd_mm == pytest.approx(distances.assd_mm(), rel=1e-12)
         assert row.masd_mm == pytest.approx(distances.masd_mm(), rel=1e-12)
-        assert row.hd95_mm == pytest.approx(distances.hausdorff_mm(95.0, combine=combine), rel=1e-12)
-        assert row.hd_mm == pytest.approx(distances.hausdorff_mm(), rel=1e-12)
+        assert row.hausdorff95_mm == pytest.approx(distances.hausdorff_mm(95.0, combine=combine), rel=1e-12)
+        assert row.hausdorff_mm == pytest.approx(distances.hausdorff_mm(), rel=1e-12)
         assert row.surface_dice == pytest.approx(distances.surface_dice(1.4), rel=1e-12)
         assert (row.surface, row.combine, row.tolerance_mm) == (surface, combine, 1.4)
         overlaps = [measure(*masks) for measure in (dice, volume_similarity, jaccard, sensitivity, precision)]
-        assert [row.dsc, row.vs, row.jaccard, row.sensitivity, row.precision] == overlaps
+        assert [row.dice, row.volume_similarity, row.jaccard, row.sensitivity, row.precision] == overlaps
         assert row.ravd_percent == relative_volume_difference(*masks)
         assert row.reference_ml == pytest.approx(np.count_nonzero(masks[1]) * math.prod(spacing_mm) / 1000)

@@ -22,7 +22,7 @@ def test_the_real_submission_has_the_figures_that_the_organisers_publish():
     assert list(scores) == ["chaos-ct-case"]
     liver = scores["chaos-ct-case"]["liver"]
     assert (liver.prediction_voxels, liver.reference_voxels) == (1_333_673, 1_342_595)
-    figures = liver.dice, liver.ravd_percent, liver.assd_mm, liver.mssd_mm
+    figures = liver.dice, liver.ravd_percent, liver.assd_mm, liver.hausdorff_mm
     assert figures == pytest.approx((0.9784341, 0.6645340, 0.7341310, 14.0), abs=5e-8)
 
 
@@ -112,7 +112,7 @@ def test_ct_is_liver_above_zero_and_slices_count_by_the_numbers_in_their_names(t
     write_masks(tmp_path / "moved", moved)
     (liver,) = score_submission(tmp_path / "moved", case)["3"].values()
     assert liver == chaos_score(np.roll(truth, 1, axis=0), truth, SPACING_MM)
-    assert liver.mssd_mm == 5.0
+    assert liver.hausdorff_mm == 5.0
 
 
 @pytest.fixture

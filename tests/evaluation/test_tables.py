@@ -19,11 +19,11 @@ from guided_attention.evaluation import (
 
 def test_the_table_has_the_columns_and_hides_no_failure():
     scores = [
-        score("a", "liver", 0.9, vs=0.8, msd_mm=1.0),
+        score("a", "liver", 0.9, volume_similarity=0.8, assd_mm=1.0),
         missed("a", "spleen"),
         absent("a", "right kidney"),
-        score("b", "liver", 0.7, vs=1.0, msd_mm=2.0),
-        score("b", "spleen", 0.5, msd_mm=3.25),
+        score("b", "liver", 0.7, volume_similarity=1.0, assd_mm=2.0),
+        score("b", "spleen", 0.5, assd_mm=3.25),
     ]
     assert format_table(summarize(scores)).splitlines() == [
         "| organ        |           DSC |            VS |             MSD mm | n | skipped | failed |",
@@ -42,9 +42,9 @@ def test_the_columns_of_the_file_are_the_attributes_of_a_row(tmp_path):
         rows = list(csv.DictReader(file))
     names = [field.name for field in fields(CaseScore)]
     assert list(rows[0]) == names
-    assert names[:4] == ["case_id", "organ", "status", "dsc"]
-    assert [row["dsc"] for row in rows] == [repr(1 / 3), "0.0", "nan"]
-    assert [row["msd_mm"] for row in rows] == ["1.0", "inf", "nan"]
+    assert names[:4] == ["case_id", "organ", "status", "dice"]
+    assert [row["dice"] for row in rows] == [repr(1 / 3), "0.0", "nan"]
+    assert [row["assd_mm"] for row in rows] == ["1.0", "inf", "nan"]
 
 
 def test_an_older_file_survives_a_failure_and_is_replaced_by_success(tmp_path, monkeypatch):
@@ -70,7 +70,9 @@ WRITERS = {".csv": write_scores_csv, ".json": write_scores_json}
 
 
 def all_kinds():
-    third = replace(score("Ä, 1", "liver", 1 / 3), surface="surfel", combine="pooled", hd95_mm=0.1 + 0.2)
+    third = replace(
+        score("Ä, 1", "liver", 1 / 3), surface="surfel", combine="pooled", hausdorff95_mm=0.1 + 0.2
+    )
     return [third, missed('b "c"', "liver"), absent("007", "spleen"), score("7", "liver", 0.5)]
 
 
@@ -91,13 +93,11 @@ def test_the_json_is_strict(tmp_path):
         raise AssertionError(constant)
 
     rows = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"), parse_constant=refuse)["scores"]
-    assert (rows[1]["msd_mm"], rows[2]["dsc"], rows[0]["dsc"]) == ("inf", None, 1 / 3)
+    assert (rows[1]["assd_mm"], rows[2]["dice"], rows[0]["dice"]) == ("inf", None, 1 / 3)
 
 
 def test_a_file_of_an_earlier_version_is_read_with_nan_for_what_it_lacks(tmp_path):
-    lines = (
-        "case_id,organ,status,dsc,vs,msd_mm,prediction_ml,reference_ml\n7,liver,missed,0.0,0.0,inf,0.0,1.5\n"
-    )
+    lines = "case_id,organ,status,dice,volume_similarity,assd_mm,prediction_ml,reference_ml\n7,liver,missed,0.0,0.0,inf,0.0,1.5\n"
     (tmp_path / "old.csv").write_text(lines, encoding="utf-8")
     assert read_scores(tmp_path / "old.csv") == [
         CaseScore("7", "liver", "missed", 0.0, 0.0, math.inf, 0.0, 1.5)
@@ -117,8 +117,8 @@ def test_files_that_hold_no_scores_are_refused(tmp_path):
 
 def test_the_report_names_the_definitions_and_the_worst(tmp_path):
     scores = [
-        replace(score("a", "liver", 0.9, msd_mm=1.0), combine="pooled", hd95_mm=3.0),
-        replace(missed("b", "liver"), combine="pooled", hd95_mm=math.inf),
+        replace(score("a", "liver", 0.9, assd_mm=1.0), combine="pooled", hausdorff95_mm=3.0),
+        replace(missed("b", "liver"), combine="pooled", hausdorff95_mm=math.inf),
         replace(absent("a", "spleen"), combine="pooled"),
     ]
     write_report(scores, tmp_path / "report.md", title="Livers", worst=1)

@@ -35,7 +35,7 @@ def counts(skipped, failed):
 def test_it_works_in_a_collection_beside_another_metric():
     collection = torchmetrics.MetricCollection(
         {
-            "cases": torchmetrics_metric(LABELS, metrics=("dsc", "hd95_mm"), spacing_mm=SPACING_MM),
+            "cases": torchmetrics_metric(LABELS, metrics=("dice", "hausdorff95_mm"), spacing_mm=SPACING_MM),
             "pixels": torchmetrics.classification.MulticlassAccuracy(num_classes=6, average="micro"),
         }
     )
@@ -48,7 +48,7 @@ def test_it_works_in_a_collection_beside_another_metric():
         scores = rows("a", round_) + rows("b", round_ + 2)
         pixels = result.pop("pixels")
         torch.testing.assert_close(
-            result, {**wanted(scores, "dsc"), **wanted(scores, "hd95_mm"), **counts(0, 0)}
+            result, {**wanted(scores, "dice"), **wanted(scores, "hausdorff95_mm"), **counts(0, 0)}
         )
         every = [torch.stack([volumes[id_][side] for id_ in volumes]) for side in (0, 1)]
         torch.testing.assert_close(pixels, (every[0] == every[1]).float().mean())
@@ -60,10 +60,10 @@ def test_a_call_keeps_what_came_before():
     for z in range(DEPTH):
         prediction, reference = tensors(0)
         assert metric(prediction[z], reference[z], case_id="a", slice_index=z) == {}
-    torch.testing.assert_close(metric.compute(), {**wanted(rows("a", 0), "dsc"), **counts(0, 0)})
+    torch.testing.assert_close(metric.compute(), {**wanted(rows("a", 0), "dice"), **counts(0, 0)})
     metric.reset()
     with pytest.warns(UserWarning, match="before"):  # of torchmetrics, that nothing came
-        assert math.isnan(metric.compute()["dsc"])
+        assert math.isnan(metric.compute()["dice"])
 
 
 def test_copies_live_on_their_own():
@@ -72,13 +72,13 @@ def test_copies_live_on_their_own():
     for copy in (metric.clone(), pickle.loads(pickle.dumps(metric))):  # noqa: S301
         copy.update(*tensors(1), case_id="b")
         torch.testing.assert_close(
-            copy.compute(), {**wanted(rows("a", 0) + rows("b", 1), "dsc"), **counts(0, 0)}
+            copy.compute(), {**wanted(rows("a", 0) + rows("b", 1), "dice"), **counts(0, 0)}
         )
-    torch.testing.assert_close(metric.compute(), {**wanted(rows("a", 0), "dsc"), **counts(0, 0)})
+    torch.testing.assert_close(metric.compute(), {**wanted(rows("a", 0), "dice"), **counts(0, 0)})
 
 
 def test_failures_and_absences_are_counted():
-    metric = torchmetrics_metric(LABELS, metrics=("msd_mm",))
+    metric = torchmetrics_metric(LABELS, metrics=("assd_mm",))
     nothing = torch.zeros(3, 5, 7, dtype=torch.int64)
     liver = nothing.clone()
     liver[1, 2, 3] = 1
@@ -87,8 +87,8 @@ def test_failures_and_absences_are_counted():
         torch.stack([nothing, liver]), torch.stack([liver, liver]), case_id=["a", "b"], spacing_mm=spacings
     )
     result = metric.compute()
-    assert (result["msd_mm"], result["msd_mm_liver"]) == (math.inf, math.inf)
-    assert math.isnan(result["msd_mm_spleen"])
+    assert (result["assd_mm"], result["assd_mm_liver"]) == (math.inf, math.inf)
+    assert math.isnan(result["assd_mm_spleen"])
     assert (result["skipped"], result["failed"]) == (2, 1)
 
 

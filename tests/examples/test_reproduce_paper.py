@@ -39,9 +39,9 @@ def load(name):
     return importlib.import_module(name)
 
 
-def row(subject, organ, dsc, *, vs=0.5, msd=1.0, status="scored"):
+def row(subject, organ, dice, *, volume_similarity=0.5, msd=1.0, status="scored"):
     """One line of scores.csv, as it is read back."""
-    numbers = {"dsc": dsc, "vs": vs, "msd_voxels": msd, "msd_mm": 1000.0}
+    numbers = {"dice": dice, "volume_similarity": volume_similarity, "assd_voxels": msd, "assd_mm": 1000.0}
     return {
         "case_id": subject,
         "organ": organ,
@@ -53,8 +53,10 @@ def row(subject, organ, dsc, *, vs=0.5, msd=1.0, status="scored"):
 def scores_of(**values):
     """Give each subject one row of one organ: DSC, VS and MSD of subject 0, 1, 2, …"""
     return [
-        row(str(n), "liver", dsc, vs=vs, msd=msd)
-        for n, (dsc, vs, msd) in enumerate(zip(values["dsc"], values["vs"], values["msd"], strict=True))
+        row(str(n), "liver", dice, volume_similarity=volume_similarity, msd=msd)
+        for n, (dice, volume_similarity, msd) in enumerate(
+            zip(values["dice"], values["volume_similarity"], values["msd"], strict=True)
+        )
     ]
 
 
@@ -108,9 +110,9 @@ def test_the_printed_means_are_those_of_their_organs():
 def test_the_mean_of_a_subject_is_over_the_organs_that_it_has():
     rows = [
         row("1", "liver", 0.9),
-        row("1", "spleen", math.nan, vs=math.nan, msd=math.nan, status="absent in both"),
+        row("1", "spleen", math.nan, volume_similarity=math.nan, msd=math.nan, status="absent in both"),
         row("2", "liver", 0.5),
-        row("2", "spleen", 0.0, vs=0.0, msd=math.inf, status="missed"),
+        row("2", "spleen", 0.0, volume_similarity=0.0, msd=math.inf, status="missed"),
     ]
     by_subject = load("paper_figures").by_subject
     assert by_subject(rows, "DSC", "mean") == {"1": 90.0, "2": 25.0}
@@ -120,10 +122,10 @@ def test_the_mean_of_a_subject_is_over_the_organs_that_it_has():
 
 def test_figures_equal_those_written_out():
     rows = [
-        row("1", "liver", 0.9, vs=0.8, msd=2.0),
-        row("2", "liver", 0.5, vs=0.7, msd=4.0),
-        row("3", "liver", 0.4, vs=0.3, msd=9.0),
-        row("3", "spleen", 0.0, vs=0.0, msd=math.inf, status="missed"),
+        row("1", "liver", 0.9, volume_similarity=0.8, msd=2.0),
+        row("2", "liver", 0.5, volume_similarity=0.7, msd=4.0),
+        row("3", "liver", 0.4, volume_similarity=0.3, msd=9.0),
+        row("3", "spleen", 0.0, volume_similarity=0.0, msd=math.inf, status="missed"),
     ]
     found = load("paper_figures").figures(1, {"DAF": rows}, ["liver", "spleen"], is_chaos=True)
     assert [(f.measure, f.organ) for f in found] == [
@@ -145,7 +147,7 @@ def test_figures_equal_those_written_out():
 def test_p_values_are_paired_by_subject_and_adjusted_over_the_table():
     draw = np.random.default_rng(3)
     values = {name: draw.uniform(size=(3, 11)) for name in ("MS-Dual-Guided", "DAF", "UNet")}
-    scores = {n: scores_of(dsc=v[0], vs=v[1], msd=v[2]) for n, v in values.items()}
+    scores = {n: scores_of(dice=v[0], volume_similarity=v[1], msd=v[2]) for n, v in values.items()}
     scores["DAF"] = scores["DAF"][::-1]  # other order, same subjects
     found = load("paper_figures").p_values(3, scores)
     wanted = {
@@ -165,7 +167,7 @@ def test_subjects_that_one_network_alone_has_are_not_paired():
 
 
 def test_the_papers_figures_do_not_stand_beside_other_data():
-    scores = {"DAF": scores_of(dsc=(0.9, 0.7), vs=(0.5, 0.5), msd=(1.0, 3.0))}
+    scores = {"DAF": scores_of(dice=(0.9, 0.7), volume_similarity=(0.5, 0.5), msd=(1.0, 3.0))}
     found = load("paper_figures").figures(1, scores, ["left atrium"], is_chaos=False)
     assert {figure.paper for figure in found} == {""}
     assert "paper" not in load("paper_tables").format_table(1, found, {})
@@ -189,7 +191,7 @@ MS-Dual (5 steps): not run. Its library is missing."""
 
 def test_a_table_is_laid_out_with_the_papers_figures_below_ours():
     scores = {
-        "MS-Dual-Guided": scores_of(dsc=(0.9, 0.7), vs=(0.5, 0.5), msd=(1.0, 3.0)),
+        "MS-Dual-Guided": scores_of(dice=(0.9, 0.7), volume_similarity=(0.5, 0.5), msd=(1.0, 3.0)),
         "MS-Dual (3 steps)": [
             row("0", "liver", 0.8),
             row("1", "liver", 0.0, msd=math.inf, status="missed"),
@@ -202,8 +204,8 @@ def test_a_table_is_laid_out_with_the_papers_figures_below_ours():
 
 def test_an_organ_that_nobody_found_or_that_was_found_where_none_is_fails():
     rows = [
-        row("1", "liver", 0.0, vs=0.0, msd=math.inf, status="missed"),
-        row("2", "liver", 0.0, vs=0.0, msd=math.inf, status="false alarm"),
+        row("1", "liver", 0.0, volume_similarity=0.0, msd=math.inf, status="missed"),
+        row("2", "liver", 0.0, volume_similarity=0.0, msd=math.inf, status="false alarm"),
     ]
     found = load("paper_figures").figures(1, {"DAF": rows}, ["liver"], is_chaos=True)
     liver = {figure.measure: figure for figure in found if figure.organ == "liver"}["MSD"]
@@ -212,7 +214,10 @@ def test_an_organ_that_nobody_found_or_that_was_found_where_none_is_fails():
 
 
 def test_an_organ_that_no_subject_has_is_a_dash():
-    absent = [row(n, "liver", math.nan, vs=math.nan, msd=math.nan, status="absent in both") for n in "12"]
+    absent = [
+        row(n, "liver", math.nan, volume_similarity=math.nan, msd=math.nan, status="absent in both")
+        for n in "12"
+    ]
     found = load("paper_figures").figures(1, {"DAF": absent}, ["liver"], is_chaos=True)
     assert load("paper_tables").lines_of(found[0]) == {
         "ours": "–",
@@ -377,7 +382,7 @@ def test_training_has_the_papers_settings(tmp_path, monkeypatch):
 
 def test_the_weights_that_are_scored_are_those_of_the_best_epoch(tmp_path, monkeypatch):
     script, marks = load("reproduce_paper"), iter((0.1, 0.9, 0.5))
-    monkeypatch.setattr(script, "mean_dsc", lambda _scores: next(marks))
+    monkeypatch.setattr(script, "mean_dice", lambda _scores: next(marks))
     args = command("--smoke", "--size", 16, "--device", "cpu")
     args.epochs, model = 3, torch.nn.Conv2d(1, 5, 1)
     script.fit(model, small_cases(), small_cases(1), tmp_path, 250, args)
@@ -473,11 +478,11 @@ def test_a_reproduction_that_is_killed_goes_on_and_ends_with_every_table(tmp_pat
                 assert line["smoke"] == "True"
                 scores.setdefault(line["network"], []).append(line)
     assert set(scores) == networks
-    guided = subject_means(scores["MS-Dual-Guided"], "dsc")
+    guided = subject_means(scores["MS-Dual-Guided"], "dice")
     assert sorted(guided) == ["1", "2", "3", "4", "5", "6"]
     for line in lines:
         if (line["measure"], line["organ"]) == ("DSC", "mean"):
-            values = subject_means(scores[line["network"]], "dsc")
+            values = subject_means(scores[line["network"]], "dice")
             assert float(line["mean"]) == pytest.approx(100 * mean(values.values()))
             assert float(line["std"]) == pytest.approx(100 * stdev(values.values()))
             assert f"{float(line['mean']):.2f} ± {float(line['std']):.2f}" in text

@@ -21,12 +21,12 @@ def run(script, *arguments, cwd):
     return finished.stdout
 
 
-def mean_dsc(scores):
+def mean_dice(scores):
     """The mean over organs of a case, then over cases, straight from the file."""
     cases = {}
     with scores.open() as file:
         for row in csv.DictReader(file):
-            cases.setdefault(row["case_id"], []).append(float(row["dsc"]))
+            cases.setdefault(row["case_id"], []).append(float(row["dice"]))
     return np.mean([np.mean(organs) for organs in cases.values()])
 
 
@@ -34,7 +34,7 @@ def test_the_chaos_example_without_arguments_segments_phantoms(tmp_path):
     nibabel, pydicom = pytest.importorskip("nibabel"), pytest.importorskip("pydicom")
     out = run("train_chaos.py", cwd=tmp_path)
     folder = tmp_path / "runs" / "chaos"
-    assert mean_dsc(folder / "test_scores.csv") >= 0.85
+    assert mean_dice(folder / "test_scores.csv") >= 0.85
     assert all(organ in out for organ in ("liver", "right kidney", "left kidney", "spleen", "mean"))
     assert {"log.csv", "last.pt", "best.pt", "split.json", "test_subjects.png"} <= {
         p.name for p in folder.iterdir()

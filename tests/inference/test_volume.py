@@ -8,7 +8,7 @@ from torch import nn
 
 from guided_attention.case import Case
 from guided_attention.data import read_nifti_case
-from guided_attention.evaluation import evaluate_case, mean_dsc
+from guided_attention.evaluation import evaluate_case, mean_dice
 from guided_attention.inference import (
     evaluate_model,
     evaluate_prediction,
@@ -411,10 +411,10 @@ def test_an_evaluation_is_the_prediction_and_the_scores_of_each_case(keep_larges
 def test_without_distances_the_dice_is_the_same():
     model, names, cases = _network(), {1: "liver", 2: "spleen"}, [_case(labels=_labels())]
     with_distances, without = (evaluate_model(model, cases, names, distances=flag) for flag in (True, False))
-    assert mean_dsc(with_distances) == mean_dsc(without)
-    assert [score.dsc for score in with_distances] == [score.dsc for score in without]
-    assert all(math.isfinite(score.msd_mm) for score in with_distances)
-    assert all(math.isnan(score.msd_mm) for score in without)
+    assert mean_dice(with_distances) == mean_dice(without)
+    assert [score.dice for score in with_distances] == [score.dice for score in without]
+    assert all(math.isfinite(score.assd_mm) for score in with_distances)
+    assert all(math.isnan(score.assd_mm) for score in without)
 
 
 class _Never(nn.Module):

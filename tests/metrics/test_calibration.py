@@ -238,7 +238,7 @@ def test_too_few_cases_have_no_correlation(cases):
 
 
 def test_values_that_do_not_pair_up_or_end_are_refused():
-    with pytest.raises(ValueError, match=r"`uncertainties` must be of the length of `dsc`, 1, got 2\."):
+    with pytest.raises(ValueError, match=r"`uncertainties` must be of the length of `dice`, 1, got 2\."):
         uncertainty_correlation([0.1, 0.2], [0.5])
-    with pytest.raises(ValueError, match=r"`dsc` must be without infinite values, got \[0\.5, inf\]\."):
+    with pytest.raises(ValueError, match=r"`dice` must be without infinite values, got \[0\.5, inf\]\."):
         uncertainty_correlation([0.1, 0.2], [0.5, math.inf])

@@ -35,11 +35,11 @@ def box(*corners, shape=SHAPE):
 
 
 def quantities(score):
-    return score.dice, score.ravd_percent, score.assd_mm, score.mssd_mm
+    return score.dice, score.ravd_percent, score.assd_mm, score.hausdorff_mm
 
 
 def all_points(score):
-    return score.dice_points, score.ravd_points, score.assd_points, score.mssd_points
+    return score.dice_points, score.ravd_points, score.assd_points, score.hausdorff_points
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -75,7 +75,7 @@ def test_the_distances_equal_erosion_and_tree_on_the_whole_image(seed):
     both = np.concatenate([KDTree(points[1 - side]).query(points[side])[0] for side in (0, 1)])
     score = chaos_score(*masks, SPACING_MM)
     assert score.assd_mm == pytest.approx(both.mean(), rel=1e-12)
-    assert score.mssd_mm == pytest.approx(both.max(), rel=1e-12)
+    assert score.hausdorff_mm == pytest.approx(both.max(), rel=1e-12)
 
 
 def test_a_slab_cut_by_the_edge_of_the_image_by_hand():
@@ -83,7 +83,7 @@ def test_a_slab_cut_by_the_edge_of_the_image_by_hand():
     prediction, reference = box((0, 2), (0, 11), (0, 13)), box((0, 5), (0, 11), (0, 13))
     score = chaos_score(prediction, reference, SPACING_MM)
     assert score.assd_mm == pytest.approx(3 * 7.7)
-    assert score.mssd_mm == pytest.approx(3 * 7.7)
+    assert score.hausdorff_mm == pytest.approx(3 * 7.7)
     assert surface_distances(prediction, reference, SPACING_MM).assd_mm() < score.assd_mm
 
 
@@ -92,7 +92,7 @@ def test_away_from_the_edge_the_distances_are_those_of_the_other_function():
     score = chaos_score(prediction, reference, SPACING_MM)
     distances = surface_distances(prediction, reference, SPACING_MM)
     assert score.assd_mm == pytest.approx(distances.assd_mm(), rel=1e-12)
-    assert score.mssd_mm == pytest.approx(distances.hausdorff_mm(), rel=1e-12)
+    assert score.hausdorff_mm == pytest.approx(distances.hausdorff_mm(), rel=1e-12)
 
 
 def test_empty_space_around_the_masks_does_not_matter():
@@ -153,9 +153,9 @@ def test_a_mask_that_fills_the_image_has_no_surface():
     full, part = np.ones(SHAPE, dtype=bool), box((2, 5), (3, 8), (2, 9))
     both = chaos_score(full, full, SPACING_MM)
     assert (both.dice, both.ravd_percent) == (1.0, 0.0)
-    assert all(math.isnan(value) for value in (both.assd_mm, both.mssd_mm, both.points))
+    assert all(math.isnan(value) for value in (both.assd_mm, both.hausdorff_mm, both.points))
     one = chaos_score(full, part, SPACING_MM)
-    assert (one.assd_mm, one.mssd_mm, one.assd_points) == (math.inf, math.inf, 0.0)
+    assert (one.assd_mm, one.hausdorff_mm, one.assd_points) == (math.inf, math.inf, 0.0)
 
 
 def test_the_points_of_a_submission_count_failures_and_leave_out_what_is_nowhere():

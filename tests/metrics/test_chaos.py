@@ -44,6 +44,6 @@ def test_a_case_has_the_published_difference_of_volumes(masks):
     (row,) = evaluate_case(
         prediction, reference, labels=labels, spacing_mm=SPACING_MM, case_id="ct", distances=False
     )
-    assert (round(row.dsc, 3), row.status) == (0.978, "scored")
+    assert (round(row.dice, 3), row.status) == (0.978, "scored")
     # relative to the reference, in per cent
     assert round(100 * abs(row.prediction_ml - row.reference_ml) / row.reference_ml, 3) == 0.665

@@ -16,7 +16,7 @@ from monai.metrics import (
 )
 from tests.reference import overlap as written_out
 
-from guided_attention.evaluation import evaluate_case, mean_dsc, summarize
+from guided_attention.evaluation import evaluate_case, mean_dice, summarize
 from guided_attention.metrics import (
     dice,
     jaccard,
@@ -178,7 +178,7 @@ def test_failures_that_vanish_from_the_means_of_monai_stay_in_ours():
     )
     # A false alarm counts for nothing there, and as 0 here.
     assert theirs(DiceMetric(), perfect, false_alarm) == 1.0
-    assert mean_dsc(ours(perfect, false_alarm)) == 0.5
+    assert mean_dice(ours(perfect, false_alarm)) == 0.5
     found = theirs(ConfusionMatrixMetric(metric_name="sensitivity"), perfect, false_alarm)
     assert found == 1.0
     assert np.mean([sensitivity(*perfect), sensitivity(*false_alarm)]) == 0.5
@@ -189,12 +189,12 @@ def test_failures_that_vanish_from_the_means_of_monai_stay_in_ours():
     robust = HausdorffDistanceMetric(percentile=95, include_background=True)
     assert theirs(robust, perfect, missed) == 0.0
     liver, _ = summarize(ours(perfect, missed))
-    assert (liver.msd_mm_mean, liver.failed) == (math.inf, 1)
+    assert (liver.assd_mm_mean, liver.failed) == (math.inf, 1)
     # Nothing to score is the worst Dice there, or a perfect distance; here it is not a number.
     assert theirs(DiceMetric(), absent) == 0.0
     assert theirs(robust.__class__(percentile=95, include_background=True), absent) == 0.0
-    assert math.isnan(mean_dsc(ours(absent)))
-    assert math.isnan(summarize(ours(absent))[-1].msd_mm_mean)
+    assert math.isnan(mean_dice(ours(absent)))
+    assert math.isnan(summarize(ours(absent))[-1].assd_mm_mean)
 
 
 @pytest.mark.parametrize("metric", OF_TWO_MASKS)

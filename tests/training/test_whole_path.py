@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from guided_attention.case import Case
-from guided_attention.evaluation import mean_dsc
+from guided_attention.evaluation import mean_dice
 from guided_attention.inference import evaluate_model, predict_case
 from guided_attention.losses import GuidedAttentionLoss
 from guided_attention.models import MSGA
@@ -33,7 +33,7 @@ def test_the_network_of_the_paper_trains_and_its_best_weights_give_the_score_of_
         GuidedAttentionLoss(),
         torch.optim.Adam(model.parameters(), lr=1e-3),
         train_loader=DataLoader(SliceDataset([_case(n) for n in range(2)], num_classes=2), 3, shuffle=True),
-        validate=lambda model: mean_dsc(evaluate_model(model, held_out, names, distances=False)),
+        validate=lambda model: mean_dice(evaluate_model(model, held_out, names, distances=False)),
         run_dir=tmp_path / "run",
         config=TrainerConfig(max_epochs=2, quiet=True),
     )
@@ -43,5 +43,5 @@ def test_the_network_of_the_paper_trains_and_its_best_weights_give_the_score_of_
     assert rows[1]["loss"] < rows[0]["loss"]
     load_weights(model, result.run_dir / "best.pt")
     again = evaluate_model(model, held_out, names, batch_size=8)
-    assert mean_dsc(again) == result.best_score == max(row["validation_score"] for row in rows)
+    assert mean_dice(again) == result.best_score == max(row["validation_score"] for row in rows)
     assert predict_case(model, held_out[0]).labels.shape == (3, 32, 32)

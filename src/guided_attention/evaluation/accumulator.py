@@ -77,7 +77,7 @@ class CaseAccumulator:
         >>> gathered = CaseAccumulator({1: "liver"}, spacing_mm=(9.0, 1.5, 1.5))
         >>> for z in (1, 0, 2):
         ...     gathered.update(np.eye(5, dtype=int), np.eye(5, dtype=int), case_id="7", slice_index=z)
-        >>> [(row.case_id, row.organ, row.dsc) for row in gathered.compute()]
+        >>> [(row.case_id, row.organ, row.dice) for row in gathered.compute()]
         [('7', 'liver', 1.0)]
     """
 
@@ -191,7 +191,7 @@ class CaseAccumulator:
             >>> import numpy as np
             >>> gathered = CaseAccumulator({1: "liver"}, spacing_mm=(9.0, 1.5, 1.5))
             >>> gathered.update(np.ones((2, 3, 5), dtype=int), np.ones((2, 3, 5), dtype=int), case_id="7")
-            >>> gathered.compute()[0].hd_mm
+            >>> gathered.compute()[0].hausdorff_mm
             0.0
         """
         held = _from_all(self._held())

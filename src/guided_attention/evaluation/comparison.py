@@ -68,7 +68,7 @@ class PairedRow:
 def compare_models(
     first_scores: Sequence[CaseScore],
     second_scores: Sequence[CaseScore],
-    metric: MetricName = "dsc",
+    metric: MetricName = "dice",
     *,
     level: float = 0.95,
     seed: int = 0,
@@ -94,8 +94,8 @@ def compare_models(
             distances were measured by more than one definition.
 
     Example:
-        >>> def row(case, dsc):
-        ...     return CaseScore(case, "liver", "scored", dsc, 1.0, 1.0, 1500.0, 1500.0)
+        >>> def row(case, dice):
+        ...     return CaseScore(case, "liver", "scored", dice, 1.0, 1.0, 1500.0, 1500.0)
         >>> cases = "abcdef"
         >>> liver = compare_models([row(c, 0.75) for c in cases], [row(c, 0.5) for c in cases])[0]
         >>> liver.count, liver.difference, (liver.low, liver.high), liver.p

@@ -30,9 +30,9 @@ _NAMED_AT_MOST = 20
 class CaseScore:
     """How well one organ of one case was outlined.
 
-    One table says what an organ gives that is not in both volumes. The overlaps are `dsc`, `vs`, `jaccard`,
-    `sensitivity`, `precision` and `surface_dice`; the distances are `msd_mm`, `masd_mm`, `hd95_mm` and
-    `hd_mm`:
+    One table says what an organ gives that is not in both volumes. The overlaps are `dice`, `volume_similarity`, `jaccard`,
+    `sensitivity`, `precision` and `surface_dice`; the distances are `assd_mm`, `masd_mm`, `hausdorff95_mm` and
+    `hausdorff_mm`:
 
     ==================  ==========  ===========  ========  =========  ============
     status              prediction  reference    overlaps  distances  ravd_percent
@@ -51,9 +51,9 @@ class CaseScore:
         case_id: The case's name.
         organ: The organ's name.
         status: Whether the organ is in both volumes, in neither, or in one alone.
-        dsc: Dice coefficient, 0..1, see `dice`.
-        vs: Volume similarity, 0..1, see `volume_similarity`.
-        msd_mm: Mean surface distance in millimetres, see `SurfaceDistances.assd_mm`; NaN in every row where
+        dice: Dice coefficient, 0..1, see `dice`.
+        volume_similarity: Volume similarity, 0..1, see `volume_similarity`.
+        assd_mm: Mean surface distance in millimetres, see `SurfaceDistances.assd_mm`; NaN in every row where
             distances were not asked for.
         prediction_ml: Volume of the predicted organ in millilitres; of an image, its area in mm² divided by
             1000, as if it were 1 mm thick.
@@ -63,8 +63,8 @@ class CaseScore:
         precision: Share of the prediction that is right, 0..1.
         ravd_percent: Relative absolute volume difference in per cent of the reference's volume.
         masd_mm: Mean of the two directions' mean distances, see `SurfaceDistances.masd_mm`.
-        hd95_mm: 95th percentile of the distances, see `SurfaceDistances.hausdorff_mm`.
-        hd_mm: Largest distance.
+        hausdorff95_mm: 95th percentile of the distances, see `SurfaceDistances.hausdorff_mm`.
+        hausdorff_mm: Largest distance.
         surface_dice: Share of both surfaces that lies within `tolerance_mm` of the other, 0..1; NaN in every
             row where no tolerance was given.
         surface: What was taken as the surface of a mask, see `surface_distances`.
@@ -74,16 +74,16 @@ class CaseScore:
 
     Example:
         >>> score = CaseScore("7", "liver", "scored", 0.9, 0.95, 1.2, 1480.0, 1510.0)
-        >>> score.organ, score.dsc, score.surface, score.combine
+        >>> score.organ, score.dice, score.surface, score.combine
         ('liver', 0.9, 'voxel', 'max')
     """
 
     case_id: str
     organ: str
     status: OrganStatus
-    dsc: float
-    vs: float
-    msd_mm: float
+    dice: float
+    volume_similarity: float
+    assd_mm: float
     prediction_ml: float
     reference_ml: float
     jaccard: float = math.nan
@@ -91,8 +91,8 @@ class CaseScore:
     precision: float = math.nan
     ravd_percent: float = math.nan
     masd_mm: float = math.nan
-    hd95_mm: float = math.nan
-    hd_mm: float = math.nan
+    hausdorff95_mm: float = math.nan
+    hausdorff_mm: float = math.nan
     surface_dice: float = math.nan
     surface: str = "voxel"
     combine: str = "max"
@@ -180,7 +180,7 @@ def evaluate_case(  # noqa: PLR0913 - the definitions of the distances, each of 
         >>> reference[1, 1:4, 1:5] = 1
         >>> organs = {1: "liver", 4: "spleen"}
         >>> rows = evaluate_case(reference, reference, labels=organs, spacing_mm=(9.0, 1.5, 1.5), case_id="7")
-        >>> [(row.organ, row.status, row.dsc) for row in rows]
+        >>> [(row.organ, row.status, row.dice) for row in rows]
         [('liver', 'scored', 1.0), ('spleen', 'absent in both', nan)]
 
     References:
@@ -312,8 +312,8 @@ def _status(found: int, true: int) -> OrganStatus:
 def _overlaps(counts: Counts) -> dict[str, Any]:
     """Return all that the numbers of voxels tell."""
     return {
-        "dsc": counts.dice(),
-        "vs": counts.volume_similarity(),
+        "dice": counts.dice(),
+        "volume_similarity": counts.volume_similarity(),
         "jaccard": counts.jaccard(),
         "sensitivity": counts.sensitivity(),
         "precision": counts.precision(),
@@ -324,7 +324,7 @@ def _overlaps(counts: Counts) -> dict[str, Any]:
 def _distances(masks: _Masks, options: _Options, *, both: bool) -> dict[str, Any]:
     """Return the distances of an organ, measured where it is in both volumes."""
     if not options.distances:
-        return {"msd_mm": math.nan}
+        return {"assd_mm": math.nan}
     dice_asked = options.tolerance_mm is not None
     if not both:
         far = (
@@ -333,7 +333,10 @@ def _distances(masks: _Masks, options: _Options, *, both: bool) -> dict[str, Any
             else math.inf
         )
         surface_dice = 0.0 if dice_asked else math.nan
-        return {**dict.fromkeys(("msd_mm", "masd_mm", "hd95_mm", "hd_mm"), far), "surface_dice": surface_dice}
+        return {
+            **dict.fromkeys(("assd_mm", "masd_mm", "hausdorff95_mm", "hausdorff_mm"), far),
+            "surface_dice": surface_dice,
+        }
     measured = surface_distances(
         masks.prediction,
         masks.reference,
@@ -342,10 +345,10 @@ def _distances(masks: _Masks, options: _Options, *, both: bool) -> dict[str, Any
         workers=options.workers,
     )
     return {
-        "msd_mm": measured.assd_mm(),
+        "assd_mm": measured.assd_mm(),
         "masd_mm": measured.masd_mm(),
-        "hd95_mm": measured.hausdorff_mm(95.0, combine=options.combine),
-        "hd_mm": measured.hausdorff_mm(),
+        "hausdorff95_mm": measured.hausdorff_mm(95.0, combine=options.combine),
+        "hausdorff_mm": measured.hausdorff_mm(),
         "surface_dice": math.nan
         if options.tolerance_mm is None
         else measured.surface_dice(options.tolerance_mm),

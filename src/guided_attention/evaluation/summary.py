@@ -19,7 +19,7 @@ __all__ = [
     "MetricSummary",
     "OrganSummary",
     "definitions",
-    "mean_dsc",
+    "mean_dice",
     "require_one_definition",
     "require_single_rows",
     "summarize",
@@ -28,23 +28,23 @@ __all__ = [
 ]
 
 MetricName: TypeAlias = Literal[
-    "dsc",
-    "vs",
+    "dice",
+    "volume_similarity",
     "jaccard",
     "sensitivity",
     "precision",
     "ravd_percent",
     "surface_dice",
-    "msd_mm",
+    "assd_mm",
     "masd_mm",
-    "hd95_mm",
-    "hd_mm",
+    "hausdorff95_mm",
+    "hausdorff_mm",
 ]
 """The attributes of `CaseScore` that can be averaged and compared."""
 
 METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
-_OVERLAPS = {"dsc", "vs", "jaccard", "sensitivity", "precision", "surface_dice"}
-OF_SURFACES = {"surface_dice", "msd_mm", "masd_mm", "hd95_mm", "hd_mm"}
+_OVERLAPS = {"dice", "volume_similarity", "jaccard", "sensitivity", "precision", "surface_dice"}
+OF_SURFACES = {"surface_dice", "assd_mm", "masd_mm", "hausdorff95_mm", "hausdorff_mm"}
 
 
 @dataclass(frozen=True)
@@ -61,33 +61,33 @@ class OrganSummary:
     Attributes:
         organ: The organ's name; ``"mean"`` for the row over all organs, whose unit is the case (see
             `summarize`).
-        dsc_mean: Mean Dice coefficient, 0..1.
-        dsc_std: Its standard deviation over the cases.
-        vs_mean: Mean volume similarity, 0..1.
-        vs_std: Its standard deviation over the cases.
-        msd_mm_mean: Mean of the mean surface distances in millimetres; infinite if one is.
-        msd_mm_std: Their standard deviation.
-        msd_mm_mean_scored: The same mean over the organs with the status ``scored`` alone: always read it
+        dice_mean: Mean Dice coefficient, 0..1.
+        dice_std: Its standard deviation over the cases.
+        volume_similarity_mean: Mean volume similarity, 0..1.
+        volume_similarity_std: Its standard deviation over the cases.
+        assd_mm_mean: Mean of the mean surface distances in millimetres; infinite if one is.
+        assd_mm_std: Their standard deviation.
+        assd_mm_mean_scored: The same mean over the organs with the status ``scored`` alone: always read it
             together with `failed`.
-        count: How many cases the averages of `dsc` and `vs` are taken over.
+        count: How many cases the averages of `dice` and `volume_similarity` are taken over.
         skipped: How many cases have nothing to score: absent in both volumes.
         failed: How many cases have the organ missed or falsely found (in the row ``mean``: at least one
             organ).
 
     Example:
         >>> scores = [CaseScore("7", "liver", "scored", 0.9, 0.95, 1.2, 1480.0, 1510.0)]
-        >>> summarize(scores)[0].dsc_mean
+        >>> summarize(scores)[0].dice_mean
         0.9
     """
 
     organ: str
-    dsc_mean: float
-    dsc_std: float
-    vs_mean: float
-    vs_std: float
-    msd_mm_mean: float
-    msd_mm_std: float
-    msd_mm_mean_scored: float
+    dice_mean: float
+    dice_std: float
+    volume_similarity_mean: float
+    volume_similarity_std: float
+    assd_mm_mean: float
+    assd_mm_std: float
+    assd_mm_mean_scored: float
     count: int
     skipped: int
     failed: int
@@ -114,7 +114,7 @@ class MetricSummary:
         failed: How many cases have the organ missed or falsely found (in the row ``mean``: at least one).
 
     Example:
-        >>> MetricSummary("liver", "dsc", 0.8, 0.1, 0.82, 0.75, 0.85, 7, 0, 1).failed
+        >>> MetricSummary("liver", "dice", 0.8, 0.1, 0.82, 0.75, 0.85, 7, 0, 1).failed
         1
     """
 
@@ -153,7 +153,7 @@ def summarize(scores: Sequence[CaseScore]) -> list[OrganSummary]:
         ...     CaseScore("8", "liver", "missed", 0.0, 0.0, float("inf"), 0.0, 1400.0),
         ... ]
         >>> liver, mean = summarize(scores)
-        >>> liver.dsc_mean, liver.msd_mm_mean, liver.msd_mm_mean_scored, liver.failed
+        >>> liver.dice_mean, liver.assd_mm_mean, liver.assd_mm_mean_scored, liver.failed
         (0.45, inf, 1.0, 1)
     """
     require_single_rows(scores)
@@ -161,7 +161,7 @@ def summarize(scores: Sequence[CaseScore]) -> list[OrganSummary]:
     return [*(_summary(organ, groups) for organ, groups in by_organ.items()), _summary("mean", by_case)]
 
 
-def mean_dsc(scores: Sequence[CaseScore]) -> float:
+def mean_dice(scores: Sequence[CaseScore]) -> float:
     """Give one number for a whole evaluation: the Dice coefficient averaged over organs, then over cases.
 
     It lies in 0..1, and higher is better; missed organs and false alarms count as 0, organs absent in both
@@ -171,22 +171,22 @@ def mean_dsc(scores: Sequence[CaseScore]) -> float:
         scores: The rows of `evaluate_case`, of all cases together.
 
     Returns:
-        The `dsc_mean` of the row ``mean`` of `summarize`.
+        The `dice_mean` of the row ``mean`` of `summarize`.
 
     Raises:
         ValueError: A case has two rows for one organ.
 
     Example:
-        >>> mean_dsc([CaseScore("7", "liver", "scored", 0.9, 1.0, 1.0, 1500.0, 1500.0)])
+        >>> mean_dice([CaseScore("7", "liver", "scored", 0.9, 1.0, 1.0, 1500.0, 1500.0)])
         0.9
-        >>> mean_dsc([])
+        >>> mean_dice([])
         nan
     """
-    return summarize(scores)[-1].dsc_mean
+    return summarize(scores)[-1].dice_mean
 
 
 def summarize_metric(
-    scores: Sequence[CaseScore], metric: MetricName = "dsc", *, level: float = 0.95, seed: int = 0
+    scores: Sequence[CaseScore], metric: MetricName = "dice", *, level: float = 0.95, seed: int = 0
 ) -> list[MetricSummary]:
     """Sum up one metric of many cases, and say how sure its mean is.
 
@@ -212,7 +212,7 @@ def summarize_metric(
         ...     CaseScore("8", "liver", "missed", 0.0, 0.0, float("inf"), 0.0, 1400.0),
         ...     CaseScore("9", "liver", "scored", 0.75, 1.0, 2.0, 1500.0, 1500.0),
         ... ]
-        >>> liver = summarize_metric(scores, "msd_mm")[0]
+        >>> liver = summarize_metric(scores, "assd_mm")[0]
         >>> liver.mean, liver.median, liver.low, liver.high, liver.failed
         (inf, 2.0, 1.0, inf, 1)
     """
@@ -224,7 +224,7 @@ def summarize_metric(
     return [*rows, _metric_summary("mean", by_case, metric, level, seed)]
 
 
-def worst_cases(scores: Sequence[CaseScore], count: int, *, metric: MetricName = "dsc") -> list[CaseScore]:
+def worst_cases(scores: Sequence[CaseScore], count: int, *, metric: MetricName = "dice") -> list[CaseScore]:
     """Pick the rows that a person should look at first.
 
     Args:
@@ -321,19 +321,19 @@ def _counted(groups: Sequence[Sequence[CaseScore]]) -> list[list[CaseScore]]:
 def _summary(organ: str, groups: Sequence[Sequence[CaseScore]]) -> OrganSummary:
     """Average the rows of each group (a case), then the groups."""
     counted = _counted(groups)
-    scored = [[score.msd_mm for score in group if score.status == "scored"] for group in counted]
-    dsc = [_mean([score.dsc for score in group]) for group in counted]
-    vs = [_mean([score.vs for score in group]) for group in counted]
-    msd_mm = [_mean([score.msd_mm for score in group]) for group in counted]
+    scored = [[score.assd_mm for score in group if score.status == "scored"] for group in counted]
+    dice = [_mean([score.dice for score in group]) for group in counted]
+    volume_similarity = [_mean([score.volume_similarity for score in group]) for group in counted]
+    assd_mm = [_mean([score.assd_mm for score in group]) for group in counted]
     return OrganSummary(
         organ=organ,
-        dsc_mean=_mean(dsc),
-        dsc_std=_std(dsc),
-        vs_mean=_mean(vs),
-        vs_std=_std(vs),
-        msd_mm_mean=_mean(msd_mm),
-        msd_mm_std=_std(msd_mm),
-        msd_mm_mean_scored=_mean([_mean(distances) for distances in scored if distances]),
+        dice_mean=_mean(dice),
+        dice_std=_std(dice),
+        volume_similarity_mean=_mean(volume_similarity),
+        volume_similarity_std=_std(volume_similarity),
+        assd_mm_mean=_mean(assd_mm),
+        assd_mm_std=_std(assd_mm),
+        assd_mm_mean_scored=_mean([_mean(distances) for distances in scored if distances]),
         count=len(counted),
         skipped=len(groups) - len(counted),
         failed=_failed(counted),

@@ -19,17 +19,17 @@ from guided_attention.evaluation.summary import (
 __all__ = ["format_table", "write_report"]
 
 _TITLES = {
-    "dsc": "Dice coefficient",
-    "vs": "Volume similarity",
+    "dice": "Dice coefficient",
+    "volume_similarity": "Volume similarity",
     "jaccard": "Jaccard index",
     "sensitivity": "Sensitivity",
     "precision": "Precision",
     "ravd_percent": "Relative absolute volume difference in per cent",
     "surface_dice": "Surface Dice",
-    "msd_mm": "Mean surface distance in mm",
+    "assd_mm": "Mean surface distance in mm",
     "masd_mm": "Mean of the directed mean surface distances in mm",
-    "hd95_mm": "95th percentile of the surface distances in mm",
-    "hd_mm": "Largest surface distance in mm",
+    "hausdorff95_mm": "95th percentile of the surface distances in mm",
+    "hausdorff_mm": "Largest surface distance in mm",
 }
 
 
@@ -121,7 +121,12 @@ def _metric_table(summaries: Sequence[MetricSummary], level: float) -> str:
 def _worst_table(scores: Sequence[CaseScore]) -> str:
     header = ["organ", "case", "status", "DSC", "MSD mm", "HD95 mm"]
     rows = [
-        [score.organ, score.case_id, score.status, *map(_number, (score.dsc, score.msd_mm, score.hd95_mm))]
+        [
+            score.organ,
+            score.case_id,
+            score.status,
+            *map(_number, (score.dice, score.assd_mm, score.hausdorff95_mm)),
+        ]
         for score in scores
     ]
     return _table(header, rows)
@@ -137,13 +142,13 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cells(summary: OrganSummary) -> list[str]:
-    distance = _plus_minus(summary.msd_mm_mean, summary.msd_mm_std)
-    if summary.failed and math.isinf(summary.msd_mm_mean):
-        distance = f"inf (scored {_number(summary.msd_mm_mean_scored)})"
+    distance = _plus_minus(summary.assd_mm_mean, summary.assd_mm_std)
+    if summary.failed and math.isinf(summary.assd_mm_mean):
+        distance = f"inf (scored {_number(summary.assd_mm_mean_scored)})"
     return [
         summary.organ,
-        _plus_minus(summary.dsc_mean, summary.dsc_std),
-        _plus_minus(summary.vs_mean, summary.vs_std),
+        _plus_minus(summary.dice_mean, summary.dice_std),
+        _plus_minus(summary.volume_similarity_mean, summary.volume_similarity_std),
         distance,
         str(summary.count),
         str(summary.skipped),

@@ -17,7 +17,7 @@ __all__ = ["torchmetrics_metric"]
 def torchmetrics_metric(
     labels: Mapping[int, str],
     *,
-    metrics: Sequence[MetricName] = ("dsc",),
+    metrics: Sequence[MetricName] = ("dice",),
     spacing_mm: Sequence[float] | None = None,
     surface: Surface = "voxel",
     combine: Combine = "max",
@@ -71,7 +71,7 @@ def torchmetrics_metric(
         >>> volume = torch.ones(2, 3, 5, dtype=torch.int64)
         >>> metric.update(volume, volume, case_id="7")
         >>> metric.compute()
-        {'dsc': tensor(1.), 'dsc_liver': tensor(1.), 'skipped': tensor(0), 'failed': tensor(0)}
+        {'dice': tensor(1.), 'dice_liver': tensor(1.), 'skipped': tensor(0), 'failed': tensor(0)}
     """
     require(bool(metrics), "metrics", "at least one name", "none")
     for metric in metrics:

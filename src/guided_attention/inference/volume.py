@@ -205,7 +205,7 @@ def evaluate_prediction(
         >>> case = Case("7", np.zeros((1, 1, 3, 5), np.float32), labels, (9.0, 1.5, 1.5), np.eye(4))
         >>> doubt = np.zeros((1, 3, 5), np.float32)
         >>> prediction = Prediction("7", labels, doubt, case.spacing_mm, case.affine)
-        >>> evaluate_prediction(prediction, case, {1: "liver"})[0].dsc
+        >>> evaluate_prediction(prediction, case, {1: "liver"})[0].dice
         1.0
     """
     require(prediction.id == case.id, "prediction", f"that of case {case.id!r}", f"case {prediction.id!r}")
@@ -237,7 +237,7 @@ def evaluate_model(  # noqa: PLR0913 - those of predict_case and of evaluate_pre
     Cases are taken one after another, so a generator that reads them from disk needs memory for one. As the
     validation of a training run, Dice alone is quick enough to be computed every epoch::
 
-        validate=lambda model: mean_dsc(evaluate_model(model, val_cases, labels, distances=False))
+        validate=lambda model: mean_dice(evaluate_model(model, val_cases, labels, distances=False))
 
     Args:
         model: See `predict_case`.
@@ -262,14 +262,14 @@ def evaluate_model(  # noqa: PLR0913 - those of predict_case and of evaluate_pre
         >>> import torch
         >>> from torch import nn
         >>> from guided_attention.case import Case
-        >>> from guided_attention.evaluation import mean_dsc
+        >>> from guided_attention.evaluation import mean_dice
         >>> image = np.arange(15, dtype=np.float32).reshape(1, 1, 3, 5)
         >>> case = Case("7", image, np.zeros((1, 3, 5), np.uint8), (9.0, 1.5, 1.5), np.eye(4))
         >>> case.labels[image[0] > 7] = 1
         >>> threshold = nn.Conv2d(1, 2, kernel_size=1)
         >>> _ = threshold.weight.data.copy_(torch.tensor([-1.0, 1.0]).reshape(2, 1, 1, 1))
         >>> _ = threshold.bias.data.copy_(torch.tensor([7.5, -7.5]))
-        >>> mean_dsc(evaluate_model(threshold, [case], {1: "liver"}, distances=False))
+        >>> mean_dice(evaluate_model(threshold, [case], {1: "liver"}, distances=False))
         1.0
     """
     scores: list[CaseScore] = []

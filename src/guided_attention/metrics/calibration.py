@@ -168,20 +168,20 @@ def brier_score(
     return squares / total if total else math.nan
 
 
-def uncertainty_correlation(uncertainties: Sequence[float], dsc: Sequence[float]) -> UncertaintyCorrelation:
+def uncertainty_correlation(uncertainties: Sequence[float], dice: Sequence[float]) -> UncertaintyCorrelation:
     """Ask whether the cases that a network is unsure of are those that it gets wrong.
 
     Spearman's rank correlation: Pearson's correlation ``r`` of the ranks, equal values sharing the mean of
     their ranks::
 
-        spearman = r(rank(uncertainty), rank(dsc))
+        spearman = r(rank(uncertainty), rank(dice))
 
     Only the order of the cases matters, so that any measure of uncertainty will do, such as the mean of
     `Prediction.uncertainty` over a case. A network whose doubts can be trusted is near -1.
 
     Args:
         uncertainties: One number a case: higher is less sure.
-        dsc: Dice coefficient of the same cases in the same order; a missed organ counts with its 0.
+        dice: Dice coefficient of the same cases in the same order; a missed organ counts with its 0.
 
     Returns:
         The correlation, with the number of cases behind it and of those left out as NaN.
@@ -199,9 +199,12 @@ def uncertainty_correlation(uncertainties: Sequence[float], dsc: Sequence[float]
     # Loaded here, for it takes longer than all other metrics together.
     from scipy.stats import spearmanr  # noqa: PLC0415
 
-    doubts, overlaps = _numbers("uncertainties", uncertainties), _numbers("dsc", dsc)
+    doubts, overlaps = _numbers("uncertainties", uncertainties), _numbers("dice", dice)
     require(
-        len(doubts) == len(overlaps), "uncertainties", f"of the length of `dsc`, {len(overlaps)}", len(doubts)
+        len(doubts) == len(overlaps),
+        "uncertainties",
+        f"of the length of `dice`, {len(overlaps)}",
+        len(doubts),
     )
     kept = ~(np.isnan(doubts) | np.isnan(overlaps))
     count, skipped = int(kept.sum()), int((~kept).sum())

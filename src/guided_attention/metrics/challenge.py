@@ -38,7 +38,7 @@ class ChaosScore:
     ``dice``          0.8      0: no points        0: no points      NaN: NaN points
     ``ravd_percent``  5 %      100: no points      inf: no points    NaN: NaN points
     ``assd_mm``       15 mm    inf: no points      inf: no points    NaN: NaN points
-    ``mssd_mm``       60 mm    inf: no points      inf: no points    NaN: NaN points
+    ``hausdorff_mm``       60 mm    inf: no points      inf: no points    NaN: NaN points
     ================  =======  ==================  ================  ================
 
     Attributes:
@@ -46,13 +46,13 @@ class ChaosScore:
         ravd_percent: Absolute difference of the volumes in per cent of the reference, see
             `relative_volume_difference`.
         assd_mm: Mean of the distances of both surfaces' points together, in millimetres.
-        mssd_mm: Largest of these distances, in millimetres.
+        hausdorff_mm: Largest of these distances, in millimetres.
         prediction_voxels: Voxels of the prediction.
         reference_voxels: Voxels of the reference.
 
     Example:
         >>> score = ChaosScore(0.9, 1.0, 3.0, 30.0, prediction_voxels=990, reference_voxels=1000)
-        >>> score.ravd_points, score.assd_points, score.mssd_points
+        >>> score.ravd_points, score.assd_points, score.hausdorff_points
         (80.0, 80.0, 50.0)
         >>> round(score.points, 6)
         75.0
@@ -67,7 +67,7 @@ class ChaosScore:
     dice: float
     ravd_percent: float
     assd_mm: float
-    mssd_mm: float
+    hausdorff_mm: float
     prediction_voxels: int
     reference_voxels: int
 
@@ -87,14 +87,14 @@ class ChaosScore:
         return _points(self.assd_mm, _ASSD_MM)
 
     @property
-    def mssd_points(self) -> float:
-        """Points of `mssd_mm`, 0..100."""
-        return _points(self.mssd_mm, _MSSD_MM)
+    def hausdorff_points(self) -> float:
+        """Points of `hausdorff_mm`, 0..100."""
+        return _points(self.hausdorff_mm, _MSSD_MM)
 
     @property
     def points(self) -> float:
         """Mean of the four, 0..100; NaN where there is nothing to score."""
-        return (self.dice_points + self.ravd_points + self.assd_points + self.mssd_points) / 4
+        return (self.dice_points + self.ravd_points + self.assd_points + self.hausdorff_points) / 4
 
 
 def chaos_score(prediction: MaskArray, reference: MaskArray, spacing_mm: SpacingMm) -> ChaosScore:
@@ -147,7 +147,7 @@ def chaos_score(prediction: MaskArray, reference: MaskArray, spacing_mm: Spacing
         >>> prediction, reference = np.zeros((2, 6, 20, 20), dtype=bool)
         >>> reference[1:4, 5:15, 5:15], prediction[1:4, 5:15, 6:16] = True, True
         >>> score = chaos_score(prediction, reference, (9.0, 1.5, 1.5))
-        >>> score.dice, score.ravd_percent, score.mssd_mm, score.mssd_points
+        >>> score.dice, score.ravd_percent, score.hausdorff_mm, score.hausdorff_points
         (0.9, 0.0, 1.5, 97.5)
 
     References:
@@ -164,7 +164,7 @@ def chaos_score(prediction: MaskArray, reference: MaskArray, spacing_mm: Spacing
         dice=dice(prediction, reference),
         ravd_percent=relative_volume_difference(prediction, reference),
         assd_mm=distances.assd_mm(),
-        mssd_mm=distances.hausdorff_mm(),
+        hausdorff_mm=distances.hausdorff_mm(),
         prediction_voxels=int(np.count_nonzero(prediction)),
         reference_voxels=int(np.count_nonzero(reference)),
     )
