@@ -42,6 +42,7 @@ Plain: TypeAlias = str | int | float | bool | None
 SAFETENSORS = ".safetensors"
 
 _NAMES_SHOWN = 5
+_FOLDER = 0x10  # the attribute in a zip file's directory
 _ZIP = b"PK\x03\x04"
 _ENDINGS = (".pt", ".pth", ".ckpt", SAFETENSORS)
 
@@ -293,12 +294,19 @@ def _test_checksums(stream: IO[bytes]) -> None:
     start = stream.read(len(_ZIP))
     if start == _ZIP:
         with zipfile.ZipFile(stream) as archive:
-            # torch stores without compression; a compressed member may unpack to any size.
-            packed = [one.filename for one in archive.infolist() if one.compress_type != zipfile.ZIP_STORED]
-            damaged = packed[0] if packed else archive.testzip()
+            odd = [member.filename for member in archive.infolist() if not _is_stored_file(member)]
+            damaged = odd[0] if odd else archive.testzip()
         if damaged is not None:
             raise zipfile.BadZipFile(f"bad member {damaged!r}")
     stream.seek(0)
+
+
+def _is_stored_file(member: zipfile.ZipInfo) -> bool:
+    """Whether a member is as torch writes it: no folder, and without compression, so that it cannot unpack to any size.
+
+    torch takes a member with the attribute of a folder for an empty one, and returns whatever lies in memory.
+    """
+    return member.compress_type == zipfile.ZIP_STORED and not member.external_attr & _FOLDER
 
 
 def _parsed(stream: IO[bytes], suffix: str) -> object:

@@ -1,4 +1,5 @@
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -229,6 +230,18 @@ def test_a_compressed_file_is_refused_before_anything_is_unpacked(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(10_000_000))
     with pytest.raises(CheckpointError, match="bad member 'archive/data.pkl'"):
+        load_checkpoint(path)
+
+
+def test_a_bit_that_turns_a_member_into_a_folder_is_found(tmp_path):
+    """Checksums do not cover it, and torch then returns whatever lies in memory."""
+    path = tmp_path / "last.pt"
+    small_checkpoint(path)
+    raw = bytearray(path.read_bytes())
+    entry = [found.start() for found in re.finditer(rb"PK\x01\x02", raw)][4]  # of the first tensor
+    raw[entry + 38] ^= 0x10
+    path.write_bytes(raw)
+    with pytest.raises(CheckpointError, match="bad member '.*/data/0'"):
         load_checkpoint(path)
 
 
