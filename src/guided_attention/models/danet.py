@@ -157,7 +157,7 @@ def danet(
         resnet_encoder(
             encoder,
             in_channels=in_channels,
-            weights=encoder_weights,
+            encoder_weights=encoder_weights,
             spatial_dims=spatial_dims,
             output_stride=8,
         )

@@ -1,9 +1,16 @@
 """The economical network: the paper's idea on a coarser grid. Numbers, no wiring."""
 
+from functools import partial
 from pathlib import Path
 
 from guided_attention._typing import SpatialDims
-from guided_attention.attention import ChannelEnergy, MultiScaleGuidedAttention, PooledAttention
+from guided_attention.attention import (
+    CAM,
+    ChannelEnergy,
+    MultiScaleGuidedAttention,
+    PooledAttention,
+    SemanticAutoencoder,
+)
 from guided_attention.encoders import Encoder, ResNetName
 from guided_attention.models.msga import assembled, chosen_encoder
 from guided_attention.models.segmentation import SegmentationModel
@@ -61,8 +68,8 @@ def msga_lite(
         channels,
         num_scales=len(built.out_channels),
         steps=steps,
-        semantic_width=channels,
-        energy=energy,
+        autoencoder=partial(SemanticAutoencoder, width=channels),
+        channel_attention=partial(CAM, energy=energy),
         spatial_dims=spatial_dims,
     )
     pooled = PooledAttention(attention, factor=factor, spatial_dims=spatial_dims)

@@ -1,9 +1,10 @@
 """MSGA: the paper's network. Numbers, no wiring."""
 
+from functools import partial
 from pathlib import Path
 
 from guided_attention._typing import SpatialDims
-from guided_attention.attention import ChannelEnergy, MultiScaleAttention, MultiScaleGuidedAttention
+from guided_attention.attention import CAM, ChannelEnergy, MultiScaleAttention, MultiScaleGuidedAttention
 from guided_attention.encoders import Encoder, ResNetName, resnet_encoder
 from guided_attention.fusion import MultiScaleFusion
 from guided_attention.models.segmentation import SegmentationModel
@@ -67,7 +68,7 @@ def MSGA(  # noqa: N802, PLR0913 - the name the paper gives its network, and the
         num_scales=len(built.out_channels),
         steps=steps,
         shared_guide=shared_guide,
-        energy=energy,
+        channel_attention=partial(CAM, energy=energy),
         spatial_dims=spatial_dims,
     )
     return assembled(
@@ -83,7 +84,9 @@ def chosen_encoder(
 ) -> Encoder:
     """Return the encoder of that name, or the one handed in."""
     if isinstance(encoder, str):
-        return resnet_encoder(encoder, in_channels=in_channels, weights=weights, spatial_dims=spatial_dims)
+        return resnet_encoder(
+            encoder, in_channels=in_channels, encoder_weights=weights, spatial_dims=spatial_dims
+        )
     return encoder
 
 

@@ -10,7 +10,6 @@ from guided_attention._checks import require
 from guided_attention._layers import conv, resize
 from guided_attention._typing import AnyFeatureMap, FeatureMap, Image, Logits, SpatialDims
 from guided_attention.attention import AttendedFeatures, MultiScaleAttention
-from guided_attention.attention.protocol import for_prediction
 from guided_attention.encoders import Encoder
 from guided_attention.fusion import MultiScaleFusion
 from guided_attention.outputs import SegmentationOutput
@@ -90,12 +89,11 @@ class SegmentationModel(nn.Module):
             )
         _check_fit(encoder, fusion, attention)
         require(num_classes >= 2, "num_classes", "at least 2, background included", num_classes)  # noqa: PLR2004
-        dims = _spatial_dims(fusion)
+        dims = fusion.spatial_dims
         self.encoder = encoder
         self.fusion = fusion
         self.attention = attention
         self.num_classes = num_classes
-        self._for_prediction = for_prediction(attention)
         supervised = max(1, attention.num_steps - 1) if deeply_supervised else 1
         heads = [_heads(attention, num_classes, dims) for _ in range(supervised)]
         self.attended_heads = nn.ModuleList(heads)
@@ -104,7 +102,7 @@ class SegmentationModel(nn.Module):
     def forward(self, x: Image) -> Logits:
         """Return logits ``(batch, num_classes, *space)`` at the input's size."""
         maps, fused = self.fusion(self.encoder(x))
-        features: AttendedFeatures = self.attention(maps, fused, **self._for_prediction)
+        features: AttendedFeatures = self.attention(maps, fused, attended_only=True)
         return _mean_logits(self.attended_heads[-1], features.attended[-1], tuple(x.shape[2:]))
 
     def outputs(self, x: Image) -> SegmentationOutput:
@@ -190,7 +188,3 @@ def _check_fit(encoder: Encoder, fusion: MultiScaleFusion, attention: MultiScale
     require(attention.num_scales == scales, "attention", f"made for {scales} scales", attention.num_scales)
     wanted = f"made for the fusion's {fusion.channels} channels"
     require(attention.channels == fusion.channels, "attention", wanted, attention.channels)
-
-
-def _spatial_dims(fusion: MultiScaleFusion) -> SpatialDims:
-    return 3 if any(isinstance(module, nn.Conv3d) for module in fusion.modules()) else 2

@@ -1,5 +1,6 @@
 """The networks that the paper compares with its own: each one call. Numbers, no wiring."""
 
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -10,7 +11,6 @@ from guided_attention.attention import (
     CAM,
     PAM,
     ChannelEnergy,
-    Guidance,
     MultiScaleGatedAttention,
     MultiScaleGuidedAttention,
     attention_branch,
@@ -266,7 +266,7 @@ def ms_dual(
         chosen_encoder(encoder, in_channels, encoder_weights, spatial_dims),
         num_classes,
         (channels, steps),
-        guidance="none",
+        compare_modules=False,
         energy=energy,
         spatial_dims=spatial_dims,
     )
@@ -374,7 +374,7 @@ def ms_dist(
         chosen_encoder(encoder, in_channels, encoder_weights, spatial_dims),
         num_classes,
         (channels, steps),
-        guidance="distance",
+        compare_modules=True,
         energy=energy,
         spatial_dims=spatial_dims,
     )
@@ -385,7 +385,7 @@ def _unguided(
     num_classes: int,
     numbers: tuple[int, int],
     *,
-    guidance: Guidance,
+    compare_modules: bool,
     energy: ChannelEnergy,
     spatial_dims: SpatialDims,
 ) -> SegmentationModel:
@@ -395,8 +395,9 @@ def _unguided(
         channels,
         num_scales=len(encoder.out_channels),
         steps=steps,
-        guidance=guidance,
-        energy=energy,
+        autoencoder=None,
+        compare_modules=compare_modules,
+        channel_attention=partial(CAM, energy=energy),
         spatial_dims=spatial_dims,
     )
     return assembled(encoder, attention, num_classes, spatial_dims=spatial_dims)
