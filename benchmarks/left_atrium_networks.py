@@ -91,7 +91,7 @@ def read_part(folder: Path, part: str) -> list[Case]:
     """Read and normalise the volumes of one part of the split."""
     rows = json.loads((folder / "cases.json").read_text())
     names = [f"case{row['case']:02d}" for row in rows if row["split"] == part]
-    return [normalize(case) for case in read_nifti_pairs(folder, ids=names)]
+    return [normalize(case) for case in read_nifti_pairs(folder, case_ids=names)]
 
 
 def trained(

@@ -13,7 +13,7 @@ def cohort(tmp_path_factory):
 @pytest.mark.parametrize("source", ["t1_in", "t1_out", "t1_dual", "t2"])
 def test_what_is_written_reads_as_what_is_made_in_memory(cohort, source):
     cases = read_chaos(cohort, source=source)
-    assert [case.id for case in cases] == ["1", "2", "3"]
+    assert [case.case_id for case in cases] == ["1", "2", "3"]
     for number, case in enumerate(cases, start=1):
         made = make_phantom(5, subject=number, size=40, source=source)
         np.testing.assert_array_equal(case.image, made.image)

@@ -2,13 +2,12 @@
 
 import sys
 
-import numpy as np
 import pytest
 import torch
 from tests.modules import drawn
 from torch import nn
 
-from guided_attention.case import Case
+from guided_attention.case import Case, affine_of
 from guided_attention.inference import predict_case
 from guided_attention.losses import GuidedAttentionLoss
 from guided_attention.models import PeerModel, attention_unet, pan, unet
@@ -52,7 +51,7 @@ def test_rivals_train_on_one_tiny_image(build, space):
 
 @pytest.mark.parametrize("build", [unet, attention_unet])
 def test_rivals_predict_a_case_of_any_slice_size(build):
-    case = Case("7", drawn(1, 3, 37, 29).numpy(), None, (9.0, 1.5, 1.5), np.eye(4))
+    case = Case("7", drawn(1, 3, 37, 29).numpy(), None, affine_of((9.0, 1.5, 1.5)))
     assert predict_case(build(1, 5, channels=SMALL), case, batch_size=2).labels.shape == (3, 37, 29)
 
 

@@ -112,7 +112,7 @@ def make_phantom(
     require_choice("source", source, tuple(_CHANNELS))
     scan = _scan(seed, subject, size)
     image = np.stack([scan.channel(name) for name in _CHANNELS[source]]).astype(np.float32)
-    return Case(str(subject), image, scan.labels, scan.geometry.spacing_mm, scan.geometry.affine)
+    return Case(str(subject), image, scan.labels, scan.geometry.affine)
 
 
 def write_phantom_cohort(folder: PathLike, *, subjects: int = 20, seed: int = 0, size: int = 256) -> Path:

@@ -79,11 +79,11 @@ def predict_cases(  # noqa: PLR0913 - those of predict_case and of save_predicti
         >>> from pathlib import Path
         >>> import numpy as np
         >>> from torch import nn
-        >>> from guided_attention.case import Case
+        >>> from guided_attention.case import Case, affine_of
         >>> image = np.ones((1, 3, 5, 7), np.float32)
-        >>> cases = (Case(name, image, None, (9.0, 1.5, 1.5), np.eye(4)) for name in ("7", "9"))
+        >>> cases = (Case(name, image, None, affine_of((9.0, 1.5, 1.5))) for name in ("7", "9"))
         >>> folder = tempfile.mkdtemp()
-        >>> [prediction.id for prediction in predict_cases(nn.Conv2d(1, 4, 1), cases, folder=folder)]
+        >>> [prediction.case_id for prediction in predict_cases(nn.Conv2d(1, 4, 1), cases, folder=folder)]
         ['7', '9']
         >>> sorted(path.name for path in Path(folder).iterdir())
         ['7_prediction.nii.gz', '9_prediction.nii.gz']
@@ -120,10 +120,10 @@ class _Output:
         ids: set[str] = set()
         for case in cases:
             cure = "Give each an id of its own: one would replace the other."
-            require(case.id not in ids, "cases", "of different ids", f"two of {case.id!r}", cure)
-            ids.add(case.id)
+            require(case.case_id not in ids, "cases", "of different ids", f"two of {case.case_id!r}", cure)
+            ids.add(case.case_id)
             free_paths(
-                case.id,
+                case.case_id,
                 self.folder,
                 include_uncertainty=self.include_uncertainty,
                 overwrite=self.overwrite,
@@ -131,7 +131,7 @@ class _Output:
             yield case
 
     def save(self, prediction: Prediction) -> None:
-        with _noting(f"writing the prediction of case {prediction.id!r}"):
+        with _noting(f"writing the prediction of case {prediction.case_id!r}"):
             save_prediction(
                 prediction,
                 self.folder,
@@ -155,7 +155,7 @@ def _stream(
                 if case is None:
                     return
                 ahead = reader.submit(_read, cases, number)
-                with _noting(f"predicting case {case.id!r}"):
+                with _noting(f"predicting case {case.case_id!r}"):
                     prediction = predict(case)
                 if save is not None:
                     if written is not None:

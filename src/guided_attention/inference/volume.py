@@ -80,8 +80,8 @@ def predict_case(
     Example:
         >>> import numpy as np
         >>> from torch import nn
-        >>> from guided_attention.case import Case
-        >>> case = Case("7", np.ones((1, 3, 5, 7), np.float32), None, (9.0, 1.5, 1.5), np.eye(4))
+        >>> from guided_attention.case import Case, affine_of
+        >>> case = Case("7", np.ones((1, 3, 5, 7), np.float32), None, affine_of((9.0, 1.5, 1.5)))
         >>> prediction = predict_case(nn.Conv2d(1, 4, kernel_size=1), case)
         >>> prediction.labels.shape, prediction.labels.dtype
         ((3, 5, 7), dtype('uint8'))
@@ -100,7 +100,7 @@ def predict_case(
         for part, image in _batches(case, batch_size, spatial_dims):
             drawn, doubt = _labels_and_uncertainty(_logits(model, image.to(where), shown))
             labels[part], uncertainty[part] = drawn.cpu().numpy(), doubt.cpu().numpy()
-    return Prediction(case.id, labels, uncertainty, case.spacing_mm, case.affine.copy())
+    return Prediction(case.case_id, labels, uncertainty, case.affine.copy())
 
 
 def check_settings(
@@ -146,11 +146,13 @@ def save_prediction(
         >>> from guided_attention.outputs import Prediction
         >>> labels = np.ones((3, 5, 7), np.uint8)
         >>> doubt = np.zeros((3, 5, 7), np.float32)
-        >>> prediction = Prediction("7", labels, doubt, (9.0, 1.5, 1.5), np.diag([1.5, 1.5, 9.0, 1.0]))
+        >>> prediction = Prediction("7", labels, doubt, np.diag([1.5, 1.5, 9.0, 1.0]))
         >>> save_prediction(prediction, tempfile.mkdtemp()).name
         '7_prediction.nii.gz'
     """
-    paths = free_paths(prediction.id, folder, include_uncertainty=include_uncertainty, overwrite=overwrite)
+    paths = free_paths(
+        prediction.case_id, folder, include_uncertainty=include_uncertainty, overwrite=overwrite
+    )
     Path(folder).mkdir(parents=True, exist_ok=True)
     volumes = {"prediction": prediction.labels, "uncertainty": prediction.uncertainty}
     for kind, path in paths.items():
@@ -159,17 +161,17 @@ def save_prediction(
 
 
 def free_paths(
-    id: str,  # noqa: A002 - the field of Case
+    case_id: str,
     folder: Path | str,
     *,
     include_uncertainty: bool,
     overwrite: bool,
 ) -> dict[str, Path]:
     """Return where each kind of volume of a case of that id goes; raise where none may be written."""
-    plain = bool(id) and not set(id) & set('/\\:*?"<>|\0')
-    require(plain, "prediction.id", "fit for a file name", repr(id), cure="Rename the case.")
+    plain = bool(case_id) and not set(case_id) & set('/\\:*?"<>|\0')
+    require(plain, "prediction.case_id", "fit for a file name", repr(case_id), cure="Rename the case.")
     kinds = ("prediction", "uncertainty") if include_uncertainty else ("prediction",)
-    paths = {kind: Path(folder) / f"{id}_{kind}.nii.gz" for kind in kinds}
+    paths = {kind: Path(folder) / f"{case_id}_{kind}.nii.gz" for kind in kinds}
     held = [str(path) for path in paths.values() if path.exists()]
     if held and not overwrite:
         raise FileExistsError(
@@ -199,22 +201,27 @@ def evaluate_prediction(
 
     Example:
         >>> import numpy as np
-        >>> from guided_attention.case import Case
+        >>> from guided_attention.case import Case, affine_of
         >>> from guided_attention.outputs import Prediction
         >>> labels = np.ones((1, 3, 5), np.uint8)
-        >>> case = Case("7", np.zeros((1, 1, 3, 5), np.float32), labels, (9.0, 1.5, 1.5), np.eye(4))
+        >>> case = Case("7", np.zeros((1, 1, 3, 5), np.float32), labels, affine_of((9.0, 1.5, 1.5)))
         >>> doubt = np.zeros((1, 3, 5), np.float32)
-        >>> prediction = Prediction("7", labels, doubt, case.spacing_mm, case.affine)
+        >>> prediction = Prediction("7", labels, doubt, case.affine)
         >>> evaluate_prediction(prediction, case, {1: "liver"})[0].dice
         1.0
     """
-    require(prediction.id == case.id, "prediction", f"that of case {case.id!r}", f"case {prediction.id!r}")
+    require(
+        prediction.case_id == case.case_id,
+        "prediction",
+        f"that of case {case.case_id!r}",
+        f"case {prediction.case_id!r}",
+    )
     return evaluate_case(
         prediction.labels,
         _labels_of(case),
         labels=labels,
         spacing_mm=case.spacing_mm,
-        case_id=case.id,
+        case_id=case.case_id,
         distances=distances,
     )
 
@@ -261,10 +268,10 @@ def evaluate_model(  # noqa: PLR0913 - those of predict_case and of evaluate_pre
         >>> import numpy as np
         >>> import torch
         >>> from torch import nn
-        >>> from guided_attention.case import Case
+        >>> from guided_attention.case import Case, affine_of
         >>> from guided_attention.evaluation import mean_dice
         >>> image = np.arange(15, dtype=np.float32).reshape(1, 1, 3, 5)
-        >>> case = Case("7", image, np.zeros((1, 3, 5), np.uint8), (9.0, 1.5, 1.5), np.eye(4))
+        >>> case = Case("7", image, np.zeros((1, 3, 5), np.uint8), affine_of((9.0, 1.5, 1.5)))
         >>> case.labels[image[0] > 7] = 1
         >>> threshold = nn.Conv2d(1, 2, kernel_size=1)
         >>> _ = threshold.weight.data.copy_(torch.tensor([-1.0, 1.0]).reshape(2, 1, 1, 1))
@@ -292,7 +299,9 @@ def evaluate_model(  # noqa: PLR0913 - those of predict_case and of evaluate_pre
 
 def _labels_of(case: Case) -> LabelVolume:
     if case.labels is None:
-        raise ValueError(f"`case` must be a case with labels, got {case.id!r} without any. Leave it out.")
+        raise ValueError(
+            f"`case` must be a case with labels, got {case.case_id!r} without any. Leave it out."
+        )
     return case.labels
 
 
@@ -367,7 +376,7 @@ def _require_channels(model: nn.Module, case: Case) -> None:
         cure = "Read the case with the channels that the network was trained on."
         require(
             got == wanted,
-            f"image of case {case.id!r}",
+            f"image of case {case.case_id!r}",
             f"of {wanted} channels, as the network wants",
             got,
             cure,

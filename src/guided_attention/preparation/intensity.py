@@ -37,7 +37,9 @@ def normalize(case: Case, *, percentiles: tuple[float, float] = (0.5, 99.5)) -> 
     """
     low, high = percentiles
     require(0 <= low < high <= 100, "percentiles", "ascending from 0 to 100", percentiles)  # noqa: PLR2004
-    channels = [_standardised(channel, percentiles, f"image of case {case.id!r}") for channel in case.image]
+    channels = [
+        _standardised(channel, percentiles, f"image of case {case.case_id!r}") for channel in case.image
+    ]
     return replace(case, image=np.stack(channels))
 
 
@@ -70,7 +72,8 @@ def window(case: Case, low: float, high: float) -> Case:
 
     Example:
         >>> import numpy as np
-        >>> case = Case("7", np.full((1, 2, 3, 5), 40.0, np.float32), None, (9.0, 1.5, 1.5), np.eye(4))
+        >>> from guided_attention.case import affine_of
+        >>> case = Case("7", np.full((1, 2, 3, 5), 40.0, np.float32), None, affine_of((9.0, 1.5, 1.5)))
         >>> float(window(case, -160, 240).image.max())
         0.5
     """

@@ -11,8 +11,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from guided_attention._checks import require
+from guided_attention._geometry import grid_affine
 from guided_attention._typing import ImageSlice, LabelSlice
-from guided_attention.case import Case, moved
+from guided_attention.case import Case
 
 __all__ = ["crop_or_pad", "resample_in_plane"]
 
@@ -35,7 +36,8 @@ def crop_or_pad(case: Case, size: tuple[int, int]) -> Case:
 
     Example:
         >>> import numpy as np
-        >>> case = Case("7", np.zeros((1, 2, 3, 5), np.float32), None, (9.0, 1.5, 1.5), np.eye(4))
+        >>> from guided_attention.case import affine_of
+        >>> case = Case("7", np.zeros((1, 2, 3, 5), np.float32), None, affine_of((9.0, 1.5, 1.5)))
         >>> changed = crop_or_pad(case, (7, 3))
         >>> changed.image.shape, changed.affine[:3, 3].tolist()
         ((1, 2, 7, 3), [1.0, -2.0, 0.0])
@@ -45,7 +47,7 @@ def crop_or_pad(case: Case, size: tuple[int, int]) -> Case:
     start = (_centred(old[0], size[0]), _centred(old[1], size[1]))
     image = np.stack([_boxed(channel, start, size, float(channel.min())) for channel in case.image])
     labels = None if case.labels is None else _boxed(case.labels, start, size, 0)
-    affine = moved(case.affine, start=(0.0, float(start[0]), float(start[1])), step=(1.0, 1.0, 1.0))
+    affine = grid_affine(case.affine, start=(0.0, float(start[0]), float(start[1])), step=(1.0, 1.0, 1.0))
     return replace(case, image=image, labels=labels, affine=affine)
 
 
@@ -110,7 +112,8 @@ def resample_in_plane(case: Case, spacing_mm: float | tuple[float, float]) -> Ca
     Example:
         >>> import numpy as np
         >>> affine = np.diag([1.5, 1.5, 9.0, 1.0])
-        >>> case = Case("7", np.zeros((1, 2, 8, 6), np.float32), None, (9.0, 1.5, 1.5), affine)
+        >>> from guided_attention.case import affine_of
+        >>> case = Case("7", np.zeros((1, 2, 8, 6), np.float32), None, affine)
         >>> changed = resample_in_plane(case, 3.0)
         >>> changed.image.shape, changed.affine[:3, 3].tolist()
         ((1, 2, 4, 3), [0.75, 0.75, 0.0])
@@ -123,11 +126,11 @@ def resample_in_plane(case: Case, spacing_mm: float | tuple[float, float]) -> Ca
     start = (old - 1) / 2 - (new - 1) / 2 * step
     resample = _resampler(start, step, new)
     labels = None if case.labels is None else resample(case.labels, 0)
-    affine = moved(
+    affine = grid_affine(
         case.affine, start=(0.0, float(start[0]), float(start[1])), step=(1.0, float(step[0]), float(step[1]))
     )
     image = np.stack([resample(channel, 1) for channel in case.image])
-    return replace(case, image=image, labels=labels, spacing_mm=(case.spacing_mm[0], *wanted), affine=affine)
+    return replace(case, image=image, labels=labels, affine=affine)
 
 
 def _resampler(

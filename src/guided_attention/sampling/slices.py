@@ -98,7 +98,11 @@ def _check_trainable(cases: Sequence[Case], num_classes: int, size: tuple[int, i
         odd = np.unique(labels[labels >= num_classes]).tolist() if int(labels.max()) >= num_classes else []
         cure = "Raise `num_classes` or relabel the case."
         require(
-            not odd, f"labels of case {case.id!r}", f"below num_classes={num_classes}", cut_list(odd), cure
+            not odd,
+            f"labels of case {case.case_id!r}",
+            f"below num_classes={num_classes}",
+            cut_list(odd),
+            cure,
         )
     _check_alike(
         cases, "channels", [case.image.shape[:1] for case in cases], "Read all from the same source."
@@ -114,12 +118,12 @@ def _check_trainable(cases: Sequence[Case], num_classes: int, size: tuple[int, i
 
 def _check_alike(cases: Sequence[Case], what: str, values: Sequence[tuple[int, ...]], cure: str) -> None:
     different = [
-        f"{case.id!r} {value}" for case, value in zip(cases, values, strict=True) if value != values[0]
+        f"{case.case_id!r} {value}" for case, value in zip(cases, values, strict=True) if value != values[0]
     ]
     require(
         not different,
         f"{what} of cases",
-        f"that of case {cases[0].id!r}, {values[0]}",
+        f"that of case {cases[0].case_id!r}, {values[0]}",
         cut_list(different),
         cure,
     )
@@ -128,7 +132,7 @@ def _check_alike(cases: Sequence[Case], what: str, values: Sequence[tuple[int, .
 def _labels_of(case: Case) -> npt.NDArray[np.integer]:
     if case.labels is None:
         raise ValueError(
-            f"`labels` of case {case.id!r} must be given, got None. Leave it out: nobody drew its masks."
+            f"`labels` of case {case.case_id!r} must be given, got None. Leave it out: nobody drew its masks."
         )
     return case.labels
 
