@@ -4,6 +4,7 @@ Arrays are indexed ``[..., z, y, x]``; an affine takes the voxel index ``(x, y, 
 ``a`` (0 is depth) belongs to column ``2 - a`` of the affine.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -12,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import require
-from guided_attention._typing import Affine, SpacingMm
+from guided_attention._typing import Affine, SliceAxis, SpacingMm
 from guided_attention.errors import DataError
 
 __all__ = [
+    "CANONICAL",
     "Reorientation",
     "affine_of",
     "checked_affine",
@@ -23,10 +25,20 @@ __all__ = [
     "is_sheared",
     "orientation_of",
     "reorientation",
+    "slice_axis_of",
     "spacing_of",
 ]
 
+CANONICAL: Mapping[SliceAxis, str] = {"axial": "LPS", "coronal": "LIP", "sagittal": "PIL"}
+"""Orientation inside the library by slice axis: slices are array axis 0, and each lies as a radiologist looks at it.
+
+The patient's right is on the left of axial and coronal slices, the front at the top of axial ones and on the left of
+sagittal ones, the head at the top of coronal and sagittal ones.
+"""
+
 _NEGATIVE, _POSITIVE = "LPI", "RAS"
+_EQUAL = 1.01
+"""Spacings count as equal up to this ratio."""
 _SHEAR = 1e-3
 """Cosine of the angle between two axes from which on they count as not at right angles (0.06 degrees off)."""
 
@@ -177,6 +189,27 @@ def reorientation(affine: Affine, target: str) -> Reorientation:
         order.append(2 - column)
         flips.append(source[column] != letter)
     return Reorientation((order[0], order[1], order[2]), (flips[0], flips[1], flips[2]))
+
+
+def slice_axis_of(*affines: Affine) -> SliceAxis:
+    """Return the slice axis of a scan or a cohort: the anatomical axis with the largest spacing, axial where equal.
+
+    The spacing of a cohort is the median of its scans along each anatomical axis. Spacings up to 1 % apart are equal;
+    of equal ones, axial comes before coronal, coronal before sagittal. The storage order changes nothing.
+
+    Args:
+        affines: One 4 x 4 matrix a scan, from voxel index ``(x, y, z)`` to RAS millimetres; at least one.
+
+    Example:
+        >>> import numpy as np
+        >>> slice_axis_of(np.diag([1.5, 1.5, 9.0, 1.0])), slice_axis_of(np.diag([1.5, 9.0, 1.5, 1.0]))
+        ('axial', 'coronal')
+    """
+    require(len(affines) > 0, "affines", "at least one affine", "none", error=DataError)
+    turned = [reorientation(affine, CANONICAL["axial"]).affine(affine, (1, 1, 1)) for affine in affines]
+    axial, coronal, sagittal = np.median([spacing_of(affine) for affine in turned], axis=0).tolist()
+    spacings: dict[SliceAxis, float] = {"axial": axial, "coronal": coronal, "sagittal": sagittal}
+    return next(axis for axis, length in spacings.items() if length * _EQUAL >= max(spacings.values()))
 
 
 def _axis(letter: str) -> int:
