@@ -129,8 +129,8 @@ def trained(
                 clip_grad_norm=1.0,
                 ema_decay=0.99,
                 seed=seed,
+                schedule=polynomial_decay(),
             ),
-            schedule=polynomial_decay(),
         )
         result = trainer.fit()
         load_weights(model, result.run_dir / "best.pt")

@@ -80,8 +80,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             ema_decay=0.99,
             seed=args.seed,
             device=args.device,
+            schedule=polynomial_decay(),
         ),
-        schedule=polynomial_decay(),
     )
     result = trainer.fit()
     split.save(result.run_dir / "split.json")

@@ -75,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             clip_grad_norm=1.0,
             ema_decay=0.99,
             seed=args.seed,
+            schedule=polynomial_decay(),
         ),
-        schedule=polynomial_decay(),
     )
     result = trainer.fit()
     print(f"best epoch {result.best_epoch}: mean 3D DSC {result.best_score:.3f} on the validation cases")
