@@ -114,14 +114,14 @@ def minimums(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def interop(session: nox.Session) -> None:
-    """Hold encoders and rivals against timm, torchvision and smp themselves (downloads gigabytes)."""
+    """Hold encoders and baselines against timm, torchvision and smp (downloads gigabytes)."""
     # torchvision's compiled operators fit no torch but its own: a constraint on torch would part the two.
     without_constraint = {**os.environ, "PIP_CONSTRAINT": ""}
     session.install(
-        *nox.project.dependency_groups(_GROUPS, "test"),
+        *nox.project.dependency_groups(_GROUPS, "test", "baselines"),
         "torchvision",
         "-e",
-        ".[timm,peers]",
+        ".[timm]",
         env=without_constraint,
     )
     session.run("pytest", "tests/interop", *session.posargs, env={"OMP_NUM_THREADS": "1"})

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from examples.baselines import unet
 from torch import Tensor, nn
 
 from guided_attention import CAM, MultiScaleFusion, SegmentationModel
@@ -21,7 +22,7 @@ from guided_attention.attention import (
     SemanticAutoencoder,
 )
 from guided_attention.encoders import resnet_encoder
-from guided_attention.models import daf, danet, ms_dual, ms_dual_guided, msga_lite, unet
+from guided_attention.models import daf, danet, ms_dual, ms_dual_guided, msga_lite
 
 __all__ = ["FIVE", "contestants"]
 

@@ -9,13 +9,14 @@ from functools import partial
 from typing import TypeAlias
 
 import torch
+from examples.baselines import attention_unet, unet
 from tests.reference.original import Original
 from torch import Tensor, nn
 
 from benchmarks.rows import Spec
 from guided_attention import CAM, MSGA, PAM, SegmentationModel
 from guided_attention.losses import GuidedAttentionLoss
-from guided_attention.models import attention_unet, export_original, unet
+from guided_attention.models import export_original
 from guided_attention.training import ModelWithLoss
 
 __all__ = [

@@ -19,6 +19,7 @@ _SOURCES = (
     "src/**/*.py",
     "tests/reference/original.py",
     "benchmarks/entries.py",
+    "examples/baselines.py",
     "benchmarks/measure.py",
     "benchmarks/surfaces.py",
 )

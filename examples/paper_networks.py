@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from baselines import attention_unet, pan, unet
 from guided_attention.models import (
-    attention_unet,
     daf,
     danet,
     ms_cam,
@@ -17,8 +17,6 @@ from guided_attention.models import (
     ms_dual,
     ms_dual_guided,
     ms_pam,
-    pan,
-    unet,
 )
 
 Builder = Callable[[int, int], nn.Module]

@@ -57,9 +57,14 @@ def require_type(
 
 
 def require_known_keys(
-    argument: str, keys: Iterable[str], known: Sequence[str], *, file: object = None
+    argument: str,
+    keys: Iterable[str],
+    known: Sequence[str],
+    *,
+    error: type[ArgumentError | CheckpointError | DataError] = DataError,
+    file: object = None,
 ) -> None:
-    """Raise a `DataError` for the first key that is not known, and name the nearest known one."""
+    """Raise an error for the first key that is not known, and name the nearest known one."""
     for key in keys:
         near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
         cure = f"Did you mean {near[0]!r}?" if near else ""
@@ -69,15 +74,15 @@ def require_known_keys(
             f"made of the keys {', '.join(known)}",
             repr(key),
             cure,
-            error=DataError,
+            error=error,
             file=file,
         )
 
 
-def cut_list(names: Sequence[object]) -> str:
-    """Return up to six names and how many more there are."""
-    shown = ", ".join(str(name) for name in names[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+def cut_list(names: Sequence[object], *, shown: int = _SHOWN) -> str:
+    """Return the first names and how many more there are."""
+    listed = ", ".join(str(name) for name in names[:shown])
+    return listed + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def require_choice(argument: str, value: object, choices: Sequence[object]) -> None:

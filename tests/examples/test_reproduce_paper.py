@@ -336,7 +336,7 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     assert (tmp_path / "scores.csv").read_text() == "before"
 
 
-@pytest.mark.parametrize("name", ["paper_networks", "paper_setup"])
+@pytest.mark.parametrize("name", ["baselines", "paper_networks", "paper_setup"])
 def test_the_examples_in_docstrings_are_true(name):
     tried = doctest.testmod(load(name))
     assert (tried.failed, tried.attempted > 0) == (0, True)

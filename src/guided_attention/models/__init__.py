@@ -5,16 +5,13 @@ from guided_attention.models.folding import fuse
 from guided_attention.models.lite import msga_lite
 from guided_attention.models.msga import MSGA
 from guided_attention.models.original import export_original, load_original
-from guided_attention.models.peers import PeerModel, attention_unet, pan, unet
 from guided_attention.models.segmentation import SegmentationModel
 from guided_attention.models.variants import daf, ms_cam, ms_danet, ms_dist, ms_dual, ms_dual_guided, ms_pam
 
 __all__ = [
     "MSGA",
     "DualAttentionNetwork",
-    "PeerModel",
     "SegmentationModel",
-    "attention_unet",
     "daf",
     "danet",
     "export_original",
@@ -27,6 +24,4 @@ __all__ = [
     "ms_dual_guided",
     "ms_pam",
     "msga_lite",
-    "pan",
-    "unet",
 ]

@@ -1,6 +1,6 @@
 """Training: one visible loop, its checkpoints, its schedules."""
 
-from guided_attention.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from guided_attention._checkpoints import load_checkpoint, load_weights, save_checkpoint
 from guided_attention.training.log import read_log
 from guided_attention.training.schedule import (
     Schedule,

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from guided_attention.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from guided_attention._checkpoints import load_checkpoint, load_weights, save_checkpoint
 from guided_attention.training.log import read_log, write_log
 from guided_attention.training.seeding import random_state, restore_random_state
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from examples.baselines import pan
 from tests.modules import drawn
 
 from guided_attention.losses import GuidedAttentionLoss
-from guided_attention.models import pan
 from guided_attention.training import ModelWithLoss
 
 

@@ -1,0 +1,412 @@
+"""Reading and writing of weights: written atomically, tested before they are read, loaded completely or not at all."""
+
+import os
+import pickle
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from types import NoneType
+from typing import IO, Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from guided_attention._checks import cut_list, needs_extra, require, require_type
+from guided_attention._files import DRAFT_PREFIX, PathLike, replacing
+from guided_attention.errors import CheckpointError, ExistingFileError, MissingFileError
+
+__all__ = [
+    "SAFETENSORS",
+    "ModelSettings",
+    "Plain",
+    "as_path",
+    "existing_file",
+    "load_checkpoint",
+    "load_weights",
+    "matching_entries",
+    "plain_network",
+    "read_contents",
+    "save_checkpoint",
+    "settings_of",
+    "weights_in",
+]
+
+Plain: TypeAlias = str | int | float | bool | None
+"""A value that JSON keeps as it is."""
+
+SAFETENSORS = ".safetensors"
+
+_NAMES_SHOWN = 5
+_FOLDER = 0x10  # the attribute in a zip file's directory
+_ZIP = b"PK\x03\x04"
+_ENDINGS = (".pt", ".pth", ".ckpt", SAFETENSORS)
+
+# What zipfile, pickle and torch have been seen to raise for damaged files; a warning where warnings are errors.
+_UNREADABLE = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    Warning,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a network was built with: enough to build it again without its weights.
+
+    Attributes:
+        builder: Name of the builder in lower case, such as ``"msga"``.
+        arguments: Every argument of the builder as a plain value; ``encoder_weights`` is None, since the weights of a
+            trained network travel in its own file.
+
+    Raises:
+        ArgumentTypeError: `builder` is no text, or `arguments` does not map names to plain values.
+
+    Example:
+        >>> from guided_attention.models import daf
+        >>> daf(encoder="resnet18", channels=8).settings.arguments["channels"]
+        8
+    """
+
+    builder: str
+    arguments: Mapping[str, Plain]
+
+    def __post_init__(self) -> None:
+        """Check the types, and keep a copy that no one else changes."""
+        require_type("builder", self.builder, str, "the name of a builder")
+        wanted = "a mapping of names to text, numbers, truth values and None"
+        require_type("arguments", self.arguments, Mapping, wanted)
+        for name, value in self.arguments.items():
+            require_type("arguments", name, str, wanted)
+            require_type(f"arguments[{name!r}]", value, (str, int, float, bool, NoneType), "a plain value")
+        object.__setattr__(self, "arguments", dict(self.arguments))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the settings as JSON has them."""
+        return {"builder": self.builder, "arguments": dict(self.arguments)}
+
+
+def save_checkpoint(path: PathLike, contents: Mapping[str, object]) -> Path:
+    """Write a checkpoint atomically: a crash at any moment leaves either the old file or the new one.
+
+    Args:
+        path: The file to write; its folder must exist. An existing file is replaced.
+        contents: Tensors, numbers, strings, and lists, tuples and dictionaries of these. Anything else is written too,
+            but `load_checkpoint` refuses to read it.
+
+    Returns:
+        The path.
+
+    Raises:
+        ArgumentTypeError: `contents` is no mapping, or `path` no path.
+        MissingFileError: The folder does not exist.
+        ExistingFileError: `path` is a folder.
+
+    Example:
+        >>> import tempfile, torch
+        >>> path = save_checkpoint(Path(tempfile.mkdtemp()) / "last.pt", {"epoch": 3, "weight": torch.ones(2)})
+        >>> load_checkpoint(path)["epoch"]
+        3
+    """
+    target = as_path(path, "path")
+    require_type("contents", contents, Mapping, "a mapping of names to values")
+    if target.is_dir():
+        message = f"`path` must be a file, got the folder {target}. Add a file name, such as last.pt."
+        raise ExistingFileError(message, argument="path", file=target)
+    with replacing(target) as temporary, _with_checksums():
+        torch.save(dict(contents), temporary)
+    return target
+
+
+def load_checkpoint(path: PathLike) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; a damaged file, and one that would run code, is refused.
+
+    The checksums of the file are tested before torch reads it. Files in torch's format from before version 1.6, which
+    have none, and safetensors files, which need the extra ``safetensors``, are read too.
+
+    Args:
+        path: A file that `save_checkpoint` wrote, or any file of plain tensors and numbers that torch can read with
+            ``weights_only=True``.
+
+    Returns:
+        The contents by name. `Trainer` writes ``best.pt`` with ``model``, ``epoch`` and ``score``, and ``last.pt`` with
+        ``model``, ``optimizer``, ``averaged``, ``random`` and ``run``.
+
+    Raises:
+        MissingFileError: There is no such file.
+        CheckpointError: The file is damaged, holds more than plain tensors and numbers, or holds no dictionary.
+
+    Example:
+        >>> import tempfile
+        >>> path = save_checkpoint(Path(tempfile.mkdtemp()) / "best.pt", {"score": 0.5})
+        >>> load_checkpoint(path)
+        {'score': 0.5}
+    """
+    return read_contents(path)
+
+
+def load_weights(model: nn.Module, path: PathLike) -> None:
+    """Load the weights of a checkpoint into a network, all of them or none.
+
+    The prefixes ``module.`` (of ``DataParallel``) and ``_orig_mod.`` (of ``torch.compile``) may be in the file, in the
+    network, in both or in neither.
+
+    Args:
+        model: The network, built as it was for the training; changed in place.
+        path: ``best.pt`` or ``last.pt`` of a run (their entry ``model`` is taken), or a file with a bare state dict.
+
+    Raises:
+        MissingFileError: There is no such file.
+        CheckpointError: The file cannot be read, its weights are not those of this network, or the network was built
+            with other settings than those stored in the file: the message names what differs. The network then keeps
+            the weights it had.
+
+    Example:
+        >>> import tempfile
+        >>> from torch import nn
+        >>> trained, fresh = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 2, 3)
+        >>> path = save_checkpoint(Path(tempfile.mkdtemp()) / "best.pt", {"model": trained.state_dict(), "epoch": 1})
+        >>> load_weights(fresh, path)
+        >>> bool((fresh.weight == trained.weight).all())
+        True
+    """
+    require_type("model", model, nn.Module, "a torch.nn.Module")
+    contents = read_contents(path)
+    _require_same_settings(model, contents, path)
+    wanted = model.state_dict()
+    empty = [name for name, value in wanted.items() if isinstance(value, Tensor) and value.is_meta]
+    cure = "Build the network without torch.device('meta')."
+    require(not empty, "model", "a network with weights in memory", "one on the meta device", cure)
+    model.load_state_dict(matching_entries(wanted, weights_in(contents), path))
+
+
+def settings_of(model: nn.Module) -> ModelSettings | None:
+    """Return what the network was built with, None where it does not know."""
+    settings = getattr(plain_network(model), "settings", None)
+    return settings if isinstance(settings, ModelSettings) else None
+
+
+def plain_network(model: nn.Module) -> nn.Module:
+    """Return the network inside ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile``."""
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    inner = model.module if isinstance(model, wrappers) else getattr(model, "_orig_mod", None)
+    return plain_network(inner) if isinstance(inner, nn.Module) else model
+
+
+def weights_in(contents: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the state dict of a checkpoint: its entry ``model`` or ``state_dict``, or all of it."""
+    held = [contents[key] for key in ("model", "state_dict") if isinstance(contents.get(key), Mapping)]
+    return held[0] if held else contents
+
+
+def matching_entries(wanted: Mapping[str, Any], given: Mapping[str, Any], path: PathLike) -> dict[str, Any]:
+    """Return the entries of a file under the names of a network's state dict; raise unless every entry fits."""
+    got = _renamed(wanted, given)
+    problems = [
+        _listed("missing in the file", (name for name in wanted if name not in got)),
+        _listed("unknown to the network", (str(name) for name in got if name not in wanted)),
+        _listed("of another shape", _misshapen(wanted, got)),
+        _listed("of another kind", _of_another_kind(wanted, got)),
+    ]
+    found = "; ".join(problem for problem in problems if problem)
+    if found:
+        raise CheckpointError(
+            f"`path` must be a checkpoint of this very network, got {path}, where entries are {found}. "
+            "Build the network with the settings it was trained with.",
+            argument="path",
+            file=path,
+        )
+    return got
+
+
+def read_contents(
+    path: PathLike,
+    data: bytes | None = None,
+    *,
+    argument: str = "path",
+    wanted: str = "a checkpoint of plain tensors and numbers",
+) -> dict[Any, Any]:
+    """Return the dictionary in a file, or in the bytes that were read from it; see `load_checkpoint`."""
+    file = existing_file(path, argument)
+
+    def refused(fault: str) -> CheckpointError:
+        message = f"`{argument}` must be {wanted}, got {file}, {fault}"
+        return CheckpointError(message, argument=argument, file=file)
+
+    try:
+        stream = file.open("rb") if data is None else BytesIO(data)
+    except OSError as error:
+        raise refused(f"which cannot be opened: {error.strerror}. Check its permissions.") from error
+    with stream:
+        try:
+            _test_checksums(stream)
+        except _UNREADABLE as error:
+            fault = f"which torch cannot read: it is damaged or cut short ({error}). {_instead(file)}"
+            raise refused(fault) from error
+        try:
+            contents = _parsed(stream, file.suffix)
+        except _UNREADABLE as error:
+            fault = "which torch cannot read with weights_only=True: it is damaged, or holds more than plain tensors"
+            raise refused(f"{fault} and numbers. Save a state_dict() only. {_instead(file)}") from error
+    if not isinstance(contents, dict):
+        raise refused(f"which holds a {type(contents).__name__} in place of a dictionary. Save a dictionary.")
+    return contents
+
+
+def existing_file(path: PathLike, argument: str) -> Path:
+    """Return a path at which a regular file is; a pipe or a device is none."""
+    file = as_path(path, argument)
+    try:
+        found = file.is_file()
+    except OSError:  # a name that is too long for the file system
+        found = False
+    if not found:
+        message = f"`{argument}` must be a checkpoint, got {file}, which is no file. Check its name."
+        raise MissingFileError(message, argument=argument, file=file)
+    return file
+
+
+def as_path(path: PathLike, argument: str) -> Path:
+    """Return a `Path` made of a string or path; raise for anything else."""
+    require_type(argument, path, (str, os.PathLike), "a path")
+    return Path(path)
+
+
+def _test_checksums(stream: IO[bytes]) -> None:
+    """Read every member of a zip file to its end, which compares its checksum; other formats have none."""
+    start = stream.read(len(_ZIP))
+    if start == _ZIP:
+        with zipfile.ZipFile(stream) as archive:
+            odd = [member.filename for member in archive.infolist() if not _is_stored_file(member)]
+            damaged = odd[0] if odd else archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"bad member {damaged!r}")
+    stream.seek(0)
+
+
+def _is_stored_file(member: zipfile.ZipInfo) -> bool:
+    """Whether a member is as torch writes it: no folder, and without compression, so that it cannot unpack to any size.
+
+    torch takes a member with the attribute of a folder for an empty one, and returns whatever lies in memory.
+    """
+    return member.compress_type == zipfile.ZIP_STORED and not member.external_attr & _FOLDER
+
+
+def _parsed(stream: IO[bytes], suffix: str) -> object:
+    if suffix != SAFETENSORS:
+        return torch.load(stream, map_location="cpu", weights_only=True)
+    with needs_extra("safetensors"):
+        from safetensors import SafetensorError  # noqa: PLC0415
+        from safetensors.torch import load  # noqa: PLC0415
+    try:
+        return load(stream.read())
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def _instead(file: Path) -> str:
+    """Say which files a user may take in place of a damaged one: the others of the folder."""
+    others = sorted(
+        other.name
+        for other in file.parent.iterdir()
+        if other.suffix in _ENDINGS and other.name != file.name and not other.name.startswith(DRAFT_PREFIX)
+    )
+    return f"Use {cut_list(others)} beside it, or copy the file again." if others else "Copy the file again."
+
+
+@contextmanager
+def _with_checksums() -> Iterator[None]:
+    """Let torch write checksums even where its user has switched them off: `load_checkpoint` tests them."""
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(compute_crc32=True)
+    try:
+        yield
+    finally:
+        torch.serialization.set_crc32_options(before)
+
+
+def _require_same_settings(model: nn.Module, contents: Mapping[str, Any], path: PathLike) -> None:
+    """Raise where the file stores with which settings the network was built, and the network has others."""
+    metadata, ours = contents.get("metadata"), settings_of(model)
+    stored = metadata.get("model") if isinstance(metadata, Mapping) else None
+    if ours is None or not isinstance(stored, Mapping) or not isinstance(stored.get("arguments"), Mapping):
+        return
+    here = {"builder": ours.builder, **ours.arguments}
+    there = {"builder": stored.get("builder"), **stored["arguments"]}
+    names = [name for name in here | there if here.get(name) != there.get(name)]
+    differing = ", ".join(f"{name} {there.get(name)!r} instead of {here.get(name)!r}" for name in names)
+    if differing:
+        raise CheckpointError(
+            f"`path` must be a checkpoint of a network with these settings, got {path} with {differing}. "
+            "Build the network with the settings of the file.",
+            argument="path",
+            file=path,
+        )
+
+
+def _renamed(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the given entries under the wanted names, prefixes of wrappers disregarded on both sides."""
+    ours = {_plain_name(name): name for name in wanted}
+    theirs = [_plain_name(name) for name in given]
+    if wanted.keys() == given.keys() or len(ours) < len(wanted) or len(set(theirs)) < len(theirs):
+        return dict(given)
+    return {ours.get(plain, name): value for (name, value), plain in zip(given.items(), theirs, strict=True)}
+
+
+def _plain_name(name: object) -> str:
+    """Return a name without ``module.`` at its start and ``_orig_mod.`` anywhere.
+
+    >>> _plain_name("module.encoder._orig_mod.conv1.weight")
+    'encoder.conv1.weight'
+    """
+    parts = [part for part in str(name).split(".") if part != "_orig_mod"]
+    while len(parts) > 1 and parts[0] == "module":
+        parts = parts[1:]
+    return ".".join(parts)
+
+
+def _misshapen(wanted: Mapping[str, Any], got: Mapping[str, Any]) -> Iterator[str]:
+    for name in wanted.keys() & got.keys():
+        ours, theirs = wanted[name], got[name]
+        if isinstance(ours, Tensor) and isinstance(theirs, Tensor) and ours.shape != theirs.shape:
+            yield f"{name} {tuple(theirs.shape)} instead of {tuple(ours.shape)}"
+
+
+def _of_another_kind(wanted: Mapping[str, Any], got: Mapping[str, Any]) -> Iterator[str]:
+    for name in wanted.keys() & got.keys():
+        ours, theirs = _kind(wanted[name]), _kind(got[name])
+        if ours != theirs:
+            yield f"{name} {theirs} instead of {ours}"
+
+
+def _kind(value: object) -> str:
+    """Return what copying must not change: floating, complex, whole or boolean values, densely stored."""
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    if value.is_quantized or value.layout != torch.strided:
+        return "a quantized tensor" if value.is_quantized else f"a tensor of layout {value.layout}"
+    if value.is_floating_point() or value.is_complex():
+        return "complex values" if value.is_complex() else "floating values"
+    return "boolean values" if value.dtype == torch.bool else "integer values"
+
+
+def _listed(what: str, names: Iterable[str]) -> str:
+    found = sorted(names)
+    return f"{what}: {cut_list(found, shown=_NAMES_SHOWN)}" if found else ""
