@@ -91,7 +91,7 @@ def read_part(folder: Path, part: str) -> list[Case]:
     """Read and normalise the volumes of one part of the split."""
     rows = json.loads((folder / "cases.json").read_text())
     names = [f"case{row['case']:02d}" for row in rows if row["split"] == part]
-    return [normalize(case) for case in read_nifti_pairs(folder, ids=names)]
+    return [normalize(case) for case in read_nifti_pairs(folder, case_ids=names)]
 
 
 def trained(
@@ -129,8 +129,8 @@ def trained(
                 clip_grad_norm=1.0,
                 ema_decay=0.99,
                 seed=seed,
+                schedule=polynomial_decay(),
             ),
-            schedule=polynomial_decay(),
         )
         result = trainer.fit()
         load_weights(model, result.run_dir / "best.pt")

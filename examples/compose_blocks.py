@@ -79,8 +79,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         train_loader=DataLoader(slices, batch_size=8, shuffle=True, drop_last=True),
         validate=lambda network: mean_dice(evaluate_model(network, val, CHAOS_MR_LABELS, distances=False)),
         run_dir=args.out or Path("runs") / f"compose-{args.block}",
-        config=TrainerConfig(max_epochs=args.epochs, max_minutes=args.minutes, seed=args.seed),
-        schedule=polynomial_decay(),
+        config=TrainerConfig(
+            max_epochs=args.epochs, max_minutes=args.minutes, seed=args.seed, schedule=polynomial_decay()
+        ),
     )
     result = trainer.fit()
     load_weights(model, result.run_dir / "best.pt")

@@ -86,7 +86,7 @@ def read_cases(args: argparse.Namespace) -> dict[str, Case]:
     else:
         folder = args.data or write_phantom_cohort(args.out / "phantoms", subjects=6, size=48)
         cases = read_chaos(folder, source=args.source)
-    return {case.id: normalize(case) for case in cases}
+    return {case.case_id: normalize(case) for case in cases}
 
 
 def read_folds(args: argparse.Namespace, ids: Sequence[str]) -> list[Split]:

@@ -102,9 +102,12 @@ def fit(
         ),
         run_dir=folder,
         config=TrainerConfig(
-            max_epochs=args.epochs or epochs, seed=args.seed, device=args.device, quiet=args.smoke
+            max_epochs=args.epochs or epochs,
+            seed=args.seed,
+            device=args.device,
+            quiet=args.smoke,
+            schedule=reduce_on_plateau(epochs=50, factor=0.5),
         ),
-        schedule=reduce_on_plateau(epochs=50, factor=0.5),
     )
     begun, best = (folder / "last.pt").is_file(), folder / "best.pt"
     if begun or not best.is_file():

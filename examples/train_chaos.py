@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     seed_everything(args.seed)
     folder = args.data or write_phantom_cohort("phantom-cohort", subjects=20, size=160)
-    cases = {case.id: normalize(case) for case in read_chaos(folder, source=args.source)}
+    cases = {case.case_id: normalize(case) for case in read_chaos(folder, source=args.source)}
     split = split_subjects(list(cases), train=13, val=2, test=5, seed=args.seed)
     train, val, test = ([cases[name] for name in part] for part in (split.train, split.val, split.test))
     print(f"{len(train)} training, {len(val)} validation and {len(test)} test subjects from {folder}")
@@ -80,8 +80,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             ema_decay=0.99,
             seed=args.seed,
             device=args.device,
+            schedule=polynomial_decay(),
         ),
-        schedule=polynomial_decay(),
     )
     result = trainer.fit()
     split.save(result.run_dir / "split.json")

@@ -75,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             clip_grad_norm=1.0,
             ema_decay=0.99,
             seed=args.seed,
+            schedule=polynomial_decay(),
         ),
-        schedule=polynomial_decay(),
     )
     result = trainer.fit()
     print(f"best epoch {result.best_epoch}: mean 3D DSC {result.best_score:.3f} on the validation cases")
@@ -89,7 +89,7 @@ def read_part(folder: Path, part: str) -> list[Case]:
     """Read and normalise the volumes of one part of the split."""
     rows = json.loads((folder / "cases.json").read_text())
     names = [f"case{row['case']:02d}" for row in rows if row["split"] == part]
-    return [normalize(case) for case in read_nifti_pairs(folder, ids=names)]
+    return [normalize(case) for case in read_nifti_pairs(folder, case_ids=names)]
 
 
 def report(model: torch.nn.Module, cases: Sequence[Case], args: argparse.Namespace) -> None:

@@ -8,10 +8,9 @@ from guided_attention.case import Case
 
 def _case(**changes):
     given = {
-        "id": "7",
+        "case_id": "7",
         "image": np.zeros((1, 3, 5, 7), np.float32),
         "labels": np.zeros((3, 5, 7), np.uint8),
-        "spacing_mm": (5.0, 1.5, 1.5),
         "affine": np.eye(4),
     }
     return Case(**(given | changes))
@@ -19,7 +18,7 @@ def _case(**changes):
 
 def test_a_case_cannot_be_changed_in_place():
     with pytest.raises(FrozenInstanceError):
-        _case().id = "8"
+        _case().case_id = "8"
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -37,8 +36,8 @@ def test_labels_below_zero_name_the_case():
 
 
 def test_a_spacing_of_zero_names_the_case():
-    with pytest.raises(ValueError, match="`spacing_mm of case '7'` must be above 0"):
-        _case(spacing_mm=(5.0, 0.0, 1.5))
+    with pytest.raises(ValueError, match="`affine of case '7'` must be of three independent axes"):
+        _case(affine=np.diag([1.5, 0.0, 5.0, 1.0]))
 
 
 @pytest.mark.usefixtures("without_shape_checks")

@@ -33,6 +33,7 @@ __all__ = [
     "QueriedValues",
     "Queries",
     "Scalar",
+    "SliceAxis",
     "SpacingMm",
     "SpatialDims",
     "UncertaintyVolume",
@@ -41,6 +42,9 @@ __all__ = [
 
 SpacingMm: TypeAlias = tuple[float, float, float]
 """Distance between voxel centres in millimetres, in array order (z, y, x)."""
+
+SliceAxis: TypeAlias = Literal["axial", "coronal", "sagittal"]
+"""Which way a volume is cut into slices: across the axis feet-head, back-front or left-right."""
 
 SpatialDims: TypeAlias = Literal[2, 3]
 """2 for images ``(batch, channels, height, width)``, 3 for volumes ``(batch, channels, depth, height, width)``."""

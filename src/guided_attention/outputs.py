@@ -1,10 +1,11 @@
-"""Frozen records that pass between rooms."""
+"""Frozen records that pass between subpackages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from guided_attention._geometry import spacing_of
 from guided_attention._typing import Affine, LabelVolume, SpacingMm, UncertaintyVolume
 
 __all__ = ["LossTerms", "Prediction", "SegmentationOutput"]
@@ -63,16 +64,19 @@ class Prediction:
     """The predicted labels of one case, with the geometry the case came with.
 
     Attributes:
-        id: The case's name.
-        labels: Class of each voxel, ``(depth, height, width)``, uint8.
+        case_id: Name of the case.
+        labels: Label of each voxel, ``(depth, height, width)``, the smallest unsigned type.
         uncertainty: Entropy of the class probabilities of each voxel divided by ``log(classes)``: 0 is certain,
-            1 is a coin toss between all classes. Same shape, float32.
-        spacing_mm: Distance between voxel centres in millimetres, ``(z, y, x)``.
-        affine: 4 x 4 matrix from voxel index ``(x, y, z)`` to millimetres in the RAS frame, as NIfTI has it.
+            1 means that all classes are equally probable. Same shape, float32.
+        affine: 4 x 4 matrix from voxel index ``(x, y, z)`` to millimetres in the RAS frame: that of the scan.
     """
 
-    id: str
+    case_id: str
     labels: LabelVolume
     uncertainty: UncertaintyVolume
-    spacing_mm: SpacingMm
     affine: Affine
+
+    @property
+    def spacing_mm(self) -> SpacingMm:
+        """Distance between voxel centres in millimetres, ``(z, y, x)``."""
+        return spacing_of(self.affine)

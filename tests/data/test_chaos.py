@@ -45,13 +45,13 @@ def test_each_scan_is_read_with_the_masks_it_shares(tmp_path, source, offset):
     case = read_chaos_case(_mr(tmp_path / "21"), source=source)
     np.testing.assert_array_equal(case.image, (numbered() + offset)[None].astype(np.float32))
     np.testing.assert_array_equal(case.labels.reshape(3, -1)[:, : len(CLASSES)], [CLASSES] * 3)
-    assert (case.id, case.spacing_mm) == ("21", (5.0, 1.5, 1.25))
+    assert (case.case_id, case.spacing_mm) == ("21", (5.0, 1.5, 1.25))
 
 
 def test_both_phases_become_channels_in_then_out(tmp_path):
-    case = read_chaos_case(_mr(tmp_path), source="t1_dual", id="x")
+    case = read_chaos_case(_mr(tmp_path), source="t1_dual", case_id="x")
     np.testing.assert_array_equal(case.image, np.stack([numbered(), numbered() + 1]))
-    assert case.id == "x"
+    assert case.case_id == "x"
 
 
 def test_ct_keeps_file_order_and_the_affine_says_that_it_runs_to_the_feet(tmp_path):
@@ -74,8 +74,8 @@ def test_the_release_is_found_from_any_of_its_folders_ordered_by_number(tmp_path
     for name in ("10", "2"):
         _mr(tmp_path / "Train_Sets" / "MR" / name)
     (tmp_path / "Train_Sets" / "MR" / "__MACOSX").mkdir()
-    assert [case.id for case in read_chaos(tmp_path / inside)] == ["2", "10"]
-    assert [case.id for case in read_chaos(tmp_path / inside, ids=["10"])] == ["10"]
+    assert [case.case_id for case in read_chaos(tmp_path / inside)] == ["2", "10"]
+    assert [case.case_id for case in read_chaos(tmp_path / inside, case_ids=["10"])] == ["10"]
 
 
 def test_a_test_set_without_masks_has_no_labels(tmp_path):
@@ -112,8 +112,10 @@ def test_an_unknown_source_lists_the_known(tmp_path):
 
 def test_an_unknown_id_lists_what_was_found(tmp_path):
     _mr(tmp_path / "MR" / "5")
-    with pytest.raises(ValueError, match=r"`ids` must be names of subjects in .*, got 6. Found there: 5."):
-        read_chaos(tmp_path, ids=["6"])
+    with pytest.raises(
+        ValueError, match=r"`case_ids` must be names of subjects in .*, got 6. Found there: 5."
+    ):
+        read_chaos(tmp_path, case_ids=["6"])
 
 
 def test_a_subject_without_the_scan_is_named(tmp_path):

@@ -40,7 +40,7 @@ def test_channels_come_first(tmp_path):
     stored = nibabel.load(tmp_path / "a.nii.gz").get_fdata()
     for c, z, y, x in ((0, 0, 0, 0), (1, 2, 4, 6), (0, 1, 3, 2)):
         assert case.image[c, z, y, x] == stored[x, y, z, c]
-    assert (case.id, case.labels) == ("a", None)
+    assert (case.case_id, case.labels) == ("a", None)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
@@ -61,9 +61,9 @@ def test_labels_of_any_number_type_become_small_integers(tmp_path):
     labels = np.arange(105).reshape(3, 5, 7) % 5
     image = write_nifti(tmp_path / "i.nii", _random((3, 5, 7)), AFFINE)
     mask = write_nifti(tmp_path / "m.nii", labels.astype(np.float32), AFFINE)
-    case = read_nifti_case(image, mask, id="7")
+    case = read_nifti_case(image, mask, case_id="7")
     np.testing.assert_array_equal(case.labels, labels)
-    assert (case.id, case.labels.dtype) == ("7", np.uint8)
+    assert (case.case_id, case.labels.dtype) == ("7", np.uint8)
 
 
 @pytest.mark.parametrize("bad", [-1.0, 0.5])
@@ -151,16 +151,16 @@ def _cohort(folder, names=("case10", "case9")):
 
 def test_pairs_are_ordered_by_number(tmp_path):
     cases = read_nifti_pairs(_cohort(tmp_path))
-    assert [case.id for case in cases] == ["case9", "case10"]
+    assert [case.case_id for case in cases] == ["case9", "case10"]
     assert [int(case.image[0, 0, 0, 0]) for case in cases] == [1, 0]
     assert [int(case.labels[0, 0, 0]) for case in cases] == [1, 0]
-    assert [case.id for case in read_nifti_pairs(tmp_path, ids=["case10"])] == ["case10"]
+    assert [case.case_id for case in read_nifti_pairs(tmp_path, case_ids=["case10"])] == ["case10"]
 
 
 def test_pairs_may_be_lists_and_other_folders(tmp_path):
     _cohort(tmp_path)
     images, labels = sorted(tmp_path.glob("*_image*")), sorted(tmp_path.glob("*_label*"), reverse=True)
-    assert [case.id for case in read_nifti_pairs(images, labels)] == ["case9", "case10"]
+    assert [case.case_id for case in read_nifti_pairs(images, labels)] == ["case9", "case10"]
     with pytest.raises(ValueError, match=r"`labels` must be given where `images` is a list"):
         read_nifti_pairs(images)
 
@@ -181,11 +181,11 @@ def test_a_folder_without_images_is_named(tmp_path):
 
 def test_an_unknown_id_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"got case7. Found there: case9, case10."):
-        read_nifti_pairs(_cohort(tmp_path), ids=["case7"])
+        read_nifti_pairs(_cohort(tmp_path), case_ids=["case7"])
 
 
 def test_a_real_left_atrium_reads_with_its_size_and_spacing():
-    (case,) = read_nifti_pairs(real_data("left-atrium-mr"), ids=["case01"])
+    (case,) = read_nifti_pairs(real_data("left-atrium-mr"), case_ids=["case01"])
     assert case.image.shape == (1, 88, 148, 200)
     assert case.spacing_mm == (0.625, 0.625, 0.625)
     assert int(case.labels.sum()) == 252364

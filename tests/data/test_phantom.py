@@ -3,6 +3,7 @@ import pytest
 from pydicom import dcmread
 
 from guided_attention.data import make_phantom, read_chaos, write_phantom_cohort
+from guided_attention.errors import ArgumentTypeError, ExistingFileError
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +14,7 @@ def cohort(tmp_path_factory):
 @pytest.mark.parametrize("source", ["t1_in", "t1_out", "t1_dual", "t2"])
 def test_what_is_written_reads_as_what_is_made_in_memory(cohort, source):
     cases = read_chaos(cohort, source=source)
-    assert [case.id for case in cases] == ["1", "2", "3"]
+    assert [case.case_id for case in cases] == ["1", "2", "3"]
     for number, case in enumerate(cases, start=1):
         made = make_phantom(5, subject=number, size=40, source=source)
         np.testing.assert_array_equal(case.image, made.image)
@@ -126,7 +127,7 @@ def test_a_cohort_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("guided_attention.data.phantom._write_masks", fail)
+    monkeypatch.setattr("guided_attention.data.phantom.release._write_masks", fail)
     with pytest.raises(OSError, match="disk full"):
         write_phantom_cohort(tmp_path / "cohort", subjects=1, size=16)
     assert list(tmp_path.iterdir()) == []
@@ -148,3 +149,42 @@ def test_numbers_out_of_range_are_told(arguments, wanted):
 def test_no_subjects_are_told(tmp_path):
     with pytest.raises(ValueError, match="`subjects` must be 1 or more, got 0"):
         write_phantom_cohort(tmp_path, subjects=0)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize("arguments", [{"seed": "1"}, {"subject": 1.0}, {"size": None}])
+def test_numbers_of_another_type_are_named(arguments):
+    ((name, value),) = arguments.items()
+    wanted = f"`{name}` must be a whole number, got a {type(value).__name__}"
+    with pytest.raises(ArgumentTypeError, match=wanted):
+        make_phantom(**arguments)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ({"folder": 3}, "`folder` must be a path, got a int"),
+        ({"subjects": 2.0}, "`subjects` must be a whole number, got a float"),
+        ({"seed": "0"}, "`seed` must be a whole number, got a str"),
+    ],
+)
+def test_arguments_of_a_cohort_of_another_type_are_named(tmp_path, arguments, wanted):
+    with pytest.raises(ArgumentTypeError, match=wanted):
+        write_phantom_cohort(**({"folder": tmp_path / "cohort"} | arguments))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_numbers_of_numpy_count_as_whole_numbers(cohort, tmp_path):
+    one, five, size = np.asarray([1, 5, 40])
+    again = write_phantom_cohort(tmp_path / "again", subjects=one, seed=five, size=size)
+    assert (again / "phantom.json").read_text() == '{"version": 1, "subjects": 1, "seed": 5, "size": 40}'
+    for file in sorted((again / "Train_Sets/MR/1/T2SPIR").rglob("*.*")):
+        assert file.read_bytes() == (cohort / file.relative_to(again)).read_bytes(), file
+
+
+def test_a_folder_whose_marker_is_not_text_is_refused(tmp_path):
+    (tmp_path / "phantom.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ExistingFileError, match="`folder` must be new or empty"):
+        write_phantom_cohort(tmp_path, subjects=1, size=16)

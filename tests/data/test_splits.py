@@ -29,13 +29,13 @@ def test_subjects_too_many_are_left_out():
 
 
 def test_too_few_subjects_say_how_many_are_needed():
-    wanted = r"`ids` must be at least 20 subjects \(13 \+ 2 \+ 5\), got 19. Lower `train`"
+    wanted = r"`case_ids` must be at least 20 subjects \(13 \+ 2 \+ 5\), got 19. Lower `train`"
     with pytest.raises(ValueError, match=wanted):
         split_subjects(IDS[:19], train=13, val=2, test=5, seed=0)
 
 
 def test_a_name_given_twice_is_told():
-    with pytest.raises(ValueError, match="`ids` must be each named once, got 3 more than once"):
+    with pytest.raises(ValueError, match="`case_ids` must be each named once, got 3 more than once"):
         split_subjects([*IDS, "3"], train=13, val=2, test=5, seed=0)
 
 
@@ -75,7 +75,7 @@ def test_folds_do_not_depend_on_the_order_of_names():
 @pytest.mark.parametrize(("folds", "val", "count"), [(4, 2, 3), (2, 2, 4), (3, 0, 2)])
 def test_too_few_subjects_for_folds_are_told(folds, val, count):
     with pytest.raises(
-        ValueError, match=rf"`ids` must be at least {folds} subjects, .*, got {count}. Lower `folds`"
+        ValueError, match=rf"`case_ids` must be at least {folds} subjects, .*, got {count}. Lower `folds`"
     ):
         k_fold(IDS[:count], folds=folds, val=val, seed=0)
 

@@ -119,7 +119,7 @@ def test_the_picture_of_the_rooms_names_the_files_of_each():
         block = re.search(
             rf"[├└]── {folder.name}/ (.*?)\n│   [├└]|[├└]── {folder.name}/ (.*?)\n├", picture, re.DOTALL
         )
-        public = {path.name for path in folder.glob("*.py") if not path.name.startswith("_")}
+        public = {path.name for path in folder.rglob("*.py") if not path.name.startswith("_")}
         if public:
             assert block is not None, folder.name
             assert set(re.findall(r"\w+\.py", block[0])) == public

@@ -28,8 +28,7 @@ def train(model, optimizer, folder, schedule=None):
         train_loader=DataLoader(TensorDataset(images, labels), batch_size=2),
         validate=lambda _: 0.0,
         run_dir=folder / "run",
-        config=TrainerConfig(max_epochs=2, quiet=True),
-        schedule=schedule,
+        config=TrainerConfig(max_epochs=2, quiet=True, schedule=schedule),
     ).fit()
 
 

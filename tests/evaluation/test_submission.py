@@ -52,12 +52,12 @@ def test_phantoms_are_scored_organ_by_organ_as_their_volumes_are(tmp_path, cohor
     assert list(scores) == ["1", "2"]
     for case in read_chaos(cohort, source=source):
         drawn = np.roll(np.where(case.labels == 4, 0, case.labels), 2, axis=0)
-        assert list(scores[case.id]) == list(CHAOS_MR_LABELS.values())
+        assert list(scores[case.case_id]) == list(CHAOS_MR_LABELS.values())
         for label, organ in CHAOS_MR_LABELS.items():
             wanted = chaos_score(drawn == label, case.labels == label, case.spacing_mm)
-            assert scores[case.id][organ] == wanted
-        assert 0 < scores[case.id]["liver"].points < 100
-        spleen = scores[case.id]["spleen"]
+            assert scores[case.case_id][organ] == wanted
+        assert 0 < scores[case.case_id]["liver"].points < 100
+        spleen = scores[case.case_id]["spleen"]
         assert (spleen.points, spleen.dice, spleen.assd_mm) == (0.0, 0.0, math.inf)
     rows = [score for organs in scores.values() for score in organs.values()]
     assert chaos_points(rows) == pytest.approx(np.mean([row.points for row in rows]))
@@ -82,7 +82,7 @@ def test_a_submission_is_found_in_every_layout(tmp_path, cohort, inside):
     assert [organs["liver"].points for organs in scores.values()] == [100.0, 100.0]
     one = score_submission(folder, cohort / "Train_Sets/MR/2", source="t2")
     assert one == {"2": scores["2"]}
-    assert score_submission(folder, cohort, source="t2", ids=["2"]) == one
+    assert score_submission(folder, cohort, source="t2", case_ids=["2"]) == one
 
 
 def test_the_submission_may_stand_beside_the_ground_truth(tmp_path, cohort):
@@ -184,5 +184,7 @@ def test_unknown_greys_of_the_last_case_are_refused_before_the_first_is_scored(t
 def test_a_scan_or_case_that_does_not_exist_is_refused(tmp_path, cohort):
     with pytest.raises(ValueError, match=r"`source` must be one of 't1_in', .* got 'pet'\."):
         score_submission(tmp_path, cohort, source="pet")
-    with pytest.raises(ValueError, match=r"`ids` must be names of subjects in .*, got 9\. Found there: 1, 2"):
-        score_submission(tmp_path, cohort, source="t2", ids=["9"])
+    with pytest.raises(
+        ValueError, match=r"`case_ids` must be names of subjects in .*, got 9\. Found there: 1, 2"
+    ):
+        score_submission(tmp_path, cohort, source="t2", case_ids=["9"])

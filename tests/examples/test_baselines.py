@@ -2,16 +2,17 @@
 
 import sys
 
-import numpy as np
 import pytest
 import torch
 from examples.baselines import Baseline, attention_unet, pan, unet
 from tests.modules import drawn
 from torch import nn
 
-from guided_attention.case import Case
-from guided_attention.inference import predict_case
+from guided_attention.case import Case, affine_of
+from guided_attention.inference import Predictor
+from guided_attention.labels import LabelSpec
 from guided_attention.losses import GuidedAttentionLoss
+from guided_attention.preparation import Preparation
 from guided_attention.training import ModelWithLoss
 
 SMALL = (4, 4, 8, 8, 16)
@@ -52,8 +53,10 @@ def test_baselines_train_on_one_tiny_image(build, space):
 
 @pytest.mark.parametrize("build", [unet, attention_unet])
 def test_baselines_predict_a_case_of_any_slice_size(build):
-    case = Case("7", drawn(1, 3, 37, 29).numpy(), None, (9.0, 1.5, 1.5), np.eye(4))
-    assert predict_case(build(1, 5, channels=SMALL), case, batch_size=2).labels.shape == (3, 37, 29)
+    case = Case("7", drawn(1, 3, 37, 29).numpy(), None, affine_of((9.0, 1.5, 1.5)))
+    labels = LabelSpec({1: "liver", 2: "right kidney", 3: "left kidney", 4: "spleen"})
+    predictor = Predictor(build(1, 5, channels=SMALL), Preparation(slice_axis="axial"), labels, batch_size=2)
+    assert predictor.predict(case).labels.shape == (3, 37, 29)
 
 
 def test_volumes_are_padded_too_and_images_that_fit_are_left_alone():

@@ -20,7 +20,7 @@ def case():
 
 
 def prediction_of(case, labels):
-    return Prediction(case.id, labels, np.zeros(labels.shape, np.float32), case.spacing_mm, case.affine)
+    return Prediction(case.case_id, labels, np.zeros(labels.shape, np.float32), case.affine)
 
 
 def thirds(path):

@@ -25,7 +25,7 @@ LONG_S = 60  # how long a thread waits for what never comes, when a test fails
 
 def _case(number, shape=SHAPE):
     image = np.random.default_rng(number).normal(size=(1, *shape)).astype(np.float32)
-    return Case(f"case {number}", image, None, (5.5, 1.5, 1.25), AFFINE)
+    return Case(f"case {number}", image, None, AFFINE)
 
 
 def _network(spatial_dims=2):
@@ -61,7 +61,7 @@ def _names(folder):
 def test_the_predictions_are_those_of_each_case_in_order(as_list):
     model, cases = _network(), [_case(number, (3, 5, 7 + number)) for number in (4, 2, 9, 1)]
     got = list(predict_cases(model, cases if as_list else iter(cases)))
-    assert [prediction.id for prediction in got] == ["case 4", "case 2", "case 9", "case 1"]
+    assert [prediction.case_id for prediction in got] == ["case 4", "case 2", "case 9", "case 1"]
     for prediction, case in zip(got, cases, strict=True):
         wanted = predict_case(model, case)
         np.testing.assert_array_equal(prediction.labels, wanted.labels)
@@ -224,7 +224,7 @@ def test_who_stops_early_waits_for_what_is_being_written_and_read(tmp_path, monk
 
     def use():
         for prediction in predict_cases(Threshold(), cases(), folder=tmp_path):
-            if prediction.id == "case 1":
+            if prediction.case_id == "case 1":
                 return 1 / (how != "error")
         return None
 
@@ -249,7 +249,7 @@ def test_an_error_of_the_reader_comes_after_the_predictions_before_it(tmp_path):
 
     got = []
     with pytest.raises(OSError, match="damaged") as caught:
-        got.extend(prediction.id for prediction in predict_cases(Threshold(), cases(), folder=tmp_path))
+        got.extend(prediction.case_id for prediction in predict_cases(Threshold(), cases(), folder=tmp_path))
     assert caught.value.__notes__ == ["This happened while reading case number 2."]
     assert got == ["case 1"]
     assert _names(tmp_path) == ["case 1_prediction.nii.gz"]
@@ -269,7 +269,7 @@ def test_an_error_of_the_network_names_the_case(tmp_path):
 @pytest.mark.parametrize("bad", [1, 2, 3])
 def test_an_error_of_the_writer_names_the_case_and_ends_the_work(tmp_path, monkeypatch, bad):
     def save(prediction, *args, **kwargs):
-        if prediction.id == f"case {bad}":
+        if prediction.case_id == f"case {bad}":
             raise OSError("disk full")
         return save_prediction(prediction, *args, **kwargs)
 
@@ -277,7 +277,7 @@ def test_an_error_of_the_writer_names_the_case_and_ends_the_work(tmp_path, monke
     predictions = predict_cases(Threshold(), [_case(number) for number in (1, 2, 3)], folder=tmp_path)
     got = []
     with pytest.raises(OSError, match="disk full") as caught:
-        got.extend(prediction.id for prediction in predictions)
+        got.extend(prediction.case_id for prediction in predictions)
     assert caught.value.__notes__ == [f"This happened while writing the prediction of case 'case {bad}'."]
     assert _names(tmp_path) == [f"case {number}_prediction.nii.gz" for number in range(1, bad)]
     assert list(predictions) == []
@@ -316,7 +316,7 @@ def test_an_earlier_prediction_is_replaced_when_asked_to(tmp_path):
 
 @pytest.mark.parametrize("as_list", [True, False])
 def test_two_cases_of_one_id_are_refused_where_one_would_replace_the_other(tmp_path, as_list):
-    cases = [_case(1), replace(_case(2), id="case 1")]
+    cases = [_case(1), replace(_case(2), case_id="case 1")]
     message = r"`cases` must be of different ids, got two of 'case 1'\. Give each an id of its own"
     with pytest.raises(ValueError, match=message):
         list(predict_cases(Threshold(), cases if as_list else iter(cases), folder=tmp_path, overwrite=True))

@@ -25,9 +25,9 @@ SPACING_MM = (5.5, 1.5, 1.25)
 AFFINE = np.array([[-1.2, 0.1, 0.3, 17.0], [0.2, 1.4, -0.5, -3.0], [0.0, 0.4, 5.4, 31.0], [0, 0, 0, 1.0]])
 
 
-def _case(channels=1, labels=None, id="case 7"):  # noqa: A002
+def _case(channels=1, labels=None, case_id="case 7"):
     image = np.random.default_rng(3).normal(size=(channels, *SHAPE)).astype(np.float32)
-    return Case(id, image, labels, SPACING_MM, AFFINE)
+    return Case(case_id, image, labels, AFFINE)
 
 
 def _network(spatial_dims=2, channels=1, classes=3):
@@ -106,7 +106,7 @@ def test_no_batch_is_larger_than_asked_for():
 
 def test_id_and_geometry_are_kept():
     prediction = predict_case(_network(), _case())
-    assert (prediction.id, prediction.spacing_mm) == ("case 7", SPACING_MM)
+    assert (prediction.case_id, prediction.spacing_mm) == ("case 7", SPACING_MM)
     np.testing.assert_array_equal(prediction.affine, AFFINE)
     assert (prediction.labels.dtype, prediction.uncertainty.dtype) == (np.uint8, np.float32)
 
@@ -238,10 +238,10 @@ def test_a_batch_of_nothing_is_refused():
 # Files
 
 
-def _prediction(id="case 7"):  # noqa: A002
+def _prediction(case_id="case 7"):
     rng = np.random.default_rng(11)
     labels = rng.integers(0, 5, size=SHAPE).astype(np.uint8)
-    return Prediction(id, labels, rng.random(SHAPE, dtype=np.float32), SPACING_MM, AFFINE)
+    return Prediction(case_id, labels, rng.random(SHAPE, dtype=np.float32), AFFINE)
 
 
 def test_a_prediction_reads_back_with_its_affine_and_every_voxel_in_place(tmp_path):
@@ -281,7 +281,7 @@ def test_an_earlier_file_is_replaced_when_asked_to(tmp_path):
 
 @pytest.mark.parametrize("bad", ["", "a/b", "..\\b", "a:b"])
 def test_an_id_that_is_no_file_name_is_refused(tmp_path, bad):
-    with pytest.raises(ValueError, match=r"`prediction\.id` must be fit for a file name, got "):
+    with pytest.raises(ValueError, match=r"`prediction\.case_id` must be fit for a file name, got "):
         save_prediction(_prediction(bad), tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -314,7 +314,7 @@ def test_the_shown_pixels_are_as_many_as_resampling_gives():
 
 
 def test_its_own_pixel_size_changes_nothing():
-    case = Case("7", _case().image, None, (5.5, 1.5, 1.5), AFFINE)
+    case = Case("7", _case().image, None, AFFINE)
     model = _network()
     own, plain = predict_case(model, case, in_plane_mm=1.5), predict_case(model, case)
     np.testing.assert_array_equal(own.uncertainty, plain.uncertainty)
@@ -372,7 +372,7 @@ def test_an_evaluation_pads_as_the_prediction_does():
     model, case, names = _network(), _case(labels=_labels(2)), {1: "liver", 2: "spleen"}
     shown = {"in_plane_mm": 1.9, "min_size": (23, 29)}
     drawn = predict_case(model, case, **shown).labels
-    wanted = evaluate_case(drawn, case.labels, labels=names, spacing_mm=SPACING_MM, case_id=case.id)
+    wanted = evaluate_case(drawn, case.labels, labels=names, spacing_mm=SPACING_MM, case_id=case.case_id)
     assert evaluate_model(model, [case], names, **shown) == wanted
     assert evaluate_model(model, [case], names, in_plane_mm=1.9) != wanted
 
@@ -397,12 +397,12 @@ def _labels(seed=0):
 @pytest.mark.parametrize("keep_largest", [False, True])
 def test_an_evaluation_is_the_prediction_and_the_scores_of_each_case(keep_largest):
     model, names = _network(), {1: "liver", 2: "spleen"}
-    cases = [_case(labels=_labels(seed), id=f"case {seed}") for seed in (2, 1)]
+    cases = [_case(labels=_labels(seed), case_id=f"case {seed}") for seed in (2, 1)]
     wanted = []
     for case in cases:
         drawn = predict_case(model, case).labels
         drawn = keep_largest_component(drawn) if keep_largest else drawn
-        wanted += evaluate_case(drawn, case.labels, labels=names, spacing_mm=SPACING_MM, case_id=case.id)
+        wanted += evaluate_case(drawn, case.labels, labels=names, spacing_mm=SPACING_MM, case_id=case.case_id)
     got = evaluate_model(model, iter(cases), names, keep_largest=keep_largest, batch_size=2)
     assert got == wanted
     assert [score.case_id for score in got] == ["case 2"] * 2 + ["case 1"] * 2
@@ -434,13 +434,13 @@ def test_the_scores_of_a_prediction_are_those_of_its_case():
     case, names = _case(labels=_labels()), {1: "liver", 2: "spleen"}
     prediction = predict_case(_network(), case)
     wanted = evaluate_case(
-        prediction.labels, case.labels, labels=names, spacing_mm=SPACING_MM, case_id=case.id
+        prediction.labels, case.labels, labels=names, spacing_mm=SPACING_MM, case_id=case.case_id
     )
     assert evaluate_prediction(prediction, case, names) == wanted
 
 
 def test_a_prediction_of_another_case_is_refused():
-    prediction = predict_case(_network(), _case(id="case 8"))
+    prediction = predict_case(_network(), _case(case_id="case 8"))
     with pytest.raises(ValueError, match=r"`prediction` must be that of case 'case 7', got case 'case 8'\."):
         evaluate_prediction(prediction, _case(labels=_labels()), {1: "liver"})
 

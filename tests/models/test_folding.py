@@ -9,7 +9,7 @@ from torch.nn.utils import spectral_norm
 from torch.nn.utils.parametrizations import weight_norm
 
 from guided_attention import MSGA, models
-from guided_attention.case import Case
+from guided_attention.case import Case, affine_of
 from guided_attention.inference import predict_case
 from guided_attention.models import fuse
 
@@ -99,7 +99,7 @@ def test_training_mode_is_an_error_of_the_pass_and_can_be_left_again(part):
 
 def test_a_fused_network_predicts_the_same_labels():
     image = np.random.default_rng(3).normal(size=(1, 3, 37, 53)).astype(np.float32)
-    case = Case("7", image, None, (5.5, 1.5, 1.25), np.eye(4))
+    case = Case("7", image, None, affine_of((5.5, 1.5, 1.25)))
     model = opened(small("daf"))
     plain, folded = predict_case(model, case), predict_case(fuse(model), case)
     np.testing.assert_array_equal(folded.labels, plain.labels)

@@ -14,7 +14,7 @@ def _case(shape=(2, 3, 11, 7), *, labelled=True, seed=0):
     rng = np.random.default_rng(seed)
     image = rng.standard_normal(shape).astype(np.float32)
     labels = rng.integers(0, 5, shape[1:]).astype(np.uint8) if labelled else None
-    return Case("7", image, labels, (5.0, 1.25, 1.5), AFFINE)
+    return Case("7", image, labels, AFFINE)
 
 
 def _slice(height=11, width=7, channels=2, seed=0):
@@ -142,12 +142,12 @@ def test_normalisation_equals_the_written_out_one_each_channel_apart():
 
 def test_normalisation_does_not_care_for_the_scanner_s_scale():
     case = _case()
-    other = Case("8", case.image * 37 + 100, None, case.spacing_mm, case.affine)
+    other = Case("8", case.image * 37 + 100, None, case.affine)
     np.testing.assert_allclose(normalize(other).image, normalize(case).image, atol=1e-4)
 
 
 def test_a_constant_volume_names_the_case():
-    blank = Case("7", np.full((1, 3, 5, 7), 2, np.float32), None, (5.0, 1.5, 1.5), AFFINE)
+    blank = Case("7", np.full((1, 3, 5, 7), 2, np.float32), None, AFFINE)
     wanted = (
         "`image of case '7'` must be more than one grey value, got 2.0 from percentile to percentile. Look at"
     )
@@ -157,7 +157,7 @@ def test_a_constant_volume_names_the_case():
 
 def test_a_window_maps_its_ends_to_zero_and_one():
     image = np.array([-1000, -160, 40, 240, 3000], np.float32).reshape(1, 1, 1, 5)
-    case = Case("7", image, None, (5.0, 1.5, 1.5), AFFINE)
+    case = Case("7", image, None, AFFINE)
     np.testing.assert_allclose(window(case, -160, 240).image.ravel(), [0, 0, 0.5, 1, 1])
     with pytest.raises(ValueError, match="`low` must be below `high`, 3, got 5"):
         window(case, 5, 3)
@@ -222,7 +222,7 @@ def test_resampling_to_the_same_spacing_changes_nothing():
 def test_resampled_labels_are_old_labels_and_sit_under_the_image():
     labels = np.zeros((3, 40, 44), np.uint8)
     labels[:, 10:25, 12:30] = 4
-    case = Case("7", labels[None].astype(np.float32), labels, (5.0, 1.5, 1.5), AFFINE)
+    case = Case("7", labels[None].astype(np.float32), labels, AFFINE)
     changed = resample_in_plane(case, 1.1)
     assert set(np.unique(changed.labels)) == {0, 4}
     np.testing.assert_array_equal(changed.labels, np.where(changed.image[0] > 2, 4, 0))

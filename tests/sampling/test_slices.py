@@ -5,7 +5,7 @@ from PIL import Image
 from tests.real_data import real_data
 from torch.utils.data import DataLoader
 
-from guided_attention.case import Case
+from guided_attention.case import Case, affine_of
 from guided_attention.data import read_png_slices, write_png_slices
 from guided_attention.sampling import FlipRotate, SliceDataset
 
@@ -17,7 +17,7 @@ def _case(name="7", shape=(1, 3, 11, 7), *, classes=5, seed=0):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, shape).astype(np.float32)
     labels = rng.integers(0, classes, shape[1:]).astype(np.uint8)
-    return Case(name, image, labels, SPACING, np.diag([1.5, 1.25, 7.0, 1.0]))
+    return Case(name, image, labels, np.diag([1.5, 1.25, 7.0, 1.0]))
 
 
 def _png(folder, part, name, pixels):
@@ -36,7 +36,7 @@ def _layout(folder, numbers=(1, 2, 10), subjects=("10", "9")):
 
 def test_subjects_and_slices_are_ordered_as_numbers(tmp_path):
     cases = read_png_slices(_layout(tmp_path, range(9, 12)), spacing_mm=SPACING)
-    assert [case.id for case in cases] == ["9", "10"]
+    assert [case.case_id for case in cases] == ["9", "10"]
     np.testing.assert_array_equal(cases[0].image[0, :, 0, 0], [99, 100, 101])
     np.testing.assert_array_equal(cases[0].labels[:, 4, 6], [4, 0, 1])
     assert cases[0].image.shape == (1, 3, 5, 7)
@@ -47,14 +47,14 @@ def test_what_is_written_is_read_back(tmp_path):
     cases = [_case("2"), _case("10", (1, 5, 11, 7), seed=1)]
     back = read_png_slices(write_png_slices(cases, tmp_path / "train"), spacing_mm=SPACING)
     for old, new in zip(cases, back, strict=True):
-        assert old.id == new.id
+        assert old.case_id == new.case_id
         np.testing.assert_array_equal(new.image, old.image)
         np.testing.assert_array_equal(new.labels, old.labels)
 
 
 def test_other_grey_values_are_stretched_over_the_whole_volume(tmp_path):
     image = np.linspace(-1, 3, 105, dtype=np.float32).reshape(1, 3, 5, 7)
-    case = Case("7", image, None, SPACING, np.eye(4))
+    case = Case("7", image, None, affine_of(SPACING))
     (back,) = read_png_slices(write_png_slices([case], tmp_path / "a"), spacing_mm=SPACING)
     np.testing.assert_array_equal(back.image, ((image + 1) * 255 / 4).round())
     assert back.labels is None
@@ -141,7 +141,7 @@ def test_what_the_layout_cannot_hold_is_told(tmp_path):
 
 def test_the_real_slice_reads_with_its_three_organs():
     (case,) = read_png_slices(real_data("chaos-mr-slice") / "train", spacing_mm=SPACING)
-    assert (case.id, case.image.shape) == ("21", (1, 1, 256, 256))
+    assert (case.case_id, case.image.shape) == ("21", (1, 1, 256, 256))
     assert set(np.unique(case.labels)) == {0, 1, 2, 3}
 
 
@@ -168,7 +168,7 @@ def test_changing_an_item_does_not_change_the_case():
 def test_read_only_and_reversed_arrays_are_taken():
     case = _case()
     case.image.setflags(write=False)
-    other = Case("8", case.image[:, ::-1], case.labels[::-1].astype(np.uint16), SPACING, np.eye(4))
+    other = Case("8", case.image[:, ::-1], case.labels[::-1].astype(np.uint16), affine_of(SPACING))
     image, labels = SliceDataset([case, other], num_classes=5)[3]
     torch.testing.assert_close(image, torch.from_numpy(case.image[:, 2].copy()))
     torch.testing.assert_close(labels, torch.from_numpy(case.labels[2].astype(np.int64)))
@@ -184,7 +184,7 @@ def test_cases_of_different_sizes_batch_together_by_size(augment):
 
 
 def test_the_centre_is_kept_and_the_rest_padded_with_the_volume_s_least_value():
-    case = Case("1", np.full((1, 1, 5, 7), 4, np.float32), np.ones((1, 5, 7), np.uint8), SPACING, np.eye(4))
+    case = Case("1", np.full((1, 1, 5, 7), 4, np.float32), np.ones((1, 5, 7), np.uint8), affine_of(SPACING))
     case.image[0, 0, 2, 3] = -2.0
     image, labels = SliceDataset([case], num_classes=2, size=(7, 3))[0]
     want = torch.full((1, 7, 3), -2.0)
@@ -196,7 +196,7 @@ def test_the_centre_is_kept_and_the_rest_padded_with_the_volume_s_least_value():
 
 def test_augmented_crops_come_from_everywhere_with_labels_in_step():
     ramp = np.arange(11 * 13, dtype=np.uint8).reshape(1, 11, 13)
-    case = Case("1", ramp[None].astype(np.float32), ramp, SPACING, np.eye(4))
+    case = Case("1", ramp[None].astype(np.float32), ramp, affine_of(SPACING))
     slices = SliceDataset([case], num_classes=200, size=(7, 7), augment=lambda image, labels: (image, labels))
     torch.manual_seed(0)
     corners = set()
@@ -242,13 +242,13 @@ def test_channels_that_differ_are_named():
 
 
 def test_a_case_without_labels_is_named():
-    case = Case("9", np.zeros((1, 3, 5, 7), np.float32), None, SPACING, np.eye(4))
+    case = Case("9", np.zeros((1, 3, 5, 7), np.float32), None, affine_of(SPACING))
     with pytest.raises(ValueError, match="`labels` of case '9' must be given, got None"):
         SliceDataset([case], num_classes=5)
 
 
 def test_nothing_left_is_told():
-    case = Case("9", np.zeros((1, 3, 5, 7), np.float32), np.zeros((3, 5, 7), np.uint8), SPACING, np.eye(4))
+    case = Case("9", np.zeros((1, 3, 5, 7), np.float32), np.zeros((3, 5, 7), np.uint8), affine_of(SPACING))
     with pytest.raises(
         ValueError, match=r"with at least one labelled slice, got none. Set foreground_only=False"
     ):

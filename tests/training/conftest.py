@@ -66,7 +66,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
     def make(
         name="run", *, model=None, loss=toy_loss, loader=None, validate=toy_score, schedule=None, **numbers
     ) -> Trainer:
-        config = TrainerConfig(**{"quiet": True, "max_epochs": 3, **numbers})
+        config = TrainerConfig(**{"quiet": True, "max_epochs": 3, "schedule": schedule, **numbers})
         seed_everything(config.seed)
         model = toy_network() if model is None else model
         return Trainer(
@@ -77,7 +77,6 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
             validate=validate,
             run_dir=tmp_path / name,
             config=config,
-            schedule=schedule,
         )
 
     return make

@@ -20,7 +20,7 @@ def _case(number):
     top, left = rng.integers(2, 12, size=2)
     labels[:, top : top + 16, left : left + 16] = 1
     image = (3.0 * labels + rng.normal(size=labels.shape))[None].astype(np.float32)
-    return Case(str(number), image, labels, (7.0, 1.5, 1.5), np.diag([1.5, 1.5, 7.0, 1.0]))
+    return Case(str(number), image, labels, np.diag([1.5, 1.5, 7.0, 1.0]))
 
 
 def test_the_network_of_the_paper_trains_and_its_best_weights_give_the_score_of_the_log(tmp_path):

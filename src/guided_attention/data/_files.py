@@ -67,14 +67,14 @@ def _is_wanted(path: Path, suffix: str) -> bool:
     return path.name.endswith(suffix) and not path.name.startswith(".") and path.name not in _LITTER
 
 
-def keep_ids(found: Sequence[str], ids: Sequence[str] | None, *, folder: object) -> list[str]:
+def keep_ids(found: Sequence[str], case_ids: Sequence[str] | None, *, folder: object) -> list[str]:
     """Return the names asked for, in the order asked for, all of them where none were asked for."""
-    if ids is None:
+    if case_ids is None:
         return list(found)
-    missing = [name for name in ids if name not in found]
+    missing = [name for name in case_ids if name not in found]
     there = f"Found there: {cut_list(found)}."
-    require(not missing, "ids", f"names of subjects in {folder}", cut_list(missing), cure=there)
-    return list(ids)
+    require(not missing, "case_ids", f"names of subjects in {folder}", cut_list(missing), cure=there)
+    return list(case_ids)
 
 
 def require_pairs(images: Mapping[_Key, Path], labels: Mapping[_Key, Path], *, cure: str = "") -> None:

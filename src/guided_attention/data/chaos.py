@@ -78,7 +78,7 @@ _PHASE_TOLERANCE_MM = 0.1
 
 
 def read_chaos(
-    folder: PathLike, *, source: ChaosSource = "t1_in", ids: Sequence[str] | None = None
+    folder: PathLike, *, source: ChaosSource = "t1_in", case_ids: Sequence[str] | None = None
 ) -> list[Case]:
     """Read the subjects of a CHAOS release, one case each, ordered by number.
 
@@ -87,7 +87,7 @@ def read_chaos(
             Where the release holds both sets, the training set is read.
         source: Which scan: ``"t1_in"``, ``"t1_out"``, ``"t1_dual"`` (two channels: in, out), ``"t2"`` or
             ``"ct"``.
-        ids: Names of the subjects to read, in the order wanted; all where left out.
+        case_ids: Names of the subjects to read, in the order wanted; all where left out.
 
     Returns:
         Cases with grey values as in the files (CT: Hounsfield units), see `read_chaos_case`.
@@ -101,7 +101,7 @@ def read_chaos(
         >>> from guided_attention.data import write_phantom_cohort
         >>> with TemporaryDirectory() as folder:
         ...     cases = read_chaos(write_phantom_cohort(folder, subjects=2, size=16))
-        >>> [case.id for case in cases], sorted({int(value) for value in cases[0].labels.flat})
+        >>> [case.case_id for case in cases], sorted({int(value) for value in cases[0].labels.flat})
         (['1', '2'], [0, 1, 2, 3, 4])
 
     References:
@@ -110,7 +110,7 @@ def read_chaos(
     """
     require_choice("source", source, tuple(_IMAGES))
     subjects = _find_subjects(Path(folder), source)
-    kept = keep_ids(list(subjects), ids, folder=folder)
+    kept = keep_ids(list(subjects), case_ids, folder=folder)
     return [read_chaos_case(subjects[name], source=source) for name in kept]
 
 
@@ -118,7 +118,7 @@ def read_chaos_case(
     folder: PathLike,
     *,
     source: ChaosSource = "t1_in",
-    id: str | None = None,  # noqa: A002 - the field of Case it becomes
+    case_id: str | None = None,
 ) -> Case:
     """Read one CHAOS subject: its slices, its masks if it has any, and its geometry in millimetres.
 
@@ -131,7 +131,7 @@ def read_chaos_case(
     Args:
         folder: The subject's folder, e.g. ``Train_Sets/MR/21``, or a CT folder that holds ``DICOM_anon``.
         source: Which scan, see `read_chaos`.
-        id: The case's name; the folder's where left out.
+        case_id: The case's name; the folder's where left out.
 
     Returns:
         The case; labels are None where the subject has no ``Ground`` folder.
@@ -158,22 +158,22 @@ def read_chaos_case(
     _check_phases(volumes, folders)
     image = np.stack([volume.array for volume in volumes])
     labels = _read_masks(masks, files_in(folders[0]), image.shape[1:], source) if masks else None
-    name = subject.resolve().name if id is None else id
-    return Case(name, image, labels, volumes[0].spacing_mm, volumes[0].affine)
+    name = subject.resolve().name if case_id is None else case_id
+    return Case(name, image, labels, volumes[0].affine)
 
 
 @dataclass(frozen=True)
 class MaskedScan:
     """One scan of a subject whose organs are drawn: the mask files in the order of its slices, and its size."""
 
-    id: str
+    case_id: str
     masks: tuple[Path, ...]
     shape: tuple[int, int, int]
     spacing_mm: SpacingMm
 
 
 def find_masked_scans(
-    folder: PathLike, *, source: ChaosSource, ids: Sequence[str] | None, argument: str
+    folder: PathLike, *, source: ChaosSource, case_ids: Sequence[str] | None, argument: str
 ) -> list[MaskedScan]:
     """Find the scans with masks of a CHAOS release, or of one subject's folder, by headers and names alone.
 
@@ -183,7 +183,7 @@ def find_masked_scans(
     path = require_folder(argument, folder)
     is_single = _is_subject(path.resolve(), source)
     subjects = {path.resolve().name: path} if is_single else _find_subjects(path, source, argument)
-    kept = keep_ids(list(subjects), ids, folder=folder)
+    kept = keep_ids(list(subjects), case_ids, folder=folder)
     return [_masked_scan(name, subjects[name], source, argument) for name in kept]
 
 

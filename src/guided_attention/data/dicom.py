@@ -156,7 +156,7 @@ def _assemble(files: Sequence[Path], slices: Sequence["Dataset"]) -> Volume:
     _check_steps(files, _along_normal(slices))
     affine = _affine(slices)
     array = np.stack([_pixels(path, slice_) for path, slice_ in zip(files, slices, strict=True)])
-    return Volume(array, spacing_of(affine), affine)
+    return Volume(array, affine)
 
 
 def _check_steps(files: Sequence[Path], heights: npt.NDArray[np.float64]) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from guided_attention._checks import cut_list, needs_extra, require
 from guided_attention._files import PathLike, replacing
 from guided_attention._typing import Affine, LabelVolume
-from guided_attention.case import Case, Volume, spacing_of
+from guided_attention.case import Case, Volume
 from guided_attention.data._files import files_in, keep_ids, natural_key, require_pairs
 
 __all__ = ["read_nifti", "read_nifti_case", "read_nifti_pairs", "write_nifti"]
@@ -59,7 +59,7 @@ def read_nifti(path: PathLike) -> Volume:
     require(array.dtype.kind in "biuf", str(path), "a file of plain numbers", f"type {array.dtype}")
     finite = array.dtype.kind != "f" or bool(np.isfinite(array).all())
     require(finite, f"values of {path}", "finite everywhere", "NaN or infinite values", "Replace them first.")
-    return Volume(np.ascontiguousarray(array.T), spacing_of(affine), affine)
+    return Volume(np.ascontiguousarray(array.T), affine)
 
 
 def _load(path: Path) -> tuple[npt.NDArray[Any], Affine]:
@@ -82,14 +82,14 @@ def read_nifti_case(
     image: PathLike,
     label: PathLike | None = None,
     *,
-    id: str | None = None,  # noqa: A002 - the field of Case it becomes
+    case_id: str | None = None,
 ) -> Case:
     """Read one subject from a NIfTI image and, where there is one, its NIfTI mask.
 
     Args:
         image: The image file; a fourth axis becomes the channels.
         label: The mask file: whole numbers from 0 (background).
-        id: The case's name; the image's file name without its ending where left out.
+        case_id: The case's name; the image's file name without its ending where left out.
 
     Returns:
         The case, labels None where no mask was given.
@@ -105,14 +105,14 @@ def read_nifti_case(
         >>> with TemporaryDirectory() as folder:
         ...     path = write_nifti(f"{folder}/7.nii.gz", np.zeros((3, 5, 7), np.float32), np.eye(4))
         ...     case = read_nifti_case(path)
-        >>> case.id, case.image.shape, case.labels
+        >>> case.case_id, case.image.shape, case.labels
         ('7', (1, 3, 5, 7), None)
     """
     volume = read_nifti(image)
     channels = volume.array if volume.array.ndim == 4 else volume.array[None]  # noqa: PLR2004
     labels = None if label is None else _read_labels(Path(label), Path(image), volume)
-    name = _without_ending(Path(image).name) if id is None else id
-    return Case(name, channels.astype(np.float32), labels, volume.spacing_mm, volume.affine)
+    name = _without_ending(Path(image).name) if case_id is None else case_id
+    return Case(name, channels.astype(np.float32), labels, volume.affine)
 
 
 def _read_labels(path: Path, image: Path, volume: Volume) -> LabelVolume:
@@ -151,7 +151,7 @@ def read_nifti_pairs(
     *,
     image_suffix: str = "_image.nii.gz",
     label_suffix: str = "_label.nii.gz",
-    ids: Sequence[str] | None = None,
+    case_ids: Sequence[str] | None = None,
 ) -> list[Case]:
     """Read every image with the mask of the same name, ordered by name with numbers as numbers.
 
@@ -164,7 +164,7 @@ def read_nifti_pairs(
         labels: A folder, or the mask files; the folder of the images where left out.
         image_suffix: What image file names end in. Files of a folder that end otherwise are no images.
         label_suffix: The same for masks.
-        ids: Names of the subjects to read, in the order wanted; all where left out.
+        case_ids: Names of the subjects to read, in the order wanted; all where left out.
 
     Returns:
         One case a pair.
@@ -179,18 +179,18 @@ def read_nifti_pairs(
         >>> with TemporaryDirectory() as folder:
         ...     for name in ("case10_image", "case10_label", "case9_image", "case9_label"):
         ...         _ = write_nifti(f"{folder}/{name}.nii.gz", np.zeros((3, 5, 7), np.uint8), np.eye(4))
-        ...     [case.id for case in read_nifti_pairs(folder)]
+        ...     [case.case_id for case in read_nifti_pairs(folder)]
         ['case9', 'case10']
     """
     pictures = _by_id(images, image_suffix, "images")
     masks = _by_id(_beside(images) if labels is None else labels, label_suffix, "labels")
-    wanted = keep_ids(list(pictures), ids, folder=next(iter(pictures.values())).parent)
+    wanted = keep_ids(list(pictures), case_ids, folder=next(iter(pictures.values())).parent)
     require_pairs(
         {name: pictures[name] for name in wanted},
-        {name: path for name, path in masks.items() if ids is None or name in wanted},
+        {name: path for name, path in masks.items() if case_ids is None or name in wanted},
         cure="Add the missing files, or read images without masks by `read_nifti_case`.",
     )
-    return [read_nifti_case(pictures[name], masks[name], id=name) for name in wanted]
+    return [read_nifti_case(pictures[name], masks[name], case_id=name) for name in wanted]
 
 
 def _by_id(files: PathLike | Sequence[PathLike], suffix: str, argument: str) -> Mapping[str, Path]:

@@ -59,7 +59,7 @@ def read_png_slices(
         >>> with TemporaryDirectory() as folder:
         ...     train = write_png_slices([make_phantom(0, size=16)], f"{folder}/train")
         ...     case, = read_png_slices(train, spacing_mm=(9.0, 1.5, 1.5))
-        >>> case.id, case.image.shape[2:], float(case.image.max())
+        >>> case.case_id, case.image.shape[2:], float(case.image.max())
         ('1', (16, 16), 255.0)
     """
     root = require_folder("folder", folder)
@@ -94,7 +94,7 @@ def _read_subject(
     keys = [(subject, number) for number in numbers]
     image = _read_stack([images[key] for key in keys])[None].astype(np.float32)
     labels = _read_png_labels([masks[key] for key in keys], image.shape[2:], grey_levels) if masks else None
-    return Case(subject, image, labels, spacing_mm, affine_of(spacing_mm))
+    return Case(subject, image, labels, affine_of(spacing_mm))
 
 
 def _read_stack(paths: Sequence[Path]) -> npt.NDArray[np.generic]:
@@ -154,9 +154,9 @@ def write_png_slices(
 
     def fill(draft: Path) -> None:
         for case in cases:
-            _write_stack(_to_grey(case.image[0]), draft / "Img", case.id)
+            _write_stack(_to_grey(case.image[0]), draft / "Img", case.case_id)
             if case.labels is not None:
-                _write_stack(greys[case.labels], draft / "GT", case.id)
+                _write_stack(greys[case.labels], draft / "GT", case.case_id)
 
     return whole_folder(folder, fill)
 
@@ -164,12 +164,12 @@ def write_png_slices(
 def _check_writable(cases: Sequence[Case], grey_levels: Mapping[int, int]) -> None:
     require(len(cases) > 0, "cases", "at least one case", "none")
     require(
-        len({case.id for case in cases}) == len(cases),
+        len({case.case_id for case in cases}) == len(cases),
         "cases",
         "of different ids",
-        [case.id for case in cases],
+        [case.case_id for case in cases],
     )
-    drawn = [case.id for case in cases if case.labels is not None]
+    drawn = [case.case_id for case in cases if case.labels is not None]
     require(
         len(drawn) in {0, len(cases)},
         "cases",
@@ -180,14 +180,14 @@ def _check_writable(cases: Sequence[Case], grey_levels: Mapping[int, int]) -> No
         channels = case.image.shape[0]
         require(
             channels == 1,
-            f"image of case {case.id!r}",
+            f"image of case {case.case_id!r}",
             "of one channel",
             channels,
             "Write one channel a folder.",
         )
         present = [] if case.labels is None else np.unique(case.labels).tolist()
         odd = [label for label in present if label not in grey_levels.values()]
-        where, wanted = f"labels of case {case.id!r}", f"classes of the map {dict(grey_levels)}"
+        where, wanted = f"labels of case {case.case_id!r}", f"classes of the map {dict(grey_levels)}"
         require(not odd, where, wanted, cut_list(odd), "Give `grey_levels` that name them.")
 
 

@@ -67,7 +67,7 @@ class Split:
             raise ValueError(message) from error
 
 
-def split_subjects(ids: Sequence[str], *, train: int, val: int, test: int, seed: int = 0) -> Split:
+def split_subjects(case_ids: Sequence[str], *, train: int, val: int, test: int, seed: int = 0) -> Split:
     """Deal subjects at random to training, validation and test.
 
     Names are sorted (numbers as numbers) before they are shuffled, so the split depends on the set of names
@@ -75,7 +75,7 @@ def split_subjects(ids: Sequence[str], *, train: int, val: int, test: int, seed:
     paper deals the 20 of CHAOS as 13, 2 and 5.
 
     Args:
-        ids: Names of the subjects.
+        case_ids: Names of the subjects.
         train: How many train.
         val: How many validate.
         test: How many test.
@@ -96,15 +96,19 @@ def split_subjects(ids: Sequence[str], *, train: int, val: int, test: int, seed:
     needed = train + val + test
     cure = "Lower `train`, `val` or `test`, or add subjects."
     require(
-        len(ids) >= needed, "ids", f"at least {needed} subjects ({train} + {val} + {test})", len(ids), cure
+        len(case_ids) >= needed,
+        "case_ids",
+        f"at least {needed} subjects ({train} + {val} + {test})",
+        len(case_ids),
+        cure,
     )
-    dealt = _shuffled(ids, seed)
+    dealt = _shuffled(case_ids, seed)
     return Split(
         _sorted(dealt[:train]), _sorted(dealt[train : train + val]), _sorted(dealt[train + val : needed])
     )
 
 
-def k_fold(ids: Sequence[str], *, folds: int, val: int, seed: int = 0) -> list[Split]:
+def k_fold(case_ids: Sequence[str], *, folds: int, val: int, seed: int = 0) -> list[Split]:
     """Make splits in which every subject is tested exactly once.
 
     The shuffled subjects stand in a ring that is cut into ``folds`` test parts whose sizes differ by one at
@@ -112,7 +116,7 @@ def k_fold(ids: Sequence[str], *, folds: int, val: int, seed: int = 0) -> list[S
     subjects with two for validation have the paper's 13, 2 and 5.
 
     Args:
-        ids: Names of the subjects.
+        case_ids: Names of the subjects.
         folds: How many splits.
         val: How many validate in each.
         seed: Another seed, another deal.
@@ -130,11 +134,11 @@ def k_fold(ids: Sequence[str], *, folds: int, val: int, seed: int = 0) -> list[S
     """
     require(folds >= _MINIMUM_FOLDS, "folds", f"{_MINIMUM_FOLDS} or more", folds)
     require(val >= 0, "val", "0 or more", val)
-    largest = -(-len(ids) // folds)
+    largest = -(-len(case_ids) // folds)
     wanted = f"at least {folds} subjects, and one more than {val} to validate and {largest} to test"
-    enough = len(ids) >= max(folds, largest + val + 1)
-    require(enough, "ids", wanted, len(ids), "Lower `folds` or `val`, or add subjects.")
-    ring = _shuffled(ids, seed)
+    enough = len(case_ids) >= max(folds, largest + val + 1)
+    require(enough, "case_ids", wanted, len(case_ids), "Lower `folds` or `val`, or add subjects.")
+    ring = _shuffled(case_ids, seed)
     edges = np.linspace(0, len(ring), folds + 1).round().astype(int).tolist()
     return [_fold(ring, start, stop, val) for start, stop in pairwise(edges)]
 
@@ -144,17 +148,17 @@ def _fold(ring: list[str], start: int, stop: int, val: int) -> Split:
     return Split(_sorted(rest[val:]), _sorted(rest[:val]), _sorted(ring[start:stop]))
 
 
-def _shuffled(ids: Sequence[str], seed: int) -> list[str]:
-    _require_different("ids", ids)
-    order = np.random.default_rng(seed).permutation(len(ids))
-    ordered = _sorted(ids)
+def _shuffled(case_ids: Sequence[str], seed: int) -> list[str]:
+    _require_different("case_ids", case_ids)
+    order = np.random.default_rng(seed).permutation(len(case_ids))
+    ordered = _sorted(case_ids)
     return [ordered[i] for i in order]
 
 
-def _sorted(ids: Sequence[str]) -> tuple[str, ...]:
-    return tuple(sorted(ids, key=natural_key))
+def _sorted(case_ids: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(case_ids, key=natural_key))
 
 
-def _require_different(argument: str, ids: Sequence[str]) -> None:
-    twice = sorted({name for name in ids if ids.count(name) > 1}, key=natural_key)
+def _require_different(argument: str, case_ids: Sequence[str]) -> None:
+    twice = sorted({name for name in case_ids if case_ids.count(name) > 1}, key=natural_key)
     require(not twice, argument, "each named once", f"{cut_list(twice)} more than once")

@@ -26,7 +26,7 @@ def score_submission(
     ground_truth: Path | str,
     *,
     source: ChaosSource = "ct",
-    ids: Sequence[str] | None = None,
+    case_ids: Sequence[str] | None = None,
 ) -> dict[str, dict[str, ChaosScore]]:
     """Score a submission to CHAOS, one case or many, as the challenge does.
 
@@ -47,7 +47,7 @@ def score_submission(
             folder of it, as for `read_chaos`. The submission may stand in the same folders.
         source: Which scan, as for `read_chaos`: ``"ct"``, ``"t1_in"``, ``"t1_out"``, ``"t1_dual"`` or
             ``"t2"``. Both phases of T1 share their masks.
-        ids: Names of the cases to score; all of the ground truth where left out.
+        case_ids: Names of the cases to score; all of the ground truth where left out.
 
     Returns:
         The score of each organ of each case, by the case's name, then the organ's. An organ that is nowhere is
@@ -80,13 +80,13 @@ def score_submission(
     folder = Path(submission)
     if not folder.is_dir():
         raise FileNotFoundError(f"`submission` must be an existing folder, got {folder}.")
-    scans = find_masked_scans(ground_truth, source=source, ids=ids, argument="ground_truth")
+    scans = find_masked_scans(ground_truth, source=source, case_ids=case_ids, argument="ground_truth")
     submitted = [_find_submitted(folder, scan, source, single=len(scans) == 1) for scan in scans]
     pairs = list(zip(submitted, scans, strict=True))
     for masks, scan in pairs:
         _read_both(masks, scan, source)
     labels = CHAOS_CT_LABELS if source == "ct" else CHAOS_MR_LABELS
-    return {scan.id: _score(*_read_both(masks, scan, source), labels, scan) for masks, scan in pairs}
+    return {scan.case_id: _score(*_read_both(masks, scan, source), labels, scan) for masks, scan in pairs}
 
 
 def _score(
@@ -106,7 +106,7 @@ def _read_both(
 
 def _find_submitted(submission: Path, scan: MaskedScan, source: ChaosSource, *, single: bool) -> list[Path]:
     """Return the masks of one case in the order of their slices."""
-    cases = _case_folders(submission, scan.id, source)
+    cases = _case_folders(submission, scan.case_id, source)
     if single:
         cases.append(submission)
     parts = [part for name in _MASK_FOLDERS for part in (Path(scan_folder(source)) / name, Path(name))]
@@ -119,7 +119,7 @@ def _find_submitted(submission: Path, scan: MaskedScan, source: ChaosSource, *, 
             return masks
     places = ", ".join(str(case) for case in cases)
     raise FileNotFoundError(
-        f"`submission` must be a folder with the masks of case {scan.id!r}, got none: looked for *.png in {places}, "
+        f"`submission` must be a folder with the masks of case {scan.case_id!r}, got none: looked for *.png in {places}, "
         "and in the folders Segmentation and Results there."
     )
 

@@ -49,12 +49,12 @@ def save_prediction_grid(
         >>> from guided_attention.data import make_phantom
         >>> case = make_phantom(0, size=32)
         >>> certain = np.zeros(case.labels.shape, np.float32)
-        >>> prediction = Prediction(case.id, case.labels, certain, case.spacing_mm, case.affine)
+        >>> prediction = Prediction(case.case_id, case.labels, certain, case.affine)
         >>> save_prediction_grid(tempfile.mkdtemp() + "/grid.png", [case], [prediction], {1: "liver"}).name
         'grid.png'
     """
     require(len(cases) > 0, "cases", "at least one case", "none")
-    ids, predicted = [case.id for case in cases], [prediction.id for prediction in predictions]
+    ids, predicted = [case.case_id for case in cases], [prediction.case_id for prediction in predictions]
     require(ids == predicted, "predictions", f"those of the cases {ids}", predicted)
     with needs_extra("plot"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
@@ -81,7 +81,7 @@ def _draw_case(row: Sequence["Axes"], case: Case, prediction: Prediction) -> Non
             axis.imshow(_coloured(overlay[z]), aspect=case.spacing_mm[1] / case.spacing_mm[2])
         axis.set_xticks([])
         axis.set_yticks([])
-    row[0].set_ylabel(f"case {case.id}, slice {z + 1}")
+    row[0].set_ylabel(f"case {case.case_id}, slice {z + 1}")
 
 
 def _telling_slice(labels: LabelVolume) -> int:

@@ -1,19 +1,16 @@
-"""Inference: from a case to labels and uncertainty with the geometry it came with."""
+"""Inference: a scan in, a label volume and its uncertainty on the scan's own grid out."""
 
+from guided_attention.inference.ledger import LedgerEntry, LedgerStatus, read_ledger
 from guided_attention.inference.postprocess import keep_largest_component
-from guided_attention.inference.stream import predict_cases
-from guided_attention.inference.volume import (
-    evaluate_model,
-    evaluate_prediction,
-    predict_case,
-    save_prediction,
-)
+from guided_attention.inference.predictor import Precision, Predictor
+from guided_attention.inference.writing import save_prediction
 
 __all__ = [
-    "evaluate_model",
-    "evaluate_prediction",
+    "LedgerEntry",
+    "LedgerStatus",
+    "Precision",
+    "Predictor",
     "keep_largest_component",
-    "predict_case",
-    "predict_cases",
+    "read_ledger",
     "save_prediction",
 ]

@@ -1,33 +1,245 @@
-"""Intensities: brought to a common scale over the whole volume."""
+"""Intensities: brought to a common scale over the whole volume, channel by channel.
 
-from dataclasses import replace
+Every scale has one form, ``(clip(value, low, high) - shift) / factor``:
+
+=====================  ==========================  ==========================  ============================
+record                 low, high                   shift                       factor
+=====================  ==========================  ==========================  ============================
+`ZScore`               percentiles of the scan     mean after clipping         deviation after clipping
+`Window`               given                       low                         high - low
+`CohortPercentiles`    percentiles of the          mean of the foreground      deviation of the foreground
+                       foreground of all cases     after clipping              after clipping
+=====================  ==========================  ==========================  ============================
+
+Statistics are those of the whole volume, never of a slice: a slice's own would give one tissue another intensity in
+every slice.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import require
+from guided_attention._checks import require, require_known_keys, require_type
 from guided_attention.case import Case
+from guided_attention.errors import ArgumentError, DataError
 
-__all__ = ["normalize", "window"]
+__all__ = [
+    "CohortPercentiles",
+    "Intensity",
+    "Scale",
+    "Window",
+    "ZScore",
+    "intensity_from_dict",
+    "intensity_to_dict",
+    "normalize",
+    "window",
+]
+
+_Channel: TypeAlias = npt.NDArray[np.float32]
+_HIGHEST = 100
+
+
+class Scale(NamedTuple):
+    """The four numbers that a channel's intensities are brought to their scale with."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    shift: float = 0.0
+    factor: float = 1.0
+
+    def apply(self, values: _Channel) -> _Channel:
+        """Return the values on their scale, computed in double precision."""
+        clipped = values.clip(np.float32(self.low), np.float32(self.high)).astype(np.float64)
+        clipped -= self.shift
+        clipped /= self.factor
+        return clipped.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class ZScore:
+    """Mean 0 and standard deviation 1 over the volume, after clipping to two of its percentiles: for MR.
+
+    Attributes:
+        percentiles: Lower and upper percentile, 0 to 100.
+
+    Raises:
+        ArgumentError: The percentiles are not ascending from 0 to 100.
+
+    Example:
+        >>> ZScore().percentiles
+        (0.5, 99.5)
+    """
+
+    percentiles: tuple[float, float] = (0.5, 99.5)
+
+    def __post_init__(self) -> None:
+        """Check the percentiles."""
+        object.__setattr__(self, "percentiles", _checked_percentiles(self.percentiles))
+
+    def scale(self, channel: _Channel, where: str) -> Scale:
+        """Return the scale of one channel of a scan; raise where it has one value only."""
+        low, high = np.percentile(channel, self.percentiles).tolist()
+        cure = "Look at the scan: it is empty or nearly so."
+        wanted, got = "of more than one value", f"{low} from percentile to percentile"
+        require(low < high, where, wanted, got, cure, error=DataError)
+        mean, deviation = _mean_and_deviation(channel, low, high)
+        return Scale(low, high, mean, deviation)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A fixed range of intensities, brought to 0 and 1; values outside are clipped: for CT.
+
+    Attributes:
+        low: The value that becomes 0. For soft tissue in CT, -160 HU.
+        high: The value that becomes 1. For soft tissue in CT, 240 HU.
+
+    Raises:
+        ArgumentError: `low` is not below `high`.
+
+    Example:
+        >>> Window(-160, 240).scale(None, "")
+        Scale(low=-160.0, high=240.0, shift=-160.0, factor=400.0)
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        low, high = (_number(name, getattr(self, name)) for name in ("low", "high"))
+        require(-math.inf < low < high < math.inf, "low", f"finite and below `high`, {high}", low)
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+
+    def scale(self, channel: _Channel | None, where: str) -> Scale:  # noqa: ARG002 - as the other records
+        """Return the scale, the same for every scan."""
+        return Scale(self.low, self.high, self.low, self.high - self.low)
+
+
+@dataclass(frozen=True)
+class CohortPercentiles:
+    """Clipped to percentiles of the foreground of all training cases, then scaled by its mean and deviation: for CT.
+
+    `Preparation.fit` fills in the numbers of each channel.
+
+    Attributes:
+        percentiles: Lower and upper percentile of the foreground, 0 to 100.
+        low: The lower percentile's value; None before the fit, as all that follow.
+        high: The upper percentile's value.
+        mean: Mean of the foreground after clipping.
+        deviation: Standard deviation of the foreground after clipping.
+
+    Raises:
+        ArgumentError: The percentiles are not ascending, or only some of the numbers are given.
+
+    Example:
+        >>> CohortPercentiles().is_fitted
+        False
+
+    References:
+        Isensee et al., nnU-Net, Nature Methods 18, 2021: the normalisation of CT.
+    """
+
+    percentiles: tuple[float, float] = (0.5, 99.5)
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+    deviation: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the percentiles and the numbers."""
+        object.__setattr__(self, "percentiles", _checked_percentiles(self.percentiles))
+        given = (self.low, self.high, self.mean, self.deviation)
+        missing = [value is None for value in given]
+        require(
+            all(missing) or not any(missing),
+            "low",
+            "given with high, mean and deviation, or none of them",
+            given,
+        )
+        if self.low is not None and self.high is not None and self.deviation is not None:
+            low, high, _, deviation = (_number("low", value) for value in given)
+            require(low < high, "low", f"below `high`, {high}", low)
+            require(deviation > 0, "deviation", "above 0", deviation)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the numbers are known."""
+        return self.low is not None
+
+    def fitted(self, values: npt.NDArray[np.float32], where: str) -> "CohortPercentiles":
+        """Return the record with the numbers of these values of the foreground."""
+        require(
+            values.size > 0,
+            where,
+            "of at least one foreground voxel",
+            "none",
+            "Fit with labels.",
+            error=DataError,
+        )
+        low, high = np.percentile(values, self.percentiles).tolist()
+        require(low < high, where, "of more than one value", low, error=DataError)
+        clipped = values.clip(low, high).astype(np.float64)
+        return replace(self, low=low, high=high, mean=float(clipped.mean()), deviation=float(clipped.std()))
+
+    def scale(self, channel: _Channel | None, where: str) -> Scale:  # noqa: ARG002 - as the other records
+        """Return the scale, the same for every scan."""
+        if self.low is None or self.high is None or self.mean is None or self.deviation is None:
+            message = "`intensity` must be fitted, got CohortPercentiles without numbers. Call `Preparation.fit` first."
+            raise ArgumentError(message, argument="intensity")
+        return Scale(self.low, self.high, self.mean, self.deviation)
+
+
+Intensity: TypeAlias = ZScore | Window | CohortPercentiles
+"""What brings the intensities of a channel to a common scale."""
+
+_KINDS: Mapping[str, type[Intensity]] = {
+    "zscore": ZScore,
+    "window": Window,
+    "cohort_percentiles": CohortPercentiles,
+}
+
+
+def intensity_to_dict(intensity: Intensity) -> dict[str, Any]:
+    """Return the record as plain values."""
+    kind = next(name for name, cls in _KINDS.items() if type(intensity) is cls)
+    values = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in vars(intensity).items()
+    }
+    return {"kind": kind, **values}
+
+
+def intensity_from_dict(values: Mapping[str, Any]) -> Intensity:
+    """Return the record that `intensity_to_dict` wrote."""
+    require_type("intensity", values, Mapping, "a mapping with the key 'kind'")
+    kind = values.get("kind")
+    require(kind in _KINDS, "intensity.kind", f"one of {', '.join(_KINDS)}", repr(kind), error=DataError)
+    cls = _KINDS[str(kind)]
+    rest = {name: value for name, value in values.items() if name != "kind"}
+    require_known_keys("intensity", rest, tuple(cls.__dataclass_fields__))
+    if isinstance(rest.get("percentiles"), list):
+        rest["percentiles"] = tuple(rest["percentiles"])
+    return cls(**rest)
 
 
 def normalize(case: Case, *, percentiles: tuple[float, float] = (0.5, 99.5)) -> Case:
-    """Bring the grey values of a scan to mean 0 and standard deviation 1, over the whole volume.
-
-    Each channel apart: values are clipped to two percentiles of the volume, then
-    ``(value - mean) / standard deviation`` of what the clipping left. Never slice by slice, as the paper's
-    code does (least to greatest value of each slice): that would give the same tissue another grey in every
-    slice.
+    """Bring each channel to mean 0 and standard deviation 1 over the volume: `ZScore` as a function.
 
     Args:
-        case: A scan whose grey values have no unit (MR). For CT, `window` keeps Hounsfield units comparable.
-        percentiles: Lower and upper percentile, 0 to 100.
+        case: A scan.
+        percentiles: Lower and upper percentile to clip to, 0 to 100.
 
     Returns:
         The case with the new image.
 
     Raises:
-        ValueError: A channel has one value between the percentiles, or the percentiles are not ascending.
+        ArgumentError: The percentiles are not ascending.
+        DataError: A channel has one value between the percentiles.
 
     Example:
         >>> from guided_attention.data import make_phantom
@@ -35,27 +247,11 @@ def normalize(case: Case, *, percentiles: tuple[float, float] = (0.5, 99.5)) -> 
         >>> abs(float(image.mean())) < 1e-5, abs(float(image.std()) - 1) < 1e-4
         (True, True)
     """
-    low, high = percentiles
-    require(0 <= low < high <= 100, "percentiles", "ascending from 0 to 100", percentiles)  # noqa: PLR2004
-    channels = [_standardised(channel, percentiles, f"image of case {case.id!r}") for channel in case.image]
-    return replace(case, image=np.stack(channels))
-
-
-def _standardised(
-    channel: npt.NDArray[np.float32], percentiles: tuple[float, float], where: str
-) -> npt.NDArray[np.float32]:
-    low, high = np.percentile(channel, percentiles).tolist()
-    cure = "Look at the scan: it is empty or nearly so."
-    require(low < high, where, "more than one grey value", f"{low} from percentile to percentile", cure)
-    clipped = channel.clip(low, high).astype(np.float64)
-    standardised: npt.NDArray[np.float64] = (clipped - clipped.mean()) / clipped.std()
-    return standardised.astype(np.float32)
+    return _rescaled(case, ZScore(percentiles))
 
 
 def window(case: Case, low: float, high: float) -> Case:
-    """Show a range of grey values, as a radiologist's window does: ``low`` becomes 0, ``high`` becomes 1.
-
-    Values outside are clipped. For CT, -160 to 240 Hounsfield units show soft tissue.
+    """Bring `low` to 0 and `high` to 1, and clip what lies outside: `Window` as a function.
 
     Args:
         case: A scan.
@@ -66,14 +262,52 @@ def window(case: Case, low: float, high: float) -> Case:
         The case with the new image.
 
     Raises:
-        ValueError: ``low`` is not below ``high``.
+        ArgumentError: `low` is not below `high`.
 
     Example:
         >>> import numpy as np
-        >>> case = Case("7", np.full((1, 2, 3, 5), 40.0, np.float32), None, (9.0, 1.5, 1.5), np.eye(4))
+        >>> from guided_attention.case import affine_of
+        >>> case = Case("7", np.full((1, 2, 3, 5), 40.0, np.float32), None, affine_of((9.0, 1.5, 1.5)))
         >>> float(window(case, -160, 240).image.max())
         0.5
     """
-    require(low < high, "low", f"below `high`, {high}", low)
-    image = (case.image.clip(low, high) - low) / (high - low)
-    return replace(case, image=image.astype(np.float32))
+    return _rescaled(case, Window(low, high))
+
+
+def _rescaled(case: Case, intensity: Intensity) -> Case:
+    require_type("case", case, Case, "a Case")
+    where = f"image of case {case.case_id!r}"
+    image = np.empty_like(case.image, order="C")
+    for channel, into in zip(case.image, image, strict=True):
+        scale = intensity.scale(channel, where)
+        for slab, place in zip(channel, into, strict=True):
+            place[...] = scale.apply(slab)
+    return replace(case, image=image)
+
+
+def _mean_and_deviation(channel: _Channel, low: float, high: float) -> tuple[float, float]:
+    """Return both after clipping, slice by slice: all at once would need eight bytes more for every voxel."""
+    mean = sum(float(slab.sum()) for slab in _clipped(channel, low, high)) / channel.size
+    variance = (
+        sum(float(np.square(slab - mean).sum()) for slab in _clipped(channel, low, high)) / channel.size
+    )
+    return mean, math.sqrt(variance)
+
+
+def _clipped(channel: _Channel, low: float, high: float) -> Iterator[npt.NDArray[np.float64]]:
+    for slab in channel:
+        yield slab.clip(low, high).astype(np.float64)
+
+
+def _checked_percentiles(percentiles: Sequence[float]) -> tuple[float, float]:
+    wanted = "two percentiles, ascending from 0 to 100"
+    require_type("percentiles", percentiles, (tuple, list), wanted)
+    require(len(percentiles) == 2, "percentiles", wanted, percentiles)  # noqa: PLR2004
+    low, high = (_number("percentiles", value) for value in percentiles)
+    require(0 <= low < high <= _HIGHEST, "percentiles", wanted, percentiles)
+    return low, high
+
+
+def _number(argument: str, value: object) -> float:
+    require_type(argument, value, (int, float, np.integer, np.floating), "a number")
+    return float(value)  # type: ignore[arg-type]  # checked above

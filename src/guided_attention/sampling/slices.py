@@ -1,18 +1,19 @@
-"""Slices: the data set that a network is trained on."""
+"""SliceDataset: the prepared slices that a network is trained on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from guided_attention._checks import cut_list, require, require_positive
+from guided_attention._checks import require, require_type
 from guided_attention._typing import ImageSlice, LabelSlice
 from guided_attention.case import Case
-from guided_attention.preparation.space import crop_or_pad_slice
+from guided_attention.errors import DataError
+from guided_attention.labels import LabelSpec
+from guided_attention.preparation import Preparation, Prepared
 
 __all__ = ["SliceDataset", "SliceTransform"]
 
@@ -21,31 +22,33 @@ SliceTransform: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Labelled slices of cases, ready for a `torch.utils.data.DataLoader`.
+    """Labelled slices of cases, prepared as `Predictor` prepares them, for a `torch.utils.data.DataLoader`.
 
-    Item ``i`` is ``(image, labels)``: image ``(channels, height, width)`` float32, labels ``(height, width)``
-    int64; slices count case by case. Nothing is normalised here: whole volumes are, before, by `normalize`.
-
-    With ``size``, slices are cropped and padded about the centre; where ``augment`` is given, at a random
-    place instead. Images are padded with their volume's least value, labels with background.
+    Item ``i`` is ``(image, labels)``: image ``(in_channels, height, width)`` float32, labels ``(height, width)`` int64
+    with the classes of the `LabelSpec` and its `ignore_index`. Slices count case by case. Memory holds the prepared
+    volumes of all cases, whatever the number of channels that neighbouring slices add.
 
     Args:
-        cases: Labelled subjects of equal channel count and, without ``size``, of equal height and width.
-        num_classes: How many classes the network tells apart, background included.
-        augment: Called on every item last; it draws from torch's generator, which a `DataLoader` seeds apart
-            for each worker.
-        size: Height and width of every item, so that subjects of 256 x 256 and 288 x 288 batch together.
-        foreground_only: Leave out slices that are all background.
+        cases: Labelled cases, as their reader gives them; each is prepared once.
+        preparation: What is done to each case first; fitted.
+        labels: Which value is which class.
+        augment: Called on every item last; it draws from torch's generator, which a `DataLoader` seeds for each worker.
+        size: Height and width that slices are cropped to, at a random place with `augment`, else about the centre. None
+            keeps the prepared slices, which then have to be of one size. Slices are never padded here: the preparation
+            does it (`min_size`), so that prediction does it too.
+        foreground_only: Skip slices without an organ.
         slice_step: Take every n-th slice of a case.
 
     Raises:
-        ValueError: There are no cases, a case has no labels or a label of ``num_classes`` or above, channels
-            or sizes differ between cases, or no slice is left.
+        ArgumentError: `size` or `slice_step` is out of range, or the preparation is not fitted.
+        DataError: There is no case, a case has no labels or unknown ones, prepared slices are smaller than `size` or
+            differ in size, or no slice is left.
 
     Example:
-        >>> from guided_attention.data import make_phantom
-        >>> from guided_attention.preparation import normalize
-        >>> slices = SliceDataset([normalize(make_phantom(0, size=32))], num_classes=5, size=(24, 24))
+        >>> from guided_attention.data import CHAOS_MR_LABELS, make_phantom
+        >>> cases = [make_phantom(0, size=64)]
+        >>> preparation = Preparation(slice_axis="axial").fit(cases)
+        >>> slices = SliceDataset(cases, preparation, CHAOS_MR_LABELS, size=(24, 24))
         >>> image, labels = slices[0]
         >>> image.shape, labels.dtype
         (torch.Size([1, 24, 24]), torch.int64)
@@ -53,28 +56,37 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(
         self,
-        cases: Sequence[Case],
+        cases: Iterable[Case],
+        preparation: Preparation,
+        labels: LabelSpec,
         *,
-        num_classes: int,
         augment: SliceTransform | None = None,
         size: tuple[int, int] | None = None,
         foreground_only: bool = False,
         slice_step: int = 1,
     ) -> None:
-        require_positive("slice_step", slice_step)
-        _check_trainable(cases, num_classes, size)
-        self.augment, self.size = augment, size
-        self._images = [_as_tensor(case.image) for case in cases]
-        self._lowest = [image.amin(dim=(1, 2, 3)) for image in self._images]
-        self._labels = [_as_tensor(_labels_of(case)) for case in cases]
-        places = [(i, z) for i, case in enumerate(cases) for z in range(0, case.image.shape[1], slice_step)]
-        self._places = [(i, z) for i, z in places if not foreground_only or bool(self._labels[i][z].any())]
+        require_type("cases", cases, Iterable, "an iterable of cases")
+        require_type("preparation", preparation, Preparation, "a Preparation")
+        require_type("labels", labels, LabelSpec, "a LabelSpec")
+        require_type("slice_step", slice_step, int, "a whole number")
+        require(slice_step >= 1, "slice_step", "1 or above", slice_step)
+        self.augment, self.size = augment, _checked_size(size)
+        self._prepared, self._classes = [], []
+        for case in cases:
+            prepared = preparation.apply(case)
+            self._classes.append(_classes_of(prepared, labels))
+            self._prepared.append(prepared)
+        require(bool(self._prepared), "cases", "at least one case", "none", error=DataError)
+        _check_sizes(self._prepared, self.size)
+        self._places = [
+            (i, z)
+            for i, classes in enumerate(self._classes)
+            for z in range(0, len(classes), slice_step)
+            if not foreground_only or _has_organ(classes[z], labels.num_classes)
+        ]
+        cure = "Set foreground_only=False."
         require(
-            bool(self._places),
-            "cases",
-            "with at least one labelled slice",
-            "none",
-            "Set foreground_only=False.",
+            bool(self._places), "cases", "with at least one labelled slice", "none", cure, error=DataError
         )
 
     def __len__(self) -> int:
@@ -84,56 +96,53 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[ImageSlice, LabelSlice]:
         """Return one slice and its labels."""
         i, z = self._places[index]
-        image, labels = self._images[i][:, z].clone(), self._labels[i][z].long()
+        image, labels = self._prepared[i].slices(z, z + 1)[0], self._classes[i][z].long()
         if self.size is not None:
-            random = self.augment is not None
-            image, labels = crop_or_pad_slice(image, labels, self.size, fill=self._lowest[i], random=random)
+            starts = [
+                int(torch.randint(old - new + 1, ())) if self.augment is not None else (old - new) // 2
+                for old, new in zip(labels.shape, self.size, strict=True)
+            ]
+            rows, columns = (slice(start, start + new) for start, new in zip(starts, self.size, strict=True))
+            image, labels = image[:, rows, columns].clone(), labels[rows, columns].clone()
         return (image, labels) if self.augment is None else self.augment(image, labels)
 
 
-def _check_trainable(cases: Sequence[Case], num_classes: int, size: tuple[int, int] | None) -> None:
-    require(len(cases) > 0, "cases", "at least one case", "none")
-    for case in cases:
-        labels = _labels_of(case)
-        odd = np.unique(labels[labels >= num_classes]).tolist() if int(labels.max()) >= num_classes else []
-        cure = "Raise `num_classes` or relabel the case."
-        require(
-            not odd, f"labels of case {case.id!r}", f"below num_classes={num_classes}", cut_list(odd), cure
-        )
-    _check_alike(
-        cases, "channels", [case.image.shape[:1] for case in cases], "Read all from the same source."
-    )
+def _checked_size(size: tuple[int, int] | None) -> tuple[int, int] | None:
     if size is None:
-        sizes = [case.image.shape[2:] for case in cases]
-        _check_alike(
-            cases, "size in plane", sizes, "Give `size=(height, width)` to crop and pad all to one size."
-        )
-    else:
-        require(min(size) > 0, "size", "above 0", size)
+        return None
+    require_type("size", size, (tuple, list), "(height, width)")
+    good = [isinstance(side, int) and side >= 1 for side in size] == [True, True]
+    require(good, "size", "a height and a width above 0", size)
+    return size[0], size[1]
 
 
-def _check_alike(cases: Sequence[Case], what: str, values: Sequence[tuple[int, ...]], cure: str) -> None:
-    different = [
-        f"{case.id!r} {value}" for case, value in zip(cases, values, strict=True) if value != values[0]
-    ]
-    require(
-        not different,
-        f"{what} of cases",
-        f"that of case {cases[0].id!r}, {values[0]}",
-        cut_list(different),
-        cure,
-    )
-
-
-def _labels_of(case: Case) -> npt.NDArray[np.integer]:
-    if case.labels is None:
-        raise ValueError(
-            f"`labels` of case {case.id!r} must be given, got None. Leave it out: nobody drew its masks."
-        )
-    return case.labels
-
-
-def _as_tensor(array: npt.NDArray[np.generic]) -> Tensor:
-    """Return a tensor on the same memory where torch can write there, else on a copy."""
-    narrow = array.astype(np.int32) if array.dtype.kind == "u" and array.dtype.itemsize > 1 else array
+def _classes_of(prepared: Prepared, labels: LabelSpec) -> Tensor:
+    """Return the classes as a tensor of the narrowest type that torch can index."""
+    where = f"labels of case {prepared.case_id!r}"
+    if prepared.labels is None:
+        cure = "Only cases with a reference segmentation can be trained on."
+        require(False, where, "given", None, cure, error=DataError)  # noqa: FBT003
+    values = np.zeros((0, 0, 0), np.uint8) if prepared.labels is None else prepared.labels
+    labels.require_known(values, where)
+    classes = labels.to_classes(values)
+    narrow = classes.astype(np.int32) if classes.dtype.itemsize > 1 else classes
     return torch.from_numpy(np.require(narrow, requirements=["C", "W"]))
+
+
+def _has_organ(classes: Tensor, num_classes: int) -> bool:
+    return bool(((classes > 0) & (classes < num_classes)).any())
+
+
+def _check_sizes(prepared: list[Prepared], size: tuple[int, int] | None) -> None:
+    first = prepared[0]
+    for one in prepared:
+        got = one.image.shape[2:]
+        where = f"size of the prepared slices of case {one.case_id!r}"
+        if size is None:
+            wanted = f"that of case {first.case_id!r}, {first.image.shape[2:]}"
+            cure = "Pass `size=(height, width)` to crop all to one size."
+            require(got == first.image.shape[2:], where, wanted, got, cure, error=DataError)
+        else:
+            cure = f"Pad in the preparation, so that prediction pads too: Preparation(min_size={size})."
+            fits = got[0] >= size[0] and got[1] >= size[1]
+            require(fits, where, f"at least {size}", got, cure, error=DataError)

@@ -1,6 +1,7 @@
 """The files of one run: never another run's, always whole, and enough to go on from."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -50,6 +51,7 @@ class RunFolder:
         averaged: Its averaged copy, if one is kept.
         optimizer: Of the network.
         loader: Of the training data; its own generator, if it has one, is stored too.
+        metadata: Plain values for both checkpoints.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class RunFolder:
         averaged: AveragedModel | None,
         optimizer: Optimizer,
         loader: DataLoader[tuple[Tensor, Tensor]],
+        metadata: Mapping[str, object] | None = None,
     ) -> None:
         self.path = path
         self._model = model
         self._averaged = averaged
         self._optimizer = optimizer
         self._loader = loader
+        self._metadata = {} if metadata is None else {"metadata": dict(metadata)}
         self._rows: list[dict[str, float]] = []
 
     def require_free(self) -> None:
@@ -88,12 +92,14 @@ class RunFolder:
             "run": asdict(counters),
             "random": random_state(),
             "loader": None if generator is None else generator.get_state(),
+            **self._metadata,
         }
         save_checkpoint(self.path / _LAST, contents)
 
     def save_best(self, model: nn.Module, counters: Counters) -> None:
-        """Write ``best.pt``: weights, epoch and score."""
+        """Write ``best.pt``: weights, epoch, score and metadata."""
         best = {"model": model.state_dict(), "epoch": counters.best_epoch, "score": counters.best_score}
+        best |= self._metadata
         save_checkpoint(self.path / _BEST, best)
 
     def save_epoch(self, row: dict[str, float], counters: Counters) -> None:

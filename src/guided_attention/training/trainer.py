@@ -1,7 +1,7 @@
 """The training loop: handed network, loss, optimizer and data; leaves a folder with log and checkpoints."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +39,10 @@ class TrainerConfig:
             validated and stored as best. None keeps none.
         validate_every: Validate after so many epochs, and always after the last.
         seed: Of all random numbers of the run.
-        device: Where to train, as torch names it.
-        quiet: Whether to leave out the reports on standard error.
+        device: Training device, as a `torch.device` string.
+        quiet: Whether to write no reports on standard error.
+        schedule: Takes how far the run has come, a `TrainingProgress`, to a factor on the learning rates, such as
+            `polynomial_decay` or `reduce_on_plateau`; None leaves them as they are.
 
     Raises:
         ValueError: A number is out of its range, or the precision is unknown.
@@ -59,6 +61,7 @@ class TrainerConfig:
     seed: int = 0
     device: str = "cpu"
     quiet: bool = False
+    schedule: Schedule | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -123,9 +126,8 @@ class Trainer:
             the validation subjects.
         run_dir: Folder to write to, made where it is missing.
         config: The numbers.
-        schedule: Takes how far the run has come, a `TrainingProgress`, to a factor on the learning rates, as
-            `polynomial_decay` does from the share that is done and `reduce_on_plateau` from the validation
-            scores; None leaves them as they are.
+        metadata: Plain values to write into every checkpoint, such as `Predictor.metadata`, with which
+            `Predictor.load` needs nothing but the checkpoint; None writes none.
 
     Raises:
         ValueError: The loader has no batch.
@@ -149,8 +151,7 @@ class Trainer:
         ...     train_loader=DataLoader([(image, labels)]),
         ...     validate=validate,
         ...     run_dir=Path(tempfile.mkdtemp()) / "run",
-        ...     config=TrainerConfig(max_epochs=20, quiet=True),
-        ...     schedule=polynomial_decay(),
+        ...     config=TrainerConfig(max_epochs=20, quiet=True, schedule=polynomial_decay()),
         ... )
         >>> result = trainer.fit()
         >>> result.best_score, result.stopped_by
@@ -168,7 +169,7 @@ class Trainer:
         validate: Callable[[nn.Module], float],
         run_dir: Path | str,
         config: TrainerConfig = _DEFAULTS,
-        schedule: Schedule | None = None,
+        metadata: Mapping[str, object] | None = None,
     ) -> None:
         _require_batches(train_loader)
         self.config = config
@@ -179,9 +180,13 @@ class Trainer:
         self._base_rates = [float(group["lr"]) for group in optimizer.param_groups]
         self._loader = train_loader
         self._validate = validate
-        self._schedule = schedule
         self._folder = RunFolder(
-            Path(run_dir), model=model, averaged=self._averaged, optimizer=optimizer, loader=train_loader
+            Path(run_dir),
+            model=model,
+            averaged=self._averaged,
+            optimizer=optimizer,
+            loader=train_loader,
+            metadata=metadata,
         )
         self._run = Counters()
         self._started = monotonic()
@@ -298,7 +303,8 @@ class Trainer:
         )
 
     def _set_learning_rates(self) -> None:
-        factor = 1.0 if self._schedule is None else self._schedule(self._progress())
+        schedule = self.config.schedule
+        factor = 1.0 if schedule is None else schedule(self._progress())
         for group, rate in zip(self._optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
 

@@ -1,0 +1,216 @@
+"""Geometry of voxel grids: spacing, orientation, and the affine after flips, crops and resampling.
+
+Arrays are indexed ``[..., z, y, x]``; an affine takes the voxel index ``(x, y, z, 1)`` to RAS millimetres. Array axis
+``a`` (0 is depth) belongs to column ``2 - a`` of the affine.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from guided_attention._checks import require
+from guided_attention._typing import Affine, SliceAxis, SpacingMm
+from guided_attention.errors import DataError
+
+__all__ = [
+    "CANONICAL",
+    "Reorientation",
+    "affine_of",
+    "checked_affine",
+    "grid_affine",
+    "is_sheared",
+    "orientation_of",
+    "reorientation",
+    "slice_axis_of",
+    "spacing_of",
+]
+
+CANONICAL: Mapping[SliceAxis, str] = {"axial": "LPS", "coronal": "LIP", "sagittal": "PIL"}
+"""Orientation inside the library by slice axis: slices are array axis 0, and each lies as a radiologist looks at it.
+
+The patient's right is on the left of axial and coronal slices, the front at the top of axial ones and on the left of
+sagittal ones, the head at the top of coronal and sagittal ones.
+"""
+
+_NEGATIVE, _POSITIVE = "LPI", "RAS"
+_EQUAL = 1.01
+"""Spacings count as equal up to this ratio."""
+_SHEAR = 1e-3
+"""Cosine of the angle between two axes from which on they count as not at right angles (0.06 degrees off)."""
+
+
+def spacing_of(affine: Affine) -> SpacingMm:
+    """Return the distance between the voxels of neighbouring columns, rows and slices, as ``(z, y, x)``.
+
+    For axes at right angles these are the lengths of the affine's columns. Under shear, such as a tilted gantry, ``y``
+    is the distance between rows and ``z`` the distance between slices, so that the product is the volume of a voxel.
+
+    Args:
+        affine: 4 x 4 matrix from voxel index ``(x, y, z)`` to RAS millimetres.
+
+    Returns:
+        Spacing in millimetres, ``(z, y, x)``.
+
+    Example:
+        >>> import numpy as np
+        >>> spacing_of(np.diag([1.5, 1.5, 9.0, 1.0]))
+        (9.0, 1.5, 1.5)
+    """
+    columns = affine[:3, :3]
+    if not is_sheared(affine):
+        x, y, z = (float(length) for length in np.linalg.norm(columns, axis=0))
+    else:
+        x, y, z = (float(length) for length in np.abs(np.diag(np.linalg.qr(columns).R)))
+    return (z, y, x)
+
+
+def affine_of(spacing_mm: SpacingMm) -> Affine:
+    """Return an affine with this spacing, without rotation or origin: array axes ``x``, ``y``, ``z`` run along R, A, S.
+
+    Args:
+        spacing_mm: Distance between voxel centres in millimetres, ``(z, y, x)``.
+
+    Returns:
+        4 x 4 matrix from voxel index ``(x, y, z)`` to RAS millimetres.
+
+    Example:
+        >>> affine_of((9.0, 1.5, 1.5)).diagonal().tolist()
+        [1.5, 1.5, 9.0, 1.0]
+    """
+    return np.diag([*reversed(spacing_mm), 1.0]).astype(np.float64)
+
+
+def grid_affine(
+    affine: Affine, *, start: tuple[float, float, float], step: tuple[float, float, float]
+) -> Affine:
+    """Return the affine of the grid whose voxel ``i`` lies at index ``start + i * step`` of the old one, (z, y, x)."""
+    inner = np.diag([*reversed(step), 1.0]).astype(np.float64)
+    inner[:3, 3] = start[::-1]
+    result: Affine = affine @ inner
+    return result
+
+
+def is_sheared(affine: Affine) -> bool:
+    """Return whether two axes of the grid are not at right angles."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = directions.T @ directions - np.eye(3)
+    return bool(np.abs(cosines).max() > _SHEAR)
+
+
+def checked_affine(affine: object, where: str) -> Affine:
+    """Return a float64 copy of an affine, or raise where it is not one."""
+    try:
+        matrix = np.array(affine, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        message = f"`{where}` must be a 4 x 4 matrix of numbers, got {type(affine).__name__}."
+        raise DataError(message, argument="affine") from error
+    wanted = "a 4 x 4 matrix of finite numbers with last row 0, 0, 0, 1"
+    good = matrix.shape == (4, 4) and bool(np.isfinite(matrix).all()) and matrix[3].tolist() == [0, 0, 0, 1]
+    got = matrix.tolist() if matrix.shape == (4, 4) else f"shape {matrix.shape}"
+    require(good, where, wanted, got, error=DataError)
+    lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+    flat = (
+        lengths.min() <= 0 or abs(np.linalg.det(matrix[:3, :3] / np.where(lengths > 0, lengths, 1))) < _SHEAR
+    )
+    cure = "Give each axis a direction of its own and a spacing above 0."
+    require(not flat, where, "of three independent axes", matrix[:3, :3].tolist(), cure, error=DataError)
+    return matrix
+
+
+def orientation_of(affine: Affine) -> str:
+    """Return the direction of the array's axes ``x``, ``y``, ``z`` as three letters, the nearest ones if oblique.
+
+    Args:
+        affine: 4 x 4 matrix from voxel index ``(x, y, z)`` to RAS millimetres.
+
+    Returns:
+        For example ``"LPS"``: ``x`` grows towards the patient's left, ``y`` to the back, ``z`` to the head.
+
+    Example:
+        >>> import numpy as np
+        >>> orientation_of(np.diag([-1.5, -1.5, 9.0, 1.0]))
+        'LPS'
+    """
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    # rows[c] is the anatomical axis (0 left-right, 1 back-front, 2 feet-head) of column c.
+    rows = max(
+        permutations(range(3)), key=lambda rows: sum(abs(directions[row, c]) for c, row in enumerate(rows))
+    )
+    letters = (_POSITIVE[row] if directions[row, c] > 0 else _NEGATIVE[row] for c, row in enumerate(rows))
+    return "".join(letters)
+
+
+@dataclass(frozen=True)
+class Reorientation:
+    """A change of storage order: axes are permuted and flipped, voxel values stay.
+
+    Attributes:
+        order: For each new array axis, the old array axis it comes from.
+        flips: For each new array axis, whether it runs backwards.
+    """
+
+    order: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    def apply(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a view of ``(..., z, y, x)`` in the new order."""
+        lead = array.ndim - 3
+        turned = array.transpose(*range(lead), *(lead + axis for axis in self.order))
+        return turned[(..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))]
+
+    def undo(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a view of an array in the new order as it was before."""
+        lead = array.ndim - 3
+        straight = array[(..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))]
+        inverse = np.argsort(self.order).tolist()
+        return straight.transpose(*range(lead), *(lead + axis for axis in inverse))
+
+    def affine(self, affine: Affine, shape: tuple[int, ...]) -> Affine:
+        """Return the affine of the reordered array, given the affine and ``(z, y, x)`` shape of the old one."""
+        inner = np.zeros((4, 4))
+        inner[3, 3] = 1.0
+        for new, (old, flip) in enumerate(zip(self.order, self.flips, strict=True)):
+            inner[2 - old, 2 - new] = -1.0 if flip else 1.0
+            inner[2 - old, 3] = shape[old] - 1 if flip else 0.0
+        result: Affine = affine @ inner
+        return result
+
+
+def reorientation(affine: Affine, target: str) -> Reorientation:
+    """Return the change that brings an array with this affine to the orientation `target`, such as ``"LPS"``."""
+    source = orientation_of(affine)
+    order, flips = [], []
+    for letter in reversed(target):  # array axes are (z, y, x)
+        column = next(c for c, have in enumerate(source) if _axis(have) == _axis(letter))
+        order.append(2 - column)
+        flips.append(source[column] != letter)
+    return Reorientation((order[0], order[1], order[2]), (flips[0], flips[1], flips[2]))
+
+
+def slice_axis_of(*affines: Affine) -> SliceAxis:
+    """Return the slice axis of a scan or a cohort: the anatomical axis with the largest spacing, axial where equal.
+
+    The spacing of a cohort is the median of its scans along each anatomical axis. Spacings up to 1 % apart are equal;
+    of equal ones, axial comes before coronal, coronal before sagittal. The storage order changes nothing.
+
+    Args:
+        affines: One 4 x 4 matrix a scan, from voxel index ``(x, y, z)`` to RAS millimetres; at least one.
+
+    Example:
+        >>> import numpy as np
+        >>> slice_axis_of(np.diag([1.5, 1.5, 9.0, 1.0])), slice_axis_of(np.diag([1.5, 9.0, 1.5, 1.0]))
+        ('axial', 'coronal')
+    """
+    require(len(affines) > 0, "affines", "at least one affine", "none", error=DataError)
+    turned = [reorientation(affine, CANONICAL["axial"]).affine(affine, (1, 1, 1)) for affine in affines]
+    axial, coronal, sagittal = np.median([spacing_of(affine) for affine in turned], axis=0).tolist()
+    spacings: dict[SliceAxis, float] = {"axial": axial, "coronal": coronal, "sagittal": sagittal}
+    return next(axis for axis, length in spacings.items() if length * _EQUAL >= max(spacings.values()))
+
+
+def _axis(letter: str) -> int:
+    return _POSITIVE.find(letter) if letter in _POSITIVE else _NEGATIVE.find(letter)

@@ -1,0 +1,384 @@
+"""Predictor: what a trained network becomes, with all that has to be known to predict a scan."""
+
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from guided_attention._checks import require, require_choice, require_type
+from guided_attention._files import PathLike
+from guided_attention._typing import SpatialDims
+from guided_attention.case import Case
+from guided_attention.errors import ArgumentError, ArgumentTypeError
+from guided_attention.inference.ledger import LedgerEntry, predict_to
+from guided_attention.inference.postprocess import keep_largest_component
+from guided_attention.inference.saved import Knowledge, load_knowledge, save_knowledge
+from guided_attention.inference.stream import stream
+from guided_attention.labels import LabelSpec
+from guided_attention.outputs import Prediction
+from guided_attention.preparation import Preparation, Prepared
+
+__all__ = ["Precision", "Predictor"]
+
+Precision: TypeAlias = Literal["fp32", "bf16"]
+"""Number format of the network: single precision, or bfloat16 under autocast."""
+
+
+class Predictor:
+    """A trained network with its preparation and its labels: a scan in, a label volume on the scan's own grid out.
+
+    ::
+
+        label(voxel)       = the class of the highest probability; of equal ones, the lowest class
+        uncertainty(voxel) = - Σ_class p · log p / log(classes)
+
+    Logits are interpolated to the scan's grid before both. Beside the scan, what is prepared of it, and the two volumes
+    of the result, memory holds one batch.
+
+    Args:
+        model: Takes images ``(batch, in_channels, *space)`` to logits ``(batch, classes, *space)``.
+        preparation: The preparation that the network was trained with, fitted.
+        labels: What its classes stand for.
+        device: Where to compute: a torch device, ``"auto"`` for a GPU where there is one, or None for where the network
+            is. The network is moved there for good.
+        batch_size: Slices that go through the network at once; for 3-D networks the volume is one batch.
+        precision: ``"fp32"`` or ``"bf16"``.
+        keep_largest: Whether only the largest connected component of each organ is kept.
+        spatial_dims: 2 for a network of slices, 3 for one of volumes; None takes ``model.spatial_dims``, or 2 where the
+            network does not tell.
+
+    Raises:
+        ArgumentError: Classes or channels of network, labels and preparation differ, the preparation is not fitted, the
+            device does not exist, or a number is out of range.
+        ArgumentTypeError: A part has the wrong type.
+
+    Example:
+        >>> from guided_attention import MSGA
+        >>> from guided_attention.data import CHAOS_MR_LABELS, make_phantom
+        >>> case = make_phantom(0, size=32)
+        >>> preparation = Preparation(slice_axis="axial").fit([case])
+        >>> predictor = Predictor(MSGA(encoder="resnet18", channels=8), preparation, CHAOS_MR_LABELS, device="cpu")
+        >>> prediction = predictor.predict(case)
+        >>> prediction.labels.shape == case.labels.shape, prediction.labels.dtype
+        (True, dtype('uint8'))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preparation: Preparation,
+        labels: LabelSpec,
+        *,
+        device: torch.device | str | None = "auto",
+        batch_size: int = 8,
+        precision: Precision = "fp32",
+        keep_largest: bool = False,
+        spatial_dims: SpatialDims | None = None,
+    ) -> None:
+        require_type("model", model, nn.Module, "a torch.nn.Module")
+        require_type("preparation", preparation, Preparation, "a Preparation")
+        require_type("labels", labels, LabelSpec, "a LabelSpec")
+        require_type("batch_size", batch_size, int, "a whole number")
+        require(batch_size >= 1, "batch_size", "1 or above", batch_size)
+        require_choice("precision", precision, ("fp32", "bf16"))
+        require(preparation.slice_axis is not None, "preparation", "fitted", "one without a slice axis", _FIT)
+        self.model, self.preparation, self.labels = model, preparation, labels
+        self.batch_size, self.precision, self.keep_largest = batch_size, precision, keep_largest
+        self.spatial_dims = _checked_dims(model, spatial_dims)
+        self._check_fit()
+        self.device = _chosen_device(model, device)
+        model.to(self.device)
+
+    def _check_fit(self) -> None:
+        classes = getattr(self.model, "num_classes", None)
+        if isinstance(classes, int):
+            wanted = f"of {classes} classes, as the network"
+            require(self.labels.num_classes == classes, "labels", wanted, self.labels.num_classes)
+        channels = getattr(self.model, "in_channels", None)
+        if isinstance(channels, int) and self.preparation.fingerprint is not None:
+            got = self.preparation.in_channels
+            require(got == channels, "preparation", f"one of {channels} channels, as the network", got)
+        joined = self.preparation.neighbours
+        require(
+            self.spatial_dims == 2 or joined == 0, "preparation.neighbours", "0 for a 3-D network", joined
+        )  # noqa: PLR2004
+
+    def __call__(self, case: Case) -> Prediction:
+        """Return `predict` of a case."""
+        return self.predict(case)
+
+    def predict(self, case: Case) -> Prediction:
+        """Predict the organs of one scan, and for each voxel how uncertain the network is.
+
+        Args:
+            case: A scan, as its reader gives it; its labels are not looked at.
+
+        Returns:
+            Labels, with the values of the `LabelSpec`, and uncertainty, on the scan's own grid.
+
+        Raises:
+            DataError: The scan has other channels than the network was trained on.
+            ArgumentError: The network does not return logits of the size and the classes expected, or NaN.
+
+        Warns:
+            SpacingWarning, IntensityWarning: The scan is unlike those that the preparation was fitted on.
+        """
+        prepared = self.preparation.apply(case)
+        labels = np.empty(prepared.grid.scan_shape, np.min_scalar_type(self.labels.values[-1]))
+        uncertainty = np.empty(labels.shape, np.float32)
+        views = [prepared.grid.turn.apply(volume) for volume in (labels, uncertainty)]
+        for part, scores in self._scores(prepared):
+            probabilities = torch.softmax(scores, dim=0)
+            views[0][part] = self.labels.to_values(_classes(probabilities))
+            views[1][part] = _entropy(probabilities).cpu().numpy()
+        if self.keep_largest:
+            labels = keep_largest_component(labels)
+        return Prediction(case.case_id, labels, uncertainty, case.affine.copy())
+
+    def probabilities(self, case: Case) -> npt.NDArray[np.float32]:
+        """Return the probability of each class ``(classes, depth, height, width)`` on the scan's own grid.
+
+        Args:
+            case: A scan, as its reader gives it.
+
+        Raises:
+            DataError, ArgumentError: As `predict`.
+        """
+        prepared = self.preparation.apply(case)
+        out = np.empty((self.labels.num_classes, *prepared.grid.scan_shape), np.float32)
+        view = prepared.grid.turn.apply(out)
+        for part, scores in self._scores(prepared):
+            view[(slice(None), *part)] = torch.softmax(scores, dim=0).cpu().numpy()
+        return out
+
+    def stream(self, cases: Iterable[Case]) -> Generator[Prediction, None, None]:
+        """Predict one case after another, and read the next one meanwhile.
+
+        Reading overlaps where `cases` reads when it is asked, as a generator does. Memory holds one case ahead. You can
+        stop at any time; no thread is left.
+
+        Args:
+            cases: What to predict, such as ``(read_nifti_case(path) for path in paths)``.
+
+        Yields:
+            One prediction a case, in their order.
+
+        Raises:
+            DataError, ArgumentError: As `predict`, with a note that names the case.
+        """
+        return stream(self.predict, cases)
+
+    def predict_to(
+        self,
+        folder: PathLike,
+        cases: Iterable[Case | Callable[[], Case]],
+        *,
+        include_uncertainty: bool = False,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> list[LedgerEntry]:
+        """Predict many cases into a folder, with a ledger of what is done.
+
+        Files are ``<case_id>_prediction.nii.gz``, with ``<case_id>_uncertainty.nii.gz`` if asked for, and
+        ``ledger.jsonl``, which has one line a case. One bad case is listed there, and the others are done.
+
+        Args:
+            folder: Where to write; created where it is missing.
+            cases: Cases, or functions without arguments that read one, such as ``partial(read_nifti_case, path)``: an
+                error in such a function fails its case only.
+            include_uncertainty: Whether the uncertainty is written too.
+            resume: Continue in a folder that an earlier call has begun: cases whose files are complete are skipped,
+                failed ones are tried again, drafts of a killed process are removed.
+            overwrite: Discard what an earlier call has written.
+
+        Returns:
+            One entry a case, in their order: done, skipped or failed, with files or error.
+
+        Raises:
+            ExistingFileError: The folder holds predictions, and neither `resume` nor `overwrite` is set.
+            DataError: With `resume`, the folder was begun with another network or preparation.
+        """
+        options = {"include_uncertainty": include_uncertainty, "resume": resume, "overwrite": overwrite}
+        return predict_to(self.predict, cases, folder, identity=self._identity(), **options)
+
+    def with_model(self, model: nn.Module) -> "Predictor":
+        """Return a predictor of another network with all else equal; the network stays on its device."""
+        return Predictor(
+            model,
+            self.preparation,
+            self.labels,
+            device=None,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            keep_largest=self.keep_largest,
+            spatial_dims=self.spatial_dims,
+        )
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """All but the weights as plain values: pass it to `Trainer`, which writes it into every checkpoint."""
+        return self._knowledge.to_dict(self.model)
+
+    @property
+    def _knowledge(self) -> Knowledge:
+        return Knowledge(
+            self.preparation,
+            self.labels,
+            self.batch_size,
+            self.precision,
+            self.keep_largest,
+            self.spatial_dims,
+        )
+
+    def save(self, folder: PathLike) -> None:
+        """Save network, preparation and labels into a new folder, from which `load` makes the same predictor.
+
+        Args:
+            folder: New or empty.
+
+        Raises:
+            ExistingFileError: The folder holds something.
+            ArgumentError: The network has parts of your own and cannot be rebuilt from numbers: see `save_pretrained`.
+        """
+        save_knowledge(folder, self.model, self._knowledge)
+
+    @classmethod
+    def load(
+        cls, path: PathLike, *, device: torch.device | str | None = "auto", model: nn.Module | None = None
+    ) -> "Predictor":
+        """Load a predictor from what training or `save` has left.
+
+        Args:
+            path: A folder that `save` wrote, the run folder of a `Trainer` (its ``best.pt`` is taken), or a checkpoint.
+            device: See `Predictor`.
+            model: For a network with parts of your own: the network, built as for training. Its weights are loaded.
+
+        Raises:
+            MissingFileError: There is no such file or folder.
+            CheckpointError: The file is damaged, or holds weights without metadata.
+        """
+        network, knowledge = load_knowledge(path, model)
+        return cls(
+            network,
+            knowledge.preparation,
+            knowledge.labels,
+            device=device,
+            batch_size=knowledge.batch_size,
+            precision=knowledge.precision,
+            keep_largest=knowledge.keep_largest,
+            spatial_dims=knowledge.spatial_dims,
+        )
+
+    def _identity(self) -> str:
+        """Return a hash of weights and settings, by which a folder of predictions is known as this predictor's."""
+        return self._knowledge.identity(self.model)
+
+    def _scores(self, prepared: Prepared) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
+        """Give the logits on the scan's grid, a few slices at a time."""
+        enabled = self.precision == "bf16"
+        with (
+            _evaluating(self.model),
+            torch.inference_mode(),
+            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled),
+        ):
+            yield from prepared.restored(self._logits(prepared))
+
+    def _logits(self, prepared: Prepared) -> Iterator[Tensor]:
+        """Give ``(classes, slices, height, width)`` of consecutive slices."""
+        if self.spatial_dims == 3:  # noqa: PLR2004
+            yield self._checked_logits(torch.from_numpy(prepared.image)[None])[0]
+            return
+        depth = prepared.image.shape[1]
+        for start in range(0, depth, self.batch_size):
+            batch = prepared.slices(start, min(start + self.batch_size, depth))
+            yield self._checked_logits(batch).transpose(0, 1)
+
+    def _checked_logits(self, images: Tensor) -> Tensor:
+        logits = _called(self.model, images.to(self.device))
+        classes = self.labels.num_classes
+        wanted = (len(images), classes, *images.shape[2:])
+        got = tuple(logits.shape)
+        require(got == wanted, "model(images)", f"logits of shape (batch, classes, *size), {wanted}", got)
+        single = logits.float()
+        cure = "Train again with a lower learning rate, or predict with precision='fp32'."
+        require(bool(single.isfinite().all()), "model(images)", "finite", "NaN or infinite logits", cure)
+        return single
+
+
+_FIT = "Call `Preparation.fit` on the training cases, or name its `slice_axis`."
+
+
+def _checked_dims(model: nn.Module, given: SpatialDims | None) -> SpatialDims:
+    known = getattr(model, "spatial_dims", None)
+    if given is not None:
+        require_choice("spatial_dims", given, (2, 3))
+        agrees = known not in {2, 3} or known == given
+        require(agrees, "spatial_dims", f"that of the network, {known}", given)
+        return given
+    return 3 if known == 3 else 2  # noqa: PLR2004
+
+
+def _chosen_device(model: nn.Module, wanted: torch.device | str | None) -> torch.device:
+    here = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    if wanted is None:
+        return here
+    require_type("device", wanted, (str, torch.device), 'a torch device, "auto" or None')
+    if wanted == "auto":
+        return torch.device("cuda") if here.type == "cpu" and torch.cuda.is_available() else here
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        message = f"`device` must be a device of this machine, got {wanted!r} ({error})."
+        raise ArgumentError(message, argument="device") from error
+    return device
+
+
+def _called(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits of a batch; what the network trips over becomes an error that says what it was given."""
+    try:
+        logits = model(images)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        message = (
+            f"`model` must take images of shape {tuple(images.shape)}, got an error from it: {error}. If it needs sides "
+            "that are multiples of a number, set `multiple` in the Preparation."
+        )
+        raise ArgumentError(message, argument="model") from error
+    if not isinstance(logits, Tensor):
+        kind = type(logits).__name__
+        message = f"`model(images)` must be a tensor of logits, got a {kind}. Wrap the network in one that returns them."
+        raise ArgumentTypeError(message, argument="model")
+    return logits
+
+
+def _classes(probabilities: Tensor) -> npt.NDArray[np.integer[Any]]:
+    classes = probabilities.argmax(dim=0)
+    narrow: npt.NDArray[np.integer[Any]] = (
+        classes.to(torch.uint8 if len(probabilities) <= 256 else torch.int32).cpu().numpy()
+    )  # noqa: PLR2004
+    return narrow
+
+
+def _entropy(probabilities: Tensor) -> Tensor:
+    entropy = torch.special.entr(probabilities).sum(dim=0) / math.log(len(probabilities))
+    # Rounding can carry the entropy slightly beyond its limits.
+    return entropy.clamp(0.0, 1.0)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Set evaluation mode, then give each module its own mode back: parts of a network may be frozen."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

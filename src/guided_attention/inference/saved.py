@@ -1,0 +1,168 @@
+"""What a predictor knows beside its weights, and the files that hold both."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import nn
+
+from guided_attention._checkpoints import load_checkpoint, load_weights
+from guided_attention._checks import require, require_known_keys, require_type
+from guided_attention._files import PathLike, replacing, whole_folder
+from guided_attention._typing import SpatialDims
+from guided_attention.errors import CheckpointError, GuidedAttentionError, MissingFileError
+from guided_attention.labels import LabelSpec
+from guided_attention.models import ModelSettings, build, from_pretrained, save_pretrained
+from guided_attention.preparation import Preparation
+
+__all__ = ["Knowledge", "load_knowledge", "save_knowledge"]
+
+_VERSION = 1
+_FILE = "predictor.json"
+_BEST = "best.pt"
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """All that `Predictor` is made of, but the network."""
+
+    preparation: Preparation
+    labels: LabelSpec
+    batch_size: int
+    precision: Literal["fp32", "bf16"]
+    keep_largest: bool
+    spatial_dims: SpatialDims
+
+    def to_dict(self, model: nn.Module) -> dict[str, Any]:
+        """Return everything as plain values, with the settings of the network, None for one of the user's own."""
+        settings = getattr(model, "settings", None)
+        return {
+            "version": _VERSION,
+            "model": settings.to_dict() if isinstance(settings, ModelSettings) else None,
+            "preparation": self.preparation.to_dict(),
+            "labels": self.labels.to_dict(),
+            "batch_size": self.batch_size,
+            "precision": self.precision,
+            "keep_largest": self.keep_largest,
+            "spatial_dims": self.spatial_dims,
+        }
+
+    @classmethod
+    def from_dict(cls, values: object, path: Path) -> "Knowledge":
+        """Return the record that `to_dict` wrote into the file `path`."""
+        where = f"metadata of {path}"
+        require_type(where, values, Mapping, "a mapping")
+        assert isinstance(values, Mapping)  # noqa: S101 - for the type checker
+        known = ("version", "model", *cls.__dataclass_fields__)
+        require_known_keys(where, values, known, file=path)
+        version = values.get("version")
+        cure = "Update guided-attention." if isinstance(version, int) and version > _VERSION else ""
+        require(
+            version == _VERSION,
+            f"version in {where}",
+            str(_VERSION),
+            version,
+            cure,
+            error=CheckpointError,
+            file=path,
+        )
+        missing = [name for name in known if name not in values]
+        require(
+            not missing, where, f"with {', '.join(known)}", f"no {missing}", error=CheckpointError, file=path
+        )
+        rest = {name: values[name] for name in ("batch_size", "precision", "keep_largest", "spatial_dims")}
+        return cls(
+            Preparation.from_dict(values["preparation"]), LabelSpec.from_dict(values["labels"]), **rest
+        )
+
+    def identity(self, model: nn.Module) -> str:
+        """Return a hash of the weights and of everything here."""
+        digest = hashlib.sha256(json.dumps(self.to_dict(model), sort_keys=True).encode())
+        for name, tensor in sorted(model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).tobytes())
+        return digest.hexdigest()
+
+
+def save_knowledge(folder: PathLike, model: nn.Module, knowledge: Knowledge) -> None:
+    """Write the network as `save_pretrained` does, and the rest beside it, completely or not at all."""
+    text = json.dumps(knowledge.to_dict(model), indent=2) + "\n"
+
+    def fill(draft: Path) -> None:
+        save_pretrained(model, draft)
+        with replacing(draft / _FILE) as path:
+            path.write_text(text, encoding="utf-8")
+
+    whole_folder(folder, fill)
+
+
+def load_knowledge(path: PathLike, model: nn.Module | None) -> tuple[nn.Module, Knowledge]:
+    """Return the network, with its weights, and the rest."""
+    require_type("path", path, (str, Path), "a folder or a checkpoint")
+    root = Path(path)
+    if (root / _FILE).is_file():
+        return _from_folder(root, model)
+    checkpoint = root / _BEST if root.is_dir() else root
+    if not checkpoint.is_file():
+        raise MissingFileError(
+            f"`path` must be a folder that `Predictor.save` wrote, a run folder or a checkpoint, got {path}, which holds "
+            f"neither {_FILE} nor {_BEST}."
+            if root.is_dir()
+            else f"`path` must be an existing file or folder, got {path}.",
+            argument="path",
+            file=path,
+        )
+    return _from_checkpoint(checkpoint, model)
+
+
+def _from_folder(root: Path, model: nn.Module | None) -> tuple[nn.Module, Knowledge]:
+    file = root / _FILE
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        message = f"`{file}` must be the JSON that `Predictor.save` wrote, got a damaged file ({error}). Copy the folder again."
+        raise CheckpointError(message, file=file) from error
+    knowledge = _read(values, file)
+    if model is None:
+        return from_pretrained(root), knowledge
+    load_weights(
+        model, next(path for path in sorted(root.iterdir()) if path.suffix in {".safetensors", ".pt"})
+    )
+    return model, knowledge
+
+
+def _from_checkpoint(path: Path, model: nn.Module | None) -> tuple[nn.Module, Knowledge]:
+    values = load_checkpoint(path).get("metadata")
+    if values is None:
+        raise CheckpointError(
+            f"`path` must be a checkpoint with metadata, got {path}, which holds weights only. Train with "
+            "Trainer(metadata=predictor.metadata), or build the network, call `load_weights` and make a Predictor of it.",
+            argument="path",
+            file=path,
+        )
+    knowledge = _read(values, path)
+    if model is None:
+        settings = values["model"]
+        if settings is None:
+            raise CheckpointError(
+                f"`model` must be given for {path}: its network has parts of your own and cannot be rebuilt from numbers. "
+                "Build it as for training and pass it as `model`.",
+                argument="model",
+                file=path,
+            )
+        model = build(ModelSettings.from_dict(settings))
+    load_weights(model, path)
+    return model, knowledge
+
+
+def _read(values: object, path: Path) -> Knowledge:
+    try:
+        return Knowledge.from_dict(values, path)
+    except CheckpointError:
+        raise
+    except GuidedAttentionError as error:
+        raise CheckpointError(f"`{path}` holds settings that cannot be used: {error}", file=path) from error

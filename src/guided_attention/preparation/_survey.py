@@ -1,0 +1,186 @@
+"""What `Preparation.fit` collects, one case after another."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from guided_attention._checks import require, require_type
+from guided_attention._geometry import CANONICAL, reorientation, slice_axis_of, spacing_of
+from guided_attention._typing import Affine, SliceAxis, SpacingMm
+from guided_attention.case import Case
+from guided_attention.errors import DataError
+from guided_attention.labels import LabelSpec
+from guided_attention.preparation.fingerprint import Fingerprint, Observed, Quantiles, quantiles_of, scaled
+from guided_attention.preparation.intensity import CohortPercentiles, Intensity, Scale, ZScore
+
+__all__ = ["Survey", "rounded_spacing"]
+
+_PLAIN = CANONICAL["axial"]
+_SAMPLES = 20_000
+"""Voxels of the foreground that a case and channel contributes, evenly spaced over it."""
+_PARTS_OF_MM = 2**16
+
+
+def rounded_spacing(affine: Affine) -> SpacingMm:
+    """Return the spacing rounded to 1/65536 mm.
+
+    The affines of one scan in two storage orders differ in their last digits; without the rounding, so would the grids.
+    """
+    z, y, x = (round(length * _PARTS_OF_MM) / _PARTS_OF_MM for length in spacing_of(affine))
+    return (z, y, x)
+
+
+class Survey:
+    """Collects sizes, spacings, orientations and intensities of a cohort, and samples of its foreground.
+
+    Args:
+        labels: Which voxels are ignored; None where none are.
+        intensities: One a channel, or one for all; None leaves the intensities as they are.
+    """
+
+    def __init__(self, labels: LabelSpec | None, intensities: tuple[Intensity, ...] | None) -> None:
+        self._ignored = None if labels is None else labels.ignore_value
+        self._intensities = intensities
+        self._affines: list[Affine] = []
+        self._sizes: list[tuple[int, ...]] = []
+        self._orientations: list[str] = []
+        self._quantiles: list[list[Quantiles]] = []
+        self._scales: list[list[Scale | None]] = []
+        self._foreground: list[list[npt.NDArray[np.float32]]] = []
+        self._names: tuple[str, ...] = ()
+        self._first = ""
+
+    def add(self, case: object) -> None:
+        """Take in one case."""
+        require_type("cases", case, Case, "cases")
+        assert isinstance(case, Case)  # noqa: S101 - for the type checker
+        self._check_channels(case)
+        turn = reorientation(case.affine, _PLAIN)
+        image = turn.apply(case.image)
+        self._affines.append(turn.affine(case.affine, case.image.shape[1:]))
+        self._sizes.append(image.shape[1:])
+        self._orientations.append(case.orientation)
+        self._quantiles.append([quantiles_of(channel) for channel in image])
+        per_channel = self._per_channel(len(image))
+        where = f"image of case {case.case_id!r}"
+        self._scales.append(
+            [
+                one.scale(channel, where) if isinstance(one, ZScore) else None
+                for channel, one in zip(image, per_channel, strict=True)
+            ]
+        )
+        if any(isinstance(one, CohortPercentiles) for one in per_channel):
+            self._foreground.append(self._samples(case, image, turn.apply(_labels_of(case))))
+
+    def _check_channels(self, case: Case) -> None:
+        if not self._affines:
+            self._names, self._first = case.channel_names, case.case_id
+            return
+        wanted, got = len(self._quantiles[0]), case.image.shape[0]
+        where = f"channels of case {case.case_id!r}"
+        require(
+            got == wanted, where, f"as many as those of case {self._first!r}, {wanted}", got, error=DataError
+        )
+        same = case.channel_names == self._names
+        cure = "Read all cases with their channels in one order."
+        require(
+            same,
+            where,
+            f"{self._names} as in case {self._first!r}",
+            case.channel_names,
+            cure,
+            error=DataError,
+        )
+
+    def _samples(
+        self, case: Case, image: npt.NDArray[np.float32], labels: npt.NDArray[Any]
+    ) -> list[npt.NDArray[np.float32]]:
+        inside = labels > 0
+        if self._ignored is not None:
+            inside &= labels != self._ignored
+        places = np.flatnonzero(inside)
+        require(
+            places.size > 0,
+            f"labels of case {case.case_id!r}",
+            "of at least one organ",
+            "none",
+            error=DataError,
+        )
+        kept = places[:: max(1, places.size // _SAMPLES)]
+        index = np.unravel_index(kept, labels.shape)
+        return [channel[index] for channel in image]
+
+    def _per_channel(self, channels: int) -> tuple[Intensity | None, ...]:
+        if self._intensities is None:
+            return (None,) * channels
+        several = len(self._intensities) > 1
+        wanted = f"one record for all channels, or one for each of {channels}"
+        good = not several or len(self._intensities) == channels
+        require(good, "intensity", wanted, f"{len(self._intensities)} records")
+        return self._intensities if several else self._intensities * channels
+
+    @property
+    def slice_axis(self) -> SliceAxis:
+        """The axis of the largest spacing over the cohort: see `slice_axis_of`."""
+        require(bool(self._affines), "cases", "at least one case", "none", error=DataError)
+        return slice_axis_of(*self._affines)
+
+    def intensities(self) -> tuple[Intensity, ...] | None:
+        """Return one record a channel, with the numbers of the cohort filled in."""
+        if self._intensities is None:
+            return None
+        fitted: list[Intensity] = []
+        for channel, one in enumerate(self._per_channel(len(self._quantiles[0]))):
+            if isinstance(one, CohortPercentiles):
+                values = np.concatenate([samples[channel] for samples in self._foreground])
+                fitted.append(one.fitted(values, "cases"))
+            elif one is not None:
+                fitted.append(one)
+        return tuple(fitted)
+
+    def fingerprint(self, slice_axis: SliceAxis, intensities: tuple[Intensity, ...] | None) -> Fingerprint:
+        """Return the fingerprint in the canonical orientation of a slice axis."""
+        order = _order(slice_axis)
+        observed = []
+        for number, quantiles in enumerate(self._quantiles):
+            scales = [
+                known if known is not None else _fixed_scale(intensities, channel)
+                for channel, known in enumerate(self._scales[number])
+            ]
+            size, spacing = self._sizes[number], rounded_spacing(self._affines[number])
+            observed.append(
+                Observed(
+                    (size[order[0]], size[order[1]], size[order[2]]),
+                    (spacing[order[0]], spacing[order[1]], spacing[order[2]]),
+                    self._orientations[number],
+                    tuple(quantiles),
+                    tuple(scaled(one, scale) for one, scale in zip(quantiles, scales, strict=True)),
+                )
+            )
+        return Fingerprint.of(observed, self._names)
+
+
+def _fixed_scale(intensities: tuple[Intensity, ...] | None, channel: int) -> Scale:
+    if intensities is None:
+        return Scale()
+    one = intensities[channel]
+    assert not isinstance(one, ZScore)  # noqa: S101 - its scale is the case's own
+    return one.scale(None, "")
+
+
+def _order(slice_axis: SliceAxis) -> tuple[int, int, int]:
+    """Return for depth, height and width of a slice axis their place in the axial order."""
+    depth, height, width = (_place(letter) for letter in reversed(CANONICAL[slice_axis]))
+    return depth, height, width
+
+
+def _place(letter: str) -> int:
+    return next(place for place, pair in enumerate(("SI", "AP", "RL")) if letter in pair)
+
+
+def _labels_of(case: Case) -> npt.NDArray[Any]:
+    if case.labels is None:
+        message = f"`labels` of case {case.case_id!r} must be given to fit CohortPercentiles, got None."
+        raise DataError(message, argument="cases")
+    return case.labels

@@ -1,0 +1,228 @@
+"""Fingerprint: what the scans of a cohort are like, to notice a scan that is unlike them."""
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from guided_attention._checks import require, require_known_keys, require_type
+from guided_attention._typing import SpacingMm
+from guided_attention.errors import DataError, IntensityWarning, SpacingWarning
+from guided_attention.preparation.crop import thinned
+from guided_attention.preparation.intensity import Scale
+
+__all__ = ["Fingerprint", "Observed", "Quantiles", "quantiles_of", "scaled"]
+
+_QUANTILES = (0.5, 50.0, 99.5)
+_SPACING_FACTOR = 1.5
+"""How many times finer or coarser than every training scan a scan may be without a warning."""
+_SHARE = 0.25
+"""How far outside the training scans' intensities a quantile may lie, as a share of their whole range."""
+_WIDTH_FACTOR = 4.0
+"""How many times narrower or wider than every training scan's the range of intensities may be."""
+
+
+class Quantiles(NamedTuple):
+    """The 0.5th, 50th and 99.5th percentile of a channel."""
+
+    low: float
+    median: float
+    high: float
+
+
+class Observed(NamedTuple):
+    """What is recorded of one scan; depth, height and width are those of the canonical orientation."""
+
+    size: tuple[int, int, int]
+    spacing_mm: SpacingMm
+    orientation: str
+    raw: tuple[Quantiles, ...]
+    prepared: tuple[Quantiles, ...]
+
+
+def quantiles_of(channel: npt.NDArray[np.float32]) -> Quantiles:
+    """Return the quantiles of a regular sample of a channel."""
+    return Quantiles(*np.percentile(thinned(channel), _QUANTILES).tolist())
+
+
+def scaled(quantiles: Quantiles, scale: Scale) -> Quantiles:
+    """Return what quantiles become on a scale."""
+    return Quantiles(*scale.apply(np.array(quantiles, np.float32)).tolist())
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What the scans of a cohort are like. `Preparation.fit` makes it; it travels with the preparation.
+
+    Sizes and spacings are ``(depth, height, width)`` in the canonical orientation of the preparation's slice axis, each
+    as smallest, median and largest over the cohort, axis by axis. Quantiles are the 0.5th, 50th and 99.5th percentile
+    of a channel's intensities, each as smallest and largest over the cohort.
+
+    Attributes:
+        cases: Number of scans.
+        channels: Channels of each.
+        channel_names: Their names; empty where they have none.
+        orientations: How many scans are stored in which orientation.
+        sizes: Three sizes in voxels.
+        spacings_mm: Three spacings in millimetres.
+        intensities: A channel's quantiles as stored in the files.
+        prepared_intensities: The same as the network sees them.
+
+    Example:
+        >>> from guided_attention.data import make_phantom
+        >>> from guided_attention.preparation import Preparation
+        >>> found = Preparation().fit([make_phantom(0, subject=n, size=16) for n in (1, 2)]).fingerprint
+        >>> found.cases, found.orientations, found.channels
+        (2, {'LPS': 2}, 1)
+    """
+
+    cases: int
+    channels: int
+    channel_names: tuple[str, ...]
+    orientations: Mapping[str, int]
+    sizes: tuple[tuple[float, float, float], ...]
+    spacings_mm: tuple[SpacingMm, ...]
+    intensities: tuple[tuple[Quantiles, Quantiles], ...]
+    prepared_intensities: tuple[tuple[Quantiles, Quantiles], ...]
+
+    @classmethod
+    def of(cls, observed: Sequence[Observed], channel_names: tuple[str, ...]) -> "Fingerprint":
+        """Return the fingerprint of the scans observed."""
+        return cls(
+            cases=len(observed),
+            channels=len(observed[0].raw),
+            channel_names=channel_names,
+            orientations=dict(sorted(Counter(one.orientation for one in observed).items())),
+            sizes=_spread([one.size for one in observed]),
+            spacings_mm=_spread([one.spacing_mm for one in observed]),
+            intensities=_ranges([one.raw for one in observed]),
+            prepared_intensities=_ranges([one.prepared for one in observed]),
+        )
+
+    def warn_if_unlike(self, case_id: str, observed: Observed) -> None:
+        """Warn where a scan is far from every scan of the cohort.
+
+        Warns:
+            SpacingWarning: Along an axis, the scan is more than 1.5 times finer or coarser than all of them.
+            IntensityWarning: A quantile of the intensities that the network would see lies outside theirs by more than
+                a quarter of their range, or the range is more than 4 times narrower or wider than all of theirs.
+        """
+        self._warn_of_spacing(case_id, observed.spacing_mm)
+        for name, seen, (lowest, highest) in zip(
+            self.channel_names or range(self.channels),
+            observed.prepared,
+            self.prepared_intensities,
+            strict=True,
+        ):
+            slack = _SHARE * (highest.high - lowest.low)
+            outside = any(
+                not low - slack <= value <= high + slack
+                for value, low, high in zip(seen, lowest, highest, strict=True)
+            )
+            width, narrowest, widest = (
+                seen.high - seen.low,
+                lowest.high - highest.low,
+                highest.high - lowest.low,
+            )
+            odd = width * _WIDTH_FACTOR < narrowest or width > widest * _WIDTH_FACTOR
+            if outside or odd:
+                given, least, most = (_shown(quantiles) for quantiles in (seen, lowest, highest))
+                warnings.warn(
+                    f"Case {case_id!r}, channel {name!r}: the intensities are unlike those of the {self.cases} scans "
+                    f"that the preparation was fitted on. After the preparation, their 0.5th, 50th and "
+                    f"99.5th percentile are {given}, the cohort's {least} to {most}. "
+                    "Pass the scan as the scanner stores it: it must not be normalized or windowed before.",
+                    IntensityWarning,
+                    stacklevel=2,
+                )
+
+    def _warn_of_spacing(self, case_id: str, spacing_mm: SpacingMm) -> None:
+        smallest, _, largest = self.spacings_mm
+        far = any(
+            not low / _SPACING_FACTOR <= length <= high * _SPACING_FACTOR
+            for length, low, high in zip(spacing_mm, smallest, largest, strict=True)
+        )
+        if far:
+            given, least, most = (_shown(lengths) for lengths in (spacing_mm, smallest, largest))
+            warnings.warn(
+                f"Case {case_id!r}: the spacing of {given} mm (depth, height, width) is far from that of "
+                f"the {self.cases} scans that the preparation was fitted on, {least} to {most} mm. "
+                "Check the affine of the case.",
+                SpacingWarning,
+                stacklevel=3,
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain values, for JSON and checkpoints."""
+        lists: dict[str, Any] = _plain(asdict(self))
+        return lists
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Fingerprint":
+        """Return the record that `to_dict` wrote.
+
+        Raises:
+            DataError: A key is unknown or missing, or a value is of another form.
+        """
+        require_type("fingerprint", values, Mapping, "a mapping")
+        known = tuple(cls.__dataclass_fields__)
+        require_known_keys("fingerprint", values, known)
+        missing = [name for name in known if name not in values]
+        require(
+            not missing,
+            "fingerprint",
+            f"a mapping with the keys {', '.join(known)}",
+            f"no {missing}",
+            error=DataError,
+        )
+        try:
+            return cls(
+                cases=int(values["cases"]),
+                channels=int(values["channels"]),
+                channel_names=tuple(str(name) for name in values["channel_names"]),
+                orientations={str(name): int(count) for name, count in values["orientations"].items()},
+                sizes=tuple(_three(size) for size in values["sizes"]),
+                spacings_mm=tuple(_three(spacing) for spacing in values["spacings_mm"]),
+                intensities=_pairs(values["intensities"]),
+                prepared_intensities=_pairs(values["prepared_intensities"]),
+            )
+        except (TypeError, ValueError, AttributeError) as error:
+            message = (
+                f"`fingerprint` must have the form that `Fingerprint.to_dict` gives, got another ({error})."
+            )
+            raise DataError(message, argument="fingerprint") from error
+
+
+def _spread(rows: Sequence[Sequence[float]]) -> tuple[tuple[float, float, float], ...]:
+    table = np.array(rows, dtype=np.float64)
+    return tuple(
+        _three(part.tolist()) for part in (table.min(axis=0), np.median(table, axis=0), table.max(axis=0))
+    )
+
+
+def _ranges(rows: Sequence[Sequence[Quantiles]]) -> tuple[tuple[Quantiles, Quantiles], ...]:
+    table = np.array(rows, dtype=np.float64)  # (cases, channels, quantiles)
+    return _pairs(np.stack([table.min(axis=0), table.max(axis=0)], axis=1).tolist())
+
+
+def _pairs(rows: Sequence[Sequence[Sequence[float]]]) -> tuple[tuple[Quantiles, Quantiles], ...]:
+    return tuple((Quantiles(*map(float, low)), Quantiles(*map(float, high))) for low, high in rows)
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    first, second, third = (float(value) for value in values)
+    return first, second, third
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a record holds
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, tuple | list) else value
+
+
+def _shown(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:.4g}" for value in values) + ")"
