@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -106,7 +106,7 @@ class Predictor:
         joined = self.preparation.neighbours
         require(
             self.spatial_dims == 2 or joined == 0, "preparation.neighbours", "0 for a 3-D network", joined
-        )  # noqa: PLR2004
+        )
 
     def __call__(self, case: Case) -> Prediction:
         """Return `predict` of a case."""
@@ -290,7 +290,7 @@ class Predictor:
 
     def _logits(self, prepared: Prepared) -> Iterator[Tensor]:
         """Give ``(classes, slices, height, width)`` of consecutive slices."""
-        if self.spatial_dims == 3:  # noqa: PLR2004
+        if self.spatial_dims == _VOLUME:
             yield self._checked_logits(torch.from_numpy(prepared.image)[None])[0]
             return
         depth = prepared.image.shape[1]
@@ -310,6 +310,8 @@ class Predictor:
         return single
 
 
+_VOLUME: Final = 3
+_BYTE = 256
 _FIT = "Call `Preparation.fit` on the training cases, or name its `slice_axis`."
 
 
@@ -320,7 +322,7 @@ def _checked_dims(model: nn.Module, given: SpatialDims | None) -> SpatialDims:
         agrees = known not in {2, 3} or known == given
         require(agrees, "spatial_dims", f"that of the network, {known}", given)
         return given
-    return 3 if known == 3 else 2  # noqa: PLR2004
+    return _VOLUME if known == _VOLUME else 2
 
 
 def _chosen_device(model: nn.Module, wanted: torch.device | str | None) -> torch.device:
@@ -342,7 +344,7 @@ def _chosen_device(model: nn.Module, wanted: torch.device | str | None) -> torch
 def _called(model: nn.Module, images: Tensor) -> Tensor:
     """Return the logits of a batch; what the network trips over becomes an error that says what it was given."""
     try:
-        logits = model(images)
+        logits: object = model(images)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError) as error:
@@ -353,16 +355,16 @@ def _called(model: nn.Module, images: Tensor) -> Tensor:
         raise ArgumentError(message, argument="model") from error
     if not isinstance(logits, Tensor):
         kind = type(logits).__name__
-        message = f"`model(images)` must be a tensor of logits, got a {kind}. Wrap the network in one that returns them."
+        message = (
+            f"`model(images)` must be a tensor of logits, got a {kind}. Wrap the network to return them."
+        )
         raise ArgumentTypeError(message, argument="model")
     return logits
 
 
 def _classes(probabilities: Tensor) -> npt.NDArray[np.integer[Any]]:
-    classes = probabilities.argmax(dim=0)
-    narrow: npt.NDArray[np.integer[Any]] = (
-        classes.to(torch.uint8 if len(probabilities) <= 256 else torch.int32).cpu().numpy()
-    )  # noqa: PLR2004
+    dtype = torch.uint8 if len(probabilities) <= _BYTE else torch.int32
+    narrow: npt.NDArray[np.integer[Any]] = probabilities.argmax(dim=0).to(dtype).cpu().numpy()
     return narrow
 
 
