@@ -80,7 +80,7 @@ class LabelSpec:
         flat = [value for pair in pairs for value in pair]
         good = (
             all(len(pair) == 2 for pair in pairs) and set(flat) <= set(names) and len(set(flat)) == len(flat)
-        )  # noqa: PLR2004
+        )
         require(good, "labels.pairs", f"pairs of different values of {list(names)}", pairs, error=DataError)
         return tuple((pair[0], pair[1]) for pair in pairs)
 

@@ -18,6 +18,8 @@ from guided_attention.case import Case
 from guided_attention.data import write_nifti
 from guided_attention.evaluation import CaseScore, evaluate_case
 from guided_attention.inference.postprocess import keep_largest_component
+from guided_attention.labels import LabelSpec
+from guided_attention.metrics import DistanceDefinition
 from guided_attention.outputs import Prediction
 
 __all__ = [
@@ -182,7 +184,7 @@ def free_paths(
 
 
 def evaluate_prediction(
-    prediction: Prediction, case: Case, labels: Mapping[int, str], *, distances: bool = True
+    prediction: Prediction, case: Case, labels: LabelSpec | Mapping[int, str], *, distances: bool = True
 ) -> list[CaseScore]:
     """Compare what the network drew in one case with what the expert drew: one score an organ.
 
@@ -219,17 +221,17 @@ def evaluate_prediction(
     return evaluate_case(
         prediction.labels,
         _labels_of(case),
-        labels=labels,
+        labels=labels if isinstance(labels, LabelSpec) else LabelSpec(labels),
         spacing_mm=case.spacing_mm,
         case_id=case.case_id,
-        distances=distances,
+        definition=DistanceDefinition() if distances else None,
     )
 
 
 def evaluate_model(  # noqa: PLR0913 - those of predict_case and of evaluate_prediction
     model: nn.Module,
     cases: Iterable[Case],
-    labels: Mapping[int, str],
+    labels: LabelSpec | Mapping[int, str],
     *,
     distances: bool = True,
     keep_largest: bool = False,
