@@ -149,8 +149,8 @@ def _begin(root: Path, identity: str, *, resume: bool, overwrite: bool) -> None:
     ]
     if held and not (resume or overwrite):
         raise ExistingFileError(
-            f"`folder` must be without predictions, got {root}, which holds {held[0].name}. Set resume=True to continue, "
-            "overwrite=True to discard them, or name another folder.",
+            f"`folder` must be without predictions, got {root}, which holds {held[0].name}. "
+            "Set resume=True to continue, overwrite=True to discard them, or name another folder.",
             argument="folder",
             file=root,
         )

@@ -105,7 +105,7 @@ class Predictor:
             require(got == channels, "preparation", f"one of {channels} channels, as the network", got)
         joined = self.preparation.neighbours
         require(
-            self.spatial_dims == 2 or joined == 0, "preparation.neighbours", "0 for a 3-D network", joined
+            self.spatial_dims != _VOLUME or joined == 0, "preparation.neighbours", "0 for a 3-D network", joined
         )
 
     def __call__(self, case: Case) -> Prediction:
@@ -349,8 +349,8 @@ def _called(model: nn.Module, images: Tensor) -> Tensor:
         raise
     except (RuntimeError, ValueError) as error:
         message = (
-            f"`model` must take images of shape {tuple(images.shape)}, got an error from it: {error}. If it needs sides "
-            "that are multiples of a number, set `multiple` in the Preparation."
+            f"`model` must take images of shape {tuple(images.shape)}, got an error from it: {error}. If it needs "
+            "sides that are multiples of a number, set `multiple` in the Preparation."
         )
         raise ArgumentError(message, argument="model") from error
     if not isinstance(logits, Tensor):

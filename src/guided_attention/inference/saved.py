@@ -109,8 +109,8 @@ def load_knowledge(path: PathLike, model: nn.Module | None) -> tuple[nn.Module, 
     checkpoint = root / _BEST if root.is_dir() else root
     if not checkpoint.is_file():
         raise MissingFileError(
-            f"`path` must be a folder that `Predictor.save` wrote, a run folder or a checkpoint, got {path}, which holds "
-            f"neither {_FILE} nor {_BEST}."
+            f"`path` must be a folder that `Predictor.save` wrote, a run folder or a checkpoint, "
+            f"got {path}, which holds neither {_FILE} nor {_BEST}."
             if root.is_dir()
             else f"`path` must be an existing file or folder, got {path}.",
             argument="path",
