@@ -12,8 +12,8 @@ builder                         network                     parameters (defaults
 ==============================  ==========================  =====================  ==========
 
 References:
-    Ronneberger et al., MICCAI 2015 (UNet); Oktay et al., MIDL 2018 (attention UNet); Li et al., BMVC 2018 (PAN); Sinha &
-    Dolz, JBHI 2020, Tables III and VIII.
+    Ronneberger et al., MICCAI 2015 (UNet); Oktay et al., MIDL 2018 (attention UNet); Li et al., BMVC 2018 (PAN);
+    Sinha & Dolz, JBHI 2020, Tables III and VIII.
 """
 
 from collections.abc import Iterator, Sequence

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from types import NoneType
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +26,11 @@ __all__ = [
     "Plain",
     "as_path",
     "existing_file",
+    "kind_of",
     "load_checkpoint",
     "load_weights",
     "matching_entries",
+    "plain_name",
     "plain_network",
     "read_contents",
     "save_checkpoint",
@@ -159,7 +161,7 @@ def load_checkpoint(path: PathLike) -> dict[str, Any]:
         >>> load_checkpoint(path)
         {'score': 0.5}
     """
-    return read_contents(path)
+    return _dictionary(read_contents(path), path)
 
 
 def load_weights(model: nn.Module, path: PathLike) -> None:
@@ -188,7 +190,7 @@ def load_weights(model: nn.Module, path: PathLike) -> None:
         True
     """
     require_type("model", model, nn.Module, "a torch.nn.Module")
-    contents = read_contents(path)
+    contents = load_checkpoint(path)
     _require_same_settings(model, contents, path)
     wanted = model.state_dict()
     empty = [name for name, value in wanted.items() if isinstance(value, Tensor) and value.is_meta]
@@ -242,8 +244,8 @@ def read_contents(
     *,
     argument: str = "path",
     wanted: str = "a checkpoint of plain tensors and numbers",
-) -> dict[Any, Any]:
-    """Return the dictionary in a file, or in the bytes that were read from it; see `load_checkpoint`."""
+) -> object:
+    """Return what a file holds, or the bytes that were read from it; see `load_checkpoint`."""
     file = existing_file(path, argument)
 
     def refused(fault: str) -> CheckpointError:
@@ -261,13 +263,10 @@ def read_contents(
             fault = f"which torch cannot read: it is damaged or cut short ({error}). {_instead(file)}"
             raise refused(fault) from error
         try:
-            contents = _parsed(stream, file.suffix)
+            return _parsed(stream, file.suffix)
         except _UNREADABLE as error:
             fault = "which torch cannot read with weights_only=True: it is damaged, or holds more than plain tensors"
             raise refused(f"{fault} and numbers. Save a state_dict() only. {_instead(file)}") from error
-    if not isinstance(contents, dict):
-        raise refused(f"which holds a {type(contents).__name__} in place of a dictionary. Save a dictionary.")
-    return contents
 
 
 def existing_file(path: PathLike, argument: str) -> Path:
@@ -287,6 +286,13 @@ def as_path(path: PathLike, argument: str) -> Path:
     """Return a `Path` made of a string or path; raise for anything else."""
     require_type(argument, path, (str, os.PathLike), "a path")
     return Path(path)
+
+
+def _dictionary(contents: object, path: PathLike) -> dict[Any, Any]:
+    got = f"{path}, which holds a {type(contents).__name__} in place of a dictionary"
+    wanted, cure = "a checkpoint of plain tensors and numbers", "Save a dictionary."
+    require(isinstance(contents, dict), "path", wanted, got, cure, error=CheckpointError, file=path)
+    return cast("dict[Any, Any]", contents)
 
 
 def _test_checksums(stream: IO[bytes]) -> None:
@@ -363,17 +369,17 @@ def _require_same_settings(model: nn.Module, contents: Mapping[str, Any], path: 
 
 def _renamed(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the given entries under the wanted names, prefixes of wrappers disregarded on both sides."""
-    ours = {_plain_name(name): name for name in wanted}
-    theirs = [_plain_name(name) for name in given]
+    ours = {plain_name(name): name for name in wanted}
+    theirs = [plain_name(name) for name in given]
     if wanted.keys() == given.keys() or len(ours) < len(wanted) or len(set(theirs)) < len(theirs):
         return dict(given)
     return {ours.get(plain, name): value for (name, value), plain in zip(given.items(), theirs, strict=True)}
 
 
-def _plain_name(name: object) -> str:
+def plain_name(name: object) -> str:
     """Return a name without ``module.`` at its start and ``_orig_mod.`` anywhere.
 
-    >>> _plain_name("module.encoder._orig_mod.conv1.weight")
+    >>> plain_name("module.encoder._orig_mod.conv1.weight")
     'encoder.conv1.weight'
     """
     parts = [part for part in str(name).split(".") if part != "_orig_mod"]
@@ -391,12 +397,12 @@ def _misshapen(wanted: Mapping[str, Any], got: Mapping[str, Any]) -> Iterator[st
 
 def _of_another_kind(wanted: Mapping[str, Any], got: Mapping[str, Any]) -> Iterator[str]:
     for name in wanted.keys() & got.keys():
-        ours, theirs = _kind(wanted[name]), _kind(got[name])
+        ours, theirs = kind_of(wanted[name]), kind_of(got[name])
         if ours != theirs:
             yield f"{name} {theirs} instead of {ours}"
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
     """Return what copying must not change: floating, complex, whole or boolean values, densely stored."""
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"

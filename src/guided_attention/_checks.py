@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral, Real
 
 from guided_attention.errors import (
     ArgumentError,
@@ -17,7 +18,10 @@ __all__ = [
     "needs_extra",
     "require",
     "require_choice",
+    "require_count",
+    "require_integer",
     "require_known_keys",
+    "require_number",
     "require_positive",
     "require_same_shape",
     "require_type",
@@ -91,8 +95,26 @@ def require_choice(argument: str, value: object, choices: Sequence[object]) -> N
     require(value in choices, argument, f"one of {listed}", repr(value))
 
 
+def require_number(argument: str, value: object) -> None:
+    """Raise an `ArgumentTypeError` unless `value` is a number."""
+    require_type(argument, value, Real, "a number")
+
+
+def require_integer(argument: str, value: object) -> None:
+    """Raise an `ArgumentTypeError` unless `value` is an integer."""
+    integer = isinstance(value, Integral) and not isinstance(value, bool)
+    require(integer, argument, "an integer", repr(value), error=ArgumentTypeError)
+
+
+def require_count(argument: str, value: int) -> None:
+    """Raise unless `value` is an integer above zero."""
+    require_integer(argument, value)
+    require_positive(argument, value)
+
+
 def require_positive(argument: str, value: float) -> None:
-    """Raise unless `value` is above zero."""
+    """Raise unless `value` is a number above zero."""
+    require_number(argument, value)
     require(value > 0, argument, "above 0", value)
 
 

@@ -1,4 +1,4 @@
-"""Layers that several rooms build from, in two and three dimensions."""
+"""Layers in two and three dimensions that several subpackages build from."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -29,16 +29,16 @@ __all__ = [
 
 _Out = TypeVar("_Out")
 _LARGE = 2**18
-"""Values of a map from which on computing it anew pays; below, the bookkeeping takes longer than the map."""
+"""Values of a map from which recomputing it pays; below, the bookkeeping takes longer than the map."""
 
 _FIRST, _SECOND = 1, 2
 _TURN: ContextVar[int] = ContextVar("_TURN", default=0)
 
 
 class _BatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that does not fail on a single value a channel (one sample, 1 x 1 map): see `_normalise`.
+    """Batch norm that also trains on a single value a channel (one sample, 1 x 1 map): see `_normalise`.
 
-    Nor does it count a batch twice whose maps are computed anew for the backward pass: see `recomputed`.
+    It counts a batch once even if its maps are recomputed for the backward pass: see `recomputed`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,17 +61,17 @@ def _is_second_time(norm: nn.Module) -> bool:
 
 
 def _normalise_again(norm: nn.BatchNorm2d | nn.BatchNorm3d, x: Tensor) -> Tensor:
-    """Normalise by the batch as before, and let the running statistics be: copies of them take the update."""
+    """Normalise by the batch as before, and leave the running statistics: copies of them take the update."""
     mean = None if norm.running_mean is None else norm.running_mean.clone()
     variance = None if norm.running_var is None else norm.running_var.clone()
     return F.batch_norm(x, mean, variance, norm.weight, norm.bias, training=True, eps=norm.eps)
 
 
 def recomputed(function: Callable[..., _Out], *inputs: Tensor) -> _Out:
-    """Call the function, keep its inputs and results alone, and compute what is between anew in the backward pass.
+    """Call the function and keep only its inputs and results; the backward pass recomputes what is between.
 
-    Without gradients there is nothing to keep. A compiled graph decides for itself what it computes anew. Within a
-    function that is computed anew nothing is so a third time.
+    Without gradients there is nothing to keep. A compiled graph decides for itself what it recomputes. Inside a
+    recomputed function nothing is recomputed a third time.
     """
     if not torch.is_grad_enabled() or torch.compiler.is_compiling() or _TURN.get():
         return function(*inputs)
@@ -80,13 +80,13 @@ def recomputed(function: Callable[..., _Out], *inputs: Tensor) -> _Out:
 
 
 def normed_then(after: Callable[[Tensor], _Out], norm: nn.Module, x: AnyFeatureMap) -> _Out:
-    """Return ``after(norm(x))``; of large maps keep `x` alone for the backward pass of training.
+    """Return ``after(norm(x))``; for large maps, training keeps only `x` for the backward pass.
 
-    What comes out of a norm is as large as what went in and quickly made again; without it these layers hold about half
-    in training. A convolution at the end of `after` is not computed twice: torch stops where it has what the
-    backward pass asked for.
+    The output of a norm is as large as its input and quickly recomputed; without it these layers need about half of the
+    memory in training. A convolution at the end of `after` is not computed twice: torch stops as soon as it has what
+    the backward pass needs.
     """
-    # Any other norm, torch's for several processes among them, would count the batch twice; a compiled graph would be
+    # Any other norm, such as torch's for several processes, would count the batch twice; a compiled graph would be
     # bound to one side of the threshold.
     counts_once = isinstance(norm, _BatchNorm2d | _BatchNorm3d)
     if not norm.training or not counts_once or torch.compiler.is_compiling() or x.numel() < _LARGE:
@@ -99,7 +99,7 @@ def _both_turns() -> tuple[AbstractContextManager[None], AbstractContextManager[
 
 
 class _Turn(AbstractContextManager[None]):
-    """Says whether maps are computed for the first or the second time."""
+    """Records whether maps are computed for the first or the second time."""
 
     def __init__(self, turn: int) -> None:
         self._turn = turn
@@ -116,7 +116,7 @@ def _has_no_variance(norm: nn.Module, x: Tensor) -> bool:
 
 
 def _normalise(norm: nn.BatchNorm2d | nn.BatchNorm3d, x: Tensor) -> Tensor:
-    """Normalise by the running statistics: one value has no variance, and torch refuses to train on it."""
+    """Normalise by the running statistics: one value has no variance, and torch raises an error for it."""
     return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
 
 
@@ -161,7 +161,7 @@ def batch_norm(channels: int, *, spatial_dims: SpatialDims) -> nn.Module:
 def conv_norm_prelu(
     in_channels: int, out_channels: int, kernel_size: int, *, spatial_dims: SpatialDims
 ) -> nn.Sequential:
-    """Return convolution, batch norm and PReLU with one weight, the paper's standard group of layers."""
+    """Return convolution, batch norm and PReLU with one weight: the paper's standard group of layers."""
     return _ConvNormPReLU(
         conv(in_channels, out_channels, kernel_size, spatial_dims=spatial_dims),
         batch_norm(out_channels, spatial_dims=spatial_dims),
@@ -170,7 +170,7 @@ def conv_norm_prelu(
 
 
 class _ConvNormPReLU(nn.Sequential):
-    """The three layers in a row, with less to hold in training: see `normed_then`."""
+    """The three layers in a row, with less memory in training: see `normed_then`."""
 
     def forward(self, x: Tensor) -> Tensor:
         convolution, norm, prelu = self
@@ -188,9 +188,9 @@ def conv_norm_relu(in_channels: int, out_channels: int, *, spatial_dims: Spatial
 
 
 def resize(x: FeatureMap, size: tuple[int, ...]) -> AnyFeatureMap:
-    """Resize a map linearly to `size` (corners not aligned); a map of that size already is handed back as it is."""
-    # A compiled or exported graph would turn the comparison into a condition on the sizes that it takes, so that it
-    # fits the sizes of its example alone; there, it always interpolates, which changes nothing at equal sizes.
+    """Resize a map linearly to `size` (corners not aligned); a map that has this size is returned as it is."""
+    # A compiled or exported graph would turn the comparison into a condition on its inputs, and accept only the sizes
+    # of its example. It therefore always interpolates, which changes nothing at equal sizes.
     if not torch.compiler.is_compiling() and tuple(x.shape[2:]) == tuple(size):
         return x
     mode = {3: "linear", 4: "bilinear", 5: "trilinear"}[x.ndim]
@@ -206,8 +206,8 @@ def halve(x: FeatureMap) -> AnyFeatureMap:
 
 
 def average_pool(x: FeatureMap, factor: int) -> AnyFeatureMap:
-    """Average over `factor` positions along each axis; the last cell of an axis over those that are left."""
-    # torch leaves out what a window reaches beyond the map (count_include_pad has a say over its own padding alone).
+    """Average over `factor` positions along each axis; the last cell of an axis averages those that are left."""
+    # torch omits the positions of a window beyond the map (count_include_pad only affects its own padding).
     window = [min(side, factor) for side in x.shape[2:]]
     pool = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d  # noqa: PLR2004
     return pool(x, window, window, ceil_mode=True)

@@ -1,17 +1,25 @@
 """Dual, semantic and guided attention: written out, sharing, sizes."""
 
+from functools import partial
+
 import pytest
 import torch
 from tests.modules import drawn, opened
 from tests.reference import attention as twin
 
-from guided_attention import DualAttention, GuidedAttention, SemanticAutoencoder
+from guided_attention import CAM, DualAttention, GuidedAttention, SemanticAutoencoder
 from guided_attention.attention import MultiScaleGuidedAttention
+
+GUIDANCE = {
+    "autoencoder": {},
+    "distance": {"autoencoder": None, "compare_modules": True},
+    "none": {"autoencoder": None},
+}
 
 
 @pytest.mark.parametrize("energy", ["danet", "paper"])
 def test_dual_attention_equals_the_sum_written_out(energy):
-    dual = opened(DualAttention(7, 5, energy=energy)).eval()
+    dual = opened(DualAttention(7, 5, channel_attention=partial(CAM, energy=energy))).eval()
     x = drawn(2, 7, 5, 3)
     torch.testing.assert_close(dual(x), twin.dual(x, dual.state_dict(), energy))
 
@@ -39,12 +47,11 @@ def test_a_code_has_a_quarter_of_the_side():
     assert reconstruction.shape == (2, 3, 9, 4, 1)
 
 
-@pytest.mark.parametrize("guidance", ["autoencoder", "distance", "none"])
+@pytest.mark.parametrize("guidance", GUIDANCE)
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_guided_attention_equals_the_sum_written_out(guidance, steps):
-    attention = (
-        opened(MultiScaleGuidedAttention(3, num_scales=2, steps=steps, guidance=guidance)).eval().double()
-    )
+    made = MultiScaleGuidedAttention(3, num_scales=2, steps=steps, **GUIDANCE[guidance])
+    attention = opened(made).eval().double()
     *maps, fused = (drawn(2, 3, 5, 7, seed=seed, dtype=torch.float64) for seed in (1, 2, 3))
     features = attention(maps, fused)
     attended, codes, reconstructions = twin.guided(
@@ -70,7 +77,7 @@ def test_the_scales_share_one_autoencoder_a_step():
     """One set of entries in the state dict, and the paper's number of parameters a step."""
 
     def count(num_scales: int, guidance: str) -> int:
-        attention = MultiScaleGuidedAttention(64, num_scales=num_scales, steps=1, guidance=guidance)
+        attention = MultiScaleGuidedAttention(64, num_scales=num_scales, steps=1, **GUIDANCE[guidance])
         return sum(value.numel() for value in dict(attention.named_parameters()).values())
 
     for num_scales in (1, 4):

@@ -1,12 +1,19 @@
 """PooledAttention: written out, its edges, what it leaves alone."""
 
+from functools import partial
+
 import pytest
 import torch
 from tests.modules import drawn, opened
 from tests.reference import attention as twin
 from torch import nn
 
-from guided_attention.attention import AttendedFeatures, MultiScaleGuidedAttention, PooledAttention
+from guided_attention.attention import (
+    AttendedFeatures,
+    MultiScaleGuidedAttention,
+    PooledAttention,
+    SemanticAutoencoder,
+)
 
 
 class Echo(nn.Module):
@@ -14,7 +21,7 @@ class Echo(nn.Module):
 
     channels, num_scales, num_steps = 3, 2, 2
 
-    def forward(self, maps, fused):
+    def forward(self, maps, fused, *, attended_only=False):  # noqa: ARG002
         return AttendedFeatures((tuple(maps), tuple(2 * map_ for map_ in maps)), codes=((fused, fused),))
 
 
@@ -67,7 +74,9 @@ def test_equals_the_formula_written_out(space, factor):
 
 
 def test_guided_attention_inside_is_the_twins_on_the_coarse_grid():
-    inner = MultiScaleGuidedAttention(3, num_scales=2, steps=2, semantic_width=5)
+    inner = MultiScaleGuidedAttention(
+        3, num_scales=2, steps=2, autoencoder=partial(SemanticAutoencoder, width=5)
+    )
     *maps, fused = (drawn(1, 3, 11, 8, seed=seed, dtype=torch.float64) for seed in (1, 2, 3))
     block = opened(PooledAttention(inner, factor=2)).eval().double()
     features = block(maps, fused)
@@ -102,7 +111,9 @@ def test_at_birth_it_is_the_fused_map():
 
 
 def test_gradients():
-    inner = MultiScaleGuidedAttention(2, num_scales=1, steps=1, semantic_width=2)
+    inner = MultiScaleGuidedAttention(
+        2, num_scales=1, steps=1, autoencoder=partial(SemanticAutoencoder, width=2)
+    )
     block = opened(PooledAttention(inner, factor=2)).eval().double()
     inputs = [(0.5 * drawn(1, 2, 5, 3, seed=seed, dtype=torch.float64)).requires_grad_() for seed in (1, 2)]
     assert torch.autograd.gradcheck(lambda map_, fused: block([map_], fused).attended[0], inputs)

@@ -23,7 +23,7 @@ BLOCKS = {
     "DualAttention": lambda dims: DualAttention(3, spatial_dims=dims),
     "SemanticAutoencoder": _reconstruct,
     "GuidedAttention": lambda dims: GuidedAttention(3, steps=2, spatial_dims=dims),
-    "unguided": lambda dims: GuidedAttention(3, steps=3, guidance="none", spatial_dims=dims),
+    "unguided": lambda dims: GuidedAttention(3, steps=3, autoencoder=None, spatial_dims=dims),
 }
 SPACES = [(1, 1), (1, 5), (2, 3), (7, 11), (1, 1, 1), (3, 5, 2)]
 

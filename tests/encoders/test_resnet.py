@@ -15,6 +15,7 @@ from tests.modules import drawn, opened
 from tests.reference import networks as twin
 
 from guided_attention.encoders import Encoder, resnet, resnet_encoder
+from guided_attention.errors import CheckpointError
 
 # Parameters of torchvision's networks (its documentation), less the classifier of 1,000 classes.
 _PUBLISHED = {
@@ -66,7 +67,7 @@ def torchvision_file(tmp_path):
 
 def test_a_file_loads_unchanged_into_three_channels(torchvision_file):
     expected = torch.load(torchvision_file, weights_only=True)
-    loaded = resnet_encoder("resnet18", in_channels=3, weights=torchvision_file).state_dict()
+    loaded = resnet_encoder("resnet18", in_channels=3, encoder_weights=torchvision_file).state_dict()
     assert set(expected) - set(loaded) == {"fc.weight", "fc.bias"}
     for name, value in loaded.items():
         assert torch.equal(value, expected[name]), name
@@ -80,7 +81,7 @@ def test_every_published_file_loads_unchanged(name, tmp_path):
         for i, (key, shape) in enumerate(twin.torchvision_shapes(name).items(), start=1)
     }
     torch.save(state, tmp_path / "weights.pth")
-    loaded = resnet_encoder(name, in_channels=3, weights=tmp_path / "weights.pth").state_dict()
+    loaded = resnet_encoder(name, in_channels=3, encoder_weights=tmp_path / "weights.pth").state_dict()
     assert set(state) - set(loaded) == {"fc.weight", "fc.bias"}
     for key, value in loaded.items():
         assert torch.equal(value, state[key].to(value.dtype)), key
@@ -102,28 +103,28 @@ def test_entries_that_are_missing_left_over_or_misshapen_are_refused(
     state = torch.load(torchvision_file, weights_only=True)
     change(state)
     torch.save(state, tmp_path / "changed.pth")
-    with pytest.raises(RuntimeError, match=f"(?s){complaint}"):
-        resnet_encoder("resnet18", weights=tmp_path / "changed.pth")
+    with pytest.raises(CheckpointError, match=f"(?s){complaint}"):
+        resnet_encoder("resnet18", encoder_weights=tmp_path / "changed.pth")
 
 
 def test_a_file_without_a_classifier_loads(torchvision_file, tmp_path):
     state = torch.load(torchvision_file, weights_only=True)
     headless = {key: value for key, value in state.items() if not key.startswith("fc.")}
     torch.save(headless, tmp_path / "headless.pth")
-    loaded = resnet_encoder("resnet18", in_channels=3, weights=tmp_path / "headless.pth").state_dict()
+    loaded = resnet_encoder("resnet18", in_channels=3, encoder_weights=tmp_path / "headless.pth").state_dict()
     assert all(torch.equal(value, headless[key]) for key, value in loaded.items())
 
 
 def test_a_grey_image_gets_what_three_equal_channels_would(torchvision_file):
     grey = drawn(1, 1, 37, 29)
-    one = resnet_encoder("resnet18", in_channels=1, weights=torchvision_file).eval()
-    three = resnet_encoder("resnet18", in_channels=3, weights=torchvision_file).eval()
+    one = resnet_encoder("resnet18", in_channels=1, encoder_weights=torchvision_file).eval()
+    three = resnet_encoder("resnet18", in_channels=3, encoder_weights=torchvision_file).eval()
     torch.testing.assert_close(one(grey), three(grey.expand(1, 3, 37, 29)), atol=1e-3, rtol=1e-3)
 
 
 def test_five_channels_take_the_kernels_in_turn_scaled_to_the_same_sum(torchvision_file):
     stem = torch.load(torchvision_file, weights_only=True)["conv1.weight"]
-    five = resnet_encoder("resnet18", in_channels=5, weights=torchvision_file).conv1.weight
+    five = resnet_encoder("resnet18", in_channels=5, encoder_weights=torchvision_file).conv1.weight
     expected = torch.stack([stem[:, i] * 3 / 5 for i in (0, 1, 2, 0, 1)], dim=1)
     torch.testing.assert_close(five.detach(), expected)
 
@@ -142,14 +143,14 @@ def test_imagenet_weights_are_downloaded_once_and_their_hash_is_checked(
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(resnet, "_IMAGENET_ROOT", f"http://127.0.0.1:{server.server_port}/")
         _publish(monkeypatch, good)
-        encoder = resnet_encoder("resnet18", in_channels=3, weights="imagenet")
+        encoder = resnet_encoder("resnet18", in_channels=3, encoder_weights="imagenet")
         _publish(monkeypatch, bad)
-        with pytest.raises(RuntimeError, match="invalid hash value"):
-            resnet_encoder("resnet18", weights="imagenet")
+        with pytest.raises(CheckpointError, match="invalid hash value"):
+            resnet_encoder("resnet18", encoder_weights="imagenet")
         server.shutdown()
     assert torch.equal(encoder.conv1.weight, torch.load(torchvision_file, weights_only=True)["conv1.weight"])
     _publish(monkeypatch, good)
-    resnet_encoder("resnet18", weights="imagenet")  # the server is gone: this reads the cache
+    resnet_encoder("resnet18", encoder_weights="imagenet")  # the server is gone: this reads the cache
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -166,22 +167,22 @@ def test_a_network_without_published_weights_says_which_have_them():
     with pytest.raises(
         ValueError, match=r"publishes none for resnext101_32x4d; take one of resnet18, .*32x8d"
     ):
-        resnet_encoder("resnext101_32x4d", weights="imagenet")
+        resnet_encoder("resnext101_32x4d", encoder_weights="imagenet")
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file lies at .*absent.pth"):
-        resnet_encoder("resnet18", weights=tmp_path / "absent.pth")
+        resnet_encoder("resnet18", encoder_weights=tmp_path / "absent.pth")
 
 
 def test_a_state_dict_of_another_network_is_refused(torchvision_file):
-    with pytest.raises(RuntimeError, match=r"(?s)Missing key.*layer1.2.conv1.weight"):
-        resnet_encoder("resnet34", weights=torchvision_file)
+    with pytest.raises(CheckpointError, match=r"(?s)Missing key.*layer1.2.conv1.weight"):
+        resnet_encoder("resnet34", encoder_weights=torchvision_file)
 
 
 def test_weights_for_volumes_are_refused(torchvision_file):
     with pytest.raises(ValueError, match="`spatial_dims` must be 2 where weights are given, got 3"):
-        resnet_encoder("resnet18", weights=torchvision_file, spatial_dims=3)
+        resnet_encoder("resnet18", encoder_weights=torchvision_file, spatial_dims=3)
 
 
 @pytest.mark.usefixtures("without_shape_checks")

@@ -11,6 +11,7 @@ from torch import nn
 
 from guided_attention import MSGA
 from guided_attention.encoders import Encoder, TimmEncoder
+from guided_attention.errors import CheckpointError
 
 
 class Layout(StrEnum):
@@ -74,8 +75,8 @@ def test_weights_come_from_timm_or_from_a_file(asked, tmp_path):
     path = tmp_path / "weights.pth"
     path.touch()
     TimmEncoder("first")
-    TimmEncoder("first.tag", pretrained=True)
-    TimmEncoder("first", weights=path)
+    TimmEncoder("first.tag", encoder_weights="pretrained")
+    TimmEncoder("first", encoder_weights=path)
     assert [(call["name"], call["pretrained"], call["pretrained_cfg_overlay"]) for call in asked] == [
         ("first", False, {}),
         ("first.tag", True, {}),
@@ -104,17 +105,15 @@ def test_what_cannot_be_is_named(tmp_path):
     ):
         TimmEncoder("zzz")
     with pytest.raises(
-        ValueError, match=r"`name` must be a network of timm that hands out its maps, got 'no_maps'"
+        ValueError, match=r"`name` must be a network of timm that returns its maps, got 'no_maps'"
     ):
         TimmEncoder("no_maps")
-    with pytest.raises(RuntimeError, match="No pretrained weights exist"):
-        TimmEncoder("no_weights", pretrained=True)
+    with pytest.raises(CheckpointError, match="No pretrained weights exist"):
+        TimmEncoder("no_weights", encoder_weights="pretrained")
     with pytest.raises(ValueError, match="`in_channels` must be above 0, got 0"):
         TimmEncoder("first", in_channels=0)
-    with pytest.raises(ValueError, match="`weights` must be None where `pretrained` is true, got 'a.pth'"):
-        TimmEncoder("first", pretrained=True, weights="a.pth")
     with pytest.raises(FileNotFoundError, match=r"no file lies at .*absent\.pth"):
-        TimmEncoder("first", weights=tmp_path / "absent.pth")
+        TimmEncoder("first", encoder_weights=tmp_path / "absent.pth")
 
 
 def test_without_timm_the_extra_is_named(monkeypatch):

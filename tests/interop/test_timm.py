@@ -83,10 +83,14 @@ def test_a_file_of_timms_weights_loads_and_its_stem_is_adapted(tmp_path):
 
     whole = timm.create_model("resnet18", pretrained=False)
     torch.save(whole.state_dict(), tmp_path / "resnet18.pth")
-    three = TimmEncoder("resnet18", in_channels=3, weights=tmp_path / "resnet18.pth").network.state_dict()
+    three = TimmEncoder(
+        "resnet18", in_channels=3, encoder_weights=tmp_path / "resnet18.pth"
+    ).network.state_dict()
     for name, value in three.items():
         assert torch.equal(value, whole.state_dict()[name]), name
-    one = TimmEncoder("resnet18", in_channels=1, weights=tmp_path / "resnet18.pth").network.state_dict()
+    one = TimmEncoder(
+        "resnet18", in_channels=1, encoder_weights=tmp_path / "resnet18.pth"
+    ).network.state_dict()
     torch.testing.assert_close(one["conv1.weight"], whole.conv1.weight.detach().sum(dim=1, keepdim=True))
 
 

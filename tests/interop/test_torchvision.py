@@ -21,7 +21,7 @@ def maps_of(network, x):
 
 def assert_the_same_maps(network, name, path, output_stride=32):
     torch.save(opened(network).eval().state_dict(), path)
-    encoder = resnet_encoder(name, in_channels=3, weights=path, output_stride=output_stride)
+    encoder = resnet_encoder(name, in_channels=3, encoder_weights=path, output_stride=output_stride)
     x = drawn(1, 3, 97, 71)
     with torch.inference_mode():
         for ours, theirs in zip(encoder.eval()(x), maps_of(network, x), strict=True):

@@ -24,11 +24,18 @@ from guided_attention.training import ModelWithLoss
 
 
 class Plain(nn.Module):
-    """Attends to nothing, and takes no keyword."""
+    """Attends to nothing, and records what it is asked for."""
 
     channels, num_scales, num_steps = 8, 4, 1
 
-    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[bool] = []
+
+    def forward(
+        self, maps: Sequence[Tensor], fused: Tensor, *, attended_only: bool = False
+    ) -> AttendedFeatures:
+        self.asked.append(attended_only)
         return AttendedFeatures(attended=(tuple(map_ + fused for map_ in maps),))
 
 
@@ -270,11 +277,14 @@ def test_prediction_lets_go_of_what_the_losses_alone_read(builder):
     assert living(model, model) == 0
 
 
-def test_attention_that_takes_no_keyword_predicts_too():
+def test_prediction_asks_any_attention_for_its_attended_maps_only():
     torch.manual_seed(0)
     encoder = resnet_encoder("resnet18")
     fusion = MultiScaleFusion(encoder.out_channels, channels=8)
-    for attention in (Plain(), PooledAttention(Plain(), factor=2)):
+    plain = Plain()
+    for attention in (plain, PooledAttention(plain, factor=2)):
         model = SegmentationModel(encoder, fusion, attention, num_classes=3).eval()
         x = torch.randn(1, 1, 43, 37)
+        plain.asked.clear()
         torch.testing.assert_close(model(x), model.outputs(x).logits)
+        assert plain.asked == [True, False]

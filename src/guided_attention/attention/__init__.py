@@ -1,10 +1,10 @@
-"""Attention blocks: position, channel, both, and both guided by semantic autoencoders."""
+"""Attention blocks: position, channel, both, and both guided by autoencoders."""
 
 from guided_attention.attention.attend import attend
 from guided_attention.attention.channel import CAM, ChannelEnergy
 from guided_attention.attention.dual import DualAttention, DualOutput, attention_branch
 from guided_attention.attention.gated import MultiScaleGatedAttention
-from guided_attention.attention.guided import Guidance, GuidedAttention, MultiScaleGuidedAttention
+from guided_attention.attention.guided import GuidedAttention, MultiScaleGuidedAttention
 from guided_attention.attention.pooled import PooledAttention
 from guided_attention.attention.position import PAM
 from guided_attention.attention.protocol import AttendedFeatures, MultiScaleAttention
@@ -17,7 +17,6 @@ __all__ = [
     "ChannelEnergy",
     "DualAttention",
     "DualOutput",
-    "Guidance",
     "GuidedAttention",
     "MultiScaleAttention",
     "MultiScaleGatedAttention",

@@ -1,4 +1,4 @@
-"""CAM: every channel of a feature map looks at every other one."""
+"""CAM: every channel of a feature map attends to every other one."""
 
 from typing import Literal, TypeAlias
 
@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from guided_attention._checks import require_choice
+from guided_attention._maps import require_map
 from guided_attention._typing import FeatureMap
 
 __all__ = ["CAM", "ChannelEnergy"]
@@ -17,32 +18,30 @@ ChannelEnergy: TypeAlias = Literal["danet", "paper"]
 class CAM(nn.Module):
     """Channel attention module: adds to each channel a mixture of all channels.
 
-    With the map as a matrix ``X`` of `channels` rows, one a channel, and ``E = X Xᵀ`` the similarity of channels::
+    With the map as a matrix ``X`` of one row per channel, and ``E = X Xᵀ`` the similarity of channels::
 
         weights[i, j] = softmax_j( max_j E[i, j] − E[i, j] )     energy="danet"
         weights[i, j] = softmax_j( E[i, j] )                     energy="paper", equation 4
         out[i]        = gate · Σ_j weights[i, j] · X[j]  +  X[i]  equation 5
 
-    The two forms are opposites. DANet's code, the original code of this paper and every later copy use the first:
-    a channel gathers what it lacks, and the weights stay spread. The printed formula is the second: each channel
-    attends to the channels most like it, and since similarities grow with the number of positions, that is
-    mostly itself. The gate is learnt and starts at 0. There are no projections, so any number of channels and any
-    number of spatial axes work. Energies are computed in single precision under autocast as well.
+    The two forms are opposites. DANet's code, the original code of this paper and every later copy use the first: a
+    channel gathers what it lacks. With the printed formula, the second, a channel attends to those most like it, which
+    is mostly itself. The gate is learnt and starts at 0. Energies are in single precision, also under autocast.
 
     Args:
         energy: ``"danet"`` or ``"paper"``.
 
     Shape:
-        ``(batch, channels, *space)`` in and out.
+        ``(batch, channels, *space)`` in and out, any number of channels and spatial axes.
 
     Raises:
-        ValueError: `energy` is something else.
+        ArgumentError: `energy` is something else; in `forward`, `x` does not fit.
 
     Example:
         >>> import torch
         >>> from guided_attention import CAM
         >>> x = torch.randn(1, 5, 7, 11)
-        >>> torch.equal(CAM()(x), x)  # the gate is shut at birth
+        >>> torch.equal(CAM()(x), x)  # the gate is 0
         True
 
     References:
@@ -57,7 +56,8 @@ class CAM(nn.Module):
 
     def forward(self, x: FeatureMap) -> FeatureMap:
         """Return the map with a mixture of its channels added to each."""
-        # A sum over thousands of positions does not fit half precision: leave autocast for these two products.
+        require_map("x", x, like=self.gate, any_float=True)
+        # A sum over thousands of positions does not fit half precision: no autocast for these two products.
         with torch.autocast(x.device.type, enabled=False):
             rows = x.flatten(2).to(torch.promote_types(x.dtype, torch.float32))
             energy = rows @ rows.mT

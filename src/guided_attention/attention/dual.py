@@ -1,13 +1,15 @@
 """DualAttention: position and channel attention side by side."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from guided_attention._checks import require_positive
+from guided_attention._checks import require_count
 from guided_attention._layers import conv_norm_prelu
+from guided_attention._maps import first_weight, require_factory, require_map, require_module
 from guided_attention._typing import FeatureMap, OutFeatureMap, SpatialDims
-from guided_attention.attention.channel import CAM, ChannelEnergy
+from guided_attention.attention.channel import CAM
 from guided_attention.attention.position import PAM
 
 __all__ = ["DualAttention", "DualOutput", "attention_branch"]
@@ -26,7 +28,7 @@ class DualOutput(NamedTuple):
 
 
 class DualAttention(nn.Module):
-    """Position attention and channel attention side by side, their outputs summed.
+    """Position attention and channel attention side by side; their outputs are summed.
 
     Each branch is convolution 3 x 3, batch norm, PReLU, the attention, convolution 3 x 3, batch norm, PReLU::
 
@@ -34,15 +36,15 @@ class DualAttention(nn.Module):
 
     Args:
         in_channels: Channels of the map that comes in.
-        out_channels: Channels inside the branches and of the map that goes out; `in_channels` where None.
-        energy: The form of the channel attention: see `CAM`.
+        out_channels: Channels inside the branches and of the result; `in_channels` if None.
+        channel_attention: Builds the channel attention: `CAM`, or ``partial(CAM, energy="paper")``.
         spatial_dims: 2 for images, 3 for volumes.
 
     Shape:
         In ``(batch, in_channels, *space)``, out ``(batch, out_channels, *space)``, any size from 1 up.
 
     Raises:
-        ValueError: A number of channels is below 1, `energy` or `spatial_dims` is not one of those named.
+        ArgumentError: A number is out of range; in `forward`, `x` does not fit.
 
     Example:
         >>> import torch
@@ -60,17 +62,20 @@ class DualAttention(nn.Module):
         in_channels: int,
         out_channels: int | None = None,
         *,
-        energy: ChannelEnergy = "danet",
+        channel_attention: Callable[[], nn.Module] = CAM,
         spatial_dims: SpatialDims = 2,
     ) -> None:
         super().__init__()
         width = in_channels if out_channels is None else out_channels
-        require_positive("in_channels", in_channels)
-        require_positive("out_channels", width)
-        self.position = attention_branch(
-            in_channels, PAM(width, spatial_dims=spatial_dims), width, spatial_dims=spatial_dims
+        require_count("in_channels", in_channels)
+        require_count("out_channels", width)
+        require_factory("channel_attention", channel_attention, 'partial(CAM, energy="paper")')
+        self.in_channels = in_channels
+        self.spatial_dims = spatial_dims
+        self.position, self.channel = (
+            attention_branch(in_channels, attention, width, spatial_dims=spatial_dims)
+            for attention in (PAM(width, spatial_dims=spatial_dims), channel_attention())
         )
-        self.channel = attention_branch(in_channels, CAM(energy=energy), width, spatial_dims=spatial_dims)
 
     def forward(self, x: FeatureMap) -> OutFeatureMap:
         """Return the sum of the two branches."""
@@ -78,7 +83,9 @@ class DualAttention(nn.Module):
         return attended
 
     def outputs(self, x: FeatureMap) -> DualOutput:
-        """Return the same sum, and what the two attentions were given and gave."""
+        """Return the same sum, with input and output of the two attentions."""
+        like = first_weight(self)
+        require_map("x", x, channels=self.in_channels, spatial_dims=self.spatial_dims, like=like)
         position, position_pair = _through(self.position, x)
         channel, channel_pair = _through(self.channel, x)
         return DualOutput(position + channel, (position_pair, channel_pair))
@@ -92,7 +99,7 @@ def attention_branch(
     Args:
         in_channels: Channels of the map that comes in.
         attention: A module that keeps the shape of a map of `channels` channels, as `PAM` and `CAM` do.
-        channels: Channels of the map that goes out.
+        channels: Channels of the result.
         spatial_dims: 2 for images, 3 for volumes.
 
     Example:
@@ -106,15 +113,34 @@ def attention_branch(
         The layers are not in the paper's text; with 128 and 64 channels they have the 116,179 (PAM) and 110,979
         (CAM) parameters that its counts need.
     """
-    return nn.Sequential(
+    require_count("in_channels", in_channels)
+    require_count("channels", channels)
+    require_module("attention", attention, "a module that keeps the shape of a map, such as PAM or CAM")
+    branch = _Branch(
         conv_norm_prelu(in_channels, channels, 3, spatial_dims=spatial_dims),
         attention,
         conv_norm_prelu(channels, channels, 3, spatial_dims=spatial_dims),
     )
+    branch.in_channels, branch.spatial_dims = in_channels, spatial_dims
+    return branch
+
+
+class _Branch(nn.Sequential):
+    """The three modules of `attention_branch`, which check what they get."""
+
+    in_channels: int | None = None
+    spatial_dims: SpatialDims | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        like = first_weight(self)
+        require_map("x", x, channels=self.in_channels, spatial_dims=self.spatial_dims, like=like)
+        for module in self:
+            x = module(x)
+        return x
 
 
 def _through(branch: nn.Sequential, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Return what a branch gives, and input and output of the attention within."""
+    """Return what a branch gives, with input and output of its attention."""
     before, attention, after = branch
     seen = before(x)
     attended = attention(seen)

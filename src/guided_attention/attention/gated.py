@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from guided_attention._checks import require, require_positive, require_same_shape
+from guided_attention._checks import require, require_count, require_same_shape, require_type
 from guided_attention._layers import conv_norm_prelu
+from guided_attention._maps import first_weight, require_maps, require_module
 from guided_attention._typing import FeatureMap, SpatialDims
 from guided_attention.attention.protocol import AttendedFeatures
 
@@ -14,15 +15,15 @@ __all__ = ["MultiScaleGatedAttention"]
 
 
 class MultiScaleGatedAttention(nn.Module):
-    """Let an attention of each scale gate the fused map, and refine what passes beside the scale's own map.
+    """Gate the fused map by an attention of each scale, and refine the result together with the scale's own map.
 
     With ``F_s`` the map of scale ``s``, ``F`` the fused map, ``[a, b]`` concatenation along channels and ``·`` the
     product element by element::
 
         A_s = gate_s( [F_s, F] ),   out_s = refine_s( [F_s, A_s · F] )
 
-    ``refine`` is convolution 3 x 3, 3 x 3, 1 x 1, each with batch norm and PReLU. The gates are handed in: the paper's
-    baseline DAF and its variants with PAM, CAM or DANet's attention differ in them alone.
+    ``refine`` is convolution 3 x 3, 3 x 3, 1 x 1, each with batch norm and PReLU. The paper's baseline DAF and its
+    variants with PAM, CAM or DANet's attention differ only in their gates.
 
     Args:
         gates: A module for each scale, from ``2 · channels`` to `channels` channels, size kept.
@@ -30,11 +31,11 @@ class MultiScaleGatedAttention(nn.Module):
         spatial_dims: 2 for images, 3 for volumes.
 
     Shape:
-        Every map ``(batch, channels, *space)``, all of one shape; see `AttendedFeatures` for what goes out.
+        Every map ``(batch, channels, *space)``, all of one shape; `AttendedFeatures` of one step out.
 
     Raises:
-        ValueError: There is no gate or `channels` is below 1; on the way, another number of maps than gates, or maps
-            that differ in shape.
+        ArgumentError: There is no gate or a number is out of range; in `forward`, the maps do not fit.
+        ArgumentTypeError: A gate is not a `torch.nn.Module`.
 
     Example:
         >>> import torch
@@ -48,18 +49,22 @@ class MultiScaleGatedAttention(nn.Module):
 
     References:
         Wang et al., "Deep attentional features for prostate segmentation in ultrasound", MICCAI 2018 (DAF); Sinha &
-        Dolz, JBHI 2020, the rows DAF, PAM, CAM and DANet of Table I. The layers are not in the text: they are what the
-        published parameter counts fit.
+        Dolz, JBHI 2020, the rows DAF, PAM, CAM and DANet of Table I. The layers are not in the text; they are those
+        that fit the published parameter counts.
     """
 
     num_steps = 1
 
     def __init__(self, gates: Sequence[nn.Module], channels: int, *, spatial_dims: SpatialDims = 2) -> None:
         super().__init__()
+        require_type("gates", gates, (Sequence, nn.ModuleList), "a list of modules")
         require(len(gates) > 0, "gates", "one module a scale, at least one", list(gates))
-        require_positive("channels", channels)
+        for number, gate in enumerate(gates):
+            require_module(f"gates[{number}]", gate, "a module")
+        require_count("channels", channels)
         self.channels = channels
         self.num_scales = len(gates)
+        self.spatial_dims = spatial_dims
         self.gates = nn.ModuleList(gates)
         self.refine = nn.ModuleList(
             nn.Sequential(
@@ -70,13 +75,22 @@ class MultiScaleGatedAttention(nn.Module):
             for _ in gates
         )
 
-    def forward(self, maps: Sequence[FeatureMap], fused: FeatureMap) -> AttendedFeatures:
-        """Return the refined map of each scale, as those of one step."""
-        require(len(maps) == self.num_scales, "maps", f"a list of {self.num_scales} maps", len(maps))
-        for number, map_ in enumerate(maps):
-            require_same_shape(f"maps[{number}]", map_.shape, "fused", fused.shape)
+    def forward(
+        self, maps: Sequence[FeatureMap], fused: FeatureMap, *, attended_only: bool = False
+    ) -> AttendedFeatures:
+        """Return the refined map of each scale as one step; there are no codes with or without `attended_only`."""
+        del attended_only
+        require_maps(
+            maps,
+            fused,
+            number=self.num_scales,
+            channels=self.channels,
+            spatial_dims=self.spatial_dims,
+            like=first_weight(self.refine),
+        )
         refined = []
-        for map_, gate, refine in zip(maps, self.gates, self.refine, strict=True):
+        for number, (map_, gate, refine) in enumerate(zip(maps, self.gates, self.refine, strict=True)):
             attention = gate(torch.cat([map_, fused], dim=1))
+            require_same_shape(f"gates[{number}](…)", attention.shape, "fused", fused.shape)
             refined.append(refine(torch.cat([map_, attention * fused], dim=1)))
         return AttendedFeatures(attended=(tuple(refined),))

@@ -1,26 +1,23 @@
-"""GuidedAttention: dual attention in steps, each steered by what an autoencoder understood of the map."""
+"""GuidedAttention: dual attention in steps, each guided by an autoencoder's reconstruction of the map."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from guided_attention._checks import require, require_choice, require_positive, require_same_shape
+from guided_attention._checks import require, require_count
 from guided_attention._layers import conv, recomputed
+from guided_attention._maps import first_weight, require_factory, require_map, require_maps
 from guided_attention._typing import FeatureMap, SpatialDims
-from guided_attention.attention.channel import ChannelEnergy
+from guided_attention.attention.channel import CAM
 from guided_attention.attention.dual import DualAttention, DualOutput
 from guided_attention.attention.protocol import AttendedFeatures
 from guided_attention.attention.semantic import SemanticAutoencoder
 
-__all__ = ["Guidance", "GuidedAttention", "MultiScaleGuidedAttention"]
-
-
-Guidance: TypeAlias = Literal["autoencoder", "distance", "none"]
-"""What steers the attention: see `MultiScaleGuidedAttention`."""
+__all__ = ["GuidedAttention", "MultiScaleGuidedAttention"]
 
 
 class _ScaleFeatures(NamedTuple):
@@ -32,31 +29,26 @@ class _ScaleFeatures(NamedTuple):
 
 
 class _Step(nn.Module):
-    """One refinement step on all scales: a dual attention each, one semantic autoencoder for all where guided."""
+    """One refinement step on all scales: a dual attention for each, one autoencoder for all or none."""
 
     def __init__(
         self,
         channels: int,
         num_scales: int,
         *,
-        guidance: Guidance,
+        autoencoder: Callable[..., nn.Module] | None,
+        compare_modules: bool,
         shared_guide: bool,
-        semantic_width: int | None,
-        energy: ChannelEnergy,
+        channel_attention: Callable[[], nn.Module],
         spatial_dims: SpatialDims,
     ) -> None:
         super().__init__()
         pair, scales = 2 * channels, range(num_scales)
-        self.dual = nn.ModuleList(
-            DualAttention(pair, channels, energy=energy, spatial_dims=spatial_dims) for _ in scales
-        )
+        dual = partial(DualAttention, channel_attention=channel_attention, spatial_dims=spatial_dims)
+        self.dual = nn.ModuleList(dual(pair, channels) for _ in scales)
         self.project = nn.ModuleList(conv(channels, channels, 1, spatial_dims=spatial_dims) for _ in scales)
-        self.compares = guidance == "distance"
-        self.semantic = (
-            SemanticAutoencoder(pair, width=semantic_width, spatial_dims=spatial_dims)
-            if guidance == "autoencoder"
-            else None
-        )
+        self.compare_modules = compare_modules
+        self.semantic = None if autoencoder is None else autoencoder(pair, spatial_dims=spatial_dims)
         guides = 0 if self.semantic is None else 1 if shared_guide else num_scales
         self.guide = nn.ModuleList(conv(pair, channels, 3, spatial_dims=spatial_dims) for _ in range(guides))
 
@@ -64,22 +56,22 @@ class _Step(nn.Module):
         """Return the attended map of a scale, with its code and what to compare."""
         dual, project = _dual_outputs(self.dual[scale], pair), self.project[scale]
         if self.semantic is None:
-            return _ScaleFeatures(project(dual.attended), (), dual.modules if self.compares else ())
+            return _ScaleFeatures(project(dual.attended), (), dual.modules if self.compare_modules else ())
         code, reconstruction = self.semantic(pair)
         guide = self.guide[scale % len(self.guide)]
-        steered = project(dual.attended * guide(reconstruction))
-        return _ScaleFeatures(steered, (code,), ((pair, reconstruction),))
+        guided = project(dual.attended * guide(reconstruction))
+        return _ScaleFeatures(guided, (code,), ((pair, reconstruction),))
 
 
 def _dual_outputs(dual: nn.Module, x: Tensor) -> DualOutput:
-    """Say to the type checker, which sees plain modules in a list, what stands in it."""
+    """Tell the type checker, which sees plain modules in a list, what the list holds."""
     if not isinstance(dual, DualAttention):
         raise TypeError(f"`dual` must be a DualAttention, got {type(dual).__name__}.")
     return dual.outputs(x)
 
 
 class MultiScaleGuidedAttention(nn.Module):
-    """Guided attention on several scales at once, in steps: the heart of the paper's network.
+    """Guided attention on several scales at once, in steps: the core of the paper's network.
 
     With ``F_s`` the map of scale ``s``, ``F`` the fused map of all scales, ``[a, b]`` concatenation along channels and
     ``·`` the product element by element, step ``i`` computes on every scale::
@@ -88,27 +80,27 @@ class MultiScaleGuidedAttention(nn.Module):
         code, R = autoencoder_i(X_i)
         A_i = project( (PAM branch(X_i) + CAM branch(X_i)) · guide_i(R) )
 
-    The autoencoder and the 3 x 3 convolution ``guide`` of a step are one and the same for all scales. Other than with
-    ``guidance="autoencoder"``, ``A_i = project(PAM branch + CAM branch)``: with ``"none"`` that is all, the paper's
-    "MS-Dual"; with ``"distance"`` input and output of every PAM and CAM are handed out to be compared in place of the
-    reconstructions, the paper's "dist".
+    All scales share the autoencoder and the 3 x 3 convolution ``guide`` of a step. Without an autoencoder,
+    ``A_i = project(PAM branch + CAM branch)``: the paper's "MS-Dual". With `compare_modules`, input and output of every
+    PAM and CAM are then returned in place of the reconstructions: the paper's "dist".
 
     Args:
         channels: Channels of every map.
-        num_scales: How many maps come in.
-        steps: How many times attention refines itself; the paper found 2 best.
-        guidance: ``"autoencoder"``, ``"distance"`` or ``"none"``, as said above.
-        shared_guide: Whether the convolution ``guide`` of a step is one for all scales or one for each.
-        semantic_width: Width of the autoencoders, see `SemanticAutoencoder`; ``4 · channels`` where None.
-        energy: The form of the channel attention: see `CAM`.
+        num_scales: Number of maps that come in.
+        steps: Number of refinement steps; the paper found 2 best.
+        autoencoder: Builds the autoencoder of a step from its channels and ``spatial_dims``: `SemanticAutoencoder`,
+            ``partial(SemanticAutoencoder, width=…)``; None for attention without guidance.
+        compare_modules: Whether the loss compares input and output of PAM and CAM; only without an autoencoder.
+        shared_guide: Whether all scales share the convolution ``guide`` of a step, or each has its own.
+        channel_attention: Builds the channel attention: `CAM`, or ``partial(CAM, energy="paper")``.
         spatial_dims: 2 for images, 3 for volumes.
 
     Shape:
-        Every map ``(batch, channels, *space)``, all of one shape; see `AttendedFeatures` for what goes out.
+        Every map ``(batch, channels, *space)``, all of one shape; `AttendedFeatures` out.
 
     Raises:
-        ValueError: A number is below 1 or `guidance` is none of the three; on the way, another number of maps than
-            `num_scales`, or maps that differ in shape.
+        ArgumentError: A number is out of range; in `forward`, the maps do not fit.
+        ArgumentTypeError: `autoencoder` or `channel_attention` is a module instead of a function that builds one.
 
     Example:
         >>> import torch
@@ -120,10 +112,10 @@ class MultiScaleGuidedAttention(nn.Module):
         (2, 3, 6)
 
     References:
-        Sinha & Dolz, JBHI 2020, section II.D, figure 3. Figure 3 draws a matrix product between attention and
-        reconstruction; the original code multiplies element by element, and so do we. The code has one ``guide`` a
-        scale; the paper's parameter counts hold with one for all, which is the default here. Of "dist" the paper says
-        that input and output of each attention module are compared, not which modules those are: we take PAM and CAM.
+        Sinha & Dolz, JBHI 2020, section II.D. Figure 3 shows a matrix product between attention and reconstruction;
+        the original code multiplies element by element, and so do we. The code has one ``guide`` per scale; the
+        paper's parameter counts hold with one for all, the default here. For "dist" the paper does not say which
+        modules are compared: we take PAM and CAM.
     """
 
     def __init__(
@@ -132,26 +124,32 @@ class MultiScaleGuidedAttention(nn.Module):
         *,
         num_scales: int = 4,
         steps: int = 2,
-        guidance: Guidance = "autoencoder",
+        autoencoder: Callable[..., nn.Module] | None = SemanticAutoencoder,
+        compare_modules: bool = False,
         shared_guide: bool = True,
-        semantic_width: int | None = None,
-        energy: ChannelEnergy = "danet",
+        channel_attention: Callable[[], nn.Module] = CAM,
         spatial_dims: SpatialDims = 2,
     ) -> None:
         super().__init__()
         for name, value in (("channels", channels), ("num_scales", num_scales), ("steps", steps)):
-            require_positive(name, value)
-        require_choice("guidance", guidance, ("autoencoder", "distance", "none"))
+            require_count(name, value)
+        if autoencoder is not None:
+            require_factory("autoencoder", autoencoder, "partial(SemanticAutoencoder, width=64)")
+            cure = "Set `autoencoder=None`, or leave out `compare_modules`."
+            require(
+                not compare_modules, "compare_modules", "False with an autoencoder", compare_modules, cure
+            )
         self.channels = channels
         self.num_scales = num_scales
+        self.spatial_dims = spatial_dims
         self.steps = nn.ModuleList(
             _Step(
                 channels,
                 num_scales,
-                guidance=guidance,
+                autoencoder=autoencoder,
+                compare_modules=compare_modules,
                 shared_guide=shared_guide,
-                semantic_width=semantic_width,
-                energy=energy,
+                channel_attention=channel_attention,
                 spatial_dims=spatial_dims,
             )
             for _ in range(steps)
@@ -160,7 +158,7 @@ class MultiScaleGuidedAttention(nn.Module):
 
     @property
     def num_steps(self) -> int:
-        """How many times attention refines itself."""
+        """Number of refinement steps."""
         return len(self.steps)
 
     def forward(
@@ -168,11 +166,16 @@ class MultiScaleGuidedAttention(nn.Module):
     ) -> AttendedFeatures:
         """Return the attended maps of every step, with the codes and reconstructions of the autoencoders.
 
-        With `attended_only` those are let go as soon as they have served: prediction takes less memory.
+        With `attended_only` codes and reconstructions are discarded after use: prediction takes less memory.
         """
-        require(len(maps) == self.num_scales, "maps", f"a list of {self.num_scales} maps", len(maps))
-        for number, map_ in enumerate(maps):
-            require_same_shape(f"maps[{number}]", map_.shape, "fused", fused.shape)
+        require_maps(
+            maps,
+            fused,
+            number=self.num_scales,
+            channels=self.channels,
+            spatial_dims=self.spatial_dims,
+            like=first_weight(self),
+        )
         features: list[list[_ScaleFeatures]] = []
         for step in self.steps:
             found = []
@@ -195,45 +198,41 @@ class MultiScaleGuidedAttention(nn.Module):
         )
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep what goes into and out of each step alone: see `SegmentationModel.set_grad_checkpointing`."""
+        """Keep only input and output of each step: see `SegmentationModel.set_grad_checkpointing`."""
         self.grad_checkpointing = enable
 
 
 class GuidedAttention(nn.Module):
-    """Guided attention on a single map: a block to set into a network of your own.
+    """Guided attention on a single map: a block for a network of your own.
 
-    The same steps as in the full network (see `MultiScaleGuidedAttention`) where the map is its own context::
+    The steps of `MultiScaleGuidedAttention` on one scale, with the map itself as context::
 
         X_1 = [x, x],   X_{i+1} = [x, A_i · x],   out = A_steps
 
     Args:
         channels: Channels of the map, in and out.
-        steps: How many times attention refines itself.
-        guidance: What steers the attention: see `MultiScaleGuidedAttention`.
-        energy: The form of the channel attention: see `CAM`.
+        steps: Number of refinement steps.
+        autoencoder: Builds the autoencoder of a step; None for attention without guidance.
+        compare_modules: See `MultiScaleGuidedAttention`.
+        channel_attention: Builds the channel attention.
         spatial_dims: 2 for images, 3 for volumes.
 
     Shape:
         ``(batch, channels, *space)`` in and out, any size from 1 up.
 
     Raises:
-        ValueError: `channels` or `steps` is below 1, or another argument is not one of those named.
+        ArgumentError: A number is out of range; in `forward` and `outputs`, `x` does not fit.
 
     Example:
         >>> import torch
         >>> from guided_attention import GuidedAttention
         >>> block = GuidedAttention(8, steps=2)
         >>> x = torch.randn(2, 8, 7, 11)
-        >>> block(x).shape
-        torch.Size([2, 8, 7, 11])
-
-        The parts that the guidance and reconstruction losses need come from `outputs`:
-
-        >>> len(block.outputs(x).codes)
-        1
+        >>> block(x).shape, len(block.outputs(x).codes)
+        (torch.Size([2, 8, 7, 11]), 1)
 
     References:
-        Sinha & Dolz, JBHI 2020, section II.D. The paper has it on four scales with a fused context only.
+        Sinha & Dolz, JBHI 2020, section II.D. The paper only has it on four scales with a fused context.
     """
 
     def __init__(
@@ -241,20 +240,35 @@ class GuidedAttention(nn.Module):
         channels: int,
         *,
         steps: int = 2,
-        guidance: Guidance = "autoencoder",
-        energy: ChannelEnergy = "danet",
+        autoencoder: Callable[..., nn.Module] | None = SemanticAutoencoder,
+        compare_modules: bool = False,
+        channel_attention: Callable[[], nn.Module] = CAM,
         spatial_dims: SpatialDims = 2,
     ) -> None:
         super().__init__()
+        self.spatial_dims = spatial_dims
         self.attention = MultiScaleGuidedAttention(
-            channels, num_scales=1, steps=steps, guidance=guidance, energy=energy, spatial_dims=spatial_dims
+            channels,
+            num_scales=1,
+            steps=steps,
+            autoencoder=autoencoder,
+            compare_modules=compare_modules,
+            channel_attention=channel_attention,
+            spatial_dims=spatial_dims,
         )
 
     def forward(self, x: FeatureMap) -> FeatureMap:
         """Return the attended map of the last step."""
-        return self.outputs(x).attended[-1][0]
+        self._require_fit(x)
+        features: AttendedFeatures = self.attention([x], x, attended_only=True)
+        return features.attended[-1][0]
 
     def outputs(self, x: FeatureMap) -> AttendedFeatures:
         """Return the attended map of every step, with the codes and reconstructions for the losses."""
+        self._require_fit(x)
         features: AttendedFeatures = self.attention([x], x)
         return features
+
+    def _require_fit(self, x: object) -> None:
+        channels, like = self.attention.channels, first_weight(self)
+        require_map("x", x, channels=channels, spatial_dims=self.spatial_dims, like=like)

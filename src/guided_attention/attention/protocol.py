@@ -1,13 +1,12 @@
-"""MultiScaleAttention: what an attention must offer to stand between fusion and heads, and what it hands on."""
+"""MultiScaleAttention: what an attention between fusion and heads must offer, and what it returns."""
 
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["AttendedFeatures", "MultiScaleAttention", "for_prediction"]
+__all__ = ["AttendedFeatures", "MultiScaleAttention"]
 
 
 @dataclass(frozen=True)
@@ -16,9 +15,9 @@ class AttendedFeatures:
 
     Attributes:
         attended: For each step in order, the attended map of each scale, ``(batch, channels, *space)``.
-        codes: Pairs of codes of successive steps on the same scale: what the guidance loss pulls together.
+        codes: Pairs of codes of successive steps on the same scale, which the guidance loss pulls together.
         reconstructions: Pairs of maps that the reconstruction loss compares: input and reconstruction of each
-            autoencoder, or input and output of each attention module ("dist"). Both are empty without guidance.
+            autoencoder, or input and output of each attention module. Both are empty without guidance.
     """
 
     attended: tuple[tuple[Tensor, ...], ...]
@@ -28,18 +27,15 @@ class AttendedFeatures:
 
 @runtime_checkable
 class MultiScaleAttention(Protocol):
-    """A module that attends to the maps of several scales beside the map fused of them.
+    """A module that attends to the maps of several scales and to the map fused from them.
 
     Attributes:
         channels: Channels of every map, in and out.
-        num_scales: How many maps come in.
-        num_steps: How many times it refines itself: the rows of `AttendedFeatures.attended`.
-
-    A ``forward`` that also takes the keyword ``attended_only`` is told by it that neither codes nor reconstructions are
-    wanted, so that a prediction need not hold them.
+        num_scales: Number of maps that come in.
+        num_steps: Number of refinement steps: the rows of `AttendedFeatures.attended`.
 
     Example:
-        Any `torch.nn.Module` with these four members will do; this one attends to nothing:
+        Any `torch.nn.Module` with these four members fits; this one attends to nothing:
 
         >>> import torch
         >>> from torch import nn
@@ -47,7 +43,7 @@ class MultiScaleAttention(Protocol):
         >>> class Plain(nn.Module):
         ...     channels, num_scales, num_steps = 8, 2, 1
         ...
-        ...     def forward(self, maps, fused):
+        ...     def forward(self, maps, fused, *, attended_only=False):
         ...         return AttendedFeatures(attended=(tuple(map_ + fused for map_ in maps),))
         >>> isinstance(Plain(), MultiScaleAttention)
         True
@@ -58,15 +54,14 @@ class MultiScaleAttention(Protocol):
 
     @property
     def num_steps(self) -> int:
-        """Return how many times the attention refines itself."""
+        """Return the number of refinement steps."""
         ...
 
-    def forward(self, maps: Sequence[Tensor], fused: Tensor, /) -> AttendedFeatures:
-        """Return the attended maps ``(batch, channels, *space)`` of every step and scale."""
+    def forward(
+        self, maps: Sequence[Tensor], fused: Tensor, /, *, attended_only: bool = False
+    ) -> AttendedFeatures:
+        """Return the attended maps ``(batch, channels, *space)`` of every step and scale.
+
+        With `attended_only`, as in prediction, codes and reconstructions are not needed and may be empty.
+        """
         ...
-
-
-def for_prediction(attention: MultiScaleAttention) -> Mapping[str, bool]:
-    """Return the keywords that tell an attention that its attended maps alone are wanted; none where it takes none."""
-    takes_it = "attended_only" in inspect.signature(attention.forward).parameters
-    return {"attended_only": True} if takes_it else {}

@@ -1,12 +1,13 @@
-"""SemanticAutoencoder: squeezes a feature map into a code and draws it again."""
+"""SemanticAutoencoder: compresses a feature map into a code and reconstructs it."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 from torch import Tensor, nn
 
-from guided_attention._checks import require_positive
+from guided_attention._checks import require_count
 from guided_attention._layers import batch_norm, conv, halve, normed_then, resize, transposed_conv
+from guided_attention._maps import first_weight, require_map
 from guided_attention._typing import AnyFeatureMap, FeatureMap, SpatialDims
 
 __all__ = ["SemanticAutoencoder", "SemanticOutput"]
@@ -27,7 +28,7 @@ class SemanticOutput(NamedTuple):
 
 
 class SemanticAutoencoder(nn.Module):
-    """Convolutional autoencoder whose code sums up what a feature map is about.
+    """Convolutional autoencoder whose code describes the content of a feature map.
 
     Two encoder blocks (twice convolution 3 x 3, batch norm, ReLU; then max-pool by 2) and two decoder blocks (the
     same, then a transposed convolution by 2)::
@@ -38,16 +39,16 @@ class SemanticAutoencoder(nn.Module):
     the codes meaningful (equation 7).
 
     Args:
-        channels: Channels of the map, in and out of it.
-        width: Channels after the first encoder block; the code has twice as many. ``2 · channels`` where None.
+        channels: Channels of the map, in and out.
+        width: Channels after the first encoder block; the code has twice as many. ``2 · channels`` if None.
         spatial_dims: 2 for images, 3 for volumes.
 
     Shape:
         ``(batch, channels, *space)`` in; see `SemanticOutput`. Any size from 1 up: where a side does not divide by 4,
-        the decoder's maps are resized linearly to the sizes met on the way in.
+        the decoder's maps are resized linearly to the sizes of the encoder's.
 
     Raises:
-        ValueError: `channels` or `width` is below 1, or `spatial_dims` is neither 2 nor 3.
+        ArgumentError: A number is out of range; in `forward`, `x` does not fit.
 
     Example:
         >>> import torch
@@ -63,9 +64,11 @@ class SemanticAutoencoder(nn.Module):
 
     def __init__(self, channels: int, *, width: int | None = None, spatial_dims: SpatialDims = 2) -> None:
         super().__init__()
+        require_count("channels", channels)
         width = 2 * channels if width is None else width
-        require_positive("channels", channels)
-        require_positive("width", width)
+        require_count("width", width)
+        self.channels = channels
+        self.spatial_dims = spatial_dims
         self.encoder1 = _two_convs(channels, width, spatial_dims)
         self.encoder2 = _two_convs(width, 2 * width, spatial_dims)
         self.decoder2 = nn.Sequential(
@@ -77,6 +80,7 @@ class SemanticAutoencoder(nn.Module):
 
     def forward(self, x: FeatureMap) -> SemanticOutput:
         """Return the code and the reconstruction of a map."""
+        require_map("x", x, channels=self.channels, spatial_dims=self.spatial_dims, like=first_weight(self))
         half = self._then(halve, self.encoder1, x)
         code = self._then(halve, self.encoder2, half)
         decoded = _resized(self._then(self.decoder2[1], self.decoder2[0], code), half)
@@ -84,7 +88,7 @@ class SemanticAutoencoder(nn.Module):
         return SemanticOutput(code, reconstruction)
 
     def _then(self, after: _Layer, convs: nn.Module, x: FeatureMap) -> AnyFeatureMap:
-        """Run two convolutions, their norms and ReLUs, and what comes after them."""
+        """Run two convolutions, their norms and ReLUs, and the layer after them."""
         conv1, norm1, relu1, conv2, norm2, relu2 = convs.children()
         middle = normed_then(lambda map_: conv2(relu1(map_)), norm1, conv1(x))
         return normed_then(lambda map_: after(relu2(map_)), norm2, middle)

@@ -1,4 +1,4 @@
-"""Encoder: what a network must offer to stand at the foot of a segmentation model."""
+"""Encoder: what a network must offer to be the first part of a segmentation model."""
 
 from typing import Protocol, runtime_checkable
 
@@ -13,10 +13,10 @@ class Encoder(Protocol):
 
     Attributes:
         out_channels: Channels of each map.
-        strides: By what each map is smaller than the image (rounded up where a side does not divide).
+        strides: Factor by which each map is smaller than the image (sides are rounded up).
 
     Example:
-        Any `torch.nn.Module` with these three members will do:
+        Any `torch.nn.Module` with these three members fits:
 
         >>> import torch
         >>> from torch import nn

@@ -1,16 +1,16 @@
 """ResNet and ResNeXt encoders with torchvision's parameter names."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, TypeAlias
 
-import torch
 from torch import Tensor, nn
 
-from guided_attention._checks import require, require_choice, require_positive
+from guided_attention._checks import require, require_choice, require_count, require_type
+from guided_attention._files import PathLike
 from guided_attention._layers import batch_norm, conv, recomputed
+from guided_attention._maps import require_map
 from guided_attention._typing import FeatureMap, Image, SpatialDims
+from guided_attention.encoders._weights import downloaded, load, read
 
 __all__ = ["OutputStride", "ResNetEncoder", "ResNetName", "resnet_encoder"]
 
@@ -26,12 +26,12 @@ ResNetName: TypeAlias = Literal[
 """The published networks that `resnet_encoder` builds."""
 
 OutputStride: TypeAlias = Literal[8, 16, 32]
-"""By what the coarsest map of a ResNet is smaller than the image."""
+"""Factor by which the coarsest map of a ResNet is smaller than the image."""
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """The numbers of a published network: blocks a stage, kind of block, and torchvision's ImageNet weights."""
+    """The numbers of a published network: blocks per stage, kind of block, file of torchvision's ImageNet weights."""
 
     depths: tuple[int, int, int, int]
     bottleneck: bool = False
@@ -42,9 +42,9 @@ class _Layout:
 
 @dataclass(frozen=True)
 class _Step:
-    """How a block moves over its map: by which stride, and with kernels spread by which dilation.
+    """Stride and dilation of a block.
 
-    The first convolution 3 x 3 of a dilated stage still has the dilation of the stage before it, as in torchvision.
+    The first convolution 3 x 3 of a dilated stage has the dilation of the stage before it, as in torchvision.
     """
 
     stride: int = 1
@@ -76,7 +76,7 @@ class _BasicBlock(nn.Module):
 
     def __init__(self, in_channels: int, width: int, step: _Step, layout: _Layout, dims: SpatialDims) -> None:
         super().__init__()
-        del layout  # plain ResNets alone have basic blocks: no groups, no other width
+        del layout  # basic blocks have no groups and no other width
         stride, dilation = step.stride, step.first_dilation
         self.conv1 = conv(
             in_channels, width, 3, spatial_dims=dims, stride=stride, dilation=dilation, bias=False
@@ -133,17 +133,21 @@ def _shortcut(in_channels: int, out_channels: int, stride: int, dims: SpatialDim
 class ResNetEncoder(nn.Module):
     """A ResNet or ResNeXt without its classifier: one map after each of its four stages.
 
-    Parameters bear torchvision's names (``conv1``, ``bn1``, ``layer1.0.conv1``, …), so that its state dicts load. Make
-    one with `resnet_encoder`.
+    Parameters have torchvision's names (``conv1``, ``bn1``, ``layer1.0.conv1``, …), so that its state dicts load.
+    `resnet_encoder` builds one.
 
     Attributes:
         out_channels: Channels of the four maps: 64, 128, 256, 512, or four times as many with bottleneck blocks.
         strides: 4, 8, 16, 32, none above the output stride.
         in_channels: Channels of the image.
+        spatial_dims: 2 for images, 3 for volumes.
 
     Shape:
         In ``(batch, in_channels, *space)``, any size from 1 up; out four maps, fine to coarse, each side divided by the
         stride and rounded up.
+
+    Raises:
+        ArgumentError: In `forward`, `x` does not fit.
 
     References:
         He et al., CVPR 2016; Xie et al., CVPR 2017. The stride of a bottleneck sits on its 3 x 3 convolution, as in
@@ -159,7 +163,9 @@ class ResNetEncoder(nn.Module):
         output_stride: OutputStride = 32,
     ) -> None:
         super().__init__()
-        require_positive("in_channels", in_channels)
+        require_type("layout", layout, _Layout, "that of a published network", "Call `resnet_encoder`.")
+        require_count("in_channels", in_channels)
+        require_choice("spatial_dims", spatial_dims, (2, 3))
         self.pad, self.conv1 = _stem(in_channels, spatial_dims)
         self.bn1 = batch_norm(64, spatial_dims=spatial_dims)
         self.relu = nn.ReLU(inplace=True)
@@ -169,6 +175,7 @@ class ResNetEncoder(nn.Module):
         self.out_channels: tuple[int, ...] = tuple(block.expansion * width for width in (64, 128, 256, 512))
         self.strides: tuple[int, ...] = tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
         self.in_channels = in_channels
+        self.spatial_dims = spatial_dims
         inputs = (64, *self.out_channels[:-1])
         stages = [
             _stage(block, layout, stage, inputs[stage], spatial_dims, output_stride) for stage in range(4)
@@ -179,6 +186,8 @@ class ResNetEncoder(nn.Module):
 
     def forward(self, x: Image) -> list[Tensor]:
         """Return the maps after the four stages, fine to coarse."""
+        like = self.conv1.weight
+        require_map("x", x, channels=self.in_channels, spatial_dims=self.spatial_dims, like=like)
         x = self.maxpool(self.relu(self.bn1(self.conv1(self.pad(x)))))
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
@@ -188,16 +197,16 @@ class ResNetEncoder(nn.Module):
         return maps
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep the maps between blocks alone for the backward pass: see `SegmentationModel.set_grad_checkpointing`."""
+        """Keep only the maps between blocks for the backward pass: see `SegmentationModel.set_grad_checkpointing`."""
         self.grad_checkpointing = enable
 
 
 def _stem(in_channels: int, dims: SpatialDims) -> tuple[nn.Module, nn.Conv2d | nn.Conv3d]:
     """Return the padding and the convolution 7 x 7 that begin the network.
 
-    Volumes are padded by a layer of its own: with the convolution's own padding, torch's CPU kernel for the gradient of
-    the weights (torch 2.13, oneDNN, fewer than 4 input channels) writes outside its memory where the volume is as
-    shallow as 5 slices, and the process dies. The numbers are the same.
+    Volumes have a separate layer for the padding: with the convolution's own padding, torch's CPU kernel for the
+    gradient of the weights (torch 2.13, oneDNN, fewer than 4 input channels) writes outside its memory for volumes of
+    5 slices or fewer, and the process dies. The numbers are the same.
     """
     if dims == 2:  # noqa: PLR2004
         return nn.Identity(), conv(in_channels, 64, 7, spatial_dims=2, stride=2, bias=False)
@@ -222,7 +231,7 @@ def _stage(
 
 
 def _steps(stage: int, output_stride: OutputStride) -> tuple[_Step, _Step]:
-    """Return the steps of the first block of a stage and of the others: dilation makes up for strides left out."""
+    """Return the steps of the first block of a stage and of the others: dilation replaces omitted strides."""
     before, after = ((4 * 2**stage // 2), 4 * 2**stage) if stage > 0 else (4, 4)
     previous, dilation = max(1, before // output_stride), max(1, after // output_stride)
     stride = 1 if after == before or after > output_stride else 2
@@ -230,7 +239,7 @@ def _steps(stage: int, output_stride: OutputStride) -> tuple[_Step, _Step]:
 
 
 def _initialise(encoder: nn.Module) -> None:
-    """Draw the convolutions as torchvision does (He, fan-out); batch norms are born as identities."""
+    """Initialize the convolutions as torchvision does (He, fan-out); batch norms start as identities."""
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -240,7 +249,7 @@ def resnet_encoder(
     name: ResNetName,
     *,
     in_channels: int = 1,
-    weights: str | Path | None = None,
+    encoder_weights: PathLike | None = None,
     spatial_dims: SpatialDims = 2,
     output_stride: OutputStride = 32,
 ) -> ResNetEncoder:
@@ -249,24 +258,24 @@ def resnet_encoder(
     Args:
         name: One of the seven names of `ResNetName`.
         in_channels: Channels of the image: any number.
-        weights: None draws them at random (He, fan-out). ``"imagenet"`` downloads torchvision's (version 1) through
-            torch.hub, which caches the file and checks its hash. Anything else is the path of a state dict with
-            torchvision's names, as ``torch.save`` writes it.
-        spatial_dims: 2 for images, 3 for volumes (weights cannot be loaded then).
-        output_stride: By what the coarsest map is smaller than the image. With 16 the last stage, with 8 the last two
-            keep their size, and their kernels are spread instead (dilation 2, then 4), as torchvision's
-            ``replace_stride_with_dilation`` has it. The parameters are the same.
+        encoder_weights: None initializes at random (He, fan-out). ``"imagenet"`` downloads torchvision's weights
+            (version 1) through torch.hub, which caches the file and checks its hash. Anything else is the path of a
+            state dict with torchvision's names, as ``torch.save`` writes it.
+        spatial_dims: 2 for images, 3 for volumes (without weights).
+        output_stride: Factor by which the coarsest map is smaller than the image. With 16 the last stage, with 8 the
+            last two keep their size and use dilated kernels instead (2, then 4), as torchvision's
+            ``replace_stride_with_dilation``. The parameters are the same.
 
     Returns:
-        The encoder. The classifier ``fc`` of a state dict is left out. Where its first convolution has another number
-        of input channels, the kernels are adapted: channel ``i`` of the new convolution takes the kernel of channel
-        ``i`` modulo the old number, all scaled by old / new, so that the response keeps its size; one channel in place
-        of several takes the sum of their kernels, which is what a grey image copied into all of them would have met.
+        The encoder. The classifier ``fc`` of a state dict is omitted. A first convolution for another number of
+        channels is adapted: channel ``i`` takes the kernel of channel ``i`` modulo the old number, all scaled by old /
+        new. One channel in place of several takes the sum of their kernels, which is what a grey image copied into all
+        of them would give.
 
     Raises:
-        ValueError: An unknown name or output stride; weights that do not exist for this network, or 3-D with weights.
-        FileNotFoundError: `weights` is a path where no file lies.
-        RuntimeError: The state dict has missing, unexpected or misshapen entries (torch names them).
+        ArgumentError: An unknown name, a number out of range, or weights together with ``spatial_dims=3``.
+        MissingFileError: `encoder_weights` is a path without a file.
+        CheckpointError: The weights cannot be read or downloaded, or do not belong to this network.
 
     Example:
         >>> import torch
@@ -281,45 +290,17 @@ def resnet_encoder(
     encoder = ResNetEncoder(
         layout, in_channels=in_channels, spatial_dims=spatial_dims, output_stride=output_stride
     )
-    if weights is not None:
+    if encoder_weights is not None:
         require(spatial_dims == 2, "spatial_dims", "2 where weights are given", spatial_dims)  # noqa: PLR2004
-        state = _imagenet_state(name, layout) if weights == "imagenet" else _state_from_file(Path(weights))
-        encoder.load_state_dict(_adapted(state, in_channels))
+        if encoder_weights == "imagenet":
+            load(encoder, downloaded(_imagenet_url(name, layout)), encoder_weights)
+        else:
+            load(encoder, read(encoder_weights), encoder_weights)
     return encoder
 
 
-def _imagenet_state(name: str, layout: _Layout) -> Mapping[str, Tensor]:
+def _imagenet_url(name: str, layout: _Layout) -> str:
     with_weights = ", ".join(key for key, value in _LAYOUTS.items() if value.imagenet)
     cure = f"torchvision publishes none for {name}; take one of {with_weights}, or give a file."
-    if layout.imagenet is None:
-        require(condition=False, argument="weights", wanted="None or a file", got="'imagenet'", cure=cure)
-    state: Mapping[str, Tensor] = torch.hub.load_state_dict_from_url(
-        f"{_IMAGENET_ROOT}{layout.imagenet}", map_location="cpu", check_hash=True, weights_only=True
-    )
-    return state
-
-
-def _state_from_file(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        message = (
-            f"`weights` must be None, 'imagenet' or the path of a state dict, but no file lies at {path}."
-        )
-        raise FileNotFoundError(message)
-    state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
-
-
-def _adapted(state: Mapping[str, Tensor], in_channels: int) -> dict[str, Tensor]:
-    """Return the state dict without its classifier and with a stem for `in_channels` channels."""
-    kept = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    stem = kept.get("conv1.weight")
-    if stem is not None and stem.shape[1] != in_channels:
-        kept["conv1.weight"] = _adapted_stem(stem, in_channels)
-    return kept
-
-
-def _adapted_stem(stem: Tensor, in_channels: int) -> Tensor:
-    old = stem.shape[1]
-    if in_channels == 1:
-        return stem.sum(dim=1, keepdim=True)
-    return stem[:, torch.arange(in_channels) % old] * (old / in_channels)
+    require(layout.imagenet is not None, "encoder_weights", "None or a file", "'imagenet'", cure)
+    return f"{_IMAGENET_ROOT}{layout.imagenet}"

@@ -1,22 +1,26 @@
 """Any network of timm as an encoder."""
 
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from guided_attention._checks import needs_extra, require, require_positive
+from guided_attention._checks import needs_extra, require, require_count, require_type
+from guided_attention._files import PathLike
+from guided_attention._maps import first_weight, require_map
 from guided_attention._typing import Image
+from guided_attention.encoders._weights import checked_file
+from guided_attention.errors import ArgumentError, CheckpointError, MissingPackageError
 
 __all__ = ["TimmEncoder"]
 
 _FINEST = 4
-"""Maps of a smaller stride are left out: attention on them would be slow, and the paper's network has none."""
+"""Maps of a smaller stride are omitted: attention on them would be slow, and the paper's network has none."""
 
 _BRANCHED = "hrnet"
-"""The family whose branches add up only where the coarsest stride divides the image's sides."""
+"""The family whose branches only add up where the coarsest stride divides the image's sides."""
 
 
 class TimmEncoder(nn.Module):
@@ -26,35 +30,36 @@ class TimmEncoder(nn.Module):
 
         maps(x) = [map for map of network(x) if its stride >= 4]
 
-    Maps that timm hands out channels last, as some networks do, are turned to channels first.
+    Maps that timm returns channels last, as some networks do, are turned to channels first. Batch norms that meet a
+    single value a channel in training (one image whose map is 1 x 1) normalise by their running statistics, as those of
+    the other encoders do; torch's own raise an error.
 
     Args:
-        name: As ``timm.list_models()`` has it, a tag of pretrained weights behind a dot included.
-        in_channels: Channels of the image; timm adapts pretrained weights to them.
-        pretrained: Whether to download timm's weights.
-        weights: The path of a state dict with timm's names, loaded instead; the classifier's entries are left out. timm
-            loads it loosely: entries that the file lacks stay random, and nothing says so.
+        name: As ``timm.list_models()`` has it; behind a dot, a tag of pretrained weights.
+        in_channels: Channels of the image; timm adapts weights to them.
+        encoder_weights: None initializes at random. ``"pretrained"`` downloads timm's weights. Anything else is the
+            path of a state dict with timm's names; the classifier's entries are omitted. timm loads it loosely:
+            entries that the file lacks stay random without a warning.
 
     Attributes:
         out_channels: Channels of the maps that are kept.
-        strides: What timm says each map is smaller by. Networks that pad round sides that do not divide up, those that
-            cut their images into patches (ConvNeXt) down.
+        strides: Factor by which each map is smaller, according to timm. Networks that pad round sides up, those that
+            cut their images into patches (ConvNeXt) round them down.
         in_channels: Channels of the image.
+        spatial_dims: 2.
         network: timm's network, with its parameters' names.
 
     Shape:
-        In ``(batch, in_channels, height, width)``; out the maps, fine to coarse. Which sizes a network takes is its own
-        affair: convolutional ones take any from their coarsest stride up, Swin only the size that its name ends in.
-        HRNet wants multiples of its coarsest stride: the image is filled up with zeros below and to the right, and of
-        the maps what covers the image is kept.
+        In ``(batch, in_channels, height, width)``; out the maps, fine to coarse. Convolutional networks take any size
+        from their coarsest stride up, Swin only the size that its name ends in. HRNet needs multiples of its coarsest
+        stride: the image is padded with zeros at the bottom and right, and the maps are cut to cover the image.
 
     Raises:
-        ModuleNotFoundError: timm is not installed.
-        ImportError: It is, and cannot be imported: its torchvision does not belong to the torch that is installed.
-        ValueError: The name is unknown, the network does not hand out maps, both `pretrained` and `weights` are given,
-            or `in_channels` is below 1.
-        FileNotFoundError: `weights` is a path where no file lies.
-        RuntimeError: timm has no weights for this network, or those of the file do not fit (timm says which).
+        MissingPackageError: timm is not installed, or does not belong to the torch that is installed.
+        ArgumentError: The name is unknown, the network has no maps, or a number is out of range; in `forward`, `x` does
+            not fit.
+        MissingFileError: `encoder_weights` is a path without a file.
+        CheckpointError: timm has no weights for this network, cannot download them, or those of the file do not fit.
 
     Example:
         >>> from guided_attention.encoders import TimmEncoder
@@ -68,21 +73,15 @@ class TimmEncoder(nn.Module):
         Wightman, "PyTorch Image Models", https://github.com/huggingface/pytorch-image-models.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        in_channels: int = 1,
-        pretrained: bool = False,
-        weights: str | Path | None = None,
-    ) -> None:
+    spatial_dims = 2
+
+    def __init__(self, name: str, *, in_channels: int = 1, encoder_weights: PathLike | None = None) -> None:
         super().__init__()
-        require_positive("in_channels", in_channels)
-        require(not (pretrained and weights), "weights", "None where `pretrained` is true", repr(weights))
-        if weights is not None and not Path(weights).is_file():
-            message = f"`weights` must be None or the path of a state dict, but no file lies at {weights}."
-            raise FileNotFoundError(message)
-        self.network = _features_of(name, in_channels, pretrained, weights)
+        require_type("name", name, str, "the name of a network of timm")
+        require_count("in_channels", in_channels)
+        if encoder_weights is not None and encoder_weights != "pretrained":
+            encoder_weights = checked_file(encoder_weights, "pretrained")
+        self.network = _features_of(name, in_channels, encoder_weights)
         reductions = [int(reduction) for reduction in self.network.feature_info.reduction()]
         channels = self.network.feature_info.channels()
         self._kept = tuple(i for i, reduction in enumerate(reductions) if reduction >= _FINEST)
@@ -92,53 +91,88 @@ class TimmEncoder(nn.Module):
         self.in_channels = in_channels
         self.out_channels: tuple[int, ...] = tuple(int(channels[i]) for i in self._kept)
         self.strides: tuple[int, ...] = tuple(reductions[i] for i in self._kept)
+        for module in self.network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.register_forward_pre_hook(_before_norm)
+                module.register_forward_hook(_after_norm, always_call=True)
 
     def forward(self, x: Image) -> list[Tensor]:
         """Return the maps of stride 4 and more, fine to coarse."""
+        require_map("x", x, channels=self.in_channels, spatial_dims=2, like=first_weight(self))
         if self._branched:
-            return self._of_filled_up(x)
-        maps = self.network(x)
+            return self._of_padded(x)
+        maps = self._maps(x)
         kept = [maps[i] for i in self._kept]
         return [map_.permute(0, 3, 1, 2).contiguous() for map_ in kept] if self._channels_last else kept
 
-    def _of_filled_up(self, x: Tensor) -> list[Tensor]:
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        maps: list[Tensor]
+        if torch.compiler.is_compiling():
+            maps = self.network(x)
+            return maps
+        try:
+            maps = self.network(x)
+        except (AssertionError, RuntimeError) as error:
+            # timm's own check of the size is an assertion; convolutions and sums of maps speak of sizes.
+            if isinstance(error, RuntimeError) and " size" not in str(error):
+                raise
+            message = f"`x` must be an image of a size that the network takes, got {tuple(x.shape)}: {error}"
+            raise ArgumentError(message, argument="x") from error
+        return maps
+
+    def _of_padded(self, x: Tensor) -> list[Tensor]:
         height, width = x.shape[2:]
         coarsest = self.strides[-1]
-        maps = self.network(F.pad(x, (0, -width % coarsest, 0, -height % coarsest)))
+        maps = self._maps(F.pad(x, (0, -width % coarsest, 0, -height % coarsest)))
         return [
             maps[i][:, :, : -(-height // stride), : -(-width // stride)]
             for i, stride in zip(self._kept, self.strides, strict=True)
         ]
 
 
-def _features_of(name: str, in_channels: int, pretrained: bool, weights: str | Path | None) -> Any:  # noqa: ANN401
-    """Return timm's network that hands out its maps."""
+def _before_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Let a norm use its running statistics for a single value a channel, which has no variance."""
+    (x, *_) = inputs
+    if norm.training and not torch.compiler.is_compiling() and x.numel() == x.shape[1]:
+        vars(norm).update(training=False, is_paused=True)
+
+
+def _after_norm(norm: nn.Module, *_: object) -> None:
+    if vars(norm).pop("is_paused", False):
+        norm.training = True
+
+
+def _features_of(name: str, in_channels: int, encoder_weights: PathLike | None) -> Any:  # noqa: ANN401
+    """Return timm's network that returns its maps."""
     timm = _timm()
     _require_known(name, timm.list_models())
-    file = {} if weights is None else {"file": str(weights)}
+    file = {} if encoder_weights in (None, "pretrained") else {"file": str(encoder_weights)}
     try:
         return timm.create_model(
             name,
-            pretrained=pretrained or weights is not None,
+            pretrained=encoder_weights is not None,
             pretrained_cfg_overlay=file,
             features_only=True,
             in_chans=in_channels,
         )
-    except (RuntimeError, AttributeError, TypeError, AssertionError) as error:
-        # timm has no error of its own for this: each of these names what was missing. Those of weights pass.
-        if not any(word in str(error) for word in ("features_only", "feature_info", "out_indices")):
+    except (RuntimeError, AttributeError, TypeError, AssertionError, OSError, ValueError) as error:
+        # timm has no error of its own for a network without maps: each of these names what was missing.
+        if any(word in str(error) for word in ("features_only", "feature_info", "out_indices")):
+            message = f"`name` must be a network of timm that returns its maps, got {name!r} ({error})."
+            raise ArgumentError(message, argument="name") from error
+        if encoder_weights is None:
             raise
-        message = f"`name` must be a network of timm that hands out its maps, got {name!r} ({error})."
-        raise ValueError(message) from error
+        message = f"`encoder_weights` must be weights that timm can load into {name}, got {encoder_weights}: {error}"
+        raise CheckpointError(message, argument="encoder_weights", file=file.get("file")) from error
 
 
 def _timm() -> Any:  # noqa: ANN401
-    with needs_extra("timm"):
-        try:
+    try:
+        with needs_extra("timm"):
             import timm  # noqa: PLC0415
-        except RuntimeError as error:  # torchvision's, where its operators do not fit the torch beside it
-            message = f"timm cannot be imported: {error}. Install a torchvision that belongs to this torch."
-            raise ImportError(message) from error
+    except RuntimeError as error:  # torchvision's, where its operators do not fit the torch beside it
+        message = f"timm cannot be imported: {error}. Install a torchvision that belongs to this torch."
+        raise MissingPackageError(message, name="timm") from error
     return timm
 
 

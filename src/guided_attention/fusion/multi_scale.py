@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from guided_attention._checks import require, require_positive
+from guided_attention._checks import require, require_count, require_type
 from guided_attention._layers import conv_norm_prelu, resize
+from guided_attention._maps import first_weight, require_map, require_sequence
 from guided_attention._typing import AnyFeatureMap, SpatialDims
 
 __all__ = ["FusedMaps", "MultiScaleFusion"]
@@ -35,16 +36,14 @@ class MultiScaleFusion(nn.Module):
 
     Args:
         in_channels: Channels of each map, fine to coarse: the encoder's ``out_channels``.
-        channels: Channels of every map that goes out.
+        channels: Channels of every resulting map.
         spatial_dims: 2 for images, 3 for volumes.
 
     Shape:
-        In: a list of maps ``(batch, in_channels[s], *space_s)``; out: see `FusedMaps`. Sizes need not be multiples of
-        one another.
+        In: a list of maps ``(batch, in_channels[s], *space_s)`` of any sizes; out: `FusedMaps`.
 
     Raises:
-        ValueError: `in_channels` is empty or a number is below 1; on the way, another number of maps than
-            channels named.
+        ArgumentError: `in_channels` is empty or a number is out of range; in `forward`, the maps do not fit.
 
     Example:
         >>> import torch
@@ -55,18 +54,22 @@ class MultiScaleFusion(nn.Module):
         (torch.Size([1, 4, 13, 11]), 2)
 
     References:
-        Sinha & Dolz, JBHI 2020, section II.A, ``F_MS``; the layers are the original code's. Ours concatenates fine to
-        coarse as the paper prints it, the code coarse to fine: the same up to the order of a kernel's input channels.
+        Sinha & Dolz, JBHI 2020, section II.A, ``F_MS``; the layers are the original code's. We concatenate fine to
+        coarse as in the paper, the code coarse to fine: the same up to the order of a kernel's input channels.
     """
 
     def __init__(
         self, in_channels: Sequence[int], *, channels: int = 64, spatial_dims: SpatialDims = 2
     ) -> None:
         super().__init__()
+        require_type("in_channels", in_channels, Sequence, "a list of numbers, one for each map")
         require(len(in_channels) > 0, "in_channels", "the channels of at least one map", list(in_channels))
-        require_positive("in_channels", min(in_channels))
-        require_positive("channels", channels)
+        for width in in_channels:
+            require_count("in_channels", width)
+        require_count("channels", channels)
+        self.in_channels = tuple(in_channels)
         self.channels = channels
+        self.spatial_dims: SpatialDims = spatial_dims
         self.project = nn.ModuleList(
             conv_norm_prelu(width, channels, 1, spatial_dims=spatial_dims) for width in in_channels
         )
@@ -77,13 +80,20 @@ class MultiScaleFusion(nn.Module):
         )
 
     def forward(self, features: Sequence[AnyFeatureMap]) -> FusedMaps:
-        """Return the maps of all scales at the finest one's size, and the map fused of them."""
-        require(
-            len(features) == len(self.project),
-            "features",
-            f"a list of {len(self.project)} maps",
-            len(features),
-        )
+        """Return the maps of all scales at the finest one's size, and the map fused from them."""
+        self._require_fit(features)
         size = tuple(features[0].shape[2:])
         maps = [resize(project(map_), size) for project, map_ in zip(self.project, features, strict=True)]
         return FusedMaps(maps, self.fuse(torch.cat(maps, dim=1)))
+
+    def _require_fit(self, features: Sequence[Tensor]) -> None:
+        if torch.compiler.is_compiling():
+            return
+        like = first_weight(self)
+        require_sequence("features", features, len(self.in_channels))
+        for number, (map_, channels) in enumerate(zip(features, self.in_channels, strict=True)):
+            name = f"features[{number}]"
+            require_map(name, map_, channels=channels, spatial_dims=self.spatial_dims, like=like)
+            if map_.shape[0] != features[0].shape[0]:
+                wanted = f"of as many samples as `features[0]`, {features[0].shape[0]}"
+                require(condition=False, argument=name, wanted=wanted, got=map_.shape[0])

@@ -1,4 +1,4 @@
-"""What the segmentation losses share: precision, class weights, the check of the labels."""
+"""What the segmentation losses share: precision, class weights, the checks of logits and labels."""
 
 from collections.abc import Sequence
 
@@ -6,30 +6,50 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from guided_attention._checks import require
+from guided_attention._checks import require, require_integer, require_number, require_type
+from guided_attention._maps import plain, require_tensor
 from guided_attention._typing import LabelMap, Logits
+from guided_attention.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["checked_target", "checked_weights", "full_precision", "weights_buffer"]
+__all__ = [
+    "checked_inputs",
+    "checked_weights",
+    "counted_labels",
+    "full_precision",
+    "require_weight",
+    "weights_buffer",
+]
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """Return `x` in float32, or in float64 where it is: sums over many pixels overflow or drown in half."""
+    """Return `x` in float32, or float64 if it is that: sums over many pixels overflow in half precision."""
     return x if x.dtype == torch.float64 else x.float()
 
 
+def require_weight(argument: str, value: float) -> None:
+    """Raise unless `value` is a number that is 0 or more."""
+    require_number(argument, value)
+    require(value >= 0, argument, "0 or more", value)
+
+
 def weights_buffer(class_weights: Sequence[float] | None) -> Tensor | None:
-    """Return the weights as a tensor for a module to register, checked but for their number."""
+    """Return the weights as a tensor for a module to register, checked except for their number."""
     if class_weights is None:
         return None
     wanted = "finite numbers, none below 0, not all 0"
-    weights = torch.tensor(class_weights, dtype=torch.float32)
+    require_type("class_weights", class_weights, (Sequence, np.ndarray, Tensor), f"a list of {wanted}")
+    try:
+        weights = torch.as_tensor(class_weights, dtype=torch.float32).detach().clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        message = f"`class_weights` must be {wanted}, got {class_weights!r}."
+        raise ArgumentTypeError(message, argument="class_weights") from error
     valid = bool(torch.isfinite(weights).all()) and bool((weights >= 0).all()) and bool((weights > 0).any())
     require(valid, "class_weights", wanted, list(class_weights))
     return weights
 
 
 def checked_weights(logits: Logits, class_weights: Tensor | Sequence[float] | None) -> Tensor | None:
-    """Return one weight a class, of the device and dtype of `logits`, or None."""
+    """Return one weight a class, of the device and type of `logits`, or None."""
     weights = class_weights if isinstance(class_weights, Tensor) else weights_buffer(class_weights)
     if weights is None:
         return None
@@ -38,21 +58,35 @@ def checked_weights(logits: Logits, class_weights: Tensor | Sequence[float] | No
     return weights.to(logits)
 
 
-def checked_target(
-    logits: Logits, target: LabelMap, ignore_index: int | None
-) -> tuple[Tensor, Tensor | None]:
+def checked_inputs(logits: Logits, target: LabelMap, ignore_index: int | None) -> tuple[Tensor, Tensor]:
+    """Return logits and labels as plain tensors that fit together, or raise."""
+    scores = plain(require_tensor("logits", logits, "a tensor of shape (batch, classes, *space)"))
+    labels = plain(require_tensor("target", target, "a tensor of shape (batch, *space)"))
+    if ignore_index is not None:
+        require_integer("ignore_index", ignore_index)
+    require(
+        scores.is_floating_point(), "logits", "of a floating type", scores.dtype, "Pass `logits.float()`."
+    )
+    fits = scores.ndim > 1 and scores.shape[1] > 0
+    require(fits, "logits", "of shape (batch, classes, *space)", tuple(scores.shape))
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    require(whole, "target", "of an integer type", labels.dtype, cure="Pass `target.long()`.")
+    shape = (scores.shape[0], *scores.shape[2:])
+    wanted = f"of the shape of `logits` without the class axis, {shape}"
+    channel = labels.shape == (shape[0], 1, *shape[1:])
+    cure = "Take off the channel axis: `target[:, 0]`." if channel else ""
+    require(labels.shape == shape, "target", wanted, tuple(labels.shape), cure=cure)
+    cure = "Pass `target.to(logits.device)`."
+    require(labels.device == scores.device, "target", "on the device of `logits`", labels.device, cure)
+    return scores, labels
+
+
+def counted_labels(logits: Tensor, target: Tensor, ignore_index: int | None) -> tuple[Tensor, Tensor | None]:
     """Return the labels as int64, 0 where ignored, and the mask of the positions that count (None: all).
 
     Raises:
-        ValueError: The whole shapes do not fit, or a label is neither a class nor ignored.
+        ArgumentError: A label is neither a class nor ignored.
     """
-    integer = not (target.is_floating_point() or target.is_complex() or target.dtype == torch.bool)
-    require(integer, "target", "of an integer type", target.dtype, cure="Pass `target.long()`.")
-    shape = (logits.shape[0], *logits.shape[2:])
-    wanted = f"of the shape of `logits` without the class axis, {shape}"
-    channel = target.shape == (shape[0], 1, *shape[1:])
-    cure = "Take off the channel axis: `target[:, 0]`." if channel else ""
-    require(target.shape == shape, "target", wanted, tuple(target.shape), cure=cure)
     labels = target.long()
     counted = None if ignore_index is None else labels != ignore_index
     labels = labels if counted is None else labels.where(counted, 0)
@@ -61,8 +95,8 @@ def checked_target(
 
 
 def _require_classes(labels: Tensor, num_classes: int) -> None:
-    # A compiled graph cannot stop to look at values, and an empty map has none.
-    if torch.compiler.is_compiling() or not labels.numel():
+    # A compiled graph cannot look at values; an empty map and a tensor without memory have none.
+    if torch.compiler.is_compiling() or not labels.numel() or labels.is_meta:
         return
     lowest, highest = torch.stack(labels.aminmax()).tolist()
     if lowest >= 0 and highest < num_classes:
@@ -70,4 +104,4 @@ def _require_classes(labels: Tensor, num_classes: int) -> None:
     outside = np.unique(labels[(labels < 0) | (labels >= num_classes)].cpu().numpy()).tolist()
     cure = "Map the labels to classes, or name the value to leave out as `ignore_index`."
     wanted = f"made of the classes 0 to {num_classes - 1}, `num_classes` being {num_classes}"
-    raise ValueError(f"`target` must be {wanted}, got also {outside}. {cure}")
+    raise ArgumentError(f"`target` must be {wanted}, got also {outside}. {cure}", argument="target")

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from guided_attention._checks import require
 from guided_attention._typing import LabelMap, Logits, Scalar
-from guided_attention.losses._shared import weights_buffer
+from guided_attention.losses._shared import require_weight, weights_buffer
 from guided_attention.losses.cross_entropy import cross_entropy_loss
 from guided_attention.losses.dice import dice_loss
 
@@ -22,29 +21,29 @@ def dice_cross_entropy_loss(
     class_weights: Tensor | Sequence[float] | None = None,
     ignore_index: int | None = None,
 ) -> Scalar:
-    """Punish both poor overlap of the organs and surprising pixels; 0 is a perfect and certain match.
+    """Penalise poor overlap of the organs and low probability of single pixels; 0 is a perfect and certain match.
 
-    The overlap keeps small organs from drowning in the background, the cross-entropy gives every pixel a
+    The overlap keeps small organs from being outweighed by the background, the cross-entropy gives every pixel a
     gradient::
 
         loss = dice_weight · dice_loss + cross_entropy_weight · cross_entropy_loss
 
-    Each term has its own defaults, so the overlap leaves out the background and the cross-entropy does not.
+    Each term has its own defaults: the overlap omits the background, the cross-entropy includes it.
 
     Args:
-        logits: Score of each class at each position, before the softmax.
-        target: Class of each position.
+        logits: Score of each class at each position, before the softmax, ``(batch, classes, *space)``.
+        target: Class of each position, integers ``(batch, *space)``.
         dice_weight: Weight of the overlap, 0 or more.
         cross_entropy_weight: Weight of the cross-entropy, 0 or more.
         class_weights: One weight for each class, 0 or more, for both terms.
-        ignore_index: Label of the positions that do not count, in both terms; None lets all of them count.
+        ignore_index: Label of the positions that do not count, in both terms; with None all count.
 
-    Shape:
-        - ``logits``: ``(batch, classes, *space)``; ``target``: ``(batch, *space)``.
-        - returns: a scalar.
+    Returns:
+        A scalar.
 
     Raises:
-        ValueError: As `dice_loss` and `cross_entropy_loss`, or one of the two weights is negative.
+        ArgumentError: As `dice_loss`, or one of the two weights is negative.
+        ArgumentTypeError: An argument is not a tensor.
 
     Example:
         >>> import torch
@@ -52,38 +51,31 @@ def dice_cross_entropy_loss(
         tensor(0.9789)
 
     References:
-        Not in the paper, which trains on cross-entropy alone; usual since Isensee et al., nnU-Net, 2021.
+        Not in the paper, which trains only on cross-entropy; usual since Isensee et al., nnU-Net, 2021.
     """
-    _require_weights(dice_weight, cross_entropy_weight)
+    require_weight("dice_weight", dice_weight)
+    require_weight("cross_entropy_weight", cross_entropy_weight)
     overlap = dice_loss(logits, target, class_weights=class_weights, ignore_index=ignore_index)
     surprise = cross_entropy_loss(logits, target, class_weights=class_weights, ignore_index=ignore_index)
     return dice_weight * overlap + cross_entropy_weight * surprise
 
 
 class DiceCrossEntropyLoss(nn.Module):
-    """Punish both poor overlap of the organs and surprising pixels: `dice_cross_entropy_loss` as a module.
+    """`dice_cross_entropy_loss` as a module, with shapes and errors of the function.
 
     Args:
         dice_weight: Weight of the overlap, 0 or more.
         cross_entropy_weight: Weight of the cross-entropy, 0 or more.
         class_weights: One weight for each class, 0 or more, for both terms. They are kept in the state dict.
-        ignore_index: Label of the positions that do not count, in both terms; None lets all of them count.
-
-    Shape:
-        - ``logits``: ``(batch, classes, *space)``; ``target``: ``(batch, *space)``.
-        - returns: a scalar.
+        ignore_index: Label of the positions that do not count, in both terms; with None all count.
 
     Raises:
-        ValueError: A weight is negative or not finite, or all class weights are 0; on the call, as
-            `dice_cross_entropy_loss`.
+        ArgumentError: A weight is negative or not finite, or all class weights are 0.
 
     Example:
         >>> import torch
         >>> DiceCrossEntropyLoss()(torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, dtype=torch.long))
         tensor(0.9789)
-
-    References:
-        Not in the paper, which trains on cross-entropy alone; see `dice_cross_entropy_loss`.
     """
 
     class_weights: Tensor | None
@@ -97,7 +89,8 @@ class DiceCrossEntropyLoss(nn.Module):
         ignore_index: int | None = None,
     ) -> None:
         super().__init__()
-        _require_weights(dice_weight, cross_entropy_weight)
+        require_weight("dice_weight", dice_weight)
+        require_weight("cross_entropy_weight", cross_entropy_weight)
         self.register_buffer("class_weights", weights_buffer(class_weights))
         self.dice_weight = dice_weight
         self.cross_entropy_weight = cross_entropy_weight
@@ -113,8 +106,3 @@ class DiceCrossEntropyLoss(nn.Module):
             class_weights=self.class_weights,
             ignore_index=self.ignore_index,
         )
-
-
-def _require_weights(dice_weight: float, cross_entropy_weight: float) -> None:
-    require(dice_weight >= 0, "dice_weight", "0 or more", dice_weight)
-    require(cross_entropy_weight >= 0, "cross_entropy_weight", "0 or more", cross_entropy_weight)

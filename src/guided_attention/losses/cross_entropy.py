@@ -7,7 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from guided_attention._typing import LabelMap, Logits, Scalar
-from guided_attention.losses._shared import checked_target, checked_weights, full_precision, weights_buffer
+from guided_attention.losses._shared import (
+    checked_inputs,
+    checked_weights,
+    counted_labels,
+    full_precision,
+    weights_buffer,
+)
 
 __all__ = ["CrossEntropyLoss", "cross_entropy_loss"]
 
@@ -19,32 +25,32 @@ def cross_entropy_loss(
     class_weights: Tensor | Sequence[float] | None = None,
     ignore_index: int | None = None,
 ) -> Scalar:
-    """Punish each pixel by how surprising its true class is to the network; 0 is certainty of the truth.
+    """Penalise each pixel by how little probability its class has; 0 if every class is certain and right.
 
     With ``p`` the softmax of the logits over the classes, ``t`` the target, ``w`` the class weights (1
     without them), summed over the positions ``i`` that are not ignored::
 
         loss = Σ_i w[t_i] · (−log p[i, t_i]) / Σ_i w[t_i]
 
-    The unit is the nat, and lower is better. Where no position counts (all ignored, or of weight 0), the loss
-    is exactly 0 with zero gradients. It is computed in float32 even where the logits are of half precision.
+    The unit is the nat. Where no position counts (all ignored, or of weight 0), the loss is exactly 0 with zero
+    gradients. It is computed in float32 even if the logits are of half precision.
 
     Args:
-        logits: Score of each class at each position, before the softmax.
-        target: Class of each position.
+        logits: Score of each class at each position, before the softmax, ``(batch, classes, *space)``.
+        target: Class of each position, integers ``(batch, *space)``.
         class_weights: One weight for each class, 0 or more.
-        ignore_index: Label of the positions that do not count; None lets all of them count.
+        ignore_index: Label of the positions that do not count; with None all count.
 
-    Shape:
-        - ``logits``: ``(batch, classes, *space)``; ``target``: ``(batch, *space)``.
-        - returns: a scalar.
+    Returns:
+        A scalar.
 
     Raises:
-        ValueError: The shapes do not fit, `target` is not of integers or holds a value that is no class and
-            not ignored (not looked for inside ``torch.compile``), or the weights are not one a class.
+        ArgumentError: Shapes, types or devices do not fit, `target` holds a value that is neither a class nor ignored
+            (not checked inside ``torch.compile``), or the weights are not one a class.
+        ArgumentTypeError: An argument is not a tensor, such as a `SegmentationOutput` in place of its logits.
 
     Example:
-        Two classes without a preference: every pixel costs log 2.
+        Two classes of equal probability: every pixel costs log 2.
 
         >>> import torch
         >>> cross_entropy_loss(torch.zeros(1, 2, 3, 3), torch.ones(1, 3, 3, dtype=torch.long))
@@ -53,10 +59,11 @@ def cross_entropy_loss(
     References:
         Sinha and Dolz, the term L_Seg of equation 10.
     """
-    labels, counted = checked_target(logits, target, ignore_index)
+    logits, target = checked_inputs(logits, target, ignore_index)
+    labels, counted = counted_labels(logits, target, ignore_index)
     scores = full_precision(logits)
     weights = checked_weights(scores, class_weights)
-    # "none", then a sum: the reductions inside have no deterministic form on CUDA for maps.
+    # "none", then a sum: the built-in reductions have no deterministic form on CUDA for maps.
     surprise = F.cross_entropy(scores, labels, weight=weights, reduction="none")
     weight = torch.ones_like(surprise) if weights is None else weights[labels]
     if counted is not None:
@@ -66,27 +73,20 @@ def cross_entropy_loss(
 
 
 class CrossEntropyLoss(nn.Module):
-    """Punish each pixel by how surprising its true class is to the network: `cross_entropy_loss` as a module.
+    """`cross_entropy_loss` as a module, with shapes and errors of the function.
 
     Args:
         class_weights: One weight for each class, 0 or more. They are kept in the state dict.
-        ignore_index: Label of the positions that do not count; None lets all of them count.
-
-    Shape:
-        - ``logits``: ``(batch, classes, *space)``; ``target``: ``(batch, *space)``.
-        - returns: a scalar.
+        ignore_index: Label of the positions that do not count; with None all count.
 
     Raises:
-        ValueError: A weight is negative or not finite, or all are 0; on the call, as `cross_entropy_loss`.
+        ArgumentError: A weight is negative or not finite, or all are 0.
 
     Example:
         >>> import torch
         >>> loss = CrossEntropyLoss([1.0, 3.0])
         >>> loss(torch.zeros(1, 2, 3, 3), torch.ones(1, 3, 3, dtype=torch.long))
         tensor(0.6931)
-
-    References:
-        Sinha and Dolz, the term L_Seg of equation 10.
     """
 
     class_weights: Tensor | None

@@ -7,7 +7,13 @@ from torch import Tensor, nn
 
 from guided_attention._checks import require, require_positive
 from guided_attention._typing import LabelMap, Logits, Scalar
-from guided_attention.losses._shared import checked_target, checked_weights, full_precision, weights_buffer
+from guided_attention.losses._shared import (
+    checked_inputs,
+    checked_weights,
+    counted_labels,
+    full_precision,
+    weights_buffer,
+)
 
 __all__ = ["DiceLoss", "dice_loss"]
 
@@ -21,44 +27,40 @@ def dice_loss(
     ignore_index: int | None = None,
     smooth: float = 1.0,
 ) -> Scalar:
-    """Punish each organ by how little its predicted and its true region overlap; 0 is a perfect match.
+    """Penalise each organ by how little its predicted and its reference region overlap; 0 is a perfect match.
 
     With ``p`` the softmax of the logits over the classes, ``t`` the target as 0 and 1 for each class, and all
-    sums over the whole batch and space (positions ignored left out)::
+    sums over the whole batch and space (without ignored positions)::
 
         dice[c] = (2 Σ p[c] t[c] + smooth) / (Σ p[c] + Σ t[c] + smooth)
         loss    = Σ_c w[c] · (1 − dice[c]) / Σ_c w[c]
 
-    It has no unit and lies in 0..1. It is computed in float32 even where the logits are of half precision.
+    It has no unit and lies in 0..1. It is computed in float32 even if the logits are of half precision.
 
-    * The sums run over the batch, not over each image, because an organ is absent from most slices of a body:
-      the ratio of one such slice says nothing.
+    * The sums run over the batch, not over each image, because an organ is absent from most slices of a body.
     * An organ absent from the whole batch still counts: its loss is ``s / (s + smooth)`` for ``s`` falsely
-      predicted pixels. `smooth` is therefore one pixel and not a tiny number, with which that loss would be 1 for the
-      least trace of probability and would hardly have a gradient.
-    * The background, class 0, is left out by default: it is most of the image and always well met.
+      predicted pixels. With a tiny `smooth` instead of one pixel, that loss would be 1 for the least probability and
+      have almost no gradient.
+    * The background, class 0, is omitted by default: it is most of the image and easy to predict.
     * Where no position counts, or every class has weight 0, the loss is 0.
 
     Args:
-        logits: Score of each class at each position, before the softmax.
-        target: Class of each position.
+        logits: Score of each class at each position, before the softmax, ``(batch, classes, *space)``.
+        target: Class of each position, integers ``(batch, *space)``.
         include_background: Whether class 0 counts as an organ.
-        class_weights: One weight for each class, 0 or more; the background has one too, used if it is
-            included.
-        ignore_index: Label of the positions that do not count; None lets all of them count.
+        class_weights: One weight for each class, 0 or more; also for the background, used if it is included.
+        ignore_index: Label of the positions that do not count; with None all count.
         smooth: Pixels added to both sides of the ratio, above 0.
 
-    Shape:
-        - ``logits``: ``(batch, classes, *space)``; ``target``: ``(batch, *space)``.
-        - returns: a scalar.
+    Returns:
+        A scalar.
 
     Raises:
-        ValueError: The shapes do not fit, `target` is not of integers or holds a value that is no class and
-            not ignored (not looked for inside ``torch.compile``), the weights are not one a class, there is
-            only a background, or `smooth` is not above 0.
+        ArgumentError: As `cross_entropy_loss`, or there is only a background, or `smooth` is not above 0.
+        ArgumentTypeError: An argument is not a tensor.
 
     Example:
-        Four pixels of an organ, each met with probability one half: 1 − (2·2 + 1) / (2 + 4 + 1).
+        Four pixels of an organ, each predicted with probability one half: 1 − (2·2 + 1) / (2 + 4 + 1).
 
         >>> import torch
         >>> dice_loss(torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, dtype=torch.long))
@@ -66,9 +68,10 @@ def dice_loss(
 
     References:
         The Dice coefficient of Sinha and Dolz, equation 12, on probabilities (Milletari et al., V-Net, 2016,
-        there with squares in the denominator). The paper itself trains on cross-entropy alone.
+        with squares in the denominator). The paper itself trains only on cross-entropy.
     """
     require_positive("smooth", smooth)
+    logits, target = checked_inputs(logits, target, ignore_index)
     first = 0 if include_background else 1
     require(logits.shape[1] > first, "logits", f"of more than {first} classes", f"{logits.shape[1]} classes")
     overlap = _overlap_by_class(logits, target, ignore_index, smooth)[first:]
@@ -81,7 +84,7 @@ def dice_loss(
 
 
 def _overlap_by_class(logits: Logits, target: LabelMap, ignore_index: int | None, smooth: float) -> Tensor:
-    labels, counted = checked_target(logits, target, ignore_index)
+    labels, counted = counted_labels(logits, target, ignore_index)
     probabilities = full_precision(logits).softmax(1)
     classes = torch.arange(logits.shape[1], device=logits.device).view(-1, *(1,) * (logits.ndim - 2))
     present = labels.unsqueeze(1) == classes
@@ -94,30 +97,21 @@ def _overlap_by_class(logits: Logits, target: LabelMap, ignore_index: int | None
 
 
 class DiceLoss(nn.Module):
-    """Punish each organ by how little its predicted and its true region overlap: `dice_loss` as a module.
+    """`dice_loss` as a module, with shapes and errors of the function.
 
     Args:
         include_background: Whether class 0 counts as an organ.
-        class_weights: One weight for each class, the background included, 0 or more. They are kept in the
-            state dict.
-        ignore_index: Label of the positions that do not count; None lets all of them count.
+        class_weights: One weight for each class, background included, 0 or more. They are kept in the state dict.
+        ignore_index: Label of the positions that do not count; with None all count.
         smooth: Pixels added to both sides of the ratio, above 0.
 
-    Shape:
-        - ``logits``: ``(batch, classes, *space)``; ``target``: ``(batch, *space)``.
-        - returns: a scalar.
-
     Raises:
-        ValueError: A weight is negative or not finite, all are 0, or `smooth` is not above 0; on the call, as
-            `dice_loss`.
+        ArgumentError: A weight is negative or not finite, all are 0, or `smooth` is not above 0.
 
     Example:
         >>> import torch
         >>> DiceLoss()(torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, dtype=torch.long))
         tensor(0.2857)
-
-    References:
-        The Dice coefficient of Sinha and Dolz, equation 12, on probabilities; see `dice_loss`.
     """
 
     class_weights: Tensor | None

@@ -1,23 +1,24 @@
 """Loss of the guided attention network: segmentation, guidance between steps, reconstruction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from guided_attention._checks import require, require_choice, require_same_shape
+from guided_attention._checks import require, require_choice, require_same_shape, require_type
+from guided_attention._maps import plain, require_tensor
 from guided_attention._typing import LabelMap, Scalar
-from guided_attention.losses._shared import full_precision
+from guided_attention.errors import ArgumentTypeError
+from guided_attention.losses._shared import full_precision, require_weight
 from guided_attention.losses.cross_entropy import CrossEntropyLoss
 from guided_attention.outputs import LossTerms, SegmentationOutput
 
 __all__ = ["GuidedAttentionLoss", "Reduction", "guidance_loss", "reconstruction_loss"]
 
 Reduction: TypeAlias = Literal["mean", "sum"]
-"""How the squared differences of a pair become a number: their mean, or their sum for each item of the
-batch."""
+"""How the squared differences of a pair become a number: their mean, or their sum per item of the batch."""
 
 
 def guidance_loss(
@@ -26,29 +27,26 @@ def guidance_loss(
     reduction: Reduction = "mean",
     detached: bool = False,
 ) -> Scalar:
-    """Punish steps of the attention that disagree on what the image shows; 0 is agreement.
+    """Penalise differences between the codes of successive attention steps; 0 is agreement.
 
-    Each pair holds the codes of two successive steps on one scale, the earlier one first. Summed over the
-    pairs::
+    Summed over the pairs of codes, the earlier step first::
 
         loss = Σ_pairs mean((later − earlier)²)                 reduction "mean"
         loss = Σ_pairs Σ (later − earlier)² / batch             reduction "sum"
 
     Args:
-        codes: The pairs, such as `SegmentationOutput.codes`.
-        reduction: ``"mean"`` over all elements of a code, as the authors' code has it, so that the loss does
-            not depend on the size of the image; ``"sum"``, the squared norm that the paper prints, for each
-            item of the
-            batch: larger by the number of elements of one code.
-        detached: Whether to hold the earlier code of each pair, the first, fixed: it then gets no gradient,
-            and only the later step moves towards it. The original detaches nothing.
+        codes: The pairs, such as `SegmentationOutput.codes`; both of a pair have one shape ``(batch, ...)``.
+        reduction: ``"mean"`` over all elements, as in the authors' code: the loss does not depend on the image's size.
+            ``"sum"``, the squared norm of the paper, per item of the batch: larger by the number of elements of a code.
+        detached: Whether the first of each pair gets no gradient, so that only the second moves towards it. The
+            original detaches nothing.
 
-    Shape:
-        - each code: ``(batch, ...)``, the same for both of a pair.
-        - returns: a scalar, in float32 even for codes of half precision; 0 where there is no pair.
+    Returns:
+        A scalar, in float32 even for codes of half precision; 0 if there is no pair.
 
     Raises:
-        ValueError: The two of a pair differ in shape, or `reduction` is neither of the two.
+        ArgumentError: The two of a pair differ in shape or device, or `reduction` is neither of the two.
+        ArgumentTypeError: `codes` is not a list of pairs of tensors.
 
     Example:
         >>> import torch
@@ -67,28 +65,23 @@ def reconstruction_loss(
     reduction: Reduction = "mean",
     detached: bool = False,
 ) -> Scalar:
-    """Punish autoencoders that lose what they were shown; 0 is a perfect reconstruction.
+    """Penalise differences between the inputs of autoencoders and their reconstructions; 0 is a perfect one.
 
-    Each pair holds the input of an autoencoder and its reconstruction. Summed over the pairs::
-
-        loss = Σ_pairs mean((reconstruction − input)²)          reduction "mean"
-        loss = Σ_pairs Σ (reconstruction − input)² / batch      reduction "sum"
+    The formulas are those of `guidance_loss`, with the input as the earlier and the reconstruction as the later of a
+    pair.
 
     Args:
-        pairs: The pairs, such as `SegmentationOutput.reconstructions`.
-        reduction: ``"mean"`` over all elements of a map, as the authors' code has it; ``"sum"``, the squared
-            norm that the paper prints, for each item of the batch: larger by the number of elements of one
-            map.
-        detached: Whether to hold the input of each pair, the first, fixed: it then gets no gradient here (it
-            still has the one through the autoencoder), and cannot make itself easy to reconstruct by fading.
-            The original detaches nothing.
+        pairs: The pairs, such as `SegmentationOutput.reconstructions`; both of a pair have one shape ``(batch, ...)``.
+        reduction: As in `guidance_loss`.
+        detached: Whether the input of each pair gets no gradient here (it keeps the one through the autoencoder), so
+            that it cannot become easy to reconstruct by fading. The original detaches nothing.
 
-    Shape:
-        - each map: ``(batch, ...)``, the same for both of a pair.
-        - returns: a scalar, in float32 even for maps of half precision; 0 where there is no pair.
+    Returns:
+        A scalar, in float32 even for maps of half precision; 0 if there is no pair.
 
     Raises:
-        ValueError: The two of a pair differ in shape, or `reduction` is neither of the two.
+        ArgumentError: As `guidance_loss`.
+        ArgumentTypeError: `pairs` is not a list of pairs of tensors.
 
     Example:
         >>> import torch
@@ -102,36 +95,36 @@ def reconstruction_loss(
 
 
 class GuidedAttentionLoss(nn.Module):
-    """Train a guided attention network: right labels on every scale, steps that agree, faithful autoencoders.
+    """Train a guided attention network: segmentation on every scale, guidance between steps, reconstruction.
 
-    The segmentation loss is summed over the side predictions of the raw maps and over those of the attended
-    maps::
+    The segmentation loss is summed over the side predictions of the raw maps and those of the attended maps::
 
         segmentation = Σ_s loss(raw_logits[s], target) + Σ_s loss(attended_logits[s], target)
         total = segmentation_weight · segmentation + guidance_weight · guidance
                 + reconstruction_weight · reconstruction
 
-    A network that has no such predictions is judged by its `logits` alone, so the same loss trains a plain
-    network. Parts that the network does not give are 0.
+    A network without side predictions is judged by its `logits`, so the same loss trains a plain network. Parts that
+    the network does not return are 0.
 
     Args:
-        segmentation: Module that takes ``(logits, target)`` and returns a scalar; None is
-            `CrossEntropyLoss()`.
+        segmentation: Function or module of ``(logits, target)`` that returns a scalar; None is `CrossEntropyLoss()`.
         segmentation_weight: The paper's alpha, 0 or more.
         guidance_weight: The paper's beta, 0 or more.
         reconstruction_weight: The paper's gamma, 0 or more.
-        reduction: ``"mean"`` or ``"sum"`` for guidance and reconstruction, see `guidance_loss`. The default
-            weights belong to ``"mean"``.
-        detached: Whether the first of each pair, the earlier code or the autoencoder's input, is held fixed.
+        reduction: ``"mean"`` or ``"sum"`` for guidance and reconstruction, see `guidance_loss`. The default weights are
+            made for ``"mean"``.
+        detached: Whether the first of each pair gets no gradient: see `guidance_loss`.
 
     Shape:
-        - logits of ``output``: ``(batch, classes, *space)``; ``target``: ``(batch, *space)``.
+        - ``output``: what ``model.outputs(x)`` returns, or logits ``(batch, classes, *space)``.
+        - ``target``: ``(batch, *space)``.
         - returns: `LossTerms` of scalars. `total` has the gradient; `parts` are ``"segmentation"``,
           ``"guidance"`` and ``"reconstruction"``, unweighted and without gradient.
 
     Raises:
-        ValueError: A weight is negative, or `reduction` is neither of the two; on the call, as the
-            segmentation loss, or if the two of a pair differ in shape.
+        ArgumentError: A weight is negative, or `reduction` is neither of the two; in `forward`, as the segmentation
+            loss and `guidance_loss`.
+        ArgumentTypeError: `output` is neither a `SegmentationOutput` nor a tensor.
 
     Example:
         >>> import torch
@@ -146,13 +139,13 @@ class GuidedAttentionLoss(nn.Module):
         1.6363
 
     References:
-        Sinha and Dolz, equations 6 to 11, with the weights 1, 0.25 and 0.1 of their text. Means instead of
-        the printed squared norms follow the authors' code.
+        Sinha and Dolz, equations 6 to 11, with the weights 1, 0.25 and 0.1 of their text. Means instead of the printed
+        squared norms follow the authors' code.
     """
 
     def __init__(
         self,
-        segmentation: nn.Module | None = None,
+        segmentation: nn.Module | Callable[[Tensor, Tensor], Tensor] | None = None,
         *,
         segmentation_weight: float = 1.0,
         guidance_weight: float = 0.25,
@@ -161,10 +154,12 @@ class GuidedAttentionLoss(nn.Module):
         detached: bool = False,
     ) -> None:
         super().__init__()
-        require(segmentation_weight >= 0, "segmentation_weight", "0 or more", segmentation_weight)
-        require(guidance_weight >= 0, "guidance_weight", "0 or more", guidance_weight)
-        require(reconstruction_weight >= 0, "reconstruction_weight", "0 or more", reconstruction_weight)
+        require_weight("segmentation_weight", segmentation_weight)
+        require_weight("guidance_weight", guidance_weight)
+        require_weight("reconstruction_weight", reconstruction_weight)
         require_choice("reduction", reduction, ("mean", "sum"))
+        is_function, got = segmentation is None or callable(segmentation), f"a {type(segmentation).__name__}"
+        require(is_function, "segmentation", "a function of logits and target", got, error=ArgumentTypeError)
         self.segmentation = CrossEntropyLoss() if segmentation is None else segmentation
         self.segmentation_weight = segmentation_weight
         self.guidance_weight = guidance_weight
@@ -172,10 +167,14 @@ class GuidedAttentionLoss(nn.Module):
         self.reduction: Reduction = reduction
         self.detached = detached
 
-    def forward(self, output: SegmentationOutput, target: LabelMap) -> LossTerms:
-        """Return the total and its parts for what `model.outputs(x)` gave."""
+    def forward(self, output: SegmentationOutput | Tensor, target: LabelMap) -> LossTerms:
+        """Return the total and its parts for what `model.outputs(x)` or `model(x)` gave."""
+        if isinstance(output, Tensor):
+            output = SegmentationOutput(output)
+        wanted = "a SegmentationOutput or a tensor of logits"
+        require_type("output", output, SegmentationOutput, wanted, "Pass `model.outputs(x)` or `model(x)`.")
         predictions = (*output.raw_logits, *output.attended_logits) or (output.logits,)
-        segmentation = torch.stack([self.segmentation(logits, target) for logits in predictions]).sum()
+        segmentation = torch.stack([self._judged(logits, target) for logits in predictions]).sum()
         guidance = guidance_loss(output.codes, reduction=self.reduction, detached=self.detached)
         reconstruction = reconstruction_loss(
             output.reconstructions, reduction=self.reduction, detached=self.detached
@@ -192,17 +191,39 @@ class GuidedAttentionLoss(nn.Module):
         )
         return LossTerms(total, {name: part.detach() for name, part in parts.items()})
 
+    def _judged(self, logits: Tensor, target: Tensor) -> Tensor:
+        loss = require_tensor(
+            "segmentation(logits, target)", self.segmentation(logits, target), "a scalar tensor"
+        )
+        return plain(loss)
+
 
 def _sum_of_squares(
     argument: str, pairs: Sequence[tuple[Tensor, Tensor]], reduction: Reduction, detached: bool
 ) -> Scalar:
     require_choice("reduction", reduction, ("mean", "sum"))
+    require_type(argument, pairs, Sequence, "a list of pairs of tensors")
     if not pairs:
         return torch.zeros(())
     terms = []
-    for number, (fixed, moving) in enumerate(pairs):
-        require_same_shape(f"{argument}[{number}][1]", moving.shape, f"{argument}[{number}][0]", fixed.shape)
+    for number, pair in enumerate(pairs):
+        fixed, moving = _checked_pair(f"{argument}[{number}]", pair)
         goal = full_precision(fixed.detach() if detached else fixed)
         square = F.mse_loss(full_precision(moving), goal, reduction=reduction)
         terms.append(square if reduction == "mean" else square / fixed.shape[0])
     return torch.stack(terms).sum()
+
+
+def _checked_pair(argument: str, pair: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the two of a pair as plain tensors, or raise."""
+    require_type(argument, pair, Sequence, "a pair of tensors")
+    require(len(pair) == 2, argument, "a pair of tensors", f"{len(pair)} of them")  # noqa: PLR2004
+    first, second = (
+        plain(require_tensor(f"{argument}[{i}]", part, "a tensor (batch, ...)"))
+        for i, part in enumerate(pair)
+    )
+    require_same_shape(f"{argument}[1]", second.shape, f"{argument}[0]", first.shape)
+    fits = first.is_floating_point() and second.is_floating_point() and first.ndim > 0
+    require(fits, argument, "of a floating type, with a batch axis", (first.dtype, second.dtype))
+    require(first.device == second.device, argument, "on one device", (first.device, second.device))
+    return first, second

@@ -2,8 +2,7 @@
 
 from guided_attention.models.danet import DualAttentionNetwork, danet
 from guided_attention.models.folding import fuse
-from guided_attention.models.lite import msga_lite
-from guided_attention.models.msga import MSGA
+from guided_attention.models.msga import MSGA, msga_lite
 from guided_attention.models.original import export_original, load_original
 from guided_attention.models.segmentation import SegmentationModel
 from guided_attention.models.variants import daf, ms_cam, ms_danet, ms_dist, ms_dual, ms_dual_guided, ms_pam

@@ -1,21 +1,26 @@
-"""DANet: dual attention on the coarsest map of a dilated encoder, the rival that lent the paper its two attentions."""
+"""DANet: dual attention on the coarsest map of a dilated encoder, a baseline of the paper."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from guided_attention._checks import require, require_positive
+from guided_attention._checkpoints import ModelSettings
+from guided_attention._checks import require_choice, require_count, require_type
+from guided_attention._files import PathLike
 from guided_attention._layers import conv, conv_norm_relu, resize
+from guided_attention._maps import first_weight, require_map, require_module
 from guided_attention._typing import Image, Logits, SpatialDims
 from guided_attention.attention import CAM, PAM, ChannelEnergy
-from guided_attention.encoders import Encoder, ResNetName, resnet_encoder
+from guided_attention.encoders import Encoder, ResNetName
+from guided_attention.models._blueprint import Blueprint
+from guided_attention.models.segmentation import no_module, require_classes
 from guided_attention.outputs import SegmentationOutput
 
 __all__ = ["DualAttentionNetwork", "danet"]
 
 
 class DualAttentionNetwork(nn.Module):
-    """DANet: position and channel attention side by side on an encoder's last map, a head on each and on their sum.
+    """DANet: position and channel attention on an encoder's last map, with a head on each and on their sum.
 
     With ``X`` the last map and ``convs`` a convolution 3 x 3, batch norm and ReLU::
 
@@ -29,16 +34,19 @@ class DualAttentionNetwork(nn.Module):
         encoder: Any module that meets the `Encoder` protocol; its last map should not be much coarser than an eighth
             of the image.
         channels: Channels of ``P`` and ``C``.
-        num_classes: Classes, background included.
-        energy: The form of the channel attention: see `CAM`.
+        num_classes: Number of classes, with the background.
+        channel_attention: The CAM; None for `CAM` with its defaults.
         spatial_dims: 2 for images, 3 for volumes.
+
+    Attributes:
+        settings: What `danet` made the network from; None for one built otherwise.
 
     Shape:
         In ``(batch, in_channels, *space)``; logits ``(batch, num_classes, *space)``, any size from 1 up.
 
     Raises:
-        ValueError: `num_classes` is below 2 or `channels` below 1.
-        TypeError: The encoder is no `torch.nn.Module`.
+        ArgumentError: A number is out of range; in `forward` and `outputs`, the input does not fit.
+        ArgumentTypeError: The encoder is not a `torch.nn.Module` of the protocol.
 
     Example:
         >>> import torch
@@ -52,37 +60,48 @@ class DualAttentionNetwork(nn.Module):
         Fu et al., "Dual attention network for scene segmentation", CVPR 2019.
     """
 
+    settings: ModelSettings | None
+
     def __init__(
         self,
         encoder: Encoder,
         channels: int,
         *,
         num_classes: int,
-        energy: ChannelEnergy = "danet",
+        channel_attention: nn.Module | None = None,
         spatial_dims: SpatialDims = 2,
     ) -> None:
         super().__init__()
         if not isinstance(encoder, nn.Module):
-            got = type(encoder).__name__
-            raise TypeError(
-                f"`encoder` must be a torch.nn.Module that meets the Encoder protocol, got {got}."
-            )
-        require_positive("channels", channels)
-        require(num_classes >= 2, "num_classes", "at least 2, background included", num_classes)  # noqa: PLR2004
+            raise no_module("encoder", encoder, "Encoder")
+        require_type("encoder", encoder, Encoder, "a module that meets the Encoder protocol")
+        require_count("channels", channels)
+        require_classes(num_classes)
+        require_choice("spatial_dims", spatial_dims, (2, 3))
         dims = spatial_dims
+        channel = CAM() if channel_attention is None else channel_attention
+        require_module("channel_attention", channel, "a torch.nn.Module, such as CAM()")
         self.encoder = encoder
         self.num_classes = num_classes
+        self.spatial_dims: SpatialDims = spatial_dims
+        self.settings = None
         self.position, self.channel = (
             nn.Sequential(
                 conv_norm_relu(encoder.out_channels[-1], channels, spatial_dims=dims),
                 attention,
                 conv_norm_relu(channels, channels, spatial_dims=dims),
             )
-            for attention in (PAM(channels, spatial_dims=dims), CAM(energy=energy))
+            for attention in (PAM(channels, spatial_dims=dims), channel)
         )
         self.head, self.position_head, self.channel_head = (
             _head(channels, num_classes, dims) for _ in range(3)
         )
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Tensor) -> Tensor:
+            """Return logits; declared for type checkers, which take a module's call for anything."""
+            ...
 
     def forward(self, x: Image) -> Logits:
         """Return logits ``(batch, num_classes, *space)`` at the input's size."""
@@ -102,10 +121,12 @@ class DualAttentionNetwork(nn.Module):
 
     @property
     def in_channels(self) -> int | None:
-        """Channels of the image that the encoder wants; None where the encoder does not tell."""
+        """Channels of the image that the encoder takes; None where the encoder does not tell."""
         return getattr(self.encoder, "in_channels", None)
 
     def _branches(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        like = first_weight(self.encoder)
+        require_map("x", x, channels=self.in_channels, spatial_dims=self.spatial_dims, like=like)
         last = self.encoder(x)[-1]
         return self.position(last), self.channel(last)
 
@@ -120,28 +141,15 @@ def danet(
     num_classes: int = 5,
     *,
     encoder: ResNetName | Encoder = "resnet101",
-    encoder_weights: str | Path | None = None,
+    encoder_weights: PathLike | None = None,
     energy: ChannelEnergy = "danet",
     spatial_dims: SpatialDims = 2,
 ) -> DualAttentionNetwork:
     """Build DANet: a ResNet dilated to an eighth of the image, and dual attention on a quarter of its channels.
 
-    66,426,961 parameters with its defaults. The paper prints 68,475,961 ("DANet-R101"): exactly 2,049,000 more, a
-    classifier of 1,000 classes on 2,048 channels that segmentation never uses.
-
-    Args:
-        in_channels: Channels of the image.
-        num_classes: Classes, background included.
-        encoder: Name of a ResNet or ResNeXt, or a module that meets the `Encoder` protocol, dilated or not.
-        encoder_weights: See `resnet_encoder`.
-        energy: The form of the channel attention: see `CAM`.
-        spatial_dims: 2 for images, 3 for volumes.
-
-    Returns:
-        A `DualAttentionNetwork` for images ``(batch, in_channels, *space)`` of any size.
-
-    Raises:
-        ValueError: A number is out of range, or weights are asked for that do not exist or do not fit.
+    66,426,961 parameters with its defaults. The paper prints 2,049,000 more ("DANet-R101"): a classifier of 1,000
+    classes on 2,048 channels that segmentation never uses. Arguments and errors are those of `MSGA`; an encoder of your
+    own may be dilated or not.
 
     Example:
         >>> import torch
@@ -150,20 +158,18 @@ def danet(
         torch.Size([1, 5, 37, 53])
 
     References:
-        Fu et al., CVPR 2019, with ResNet-101, output stride 8, dropout 0.1 before each head. Dilation is torchvision's,
-        2 and 4 in the last two stages, without DANet's multi-grid; the stem is the plain one, as the count has it.
+        Fu et al., CVPR 2019. Dilation is torchvision's, 2 and 4 in the last two stages, without DANet's multi-grid; the
+        stem is the plain one, as the count has it.
     """
-    built = (
-        resnet_encoder(
-            encoder,
-            in_channels=in_channels,
-            weights=encoder_weights,
-            spatial_dims=spatial_dims,
-            output_stride=8,
-        )
-        if isinstance(encoder, str)
-        else encoder
+    options = {"energy": energy}
+    blueprint = Blueprint("danet", in_channels, num_classes, encoder, encoder_weights, spatial_dims, options)
+    built = blueprint.built_encoder(output_stride=8)
+    model = DualAttentionNetwork(
+        built,
+        max(1, built.out_channels[-1] // 4),
+        num_classes=num_classes,
+        channel_attention=CAM(energy=energy),
+        spatial_dims=spatial_dims,
     )
-    return DualAttentionNetwork(
-        built, built.out_channels[-1] // 4, num_classes=num_classes, energy=energy, spatial_dims=spatial_dims
-    )
+    model.settings = blueprint.settings
+    return model

@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them: the same logits with less to compute."""
+"""Batch norms folded into the convolutions before them: the same logits with fewer operations."""
 
 import copy
 from itertools import pairwise
@@ -9,14 +9,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from guided_attention._checks import require
+from guided_attention._checks import require, require_type
 from guided_attention._layers import batch_norm
 
 __all__ = ["fuse"]
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
-# These types and no subclass: one may do more than its parent, standardise its weights or end in an activation.
+# No subclasses: they may do more than their parent, such as standardise weights or apply an activation.
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMS = (
@@ -30,40 +30,39 @@ _NORMS = (
 
 
 class _FoldedNorm(nn.Module):
-    """Stands where a batch norm was."""
+    """Takes the place of a batch norm."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Hand the map on; refuse to train, which the norm that is gone was there for."""
+        """Return the map; without the norm the network cannot be trained."""
         cure = "Train the network that `fuse` was given, and fuse it again."
         require(not self.training, "model", "in evaluation mode, as `fuse` made it", "training mode", cure)
         return x
 
 
 def fuse(model: _Network) -> _Network:
-    """Copy a network for prediction, with each batch norm folded into the convolution before it.
+    """Copy a network for inference, with each batch norm folded into the convolution before it.
 
-    In evaluation mode a batch norm is one multiplication and one addition a channel, which the convolution can do on
-    its way::
+    In evaluation mode a batch norm is a multiplication and an addition per channel, which the convolution can do::
 
         ((W * x + b) - mean) / sqrt(var + eps) · γ + β  =  W' * x + b'
         with  W' = W · γ / sqrt(var + eps),   b' = (b - mean) · γ / sqrt(var + eps) + β
 
-    The logits are the same up to rounding. The copy is for evaluation alone: a pass through it in training mode is an
-    error. Its state dict has other entries than that of the network it was made of: keep the weights of the latter.
+    The logits are equal up to rounding. The copy supports inference only, and its state dict has other entries: keep
+    the weights of the original network.
 
-    It goes by order: a norm is folded into the convolution that was registered right before it in the same module, if
-    both are as wide. In an `nn.Sequential` this is the order of work, and so it is in every network of this library. Of
-    a module of your own it assumes that the norm gets what that convolution gives, nothing done between, and that
-    nothing else gets it. Nothing can check that from outside: compare the logits once, as in the example.
-
-    A norm stays as it is where it stands elsewhere (in an `nn.ModuleList` too, whose order says nothing), where it has
-    no running statistics, and where it or the convolution is of a class derived from torch's, as many of timm's are.
+    A norm is folded into the convolution registered directly before it in the same module, if both have the same number
+    of channels. In `nn.Sequential` and in every network of this library this is the order of computation. In modules of
+    your own it may not be: compare the logits once, as in the example. A norm stays where it stands elsewhere (also in
+    `nn.ModuleList`), where it has no running statistics, and where it or the convolution is of a subclass of torch's.
 
     Args:
-        model: Any network, in any mode. It is left as it is.
+        model: Any network, in any mode; it is not changed.
 
     Returns:
         The copy, in evaluation mode, on the same device.
+
+    Raises:
+        ArgumentTypeError: `model` is no `torch.nn.Module`.
 
     Example:
         >>> import torch
@@ -78,6 +77,7 @@ def fuse(model: _Network) -> _Network:
         Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference",
         CVPR 2018, section 3.2.
     """
+    require_type("model", model, nn.Module, "a torch.nn.Module")
     fused = copy.deepcopy(model).eval()
     for parent in list(fused.modules()):
         for (conv_name, conv), (norm_name, norm) in pairwise(_children(parent)):
@@ -89,7 +89,7 @@ def fuse(model: _Network) -> _Network:
 
 
 def _children(parent: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return what was registered, in order; a module that stands there twice, twice: one can be between two others."""
+    """Return the registered modules in order, one that is registered twice twice."""
     if isinstance(parent, nn.ModuleList | nn.ModuleDict):
         return []
     named = parent.named_modules(remove_duplicate=False)
@@ -97,7 +97,7 @@ def _children(parent: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _takes_a_norm(module: nn.Module) -> TypeGuard[_ConvNd]:
-    """Whether norms can be folded into it: not where its weight is made anew at every call, as weight norm does."""
+    """Whether norms can be folded into it: not if its weight is recomputed at every call, as weight norm does."""
     if type(module) in _TRANSPOSED and module.groups != 1:  # torch's fold knows no groups there
         return False
     return type(module) in (*_CONVS, *_TRANSPOSED) and isinstance(module.weight, nn.Parameter)

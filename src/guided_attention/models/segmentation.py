@@ -2,51 +2,60 @@
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from guided_attention._checks import require
+from guided_attention._checkpoints import ModelSettings
+from guided_attention._checks import require, require_count, require_type
 from guided_attention._layers import conv, resize
+from guided_attention._maps import first_weight, require_map
 from guided_attention._typing import AnyFeatureMap, FeatureMap, Image, Logits, SpatialDims
 from guided_attention.attention import AttendedFeatures, MultiScaleAttention
-from guided_attention.attention.protocol import for_prediction
 from guided_attention.encoders import Encoder
+from guided_attention.errors import ArgumentTypeError
 from guided_attention.fusion import MultiScaleFusion
 from guided_attention.outputs import SegmentationOutput
 
-__all__ = ["SegmentationModel"]
+__all__ = ["SegmentationModel", "no_module", "require_classes"]
 
 
 class SegmentationModel(nn.Module):
-    """A segmentation network of four parts that are handed in: encoder → fusion → attention → heads.
+    """A segmentation network of four parts: encoder → fusion → attention → heads.
 
-    Every scale's attended map of the last step goes through a head of its own, a convolution 1 x 1 to class logits; the
+    The attended map of every scale in the last step goes through its own head, a convolution 1 x 1 to class logits; the
     prediction is the mean of the scales' logits, resized linearly to the input::
 
         maps, fused = fusion(encoder(x))
         A = attention(maps, fused).attended
         model(x) = resize( mean_s head_s(A_last,s) )
 
-    For training, `outputs` adds the logits of the raw maps, of the attended maps of steps 2, 3, … (of step 1 where
-    there is no other), and the pairs that the guidance and reconstruction losses read.
+    For training, `outputs` adds the logits of the raw maps, of the attended maps of steps 2, 3, … (of step 1 if it is
+    the only one), and the pairs that the guidance and reconstruction losses read.
 
     Args:
         encoder: Any module that meets the `Encoder` protocol.
         fusion: Made for the encoder's ``out_channels``.
         attention: Any module that meets the `MultiScaleAttention` protocol, made for the fusion's channels and the
             encoder's number of scales.
-        num_classes: Classes, background included.
+        num_classes: Number of classes, with the background.
         deeply_supervised: Whether the raw maps and the attended maps before the last step have heads too. Without, the
-            loss sees the last step alone.
+            loss only sees the last step.
+
+    Attributes:
+        settings: What a builder made the network from; None for a network wired by hand or with your own modules.
+        num_classes: Number of classes, with the background.
+        spatial_dims: 2 for images, 3 for volumes.
 
     Shape:
         In ``(batch, in_channels, *space)``; logits ``(batch, num_classes, *space)``, any size from 1 up, in training
-        and in evaluation alike.
+        and in evaluation mode.
 
     Raises:
-        ValueError: `num_classes` is below 2, or the parts do not fit together.
-        TypeError: The encoder or the attention is no `torch.nn.Module`.
+        ArgumentError: `num_classes` is below 2, or the parts do not fit together; in `forward` and `outputs`, the input
+            does not fit.
+        ArgumentTypeError: A part is not a `torch.nn.Module` of its protocol.
 
     Example:
         >>> import torch
@@ -68,6 +77,8 @@ class SegmentationModel(nn.Module):
         their logits is the original code's.
     """
 
+    settings: ModelSettings | None
+
     def __init__(
         self,
         encoder: Encoder,
@@ -79,36 +90,43 @@ class SegmentationModel(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(encoder, nn.Module):
-            got = type(encoder).__name__
-            raise TypeError(
-                f"`encoder` must be a torch.nn.Module that meets the Encoder protocol, got {got}."
-            )
+            raise no_module("encoder", encoder, "Encoder")
+        require_type("encoder", encoder, Encoder, "a module that meets the Encoder protocol")
+        require_type("fusion", fusion, MultiScaleFusion, "a MultiScaleFusion")
         if not isinstance(attention, nn.Module):
-            got = type(attention).__name__
-            raise TypeError(
-                f"`attention` must be a torch.nn.Module that meets the MultiScaleAttention protocol, got {got}."
-            )
+            raise no_module("attention", attention, "MultiScaleAttention")
+        wanted = "a module that meets the MultiScaleAttention protocol"
+        require_type("attention", attention, MultiScaleAttention, wanted)
         _check_fit(encoder, fusion, attention)
-        require(num_classes >= 2, "num_classes", "at least 2, background included", num_classes)  # noqa: PLR2004
-        dims = _spatial_dims(fusion)
+        require_classes(num_classes)
+        dims = fusion.spatial_dims
         self.encoder = encoder
         self.fusion = fusion
         self.attention = attention
         self.num_classes = num_classes
-        self._for_prediction = for_prediction(attention)
+        self.spatial_dims: SpatialDims = dims
+        self.settings = None
         supervised = max(1, attention.num_steps - 1) if deeply_supervised else 1
         heads = [_heads(attention, num_classes, dims) for _ in range(supervised)]
         self.attended_heads = nn.ModuleList(heads)
         self.raw_heads = _heads(attention, num_classes, dims) if deeply_supervised else nn.ModuleList()
 
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Tensor) -> Tensor:
+            """Return logits; declared for type checkers, which take a module's call for anything."""
+            ...
+
     def forward(self, x: Image) -> Logits:
         """Return logits ``(batch, num_classes, *space)`` at the input's size."""
+        self._require_fit(x)
         maps, fused = self.fusion(self.encoder(x))
-        features: AttendedFeatures = self.attention(maps, fused, **self._for_prediction)
+        features: AttendedFeatures = self.attention(maps, fused, attended_only=True)
         return _mean_logits(self.attended_heads[-1], features.attended[-1], tuple(x.shape[2:]))
 
     def outputs(self, x: Image) -> SegmentationOutput:
-        """Return the same logits with everything the losses read."""
+        """Return the same logits with everything that the losses read."""
+        self._require_fit(x)
         maps, fused = self.fusion(self.encoder(x))
         features: AttendedFeatures = self.attention(maps, fused)
         size = tuple(x.shape[2:])
@@ -127,22 +145,22 @@ class SegmentationModel(nn.Module):
 
     @property
     def in_channels(self) -> int | None:
-        """Channels of the image that the encoder wants; None where the encoder does not tell."""
+        """Channels of the image that the encoder takes; None where the encoder does not tell."""
         return getattr(self.encoder, "in_channels", None)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Train with less memory for more time: keep few maps for the backward pass, compute the others anew in it.
+        """Train with less memory and more time: keep few maps for the backward pass, which recomputes the others.
 
         Every block of the encoder and every step of the attention on each scale is computed a second time in the
-        backward pass. The numbers are the same, gradients and running statistics too; only torch's own batch norms, as
-        in timm's networks and `torch.nn.SyncBatchNorm`, take each batch into their running statistics twice. It has no
-        effect without gradients nor in a compiled graph. What it costs and saves stands on the page of benchmarks.
+        backward pass, with the same gradients and running statistics. Only torch's own batch norms, as in timm's
+        networks and `torch.nn.SyncBatchNorm`, count each batch twice in their running statistics. It has no effect
+        without gradients or in a compiled graph.
 
         Args:
-            enable: Whether to compute them anew.
+            enable: Whether to recompute.
 
         Raises:
-            TypeError: Neither encoder nor attention has a part with a method ``set_grad_checkpointing``, as ours and
+            ArgumentTypeError: No part of encoder and attention has a method ``set_grad_checkpointing``, as ours and
                 timm's networks do.
 
         Example:
@@ -159,16 +177,34 @@ class SegmentationModel(nn.Module):
         found = (getattr(part, "set_grad_checkpointing", None) for part in parts)
         switches = [switch for switch in found if callable(switch)]
         if not switches:
-            raise TypeError(
+            raise ArgumentTypeError(
                 "No part of this model can compute its maps anew: neither its encoder nor its attention has a method "
                 "`set_grad_checkpointing`. Give the one or the other such a method, or a network of timm as encoder."
             )
         for switch in switches:
             switch(enable)
 
+    def _require_fit(self, x: object) -> None:
+        require_map(
+            "x", x, channels=self.in_channels, spatial_dims=self.spatial_dims, like=first_weight(self.encoder)
+        )
+
+
+def no_module(argument: str, value: object, protocol: str) -> ArgumentTypeError:
+    """Return the error for a part that is no module."""
+    got = type(value).__name__
+    message = f"`{argument}` must be a torch.nn.Module that meets the {protocol} protocol, got {got}."
+    return ArgumentTypeError(message, argument=argument)
+
+
+def require_classes(num_classes: int) -> None:
+    """Raise unless there is a class beside the background."""
+    require_count("num_classes", num_classes)
+    require(num_classes >= 2, "num_classes", "at least 2, background included", num_classes)  # noqa: PLR2004
+
 
 def _mean_logits(heads: nn.Module, maps: Sequence[FeatureMap], size: tuple[int, ...]) -> AnyFeatureMap:
-    """Average before the resize, not after: both are linear, and there is a quarter of the work to do."""
+    """Average before the resize, not after: both are linear, and this has a quarter of the operations."""
     logits = [head(map_) for head, map_ in zip(heads.children(), maps, strict=True)]
     return resize(torch.stack(logits).mean(dim=0), size)
 
@@ -190,7 +226,3 @@ def _check_fit(encoder: Encoder, fusion: MultiScaleFusion, attention: MultiScale
     require(attention.num_scales == scales, "attention", f"made for {scales} scales", attention.num_scales)
     wanted = f"made for the fusion's {fusion.channels} channels"
     require(attention.channels == fusion.channels, "attention", wanted, attention.channels)
-
-
-def _spatial_dims(fusion: MultiScaleFusion) -> SpatialDims:
-    return 3 if any(isinstance(module, nn.Conv3d) for module in fusion.modules()) else 2

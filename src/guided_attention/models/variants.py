@@ -1,22 +1,46 @@
-"""The networks that the paper compares with its own: each one call. Numbers, no wiring."""
+"""The networks that the paper compares with its own, one call each: numbers, no wiring.
 
-from pathlib import Path
+With ``F_s`` the map of scale ``s``, ``F`` the fused map of all scales and ``[a, b]`` concatenation along channels, the
+gated networks compute ``out_s = refine_s( [F_s, A_s · F] )`` (see `MultiScaleGatedAttention`), and those in steps
+``X_1 = [F_s, F],  X_{i+1} = [F_s, A_i · F]`` (see `MultiScaleGuidedAttention`):
 
-from torch import Tensor, nn
+================  =============================  ====================================================  ==========
+builder           row of the paper's tables      attention of a scale                                  parameters
+================  =============================  ====================================================  ==========
+`daf`             Baseline DAF                   ``A_s = softmax( convs([F_s, F]) )`` over channels    43,482,179
+`ms_pam`          Proposed (PAM)                 ``A_s = PAM branch([F_s, F])``                        43,486,343
+`ms_cam`          Proposed (CAM)                 ``A_s = CAM branch([F_s, F])``                        43,465,543
+`ms_danet`        Proposed (DANet)               ``A_s = conv( conv(PAM branch) + conv(CAM branch) )`` 43,980,179
+`ms_dual`         MS-Dual                        ``A_i = project( PAM branch + CAM branch )``          44,411,103
+`ms_dist`         w/out encoder-decoder (dist)   that of `ms_dual`, input and output compared          44,411,103
+`ms_dual_guided`  MS-Dual-Guided                 that of `MSGA`                                        58,499,679
+================  =============================  ====================================================  ==========
 
-from guided_attention._layers import conv, conv_norm_prelu
+The counts are the published ones (with the defaults); `ms_cam` is printed with 20,000 more, a slip.
+
+References:
+    Sinha & Dolz, JBHI 2020, Tables I, II, III and VIII; DAF: Wang et al., MICCAI 2018; DANet: Fu et al., CVPR 2019.
+    The paper does not say which modules "dist" compares: we take PAM and CAM.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from guided_attention._files import PathLike
 from guided_attention._typing import SpatialDims
 from guided_attention.attention import (
     CAM,
     PAM,
     ChannelEnergy,
-    Guidance,
     MultiScaleGatedAttention,
     MultiScaleGuidedAttention,
-    attention_branch,
 )
 from guided_attention.encoders import Encoder, ResNetName
-from guided_attention.models.msga import MSGA, assembled, chosen_encoder
+from guided_attention.models._blueprint import Blueprint
+from guided_attention.models._gates import DANetGate, branch_gate, softmax_gate
+from guided_attention.models.msga import MSGA
 from guided_attention.models.segmentation import SegmentationModel
 
 __all__ = ["daf", "ms_cam", "ms_danet", "ms_dist", "ms_dual", "ms_dual_guided", "ms_pam"]
@@ -27,45 +51,14 @@ def daf(
     num_classes: int = 5,
     *,
     encoder: ResNetName | Encoder = "resnext101_32x4d",
-    encoder_weights: str | Path | None = None,
+    encoder_weights: PathLike | None = None,
     channels: int = 64,
     spatial_dims: SpatialDims = 2,
 ) -> SegmentationModel:
-    """Build DAF, the baseline of the ablation: deep attentional features, attention of convolutions alone.
-
-    On every scale three convolutions and a softmax over channels gate the fused map, see `MultiScaleGatedAttention`::
-
-        A_s = softmax( convs([F_s, F]) ),   out_s = refine_s( [F_s, A_s · F] )
-
-    43,482,179 parameters with its defaults, as published.
-
-    Args:
-        in_channels: Channels of the image.
-        num_classes: Classes, background included.
-        encoder: Name of a ResNet or ResNeXt, or a module that meets the `Encoder` protocol.
-        encoder_weights: See `resnet_encoder`.
-        channels: Channels of every map after the encoder.
-        spatial_dims: 2 for images, 3 for volumes.
-
-    Returns:
-        A `SegmentationModel` for images ``(batch, in_channels, *space)`` of any size.
-
-    Raises:
-        ValueError: A number is out of range, or weights are asked for that do not exist or do not fit.
-
-    Example:
-        >>> import torch
-        >>> from guided_attention.models import daf
-        >>> daf(encoder="resnet18", channels=8).eval()(torch.randn(1, 1, 37, 53)).shape
-        torch.Size([1, 5, 37, 53])
-
-    References:
-        Wang et al., MICCAI 2018; Sinha & Dolz, JBHI 2020, Table I, "Baseline DAF", and Table VIII.
-    """
-    built = chosen_encoder(encoder, in_channels, encoder_weights, spatial_dims)
-    gates = [_softmax_gate(channels, spatial_dims) for _ in built.out_channels]
-    attention = MultiScaleGatedAttention(gates, channels, spatial_dims=spatial_dims)
-    return assembled(built, attention, num_classes, spatial_dims=spatial_dims)
+    """Build DAF, the baseline of the ablation. Arguments: see `MSGA`."""
+    options = {"channels": channels}
+    blueprint = Blueprint("daf", in_channels, num_classes, encoder, encoder_weights, spatial_dims, options)
+    return _gated(blueprint, channels, lambda: softmax_gate(channels, spatial_dims))
 
 
 def ms_pam(
@@ -73,50 +66,18 @@ def ms_pam(
     num_classes: int = 5,
     *,
     encoder: ResNetName | Encoder = "resnext101_32x4d",
-    encoder_weights: str | Path | None = None,
+    encoder_weights: PathLike | None = None,
     channels: int = 64,
     spatial_dims: SpatialDims = 2,
 ) -> SegmentationModel:
-    """Build DAF with position attention for its gate: the row "Proposed (PAM)".
-
-    ::
-
-        A_s = PAM branch([F_s, F]),   out_s = refine_s( [F_s, A_s · F] )
-
-    43,486,343 parameters with its defaults, as published.
-
-    Args:
-        in_channels: Channels of the image.
-        num_classes: Classes, background included.
-        encoder: Name of a ResNet or ResNeXt, or a module that meets the `Encoder` protocol.
-        encoder_weights: See `resnet_encoder`.
-        channels: Channels of every map after the encoder.
-        spatial_dims: 2 for images, 3 for volumes.
-
-    Returns:
-        A `SegmentationModel` for images ``(batch, in_channels, *space)`` of any size.
-
-    Raises:
-        ValueError: A number is out of range, or weights are asked for that do not exist or do not fit.
-
-    Example:
-        >>> import torch
-        >>> from guided_attention.models import ms_pam
-        >>> ms_pam(encoder="resnet18", channels=8).eval()(torch.randn(1, 1, 37, 53)).shape
-        torch.Size([1, 5, 37, 53])
-
-    References:
-        Sinha & Dolz, JBHI 2020, Tables I and VIII.
-    """
-    built = chosen_encoder(encoder, in_channels, encoder_weights, spatial_dims)
-    gates = [
-        attention_branch(
-            2 * channels, PAM(channels, spatial_dims=spatial_dims), channels, spatial_dims=spatial_dims
-        )
-        for _ in built.out_channels
-    ]
-    attention = MultiScaleGatedAttention(gates, channels, spatial_dims=spatial_dims)
-    return assembled(built, attention, num_classes, spatial_dims=spatial_dims)
+    """Build DAF with position attention as its gate. Arguments: see `MSGA`."""
+    options = {"channels": channels}
+    blueprint = Blueprint("ms_pam", in_channels, num_classes, encoder, encoder_weights, spatial_dims, options)
+    return _gated(
+        blueprint,
+        channels,
+        lambda: branch_gate(PAM(channels, spatial_dims=spatial_dims), channels, spatial_dims),
+    )
 
 
 def ms_cam(
@@ -124,50 +85,15 @@ def ms_cam(
     num_classes: int = 5,
     *,
     encoder: ResNetName | Encoder = "resnext101_32x4d",
-    encoder_weights: str | Path | None = None,
+    encoder_weights: PathLike | None = None,
     channels: int = 64,
     energy: ChannelEnergy = "danet",
     spatial_dims: SpatialDims = 2,
 ) -> SegmentationModel:
-    """Build DAF with channel attention for its gate: the row "Proposed (CAM)".
-
-    ::
-
-        A_s = CAM branch([F_s, F]),   out_s = refine_s( [F_s, A_s · F] )
-
-    43,465,543 parameters with its defaults. The paper prints 43,485,543: 20,000 more than its layers have, a slip.
-
-    Args:
-        in_channels: Channels of the image.
-        num_classes: Classes, background included.
-        encoder: Name of a ResNet or ResNeXt, or a module that meets the `Encoder` protocol.
-        encoder_weights: See `resnet_encoder`.
-        channels: Channels of every map after the encoder.
-        energy: The form of the channel attention: see `CAM`.
-        spatial_dims: 2 for images, 3 for volumes.
-
-    Returns:
-        A `SegmentationModel` for images ``(batch, in_channels, *space)`` of any size.
-
-    Raises:
-        ValueError: A number is out of range, or weights are asked for that do not exist or do not fit.
-
-    Example:
-        >>> import torch
-        >>> from guided_attention.models import ms_cam
-        >>> ms_cam(encoder="resnet18", channels=8).eval()(torch.randn(1, 1, 37, 53)).shape
-        torch.Size([1, 5, 37, 53])
-
-    References:
-        Sinha & Dolz, JBHI 2020, Tables I and VIII.
-    """
-    built = chosen_encoder(encoder, in_channels, encoder_weights, spatial_dims)
-    gates = [
-        attention_branch(2 * channels, CAM(energy=energy), channels, spatial_dims=spatial_dims)
-        for _ in built.out_channels
-    ]
-    attention = MultiScaleGatedAttention(gates, channels, spatial_dims=spatial_dims)
-    return assembled(built, attention, num_classes, spatial_dims=spatial_dims)
+    """Build DAF with channel attention as its gate. Arguments: see `MSGA`."""
+    options = {"channels": channels, "energy": energy}
+    blueprint = Blueprint("ms_cam", in_channels, num_classes, encoder, encoder_weights, spatial_dims, options)
+    return _gated(blueprint, channels, lambda: branch_gate(CAM(energy=energy), channels, spatial_dims))
 
 
 def ms_danet(
@@ -175,47 +101,17 @@ def ms_danet(
     num_classes: int = 5,
     *,
     encoder: ResNetName | Encoder = "resnext101_32x4d",
-    encoder_weights: str | Path | None = None,
+    encoder_weights: PathLike | None = None,
     channels: int = 64,
     energy: ChannelEnergy = "danet",
     spatial_dims: SpatialDims = 2,
 ) -> SegmentationModel:
-    """Build DAF with the attention of DANet for its gate: the row "Proposed (DANet)".
-
-    Both branches pass a channel dropout of 0.1 and a convolution 1 x 1 each, and one more together::
-
-        A_s = conv( conv_p(PAM branch([F_s, F])) + conv_c(CAM branch([F_s, F])) ),   out_s = refine_s( [F_s, A_s · F] )
-
-    43,980,179 parameters with its defaults, as published. DANet itself is `danet`.
-
-    Args:
-        in_channels: Channels of the image.
-        num_classes: Classes, background included.
-        encoder: Name of a ResNet or ResNeXt, or a module that meets the `Encoder` protocol.
-        encoder_weights: See `resnet_encoder`.
-        channels: Channels of every map after the encoder.
-        energy: The form of the channel attention: see `CAM`.
-        spatial_dims: 2 for images, 3 for volumes.
-
-    Returns:
-        A `SegmentationModel` for images ``(batch, in_channels, *space)`` of any size.
-
-    Raises:
-        ValueError: A number is out of range, or weights are asked for that do not exist or do not fit.
-
-    Example:
-        >>> import torch
-        >>> from guided_attention.models import ms_danet
-        >>> ms_danet(encoder="resnet18", channels=8).eval()(torch.randn(1, 1, 37, 53)).shape
-        torch.Size([1, 5, 37, 53])
-
-    References:
-        Fu et al., CVPR 2019; Sinha & Dolz, JBHI 2020, Tables I and VIII.
-    """
-    built = chosen_encoder(encoder, in_channels, encoder_weights, spatial_dims)
-    gates = [_DANetGate(channels, energy, spatial_dims) for _ in built.out_channels]
-    attention = MultiScaleGatedAttention(gates, channels, spatial_dims=spatial_dims)
-    return assembled(built, attention, num_classes, spatial_dims=spatial_dims)
+    """Build DAF with DANet's attention as its gate. Arguments: see `MSGA`."""
+    options = {"channels": channels, "energy": energy}
+    blueprint = Blueprint(
+        "ms_danet", in_channels, num_classes, encoder, encoder_weights, spatial_dims, options
+    )
+    return _gated(blueprint, channels, lambda: DANetGate(channels, CAM(energy=energy), spatial_dims))
 
 
 def ms_dual(
@@ -223,53 +119,37 @@ def ms_dual(
     num_classes: int = 5,
     *,
     encoder: ResNetName | Encoder = "resnext101_32x4d",
-    encoder_weights: str | Path | None = None,
+    encoder_weights: PathLike | None = None,
     channels: int = 64,
     steps: int = 2,
     energy: ChannelEnergy = "danet",
     spatial_dims: SpatialDims = 2,
 ) -> SegmentationModel:
-    """Build the paper's network without guidance: the rows "MS-Dual".
-
-    ::
-
-        X_1 = [F_s, F],   A_i = project( PAM branch(X_i) + CAM branch(X_i) ),   X_{i+1} = [F_s, A_i · F]
-
-    43,485,831 parameters with 1 step, 44,411,103 with 2, 45,337,675 with 3, 47,190,819 with 5, as published.
-
-    Args:
-        in_channels: Channels of the image.
-        num_classes: Classes, background included.
-        encoder: Name of a ResNet or ResNeXt, or a module that meets the `Encoder` protocol.
-        encoder_weights: See `resnet_encoder`.
-        channels: Channels of every map after the encoder.
-        steps: Steps of attention.
-        energy: The form of the channel attention: see `CAM`.
-        spatial_dims: 2 for images, 3 for volumes.
-
-    Returns:
-        A `SegmentationModel` for images ``(batch, in_channels, *space)`` of any size.
-
-    Raises:
-        ValueError: A number is out of range, or weights are asked for that do not exist or do not fit.
-
-    Example:
-        >>> import torch
-        >>> from guided_attention.models import ms_dual
-        >>> ms_dual(encoder="resnet18", channels=8).eval()(torch.randn(1, 1, 37, 53)).shape
-        torch.Size([1, 5, 37, 53])
-
-    References:
-        Sinha & Dolz, JBHI 2020, Tables I, II and VIII.
-    """
-    return _unguided(
-        chosen_encoder(encoder, in_channels, encoder_weights, spatial_dims),
-        num_classes,
-        (channels, steps),
-        guidance="none",
-        energy=energy,
-        spatial_dims=spatial_dims,
+    """Build the paper's network without guidance. Arguments: see `MSGA`."""
+    options = {"channels": channels, "steps": steps, "energy": energy}
+    blueprint = Blueprint(
+        "ms_dual", in_channels, num_classes, encoder, encoder_weights, spatial_dims, options
     )
+    return _unguided(blueprint, channels, steps, energy, compare_modules=False)
+
+
+def ms_dist(
+    in_channels: int = 1,
+    num_classes: int = 5,
+    *,
+    encoder: ResNetName | Encoder = "resnext101_32x4d",
+    encoder_weights: PathLike | None = None,
+    channels: int = 64,
+    steps: int = 2,
+    energy: ChannelEnergy = "danet",
+    spatial_dims: SpatialDims = 2,
+) -> SegmentationModel:
+    """Build the paper's network with input and output of attention compared. Arguments: see `MSGA`."""
+    options = {"channels": channels, "steps": steps, "energy": energy}
+    blueprint = Blueprint(
+        "ms_dist", in_channels, num_classes, encoder, encoder_weights, spatial_dims, options
+    )
+    return _unguided(blueprint, channels, steps, energy, compare_modules=True)
 
 
 def ms_dual_guided(
@@ -277,45 +157,14 @@ def ms_dual_guided(
     num_classes: int = 5,
     *,
     encoder: ResNetName | Encoder = "resnext101_32x4d",
-    encoder_weights: str | Path | None = None,
+    encoder_weights: PathLike | None = None,
     channels: int = 64,
     steps: int = 2,
     deeply_supervised: bool = True,
     energy: ChannelEnergy = "danet",
     spatial_dims: SpatialDims = 2,
 ) -> SegmentationModel:
-    """Build the paper's network by the name that its tables have for it: what `MSGA` builds.
-
-    50,530,119 parameters with 1 step (the paper prints 1,280 more, which fit no layer), 58,499,679 with 2, 66,470,539
-    with 3, 82,412,259 with 5, as published; without deep supervision 1,300, 1,300, 2,600 and 5,200 fewer.
-
-    Args:
-        in_channels: Channels of the image.
-        num_classes: Classes, background included.
-        encoder: Name of a ResNet or ResNeXt, or a module that meets the `Encoder` protocol.
-        encoder_weights: See `resnet_encoder`.
-        channels: Channels of every map after the encoder.
-        steps: Steps of attention.
-        deeply_supervised: Whether the raw maps and the attended maps before the last step have heads too.
-        energy: The form of the channel attention: see `CAM`.
-        spatial_dims: 2 for images, 3 for volumes.
-
-    Returns:
-        A `SegmentationModel` for images ``(batch, in_channels, *space)`` of any size.
-
-    Raises:
-        ValueError: A number is out of range, or weights are asked for that do not exist or do not fit.
-
-    Example:
-        >>> import torch
-        >>> from guided_attention.models import ms_dual_guided
-        >>> ms_dual_guided(encoder="resnet18", channels=8).eval()(torch.randn(1, 1, 37, 53)).shape
-        torch.Size([1, 5, 37, 53])
-
-    References:
-        Sinha & Dolz, JBHI 2020, Tables I, II, III and VIII. Without deep supervision the paper says that the first
-        term of equation 10 is dropped; its counts say that the heads before the last step go as well.
-    """
+    """Build the network of `MSGA` by the name that the paper's tables have for it."""
     return MSGA(
         in_channels,
         num_classes,
@@ -329,106 +178,25 @@ def ms_dual_guided(
     )
 
 
-def ms_dist(
-    in_channels: int = 1,
-    num_classes: int = 5,
-    *,
-    encoder: ResNetName | Encoder = "resnext101_32x4d",
-    encoder_weights: str | Path | None = None,
-    channels: int = 64,
-    steps: int = 2,
-    energy: ChannelEnergy = "danet",
-    spatial_dims: SpatialDims = 2,
-) -> SegmentationModel:
-    """Build the paper's network without its autoencoders: the rows "w/out encoder-decoder (dist)".
-
-    The layers of `ms_dual`; what the reconstruction loss compares is input and output of every PAM and CAM.
-
-    Args:
-        in_channels: Channels of the image.
-        num_classes: Classes, background included.
-        encoder: Name of a ResNet or ResNeXt, or a module that meets the `Encoder` protocol.
-        encoder_weights: See `resnet_encoder`.
-        channels: Channels of every map after the encoder.
-        steps: Steps of attention.
-        energy: The form of the channel attention: see `CAM`.
-        spatial_dims: 2 for images, 3 for volumes.
-
-    Returns:
-        A `SegmentationModel` for images ``(batch, in_channels, *space)`` of any size.
-
-    Raises:
-        ValueError: A number is out of range, or weights are asked for that do not exist or do not fit.
-
-    Example:
-        >>> import torch
-        >>> from guided_attention.models import ms_dist
-        >>> ms_dist(encoder="resnet18", channels=8).eval()(torch.randn(1, 1, 37, 53)).shape
-        torch.Size([1, 5, 37, 53])
-
-    References:
-        Sinha & Dolz, JBHI 2020, Tables II and VIII. The paper says "the input and output of each attention module" and
-        no more: we take PAM and CAM, whose input and output have one shape.
-    """
-    return _unguided(
-        chosen_encoder(encoder, in_channels, encoder_weights, spatial_dims),
-        num_classes,
-        (channels, steps),
-        guidance="distance",
-        energy=energy,
-        spatial_dims=spatial_dims,
+def _gated(blueprint: Blueprint, channels: int, gate: Callable[[], nn.Module]) -> SegmentationModel:
+    """Return the network with a gate of its own for each scale."""
+    dims = blueprint.spatial_dims
+    return blueprint.network(
+        lambda scales: MultiScaleGatedAttention([gate() for _ in range(scales)], channels, spatial_dims=dims)
     )
 
 
 def _unguided(
-    encoder: Encoder,
-    num_classes: int,
-    numbers: tuple[int, int],
-    *,
-    guidance: Guidance,
-    energy: ChannelEnergy,
-    spatial_dims: SpatialDims,
+    blueprint: Blueprint, channels: int, steps: int, energy: ChannelEnergy, *, compare_modules: bool
 ) -> SegmentationModel:
-    """Return a network of dual attention whose channels and steps are `numbers`."""
-    channels, steps = numbers
-    attention = MultiScaleGuidedAttention(
+    """Return the network with dual attention in steps."""
+    attention = partial(
+        MultiScaleGuidedAttention,
         channels,
-        num_scales=len(encoder.out_channels),
         steps=steps,
-        guidance=guidance,
-        energy=energy,
-        spatial_dims=spatial_dims,
+        autoencoder=None,
+        compare_modules=compare_modules,
+        channel_attention=partial(CAM, energy=energy),
+        spatial_dims=blueprint.spatial_dims,
     )
-    return assembled(encoder, attention, num_classes, spatial_dims=spatial_dims)
-
-
-def _softmax_gate(channels: int, dims: SpatialDims) -> nn.Sequential:
-    """Return DAF's attention: shares of the channels at every position."""
-    return nn.Sequential(
-        conv_norm_prelu(2 * channels, channels, 3, spatial_dims=dims),
-        conv_norm_prelu(channels, channels, 3, spatial_dims=dims),
-        conv(channels, channels, 1, spatial_dims=dims),
-        nn.Softmax(dim=1),
-    )
-
-
-class _DANetGate(nn.Module):
-    """Position and channel attention, each with dropout and a convolution of its own, joined by a third."""
-
-    def __init__(self, channels: int, energy: ChannelEnergy, dims: SpatialDims) -> None:
-        super().__init__()
-        drop = nn.Dropout2d if dims == 2 else nn.Dropout3d  # noqa: PLR2004
-        attentions = (PAM(channels, spatial_dims=dims), CAM(energy=energy))
-        self.position, self.channel = (
-            nn.Sequential(
-                attention_branch(2 * channels, attention, channels, spatial_dims=dims),
-                drop(0.1),
-                conv(channels, channels, 1, spatial_dims=dims),
-            )
-            for attention in attentions
-        )
-        self.project = conv(channels, channels, 1, spatial_dims=dims)
-
-    def forward(self, x: Tensor) -> Tensor:
-        joined: Tensor = self.project(self.position(x) + self.channel(x))
-        return joined
+    return blueprint.network(lambda scales: attention(num_scales=scales))

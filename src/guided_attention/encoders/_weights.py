@@ -1,0 +1,92 @@
+"""Weights of an encoder: read from a file or downloaded, adapted to the image's channels, loaded entry by entry."""
+
+import os
+import pickle
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from guided_attention._checks import require, require_type
+from guided_attention._files import PathLike
+from guided_attention.errors import CheckpointError, MissingFileError
+
+__all__ = ["checked_file", "downloaded", "load", "read"]
+
+_UNREADABLE = (
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+    pickle.UnpicklingError,
+    struct.error,
+)
+"""What torch raises for files that it did not write, or that are damaged."""
+
+
+def checked_file(encoder_weights: PathLike, named: str) -> Path:
+    """Return the path of an existing file; `named` is the name that stands for weights to download."""
+    wanted = f"None, {named!r} or the path of a state dict"
+    require_type("encoder_weights", encoder_weights, (str, os.PathLike), wanted)
+    path = Path(encoder_weights)
+    if not path.is_file():
+        message = f"`encoder_weights` must be {wanted}, but no file lies at {path}."
+        raise MissingFileError(message, argument="encoder_weights", file=path)
+    return path
+
+
+def read(encoder_weights: PathLike) -> Mapping[str, Tensor]:
+    """Return the state dict of a file."""
+    path = checked_file(encoder_weights, "imagenet")
+    cure = "Save the state dict of the network with torch.save."
+    try:
+        state: object = torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        message = f"`encoder_weights` must be a state dict, but torch cannot read {path}: {error}. {cure}"
+        raise CheckpointError(message, argument="encoder_weights", file=path) from error
+    wanted = "a state dict, from names to tensors"
+    is_state = isinstance(state, Mapping) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    )
+    got = f"{path} with a {type(state).__name__} of something else"
+    require(is_state, "encoder_weights", wanted, got, cure, error=CheckpointError, file=path)
+    return state  # type: ignore[return-value] # checked above, entry by entry
+
+
+def downloaded(url: str) -> Mapping[str, Tensor]:
+    """Return the state dict behind an address; torch.hub caches the file and checks its hash."""
+    try:
+        state: Mapping[str, Tensor] = torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", check_hash=True, weights_only=True
+        )
+    except _UNREADABLE as error:
+        cure = "Download the file by other means, and give its path."
+        message = f"`encoder_weights` cannot be loaded from {url}: {error}. {cure}"
+        raise CheckpointError(message, argument="encoder_weights") from error
+    return state
+
+
+def load(encoder: nn.Module, state: Mapping[str, Tensor], source: PathLike) -> None:
+    """Load a state dict without its classifier, with its stem adapted to the encoder's."""
+    kept = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    wanted, stem = encoder.state_dict()["conv1.weight"], kept.get("conv1.weight")
+    if stem is not None and stem.ndim == wanted.ndim and stem.shape[1] != wanted.shape[1]:
+        kept["conv1.weight"] = _adapted_stem(stem, wanted.shape[1])
+    try:
+        encoder.load_state_dict(kept)
+    except RuntimeError as error:
+        message = f"`encoder_weights` must be those of this network, got {source}. {error}"
+        raise CheckpointError(message, argument="encoder_weights", file=source) from error
+
+
+def _adapted_stem(stem: Tensor, in_channels: int) -> Tensor:
+    old = stem.shape[1]
+    if in_channels == 1:
+        return stem.sum(dim=1, keepdim=True)
+    return stem[:, torch.arange(in_channels) % old] * (old / in_channels)
