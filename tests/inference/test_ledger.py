@@ -88,7 +88,7 @@ def test_a_case_that_the_network_cannot_take_is_listed(tmp_path):
     assert "must be of 1 channels" in entries[0].error
 
 
-@pytest.mark.parametrize("bad", ["a/b", "", "..", 'a"b', ".hidden"])
+@pytest.mark.parametrize("bad", ["a/b", "..", 'a"b', ".hidden"])
 def test_an_id_that_cannot_be_a_file_name_is_listed(tmp_path, bad):
     entries = _threshold().predict_to(tmp_path, [scan(case_id=bad), scan(case_id="b")])
     assert _statuses(entries) == [(bad, "failed"), ("b", "done")]
