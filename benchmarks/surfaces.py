@@ -1,6 +1,6 @@
 """Scores of whole volumes: mean surface distance, 95th percentile and largest distance, ours and other libraries'.
 
-Every library is handed the masks as it wants them, and makes what its documentation says gives the three numbers.
+Every library gets the masks in its own form, and computes the three numbers as its documentation says.
 """
 
 from collections.abc import Callable, Mapping
@@ -79,10 +79,20 @@ _CASES: Mapping[str, Callable[[Spec], tuple[_Grid, _Grid, tuple[float, ...]]]] =
 
 def _ours(surface: str, prediction: _Grid, reference: _Grid, spacing_mm: Any) -> Callable[[], object]:  # noqa: ANN401
     from guided_attention.evaluation import evaluate_case  # noqa: PLC0415
+    from guided_attention.labels import LabelSpec  # noqa: PLC0415
+    from guided_attention.metrics import DistanceDefinition  # noqa: PLC0415
 
-    labels = {int(value): str(value) for value in np.unique(reference) if value}
-    settings = {"labels": labels, "spacing_mm": spacing_mm, "case_id": "", "surface": surface}
-    return lambda: evaluate_case(prediction, reference, **settings)
+    labels = LabelSpec({int(value): str(value) for value in np.unique(reference) if value})
+    definition = DistanceDefinition(surface=surface)  # type: ignore[arg-type]  # one of three, see below
+    return partial(
+        evaluate_case,
+        prediction,
+        reference,
+        labels=labels,
+        spacing_mm=spacing_mm,
+        case_id="",
+        definition=definition,
+    )
 
 
 def _masks(prediction: _Grid, reference: _Grid) -> list[tuple[_Grid, _Grid]]:

@@ -11,16 +11,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from guided_attention._checks import require
 from guided_attention._typing import Affine, SliceAxis, SpacingMm
-from guided_attention.errors import DataError
+from guided_attention.errors import ArgumentTypeError, DataError
 
 __all__ = [
     "CANONICAL",
     "Reorientation",
     "affine_of",
     "checked_affine",
+    "checked_spacing",
     "grid_affine",
     "is_sheared",
     "orientation_of",
@@ -41,13 +44,17 @@ _EQUAL = 1.01
 """Spacings count as equal up to this ratio."""
 _SHEAR = 1e-3
 """Cosine of the angle between two axes from which on they count as not at right angles (0.06 degrees off)."""
+_FLAT = 1e-3
+"""Volume that three directions must span to count as independent; at right angles it is 1."""
+_SHORTEST = 1e-9
 
 
 def spacing_of(affine: Affine) -> SpacingMm:
-    """Return the distance between the voxels of neighbouring columns, rows and slices, as ``(z, y, x)``.
+    """Return the distance between the voxels of neighbouring slices, rows and columns.
 
-    For axes at right angles these are the lengths of the affine's columns. Under shear, such as a tilted gantry, ``y``
-    is the distance between rows and ``z`` the distance between slices, so that the product is the volume of a voxel.
+    These are the lengths of the affine's columns. Under shear, such as a tilted gantry, the axis nearest to left-right
+    keeps its length, the one nearest to back-front counts at right angles to it, and the one nearest to feet-head at
+    right angles to both, in every storage order: the product is the volume of a voxel.
 
     Args:
         affine: 4 x 4 matrix from voxel index ``(x, y, z)`` to RAS millimetres.
@@ -55,16 +62,20 @@ def spacing_of(affine: Affine) -> SpacingMm:
     Returns:
         Spacing in millimetres, ``(z, y, x)``.
 
+    Raises:
+        DataError: The matrix is no affine.
+
     Example:
         >>> import numpy as np
         >>> spacing_of(np.diag([1.5, 1.5, 9.0, 1.0]))
         (9.0, 1.5, 1.5)
     """
-    columns = affine[:3, :3]
-    if not is_sheared(affine):
-        x, y, z = (float(length) for length in np.linalg.norm(columns, axis=0))
-    else:
-        x, y, z = (float(length) for length in np.abs(np.diag(np.linalg.qr(columns).R)))
+    columns = checked_affine(affine, "affine")[:3, :3]
+    lengths = np.linalg.norm(columns, axis=0)
+    if is_sheared(affine):
+        order = np.argsort(_anatomical_axes(columns))
+        lengths[order] = np.abs(np.diag(np.linalg.qr(columns[:, order]).R))
+    x, y, z = lengths.tolist()
     return (z, y, x)
 
 
@@ -77,11 +88,27 @@ def affine_of(spacing_mm: SpacingMm) -> Affine:
     Returns:
         4 x 4 matrix from voxel index ``(x, y, z)`` to RAS millimetres.
 
+    Raises:
+        ArgumentError: The spacing is not made of three numbers above 0.
+        ArgumentTypeError: It is not a sequence of numbers.
+
     Example:
         >>> affine_of((9.0, 1.5, 1.5)).diagonal().tolist()
         [1.5, 1.5, 9.0, 1.0]
     """
-    return np.diag([*reversed(spacing_mm), 1.0]).astype(np.float64)
+    return np.diag([*reversed(checked_spacing(spacing_mm)), 1.0]).astype(np.float64)
+
+
+def checked_spacing(spacing_mm: object) -> SpacingMm:
+    """Return a spacing as three floats, or raise where it is not one."""
+    wanted = "three numbers above 0, (z, y, x) in millimetres"
+    numbers = _as_numbers(spacing_mm)
+    require(numbers is not None, "spacing_mm", wanted, repr(spacing_mm), error=ArgumentTypeError)
+    lengths = np.zeros(0) if numbers is None else numbers
+    good = lengths.shape == (3,) and bool(np.isfinite(lengths).all()) and bool((lengths > 0).all())
+    require(good, "spacing_mm", wanted, repr(spacing_mm))
+    z, y, x = lengths.tolist()
+    return (z, y, x)
 
 
 def grid_affine(
@@ -101,24 +128,35 @@ def is_sheared(affine: Affine) -> bool:
     return bool(np.abs(cosines).max() > _SHEAR)
 
 
-def checked_affine(affine: object, where: str) -> Affine:
+def checked_affine(affine: object, where: str, *, file: object = None) -> Affine:
     """Return a float64 copy of an affine, or raise where it is not one."""
-    try:
-        matrix = np.array(affine, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        message = f"`{where}` must be a 4 x 4 matrix of numbers, got {type(affine).__name__}."
-        raise DataError(message, argument="affine") from error
     wanted = "a 4 x 4 matrix of finite numbers with last row 0, 0, 0, 1"
+    matrix = _as_numbers(affine)
+    if matrix is None:
+        message = f"`{where}` must be {wanted}, got a {type(affine).__name__} of something else."
+        raise DataError(message, argument=where, file=file)
     good = matrix.shape == (4, 4) and bool(np.isfinite(matrix).all()) and matrix[3].tolist() == [0, 0, 0, 1]
     got = matrix.tolist() if matrix.shape == (4, 4) else f"shape {matrix.shape}"
-    require(good, where, wanted, got, error=DataError)
-    lengths = np.linalg.norm(matrix[:3, :3], axis=0)
-    flat = (
-        lengths.min() <= 0 or abs(np.linalg.det(matrix[:3, :3] / np.where(lengths > 0, lengths, 1))) < _SHEAR
-    )
+    require(good, where, wanted, got, error=DataError, file=file)
+    with np.errstate(over="ignore", under="ignore"):
+        lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+    usable = bool((lengths > _SHORTEST).all()) and bool((lengths < 1 / _SHORTEST).all())
+    independent = usable and abs(float(np.linalg.det(matrix[:3, :3] / lengths))) >= _FLAT
     cure = "Give each axis a direction of its own and a spacing above 0."
-    require(not flat, where, "of three independent axes", matrix[:3, :3].tolist(), cure, error=DataError)
+    wanted = "of three independent axes"
+    require(independent, where, wanted, matrix[:3, :3].tolist(), cure, error=DataError, file=file)
     return matrix
+
+
+def _as_numbers(values: object) -> npt.NDArray[np.float64] | None:
+    """Return a float64 copy of nested numbers, an array or a tensor; None where it holds something else."""
+    try:
+        if isinstance(values, Tensor):
+            values = values.detach().cpu().to(torch.float64).numpy()
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError):  # ragged, or a tensor without values
+        return None
+    return array.astype(np.float64) if array.dtype.kind in "iuf" else None
 
 
 def orientation_of(affine: Affine) -> str:
@@ -135,13 +173,28 @@ def orientation_of(affine: Affine) -> str:
         >>> orientation_of(np.diag([-1.5, -1.5, 9.0, 1.0]))
         'LPS'
     """
-    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    # rows[c] is the anatomical axis (0 left-right, 1 back-front, 2 feet-head) of column c.
-    rows = max(
-        permutations(range(3)), key=lambda rows: sum(abs(directions[row, c]) for c, row in enumerate(rows))
+    columns = checked_affine(affine, "affine")[:3, :3]
+    axes = _anatomical_axes(columns)
+    return "".join(
+        _POSITIVE[axis] if columns[axis, column] > 0 else _NEGATIVE[axis] for column, axis in enumerate(axes)
     )
-    letters = (_POSITIVE[row] if directions[row, c] > 0 else _NEGATIVE[row] for c, row in enumerate(rows))
-    return "".join(letters)
+
+
+def _anatomical_axes(columns: npt.NDArray[np.float64]) -> tuple[int, ...]:
+    """Return for each column the anatomical axis that it is nearest to: 0 left-right, 1 back-front, 2 feet-head.
+
+    The three cosines have the largest sum. At 45 degrees two choices are equal; products of two components decide,
+    which a flip of the axis does not change, so that one scan stored in two orders has one orientation.
+    """
+    directions = columns / np.linalg.norm(columns, axis=0)
+    cosines, slants = np.abs(directions), (directions * np.roll(directions, 1, axis=0)).sum(axis=0)
+
+    def nearness(axes: tuple[int, ...]) -> tuple[bool, float, float]:
+        chosen = cosines[axes, range(3)]
+        slant = float(slants @ np.array(axes))
+        return bool(chosen.min() > _FLAT), round(float(chosen.sum()), 6), round(slant, 6)
+
+    return max(permutations(range(3)), key=nearness)
 
 
 @dataclass(frozen=True)
@@ -159,15 +212,17 @@ class Reorientation:
     def apply(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return a view of ``(..., z, y, x)`` in the new order."""
         lead = array.ndim - 3
-        turned = array.transpose(*range(lead), *(lead + axis for axis in self.order))
-        return turned[(..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))]
+        return self._flipped(array.transpose(*range(lead), *(lead + axis for axis in self.order)))
 
     def undo(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return a view of an array in the new order as it was before."""
         lead = array.ndim - 3
-        straight = array[(..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))]
         inverse = np.argsort(self.order).tolist()
-        return straight.transpose(*range(lead), *(lead + axis for axis in inverse))
+        return self._flipped(array).transpose(*range(lead), *(lead + axis for axis in inverse))
+
+    def _flipped(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        z, y, x = (slice(None, None, -1 if flip else 1) for flip in self.flips)
+        return array[..., z, y, x]
 
     def affine(self, affine: Affine, shape: tuple[int, ...]) -> Affine:
         """Return the affine of the reordered array, given the affine and ``(z, y, x)`` shape of the old one."""
@@ -182,6 +237,8 @@ class Reorientation:
 
 def reorientation(affine: Affine, target: str) -> Reorientation:
     """Return the change that brings an array with this affine to the orientation `target`, such as ``"LPS"``."""
+    wanted = 'three letters, one each of L or R, P or A, I or S, such as "LPS"'
+    require(sorted(map(_axis, target)) == [0, 1, 2], "target", wanted, repr(target))
     source = orientation_of(affine)
     order, flips = [], []
     for letter in reversed(target):  # array axes are (z, y, x)

@@ -16,6 +16,9 @@ from torch import Tensor
 __all__ = [
     "Affine",
     "AnyFeatureMap",
+    "AnyLabels",
+    "AnyMask",
+    "AnyProbabilities",
     "FeatureMap",
     "Image",
     "ImageSlice",
@@ -52,6 +55,9 @@ SpatialDims: TypeAlias = Literal[2, 3]
 if TYPE_CHECKING:
     Affine: TypeAlias = npt.NDArray[np.float64]
     AnyFeatureMap: TypeAlias = Tensor
+    AnyLabels: TypeAlias = npt.NDArray[Any] | Tensor
+    AnyMask: TypeAlias = npt.NDArray[np.bool_] | Tensor
+    AnyProbabilities: TypeAlias = npt.NDArray[Any] | Tensor
     FeatureMap: TypeAlias = Tensor
     Image: TypeAlias = Tensor
     ImageSlice: TypeAlias = Tensor
@@ -86,6 +92,9 @@ else:
 
     Affine = Float64[np.ndarray, "4 4"]
     AnyFeatureMap = Float[Tensor, "batch _ *_"]
+    AnyLabels = Integer[np.ndarray, "*space"] | Integer[Tensor, "*space"]
+    AnyMask = Bool[np.ndarray, "*space"] | Bool[Tensor, "*space"]
+    AnyProbabilities = Float[np.ndarray, "classes *space"] | Float[Tensor, "classes *space"]
     FeatureMap = Float[Tensor, "batch channels *space"]
     Image = Float[Tensor, "batch in_channels *space"]
     ImageSlice = Float[Tensor, "channels height width"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from guided_attention._checks import cut_list, require, require_type
@@ -19,7 +20,9 @@ _WHOLE = 1e-3
 """How far a label may lie from a whole number: headers with a slope turn 1 into 0.99998."""
 _SHARE_OF_VOXEL = 0.1
 """How far apart image and mask may lie at a corner of the volume, as a share of the smallest spacing."""
-_MOST_LABELS = 65535
+_HIGHEST_LABEL = 65535
+_SHOWN = 6
+_AXES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +30,12 @@ class Volume:
     """The array of one file or series, and its place in the patient.
 
     Attributes:
-        array: ``(depth, height, width)``, or ``(channels, depth, height, width)``.
+        array: ``(depth, height, width)`` or ``(channels, depth, height, width)``, any real number type.
         affine: 4 x 4 matrix from voxel index ``(x, y, z)`` to millimetres in the RAS frame, as in NIfTI.
+
+    Raises:
+        DataError: The array has another number of axes or no numbers, or the affine is no affine.
+        ArgumentTypeError: The array is neither a NumPy array nor a tensor.
 
     Example:
         >>> import numpy as np
@@ -39,9 +46,19 @@ class Volume:
     array: npt.NDArray[Any]
     affine: Affine
 
+    def __post_init__(self) -> None:
+        """Convert both to arrays in native byte order, and check them."""
+        array = as_array(self.array, "array")
+        wanted = "of three axes (depth, height, width), or four with channels first"
+        good = array.ndim in {_AXES, _AXES + 1}
+        require(good, "array", wanted, f"shape {array.shape}", error=DataError)
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        object.__setattr__(self, "array", native)
+        object.__setattr__(self, "affine", checked_affine(self.affine, "affine"))
+
     @property
     def spacing_mm(self) -> SpacingMm:
-        """Distance between voxel centres in millimetres, ``(z, y, x)``."""
+        """Distance between voxel centres in millimetres, ``(z, y, x)``: see `spacing_of`."""
         return spacing_of(self.affine)
 
 
@@ -56,9 +73,9 @@ class Case:
 
     Args:
         case_id: Name of the case, unique in its cohort.
-        image: ``(channels, depth, height, width)``, any real number type; stored as float32.
-        labels: ``(depth, height, width)``, whole numbers from 0 (background); stored as the smallest unsigned type.
-            Floating-point labels are rounded where they lie within 0.001 of a whole number. None for no labels.
+        image: ``(channels, depth, height, width)``, an array or tensor of any real number type; stored as float32.
+        labels: ``(depth, height, width)``, whole numbers from 0 (background) to 65535; stored as the smallest unsigned
+            type. Floating-point labels are rounded where they lie within 0.001 of a whole number. None for no labels.
         affine: 4 x 4 matrix.
         channel_names: One name a channel, such as ``("T1", "T2")``; empty where the channels have no names.
 
@@ -86,23 +103,21 @@ class Case:
         case_id: str,
         image: npt.NDArray[Any] | Tensor,
         labels: npt.NDArray[Any] | Tensor | None,
-        affine: npt.NDArray[Any],
+        affine: npt.NDArray[Any] | Tensor | Sequence[Sequence[float]],
         channel_names: Sequence[str] = (),
     ) -> None:
-        require_type("case_id", case_id, str, "a text")
+        require_type("case_id", case_id, str, "a text", "Use str(case_id).")
+        require(bool(case_id), "case_id", "a text", "an empty one", error=DataError)
         checked = _checked_image(image, f"image of case {case_id!r}")
-        names = _checked_names(channel_names, checked.shape[0], f"channel_names of case {case_id!r}")
-        mask = (
-            None
-            if labels is None
-            else _checked_labels(labels, checked.shape[1:], f"labels of case {case_id!r}")
-        )
+        where, size = f"labels of case {case_id!r}", checked.shape[1:]
         fields = {
             "case_id": case_id,
             "image": checked,
-            "labels": mask,
+            "labels": None if labels is None else _checked_labels(labels, size, where),
             "affine": checked_affine(affine, f"affine of case {case_id!r}"),
-            "channel_names": names,
+            "channel_names": _checked_names(
+                channel_names, len(checked), f"channel_names of case {case_id!r}"
+            ),
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -137,7 +152,10 @@ class Case:
             >>> bool((case.labels == mask).all())
             True
         """
-        array = image.array if image.array.ndim == 4 else image.array[None]  # noqa: PLR2004
+        require_type("image", image, Volume, "a Volume", "Join array and affine: Volume(array, affine).")
+        if labels is not None:
+            require_type("labels", labels, Volume, "a Volume or None", "Join array and affine in a Volume.")
+        array = image.array[None] if image.array.ndim == _AXES else image.array
         mask = None if labels is None else _on_grid_of(image, labels, f"labels of case {case_id!r}")
         return cls(case_id, array, mask, image.affine, channel_names)
 
@@ -152,58 +170,44 @@ class Case:
         return orientation_of(self.affine)
 
 
-def _as_array(value: object, where: str) -> npt.NDArray[Any]:
-    """Return an array of real numbers in native byte order, without a copy where it is one already."""
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
-    if not isinstance(value, np.ndarray):
-        message = (
-            f"`{where}` must be a NumPy array or a tensor, got a {type(value).__name__}. Use numpy.asarray."
-        )
+def as_array(value: object, where: str) -> npt.NDArray[Any]:
+    """Return a plain array of real numbers, without a copy."""
+    array = _of_tensor(value, where) if isinstance(value, Tensor) else value
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+        cure = "Use numpy.asarray, or .filled(0) for a masked array."
+        message = f"`{where}` must be a NumPy array or a tensor, got a {type(value).__name__}. {cure}"
         raise ArgumentTypeError(message, argument=where)
-    require(
-        value.dtype.kind in "biuf", where, "an array of real numbers", f"type {value.dtype}", error=DataError
-    )
-    return value.astype(value.dtype.newbyteorder("="), copy=False)
+    kind = f"type {array.dtype}"
+    require(array.dtype.kind in "biuf", where, "an array of real numbers", kind, error=DataError)
+    return np.asarray(array)
+
+
+def _of_tensor(value: Tensor, where: str) -> npt.NDArray[Any]:
+    numpy_has_it = not value.is_floating_point() or value.dtype in {
+        torch.float64,
+        torch.float32,
+        torch.float16,
+    }
+    try:
+        plain = value.detach().to_dense().as_subclass(Tensor).cpu()
+        array: npt.NDArray[Any] = (plain if numpy_has_it else plain.float()).numpy()
+    except (RuntimeError, TypeError) as error:  # a tensor without values ("meta"), or quantized
+        message = f"`{where}` must be a tensor of plain numbers, got one of {value.dtype} on {value.device}."
+        raise ArgumentTypeError(message, argument=where) from error
+    return array
 
 
 def _checked_image(image: object, where: str) -> ImageVolume:
-    array = _as_array(image, where)
+    array = as_array(image, where)
     wanted, cure = "of four axes (channels, depth, height, width)", "Add the channel axis: image[None]."
-    require(array.ndim == 4, where, wanted, f"shape {array.shape}", cure, error=DataError)  # noqa: PLR2004
+    require(array.ndim == _AXES + 1, where, wanted, f"shape {array.shape}", cure, error=DataError)
     require(array.size > 0, where, "of at least one voxel", f"size {array.shape}", error=DataError)
     with np.errstate(over="ignore"):
-        single: ImageVolume = array.astype(np.float32, copy=False)
+        single: ImageVolume = np.require(array, np.float32, ["C", "W"])
     finite = all(bool(np.isfinite(slab).all()) for slab in _slabs(single))
     cure = "Replace them (numpy.nan_to_num) or leave the case out."
     require(finite, where, "finite everywhere", "NaN or infinite values", cure, error=DataError)
     return single
-
-
-def _checked_labels(labels: object, wanted: tuple[int, ...], where: str) -> LabelVolume:
-    array = _as_array(labels, where)
-    require(array.shape == wanted, where, f"of the image's size {wanted}", array.shape, error=DataError)
-    if array.dtype.kind == "f":
-        _require_whole(array, where)
-    lowest, highest = float(array.min()), float(array.max())
-    require(lowest > -_WHOLE, where, "0 or above", lowest, error=DataError)
-    require(highest < _MOST_LABELS + 0.5, where, f"at most {_MOST_LABELS}", highest, error=DataError)
-    dtype = np.min_scalar_type(round(highest))
-    if array.dtype == dtype:
-        return array
-    converted = np.empty(array.shape, dtype)
-    for slab, into in zip(array, converted, strict=True):
-        into[...] = np.rint(slab) if array.dtype.kind == "f" else slab
-    return converted
-
-
-def _require_whole(array: npt.NDArray[Any], where: str) -> None:
-    odd: list[float] = []
-    for slab in array:
-        off = ~(np.abs(slab - np.rint(slab)) <= _WHOLE)
-        odd += np.unique(slab[off]).tolist() if off.any() else []
-    cure = "Pass the mask, not a probability; resample masks with nearest-neighbour interpolation."
-    require(not odd, where, "whole numbers", cut_list(odd), cure, error=DataError)
 
 
 def _slabs(image: ImageVolume) -> Iterator[npt.NDArray[np.float32]]:
@@ -212,10 +216,50 @@ def _slabs(image: ImageVolume) -> Iterator[npt.NDArray[np.float32]]:
         yield from channel
 
 
-def _checked_names(names: Sequence[str], channels: int, where: str) -> tuple[str, ...]:
-    require_type(where, names, (tuple, list), "a list of texts", 'Write ("T1",) for one channel.')
+def _checked_labels(labels: object, wanted: tuple[int, ...], where: str) -> LabelVolume:
+    array = as_array(labels, where)
+    cure = "Take the channel axis away: labels[0]." if array.shape == (1, *wanted) else ""
+    require(array.shape == wanted, where, f"of the image's size {wanted}", array.shape, cure, error=DataError)
+    highest = max(_require_labels(slab, where) for slab in array)
+    dtype = np.min_scalar_type(highest)
+    if array.dtype == dtype:
+        return np.require(array, requirements=["C", "W"])
+    converted = np.empty(array.shape, dtype)
+    for slab, into in zip(array, converted, strict=True):
+        into[...] = np.rint(slab) if array.dtype.kind == "f" else slab
+    return converted
+
+
+def whole_labels(array: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
+    """Return labels of any number type as the smallest unsigned type, rounded; `where` names them in errors."""
+    dtype = np.min_scalar_type(_require_labels(array, where))
+    return (np.rint(array) if array.dtype.kind == "f" else array).astype(dtype, copy=False)
+
+
+def _require_labels(array: npt.NDArray[Any], where: str) -> int:
+    """Return the highest label; raise where one is negative, too high or no whole number."""
+    if array.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            odd = ~(np.abs(array - np.rint(array)) <= _WHOLE)
+        cure = "Pass the mask, not a probability; resample masks with nearest-neighbour interpolation."
+        shown = np.unique(array[odd])[: _SHOWN + 1].tolist() if odd.any() else []
+        require(not shown, where, "whole numbers", cut_list(shown), cure, error=DataError)
+        lowest, highest = round(float(array.min())), round(float(array.max()))
+    else:
+        lowest, highest = int(array.min()), int(array.max())
+    require(lowest >= 0, where, "0 or above", lowest, "Set voxels without a label to 0.", error=DataError)
+    cure = "Pass the mask, not the image, or renumber the labels."
+    require(highest <= _HIGHEST_LABEL, where, f"at most {_HIGHEST_LABEL}", highest, cure, error=DataError)
+    return highest
+
+
+def _checked_names(names: object, channels: int, where: str) -> tuple[str, ...]:
+    cure = 'Write ("T1",) for one channel.'
+    if not isinstance(names, (tuple, list)):
+        require_type(where, names, (tuple, list), "a list of texts", cure)
+        return ()
     for name in names:
-        require_type(where, name, str, "a list of texts")
+        require_type(where, name, str, "a list of texts", cure)
     wanted = f"{channels} different names, one a channel, or none"
     good = len(names) in {0, channels} and len(set(names)) == len(names)
     require(good, where, wanted, list(names), error=DataError)
@@ -224,18 +268,18 @@ def _checked_names(names: Sequence[str], channels: int, where: str) -> tuple[str
 
 def _on_grid_of(image: Volume, labels: Volume, where: str) -> npt.NDArray[Any]:
     """Return the mask in the storage order of the image, or raise where it lies on another grid."""
-    turn = reorientation(labels.affine, orientation_of(image.affine))
-    wanted, mask = image.array.shape[-3:], labels.array
-    is_single = mask.ndim == 4 and mask.shape[0] == 1  # noqa: PLR2004
-    mask = mask[0] if is_single else mask
-    require(mask.ndim == 3, where, "of three axes", f"shape {labels.array.shape}", error=DataError)  # noqa: PLR2004
-    turned = turn.apply(mask)
+    relative = np.eye(
+        4
+    )  # from mask axes to image axes: a change of order, however oblique both lie in the patient
+    relative[:3, :3] = np.linalg.solve(image.affine[:3, :3], labels.affine[:3, :3])
+    turn = reorientation(relative, "RAS")
+    mask = labels.array[0] if labels.array.ndim > _AXES and len(labels.array) == 1 else labels.array
+    require(mask.ndim == _AXES, where, "of three axes", f"shape {labels.array.shape}", error=DataError)
+    turned, wanted = turn.apply(mask), image.array.shape[-_AXES:]
     require(turned.shape == wanted, where, f"of the image's size {wanted}", turned.shape, error=DataError)
     affine = turn.affine(labels.affine, mask.shape)
-    corners = np.array(
-        [[x, y, z, 1.0] for z in (0, wanted[0]) for y in (0, wanted[1]) for x in (0, wanted[2])]
-    ).T
-    apart = float(np.linalg.norm(((affine - image.affine) @ corners)[:3], axis=0).max())
+    corners = [[x, y, z, 1.0] for z in (0, wanted[0]) for y in (0, wanted[1]) for x in (0, wanted[2])]
+    apart = float(np.linalg.norm(((affine - image.affine) @ np.transpose(corners))[:3], axis=0).max())
     limit = _SHARE_OF_VOXEL * min(spacing_of(image.affine))
     wanted_place = f"within {limit:.3g} mm of the image at every corner"
     cure = "Resample the mask onto the image's grid first."

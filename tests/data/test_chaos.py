@@ -86,8 +86,9 @@ def test_a_test_set_without_masks_has_no_labels(tmp_path):
 
 
 def test_the_maps_name_the_organs():
-    assert dict(CHAOS_MR_LABELS) == {1: "liver", 2: "right kidney", 3: "left kidney", 4: "spleen"}
-    assert dict(CHAOS_CT_LABELS) == {1: "liver"}
+    assert CHAOS_MR_LABELS.names == {1: "liver", 2: "right kidney", 3: "left kidney", 4: "spleen"}
+    assert CHAOS_MR_LABELS.pairs == ((2, 3),)
+    assert CHAOS_CT_LABELS.names == {1: "liver"}
 
 
 def test_a_folder_without_subjects_lists_where_it_looked(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from tests.scores import absent, missed, score
 
 from guided_attention.evaluation import compare_models
-from guided_attention.metrics import holm, mean_interval, paired_wilcoxon
+from guided_attention.metrics import DistanceDefinition, holm, mean_interval, paired_wilcoxon
 
 FIRST = [0.91, 0.85, 0.79, 0.93, 0.66, 0.81, 0.87]
 SECOND = [0.89, 0.86, 0.70, 0.88, 0.55, 0.74, 0.85]
@@ -78,7 +78,10 @@ def test_models_over_different_cases_are_refused():
 
 
 def test_distances_measured_in_two_ways_are_not_compared():
-    first, second = rows("liver", FIRST), [replace(row, combine="pooled") for row in rows("liver", SECOND)]
-    with pytest.raises(ValueError, match=r"`first_scores and second_scores` must be of one surface, combine"):
+    first, second = rows("liver", FIRST), rows("liver", SECOND)
+    second = [replace(row, definition=DistanceDefinition(combine="pooled")) for row in second]
+    with pytest.raises(
+        ValueError, match=r"`first_scores and second_scores` must be of one DistanceDefinition, got .*pooled"
+    ):
         compare_models(first, second, "hausdorff95_mm")
     assert compare_models(first, second)[0].count == 7

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from guided_attention.evaluation import CaseScore, evaluate_case
+from guided_attention.labels import LabelSpec
 from guided_attention.metrics import (
+    DistanceDefinition,
     SurfaceDistances,
     dice,
     jaccard,
@@ -16,7 +18,7 @@ from guided_attention.metrics import (
     volume_similarity,
 )
 
-LABELS = {1: "liver", 2: "right kidney", 5: "spleen"}
+LABELS = LabelSpec({1: "liver", 2: "right kidney", 5: "spleen"})
 SPACING_MM = (7.7, 1.5, 1.3)
 SHAPE = (5, 7, 11)
 
@@ -33,8 +35,8 @@ def evaluate(prediction, reference, **settings):
 def test_each_row_is_what_the_metrics_say_of_that_organ():
     prediction, reference = volumes()
     rows = evaluate(prediction, reference)
-    assert [row.organ for row in rows] == list(LABELS.values())
-    for label, row in zip(LABELS, rows, strict=True):
+    assert [row.organ for row in rows] == list(LABELS.names.values())
+    for label, row in zip(LABELS.values, rows, strict=True):
         masks = prediction == label, reference == label
         assert (row.case_id, row.status) == ("7", "scored")
         assert row.dice == dice(*masks)
@@ -48,10 +50,9 @@ def test_each_row_is_what_the_metrics_say_of_that_organ():
 def test_the_rows_follow_the_names_and_not_the_values():
     prediction, reference = volumes()
     renamed = [np.choose(volume, [0, 5, 1, 0, 0, 2]) for volume in (prediction, reference)]
-    labels = {5: "liver", 1: "right kidney", 2: "spleen"}
-    assert evaluate_case(*renamed, labels=labels, spacing_mm=SPACING_MM, case_id="7") == evaluate(
-        prediction, reference
-    )
+    labels = LabelSpec({5: "liver", 1: "right kidney", 2: "spleen"})
+    kidney, spleen, liver = evaluate_case(*renamed, labels=labels, spacing_mm=SPACING_MM, case_id="7")
+    assert [liver, kidney, spleen] == evaluate(prediction, reference)
 
 
 def test_organs_that_are_in_one_volume_or_none_say_so():
@@ -79,7 +80,7 @@ def test_organs_that_are_in_one_volume_or_none_say_so():
 def test_without_distances_only_the_distance_is_missing():
     prediction, reference = volumes()
     for fast, slow in zip(
-        evaluate(prediction, reference, distances=False), evaluate(prediction, reference), strict=True
+        evaluate(prediction, reference, definition=None), evaluate(prediction, reference), strict=True
     ):
         assert math.isnan(fast.assd_mm)
         assert (fast.dice, fast.volume_similarity, fast.status) == (
@@ -94,30 +95,37 @@ def test_values_without_a_name_are_refused():
     stranger = reference.copy()
     stranger[0, 0, :2] = 3, 63
     message = (
-        r"`reference of case '7'` must be made of 0 and the values of `labels`, "
-        r"\{1: 'liver', 2: 'right kidney', 5: 'spleen'\}, got also \[3, 63\]\. Name these"
+        r"`reference of case '7'` must be made of 0 and the values of "
+        r"\{1: 'liver', 2: 'right kidney', 5: 'spleen'\}, got also 3, 63\. Name these"
     )
     with pytest.raises(ValueError, match=message):
         evaluate(prediction, stranger)
-    with pytest.raises(ValueError, match=r"`prediction of case '7'` must be made of 0 .* got also \[-1\]"):
+    with pytest.raises(ValueError, match=r"`prediction of case '7'` must be made of 0 .* got also -1\."):
         evaluate(np.full(SHAPE, -1), reference)
 
 
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_mapping_in_place_of_a_label_spec_is_refused():
+    volume = np.zeros(SHAPE, dtype=np.uint8)
+    with pytest.raises(TypeError, match=r"`labels` must be a LabelSpec, got a dict\. Write LabelSpec\("):
+        evaluate_case(volume, volume, labels={1: "liver"}, spacing_mm=SPACING_MM, case_id="7")
+
+
+@pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.parametrize(
-    ("labels", "message"),
+    ("settings", "message"),
     [
-        ({}, r"`labels` must be a map from value to organ with at least one entry, got \{\}\."),
-        ({0: "background", 1: "liver"}, r"`labels` must be of values other than 0, got .* leave it out\."),
-        (
-            {1: "kidney", 2: "kidney"},
-            r"`labels` must be of different names, got .* Give each organ its own name\.",
-        ),
+        ({"tolerance_mm": -1.0}, r"`tolerance_mm` must be 0 or more and finite, got -1\.0"),
+        ({"tolerance_mm": math.inf}, r"`tolerance_mm` must be 0 or more and finite, got inf"),
+        ({"tolerance_mm": math.nan}, r"`tolerance_mm` must be 0 or more and finite, got nan"),
+        ({"surface": "skin"}, r"`surface` must be one of 'voxel', 'surfel', 'mesh', got 'skin'"),
+        ({"combine": "mean"}, r"`combine` must be one of 'max', 'pooled', got 'mean'"),
+        ({"one_empty": "0"}, r"`one_empty` must be one of 'inf', 'diagonal', got '0'"),
     ],
 )
-def test_a_map_of_labels_that_cannot_be_scored_is_refused(labels, message):
-    volume = np.zeros(SHAPE, dtype=np.uint8)
+def test_definitions_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        evaluate_case(volume, volume, labels=labels, spacing_mm=SPACING_MM, case_id="7")
+        DistanceDefinition(**settings)
 
 
 @pytest.mark.usefixtures("without_shape_checks")
@@ -133,7 +141,7 @@ def test_volumes_that_do_not_fit_are_refused():
         evaluate(volume.astype(np.float32), volume)
     with pytest.raises(ValueError, match=r"`spacing_mm` must be above 0 and finite, got"):
         evaluate_case(
-            volume, volume, labels=LABELS, spacing_mm=(7.7, -1.5, 1.3), case_id="7", distances=False
+            volume, volume, labels=LABELS, spacing_mm=(7.7, -1.5, 1.3), case_id="7", definition=None
         )
 
 
@@ -143,11 +151,11 @@ def test_the_crop_to_the_box_changes_no_number(shape):
     prediction, reference = np.zeros((2, *shape), dtype=np.int16)
     inner = tuple(slice(1, size - 2) for size in shape)
     for volume in (prediction, reference):
-        volume[inner] = rng.choice([0, 0, 0, *LABELS], volume[inner].shape)
+        volume[inner] = rng.choice([0, 0, 0, *LABELS.values], volume[inner].shape)
     spacing_mm = SPACING_MM[-len(shape) :]
     rows = evaluate_case(prediction, reference, labels=LABELS, spacing_mm=spacing_mm, case_id="7")
     assert {row.status for row in rows} == {"scored"}
-    for label, row in zip(LABELS, rows, strict=True):
+    for label, row in zip(LABELS.values, rows, strict=True):
         found, true = prediction == label, reference == label
         distances = surface_distances(found, true, spacing_mm)
         shared, either = (found & true).sum(), (found | true).sum()
@@ -167,10 +175,11 @@ def test_a_row_names_how_its_distances_were_measured():
     prediction, reference = np.zeros((2, 13, 17), dtype=np.uint8)
     prediction[3:7, 3:7], prediction[3, 16], reference[2:12, 2:10] = 1, 1, 1  # one stray pixel
     settings = {"labels": LABELS, "spacing_mm": (1.5, 1.3), "case_id": "7"}
-    pooled = evaluate_case(prediction, reference, combine="pooled", **settings)[0]
+    by_pooling = DistanceDefinition(combine="pooled")
+    pooled = evaluate_case(prediction, reference, definition=by_pooling, **settings)[0]
     by_max = evaluate_case(prediction, reference, **settings)[0]
-    assert (by_max.surface, by_max.combine, by_max.one_empty) == ("voxel", "max", "inf")
-    assert pooled.combine == "pooled"
+    assert by_max.definition == DistanceDefinition("voxel", "max", None, "inf")
+    assert pooled.definition is by_pooling
     distances = surface_distances(prediction == 1, reference == 1, (1.5, 1.3))
     assert pooled.hausdorff95_mm == distances.hausdorff_mm(95.0, combine="pooled") != by_max.hausdorff95_mm
 
@@ -191,19 +200,19 @@ def test_the_table_of_empties_holds_for_every_number():
 def test_a_missed_organ_can_be_as_far_as_the_image_is_long():
     prediction, reference = np.zeros((2, *SHAPE), dtype=np.uint8)
     reference[1, 2, 3] = 1
-    missed, _, absent = evaluate(prediction, reference, one_empty="diagonal")
+    missed, _, absent = evaluate(prediction, reference, definition=DistanceDefinition(one_empty="diagonal"))
     diagonal_mm = math.sqrt((5 * 7.7) ** 2 + (7 * 1.5) ** 2 + (11 * 1.3) ** 2)
     assert missed.assd_mm == pytest.approx(diagonal_mm, rel=1e-12)
     assert missed.assd_mm == missed.masd_mm == missed.hausdorff95_mm == missed.hausdorff_mm
-    assert (missed.status, missed.dice, missed.one_empty) == ("missed", 0.0, "diagonal")
+    assert (missed.status, missed.dice, missed.definition.one_empty) == ("missed", 0.0, "diagonal")
     assert math.isnan(absent.hausdorff_mm)
 
 
 def test_values_far_from_0_are_scored_as_any_others():
     plain, plain_reference = volumes()
     wanted = evaluate(plain, plain_reference)
-    labels = {-3: "liver", 7: "right kidney", 2**40: "spleen"}
-    table = np.array([0, -3, 7, 0, 0, 2**40])
+    labels = LabelSpec({7: "liver", 4097: "right kidney", 65535: "spleen"})
+    table = np.array([0, 7, 4097, 0, 0, 65535])
     far, far_reference = table[plain], table[plain_reference]
     tracemalloc.start()
     rows = evaluate_case(far, far_reference, labels=labels, spacing_mm=SPACING_MM, case_id="7")
@@ -211,15 +220,17 @@ def test_values_far_from_0_are_scored_as_any_others():
     tracemalloc.stop()
     assert rows == wanted
     assert peak_bytes < 2**20
-    with pytest.raises(ValueError, match=r"got also \[-3, 7\]"):
-        evaluate_case(far, far, labels={2**40: "spleen"}, spacing_mm=SPACING_MM, case_id="7")
+    for stranger in (-3, 2**40, -(2**63)):
+        far[0, 0, 0] = stranger
+        with pytest.raises(ValueError, match=rf"got also {stranger}\."):
+            evaluate_case(far, far_reference, labels=labels, spacing_mm=SPACING_MM, case_id="7")
 
 
 def test_no_organ_costs_memory_of_the_size_of_the_image():
     prediction = np.zeros((37, 101, 103), dtype=np.uint8)
     for label in range(1, 18):
         prediction[label : label + 2, 5:8, 5:8] = label
-    labels = {label: f"organ {label}" for label in range(1, 19)}
+    labels = LabelSpec({label: f"organ {label}" for label in range(1, 19)})
     tracemalloc.start()
     evaluate_case(prediction, prediction, labels=labels, spacing_mm=SPACING_MM, case_id="7")
     _, peak_bytes = tracemalloc.get_traced_memory()
@@ -229,23 +240,15 @@ def test_no_organ_costs_memory_of_the_size_of_the_image():
 
 def test_long_lists_of_unknown_values_are_cut():
     volume = np.arange(100).reshape(4, 25)
-    with pytest.raises(ValueError, match=r"got also \[3, 4, 6, .*, 23\] and 76 more\. Name these"):
+    with pytest.raises(ValueError, match=r"got also 3, 4, 6, 7, 8, 9 and 90 more\. Name these"):
         evaluate_case(volume, volume, labels=LABELS, spacing_mm=(1.5, 1.3), case_id="7")
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tolerance_mm": -1.0}, r"`tolerance_mm` must be 0 or more and finite, got -1\.0"),
-        (
-            {"tolerance_mm": 1.0, "distances": False},
-            r"`tolerance_mm` must be None where `distances` is False, got 1\.0",
-        ),
         ({"spacing_mm": (1.0, 2.0)}, r"`spacing_mm` must be 3 lengths, .* got \(1\.0, 2\.0\)"),
         ({"spacing_mm": (1.0, 2.0, math.inf)}, r"`spacing_mm` must be above 0 and finite, got"),
-        ({"surface": "skin"}, r"`surface` must be one of 'voxel', 'surfel', 'mesh', got 'skin'"),
-        ({"combine": "mean"}, r"`combine` must be one of 'max', 'pooled', got 'mean'"),
-        ({"one_empty": "0"}, r"`one_empty` must be one of 'inf', 'diagonal', got '0'"),
     ],
 )
 @pytest.mark.usefixtures("without_shape_checks")
@@ -265,33 +268,34 @@ def test_rows_with_the_same_numbers_are_equal_nan_included():
 
 
 def test_the_surface_dice_is_measured_only_where_a_tolerance_is_given(monkeypatch):
-    def within(distances, tolerance_mm):
-        return float((distances.prediction_to_reference_mm <= tolerance_mm).mean())
+    def within(distances):
+        return float((distances.prediction_to_reference_mm <= distances.definition.tolerance_mm).mean())
 
-    monkeypatch.setattr(SurfaceDistances, "surface_dice", within, raising=False)
+    monkeypatch.setattr(SurfaceDistances, "surface_dice", within)
     prediction, reference = volumes()
     prediction[prediction == 5] = 0
-    liver, _, missed = evaluate(prediction, reference, tolerance_mm=1.4)
-    wanted = within(surface_distances(prediction == 1, reference == 1, SPACING_MM), 1.4)
-    assert (liver.surface_dice, liver.tolerance_mm) == (wanted, 1.4)
+    liver, _, missed = evaluate(prediction, reference, definition=DistanceDefinition(tolerance_mm=1.4))
+    definition = DistanceDefinition(tolerance_mm=1.4)
+    wanted = within(surface_distances(prediction == 1, reference == 1, SPACING_MM, definition))
+    assert (liver.surface_dice, liver.definition.tolerance_mm) == (wanted, 1.4)
     assert 0.0 < wanted < 1.0
     assert (missed.status, missed.surface_dice) == ("missed", 0.0)
     without = evaluate(prediction, reference)
-    assert all(math.isnan(row.surface_dice) and math.isnan(row.tolerance_mm) for row in without)
+    assert all(math.isnan(row.surface_dice) and row.definition.tolerance_mm is None for row in without)
 
 
 def test_surface_and_workers_reach_the_measurement(monkeypatch):
     asked = []
 
-    def recorded(*masks, surface, workers=1):
-        asked.append((surface, workers))
+    def recorded(*masks, workers=1):
+        asked.append((masks[-1].surface, workers))
         return surface_distances(*masks)
 
     monkeypatch.setattr("guided_attention.evaluation.scores.surface_distances", recorded)
     prediction, reference = volumes()
-    rows = evaluate(prediction, reference, surface="surfel", workers=2)
+    rows = evaluate(prediction, reference, definition=DistanceDefinition("surfel"), workers=2)
     assert asked == [("surfel", 2)] * 3
-    assert {row.surface for row in rows} == {"surfel"}
+    assert {row.definition.surface for row in rows} == {"surfel"}
 
 
 @pytest.mark.parametrize("surface", ["voxel", "surfel", "mesh"])
@@ -310,23 +314,21 @@ def test_a_row_holds_what_the_functions_give_for_the_whole_masks(surface, combin
         labels=LABELS,
         spacing_mm=spacing_mm,
         case_id="7",
-        surface=surface,
-        combine=combine,
-        tolerance_mm=1.4,
+        definition=DistanceDefinition(surface, combine, 1.4),
         workers=2,
     )
-    for value, row in zip(LABELS, rows, strict=True):
+    for value, row in zip(LABELS.values, rows, strict=True):
         masks = prediction == value, reference == value
         if not masks[1].any():
             continue
-        distances = surface_distances(*masks, spacing_mm, surface=surface)
+        distances = surface_distances(*masks, spacing_mm, DistanceDefinition(surface))
         assert row.status == "scored"
         assert row.assd_mm == pytest.approx(distances.assd_mm(), rel=1e-12)
         assert row.masd_mm == pytest.approx(distances.masd_mm(), rel=1e-12)
         assert row.hausdorff95_mm == pytest.approx(distances.hausdorff_mm(95.0, combine=combine), rel=1e-12)
         assert row.hausdorff_mm == pytest.approx(distances.hausdorff_mm(), rel=1e-12)
         assert row.surface_dice == pytest.approx(distances.surface_dice(1.4), rel=1e-12)
-        assert (row.surface, row.combine, row.tolerance_mm) == (surface, combine, 1.4)
+        assert row.definition == DistanceDefinition(surface, combine, 1.4)
         overlaps = [measure(*masks) for measure in (dice, volume_similarity, jaccard, sensitivity, precision)]
         assert [row.dice, row.volume_similarity, row.jaccard, row.sensitivity, row.precision] == overlaps
         assert row.ravd_percent == relative_volume_difference(*masks)

@@ -52,8 +52,8 @@ def test_phantoms_are_scored_organ_by_organ_as_their_volumes_are(tmp_path, cohor
     assert list(scores) == ["1", "2"]
     for case in read_chaos(cohort, source=source):
         drawn = np.roll(np.where(case.labels == 4, 0, case.labels), 2, axis=0)
-        assert list(scores[case.case_id]) == list(CHAOS_MR_LABELS.values())
-        for label, organ in CHAOS_MR_LABELS.items():
+        assert list(scores[case.case_id]) == list(CHAOS_MR_LABELS.names.values())
+        for label, organ in CHAOS_MR_LABELS.names.items():
             wanted = chaos_score(drawn == label, case.labels == label, case.spacing_mm)
             assert scores[case.case_id][organ] == wanted
         assert 0 < scores[case.case_id]["liver"].points < 100
@@ -126,7 +126,7 @@ def test_folders_that_are_missing_are_named(tmp_path, one_case, cohort):
     case, _ = one_case
     with pytest.raises(FileNotFoundError, match=r"`submission` must be an existing folder, got .*nowhere\."):
         score_submission(tmp_path / "nowhere", case)
-    with pytest.raises(FileNotFoundError, match=r"`ground_truth` must be an existing folder, got .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"`reference` must be an existing folder, got .*nowhere"):
         score_submission(case, tmp_path / "nowhere")
     (tmp_path / "bare").mkdir()
     with pytest.raises(
@@ -134,7 +134,7 @@ def test_folders_that_are_missing_are_named(tmp_path, one_case, cohort):
     ):
         score_submission(tmp_path / "bare", case)
     with pytest.raises(
-        FileNotFoundError, match=r"`ground_truth` must be a CHAOS release for source 'ct', got none"
+        FileNotFoundError, match=r"`reference` must be a CHAOS release for source 'ct', got none"
     ):
         score_submission(case, tmp_path / "bare")
     folder = hand_in(tmp_path / "half", cohort, lambda masks: masks)
@@ -156,7 +156,7 @@ def test_a_case_without_ground_truth_cannot_be_scored(tmp_path, one_case):
 def test_a_number_or_size_of_slices_that_differs_is_refused(tmp_path, one_case):
     case, greys = one_case
     mine = write_masks(tmp_path / "few", greys[:11])
-    message = r"`number of masks in .*few` must be 12, as many as the ground truth has, got 11\. Hand in one"
+    message = r"`number of masks in .*few` must be 12, as many as the reference has, got 11\. Submit one"
     with pytest.raises(ValueError, match=message):
         score_submission(mine, case)
     mine = write_masks(tmp_path / "turned", greys.transpose(0, 2, 1))

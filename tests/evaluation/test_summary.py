@@ -13,7 +13,8 @@ from guided_attention.evaluation import (
     summarize_metric,
     worst_cases,
 )
-from guided_attention.metrics import mean_interval
+from guided_attention.labels import LabelSpec
+from guided_attention.metrics import DistanceDefinition, mean_interval
 
 
 def test_a_summary_by_hand():
@@ -153,12 +154,18 @@ def test_one_metric_of_nothing_is_not_a_number(scores):
 
 
 def test_a_mean_over_distances_measured_in_two_ways_is_refused():
-    rows = [score("a", "liver", 0.9), replace(score("b", "liver", 0.8), surface="surfel")]
-    message = r"`scores` must be of one surface, combine, one_empty and tolerance_mm, got .*surfel.*voxel"
+    rows = [
+        score("a", "liver", 0.9),
+        replace(score("b", "liver", 0.8), definition=DistanceDefinition(surface="surfel")),
+    ]
+    message = r"`scores` must be of one DistanceDefinition, got .*surfel.*voxel"
     with pytest.raises(ValueError, match=message):
         summarize_metric(rows, "hausdorff95_mm")
     assert summarize_metric(rows, "dice")[0].count == 2
-    assert definitions(rows).startswith("surface: voxel and surfel; HD95 of both directions: max;")
+    assert definitions(rows) == (
+        "surface: voxel; HD95 of both directions: max; organ in only one volume: inf and "
+        "surface: surfel; HD95 of both directions: max; organ in only one volume: inf"
+    )
 
 
 def test_the_worst_rows_come_first_by_the_direction_of_the_metric():
@@ -185,7 +192,7 @@ def test_a_missed_organ_stays_in_our_mean_where_monai_drops_it():
     rows = []
     for case, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
         rows += evaluate_case(
-            prediction, reference, labels={1: "liver"}, spacing_mm=(1.0, 1.0), case_id=str(case)
+            prediction, reference, labels=LabelSpec({1: "liver"}), spacing_mm=(1.0, 1.0), case_id=str(case)
         )
     liver, _ = summarize_metric(rows, "hausdorff95_mm")
     assert (liver.mean, liver.median, liver.failed) == (math.inf, math.inf, 1)
@@ -201,7 +208,7 @@ def test_the_mean_of_nothing_is_not_a_number_where_monai_says_0():
     monai = pytest.importorskip("monai.metrics")
     torch = pytest.importorskip("torch")
     nothing = np.zeros((13, 17), dtype=np.uint8)
-    rows = evaluate_case(nothing, nothing, labels={1: "liver"}, spacing_mm=(1.0, 1.0), case_id="7")
+    rows = evaluate_case(nothing, nothing, labels=LabelSpec({1: "liver"}), spacing_mm=(1.0, 1.0), case_id="7")
     assert math.isnan(mean_dice(rows))
     theirs = monai.DiceMetric()
     theirs(torch.zeros(1, 1, 13, 17), torch.zeros(1, 1, 13, 17))

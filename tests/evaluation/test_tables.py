@@ -15,6 +15,7 @@ from guided_attention.evaluation import (
     write_scores_csv,
     write_scores_json,
 )
+from guided_attention.metrics import DistanceDefinition
 
 
 def test_the_table_has_the_columns_and_hides_no_failure():
@@ -37,10 +38,11 @@ def test_the_table_has_the_columns_and_hides_no_failure():
 
 def test_the_columns_of_the_file_are_the_attributes_of_a_row(tmp_path):
     scores = [score("Ä, 1", "liver", 1 / 3), missed("b", "liver"), absent("b", "spleen")]
-    write_scores_csv(scores, tmp_path / "scores.csv")
+    write_scores_csv(tmp_path / "scores.csv", scores)
     with (tmp_path / "scores.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    names = [field.name for field in fields(CaseScore)]
+    names = [field.name for field in fields(CaseScore) if field.name != "definition"]
+    names += ["surface", "combine", "tolerance_mm", "one_empty"]
     assert list(rows[0]) == names
     assert names[:4] == ["case_id", "organ", "status", "dice"]
     assert [row["dice"] for row in rows] == [repr(1 / 3), "0.0", "nan"]
@@ -49,21 +51,21 @@ def test_the_columns_of_the_file_are_the_attributes_of_a_row(tmp_path):
 
 def test_an_older_file_survives_a_failure_and_is_replaced_by_success(tmp_path, monkeypatch):
     path = tmp_path / "scores.csv"
-    write_scores_csv([score("a", "liver", 0.5)], path)
+    write_scores_csv(path, [score("a", "liver", 0.5)])
     before = path.read_text(encoding="utf-8")
     with monkeypatch.context() as patched:
         patched.setattr(csv.DictWriter, "writerows", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            write_scores_csv([score("a", "liver", 0.6)], path)
+            write_scores_csv(path, [score("a", "liver", 0.6)])
     assert path.read_text(encoding="utf-8") == before
     assert list(tmp_path.iterdir()) == [path]
-    write_scores_csv([score("a", "liver", 0.6)], path)
+    write_scores_csv(path, [score("a", "liver", 0.6)])
     assert "0.6" in path.read_text(encoding="utf-8")
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"`path` must be in an existing folder, got .*nowhere"):
-        write_scores_csv([], tmp_path / "nowhere" / "scores.csv")
+        write_scores_csv(tmp_path / "nowhere" / "scores.csv", [])
 
 
 WRITERS = {".csv": write_scores_csv, ".json": write_scores_json}
@@ -71,29 +73,32 @@ WRITERS = {".csv": write_scores_csv, ".json": write_scores_json}
 
 def all_kinds():
     third = replace(
-        score("Ä, 1", "liver", 1 / 3), surface="surfel", combine="pooled", hausdorff95_mm=0.1 + 0.2
+        score("Ä, 1", "liver", 1 / 3),
+        definition=DistanceDefinition("surfel", "pooled", 0.1 + 0.2, "diagonal"),
+        hausdorff95_mm=0.1 + 0.2,
     )
-    return [third, missed('b "c"', "liver"), absent("007", "spleen"), score("7", "liver", 0.5)]
+    unmeasured = replace(score("8", "liver", 0.5, assd_mm=math.nan), definition=None)
+    return [unmeasured, third, missed('b "c"', "liver"), absent("007", "spleen"), score("7", "liver", 0.5)]
 
 
 @pytest.mark.parametrize("ending", WRITERS)
 def test_written_scores_are_read_back_without_loss(ending, tmp_path):
     path = tmp_path / f"scores{ending}"
-    WRITERS[ending](all_kinds(), path)
+    WRITERS[ending](path, all_kinds())
     assert read_scores(path) == all_kinds()
-    WRITERS[ending]([], path)
+    WRITERS[ending](path, [])
     assert read_scores(path) == []
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_json_is_strict(tmp_path):
-    write_scores_json(all_kinds(), tmp_path / "scores.json")
+    write_scores_json(tmp_path / "scores.json", all_kinds())
 
     def refuse(constant):
         raise AssertionError(constant)
 
     rows = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"), parse_constant=refuse)["scores"]
-    assert (rows[1]["assd_mm"], rows[2]["dice"], rows[0]["dice"]) == ("inf", None, 1 / 3)
+    assert (rows[2]["assd_mm"], rows[3]["dice"], rows[1]["dice"]) == ("inf", None, 1 / 3)
 
 
 def test_a_file_of_an_earlier_version_is_read_with_nan_for_what_it_lacks(tmp_path):
@@ -108,7 +113,7 @@ def test_files_that_hold_no_scores_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"`path.suffix` must be one of '.csv', '.json', got '.txt'"):
         read_scores(tmp_path / "scores.txt")
     (tmp_path / "a.csv").write_text("case_id,size\n7,1\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"columns of `CaseScore`, got also \['size'\]"):
+    with pytest.raises(ValueError, match=r"must be made of the keys case_id, organ, .* got 'size'\."):
         read_scores(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_text("case_id\n7\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"first 8 columns of `CaseScore`, got none for \['organ', "):
@@ -116,12 +121,13 @@ def test_files_that_hold_no_scores_are_refused(tmp_path):
 
 
 def test_the_report_names_the_definitions_and_the_worst(tmp_path):
+    pooled = DistanceDefinition(combine="pooled")
     scores = [
-        replace(score("a", "liver", 0.9, assd_mm=1.0), combine="pooled", hausdorff95_mm=3.0),
-        replace(missed("b", "liver"), combine="pooled", hausdorff95_mm=math.inf),
-        replace(absent("a", "spleen"), combine="pooled"),
+        replace(score("a", "liver", 0.9, assd_mm=1.0), definition=pooled, hausdorff95_mm=3.0),
+        replace(missed("b", "liver"), definition=pooled, hausdorff95_mm=math.inf),
+        replace(absent("a", "spleen"), definition=pooled),
     ]
-    write_report(scores, tmp_path / "report.md", title="Livers", worst=1)
+    write_report(tmp_path / "report.md", scores, title="Livers", worst=1)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert text.startswith(
         "# Livers\n\nHow distances were measured: surface: voxel; HD95 of both directions: pooled"
@@ -134,5 +140,5 @@ def test_the_report_names_the_definitions_and_the_worst(tmp_path):
 
 
 def test_a_report_without_scores_says_so(tmp_path):
-    write_report([], tmp_path / "report.md")
+    write_report(tmp_path / "report.md", [])
     assert "there are no scores" in (tmp_path / "report.md").read_text(encoding="utf-8")

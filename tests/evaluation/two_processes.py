@@ -11,8 +11,9 @@ import torch
 from torch import distributed
 
 from guided_attention.evaluation import CaseAccumulator, torchmetrics_metric, write_scores_json
+from guided_attention.labels import LabelSpec
 
-LABELS = {1: "liver", 5: "spleen"}
+LABELS = LabelSpec({1: "liver", 5: "spleen"})
 SPACING_MM = (7.7, 1.5, 1.3)
 DEPTH = 5
 
@@ -56,8 +57,8 @@ def refusal(gathered):
 def evaluate(rank, folder):
     gathered = CaseAccumulator(LABELS, spacing_mm=SPACING_MM)
     give_all(gathered, rank)
-    write_scores_json(gathered.compute(), folder / f"first_{rank}.json")
-    write_scores_json(gathered.compute(), folder / f"again_{rank}.json")
+    write_scores_json(folder / f"first_{rank}.json", gathered.compute())
+    write_scores_json(folder / f"again_{rank}.json", gathered.compute())
 
     refusals = []
     gathered.reset()

@@ -8,6 +8,7 @@ from scipy.spatial import KDTree
 from tests.real_data import real_data
 
 from guided_attention.evaluation import evaluate_case
+from guided_attention.labels import LabelSpec
 from guided_attention.metrics import SurfaceDistances, dice, surface_distances
 
 SPACING_MM = (2.0, 0.7265625, 0.7265625)
@@ -40,9 +41,9 @@ def test_the_mean_distance_is_the_published_one_but_for_the_edge_of_the_image(ma
 
 def test_a_case_has_the_published_difference_of_volumes(masks):
     prediction, reference = (mask.astype(np.uint8) for mask in masks)
-    labels = {1: "liver"}
+    labels = LabelSpec({1: "liver"})
     (row,) = evaluate_case(
-        prediction, reference, labels=labels, spacing_mm=SPACING_MM, case_id="ct", distances=False
+        prediction, reference, labels=labels, spacing_mm=SPACING_MM, case_id="ct", definition=None
     )
     assert (round(row.dice, 3), row.status) == (0.978, "scored")
     # relative to the reference, in per cent

@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 from scipy.ndimage import gaussian_filter
 from tests.reference import surface as written_out
 
-from guided_attention.metrics import SurfaceDistances, surface_distances
+from guided_attention.metrics import DistanceDefinition, SurfaceDistances, surface_distances
 
 CASES = [((13, 17), (0.7, 1.9)), ((7, 11, 13), (7.7, 1.5, 1.3))]
 
@@ -182,7 +182,7 @@ def test_masks_and_choices_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"`prediction` must be of the shape of `reference`"):
         surface_distances(mask[:1], mask, (1.0, 1.0, 1.0))
     with pytest.raises(ValueError, match=r"`surface` must be one of 'voxel', 'surfel', 'mesh', got 'edge'\."):
-        surface_distances(mask, mask, (1.0, 1.0, 1.0), surface="edge")
+        surface_distances(mask, mask, (1.0, 1.0, 1.0), DistanceDefinition(surface="edge"))
     distances = surface_distances(mask, mask, (1.0, 1.0, 1.0))
     with pytest.raises(ValueError, match=r"`percentile` must be from 0 to 100, got 101\."):
         distances.hausdorff_mm(101)

@@ -15,7 +15,7 @@ from tests.real_data import real_data
 from tests.reference import surface as written_out
 
 from guided_attention.data import read_nifti_pairs
-from guided_attention.metrics import surface_distances
+from guided_attention.metrics import DistanceDefinition, SurfaceDistances, surface_distances
 from guided_attention.metrics._cells import sizes_of_codes
 from guided_attention.metrics._nearest import to_mesh_mm
 from guided_attention.metrics._outline import _PASSES, _WIDEST_TERRACE, _cuts_mm, mesh
@@ -82,7 +82,7 @@ def eroded(mask):
 
 
 def compare_to_deepmind(prediction, reference, spacing_mm):
-    ours = surface_distances(prediction, reference, spacing_mm, surface="surfel")
+    ours = surface_distances(prediction, reference, spacing_mm, DistanceDefinition(surface="surfel"))
     theirs = surface_distance.compute_surface_distances(reference, prediction, spacing_mm)
     back, there = surface_distance.compute_average_surface_distance(theirs)
     (found_there, area), (found_back, other) = ours._directions()
@@ -123,7 +123,9 @@ def test_surfels_equal_deepmind_on_real_organs():
 def test_summaries_of_weighted_points_equal_the_written_out_ones(shape, surface):
     rng = np.random.default_rng(5)
     prediction, reference = gaussian_filter(rng.normal(size=(2, *shape)), (0, *[1.2] * len(shape))) > 0.05
-    ours = surface_distances(prediction, reference, (7.7, 1.5, 1.3)[: len(shape)], surface=surface)
+    ours = surface_distances(
+        prediction, reference, (7.7, 1.5, 1.3)[: len(shape)], DistanceDefinition(surface=surface)
+    )
     there, back = ours.prediction_to_reference_mm.tolist(), ours.reference_to_prediction_mm.tolist()
     area = [1.0] * len(there) if surface == "voxel" else ours.prediction_weights.tolist()
     other = [1.0] * len(back) if surface == "voxel" else ours.reference_weights.tolist()
@@ -204,21 +206,27 @@ def ball(radius):
 
 def test_a_shifted_box():
     masks = [box((13, 40, 40), (start, start + 5), (5, 25), (5, 25)) for start in (3, 4)]
-    found = {name: surface_distances(*masks, (5.0, 1.0, 1.0), surface=name).assd_mm() for name in SURFACES}
+    found = {
+        name: surface_distances(*masks, (5.0, 1.0, 1.0), DistanceDefinition(surface=name)).assd_mm()
+        for name in SURFACES
+    }
     assert found["mesh"] == pytest.approx(1.489, abs=0.01)
     assert found["voxel"] == pytest.approx(2.938, abs=0.001)
 
 
 def test_parallel_plates():
     plates = [box((7, 60, 60), (start, start + 1), (0, 60), (0, 60)) for start in (1, 3)]
-    found = {name: surface_distances(*plates, (5.0, 1.0, 1.0), surface=name).assd_mm() for name in SURFACES}
+    found = {
+        name: surface_distances(*plates, (5.0, 1.0, 1.0), DistanceDefinition(surface=name)).assd_mm()
+        for name in SURFACES
+    }
     assert round(found["mesh"], 2) == 7.50
     assert found["surfel"] == pytest.approx(7.5, abs=1e-9)
     assert found["voxel"] == 10.0
 
 
 def test_concentric_spheres():
-    found = surface_distances(ball(25), ball(30), (1.0, 1.0, 1.0), surface="mesh")
+    found = surface_distances(ball(25), ball(30), (1.0, 1.0, 1.0), DistanceDefinition(surface="mesh"))
     assert found.assd_mm() == pytest.approx(5.00, abs=0.02)
     assert found.prediction_weights.sum() == pytest.approx(4 * math.pi * 25**2, rel=0.01)
     assert found.reference_weights.sum() == pytest.approx(4 * math.pi * 30**2, rel=0.01)
@@ -227,7 +235,7 @@ def test_concentric_spheres():
 def test_a_circle_in_an_image():
     steps = np.arange(83) - 41.0
     circles = [steps[:, None] ** 2 + steps**2 <= radius**2 for radius in (25, 30)]
-    found = surface_distances(*circles, (1.0, 1.0), surface="mesh")
+    found = surface_distances(*circles, (1.0, 1.0), DistanceDefinition(surface="mesh"))
     assert found.assd_mm() == pytest.approx(5.0, abs=0.05)
     assert found.prediction_weights.sum() == pytest.approx(2 * math.pi * 25, rel=0.01)
 
@@ -292,7 +300,8 @@ def test_meshes_are_nearest_to_the_truth_where_slices_are_thick(organ, half_mm, 
     masks = [shape.mask(spacing_mm, half_mm) for shape in organ]
     true = truth(*organ)
     off = {
-        name: surface_distances(*masks, spacing_mm, surface=name).assd_mm() / true - 1 for name in SURFACES
+        name: surface_distances(*masks, spacing_mm, DistanceDefinition(surface=name)).assd_mm() / true - 1
+        for name in SURFACES
     }
     theirs = surface_distance.compute_surface_distances(masks[1], masks[0], spacing_mm)
     back, there = surface_distance.compute_average_surface_distance(theirs)
@@ -310,12 +319,12 @@ def test_meshes_are_nearest_to_the_truth_where_slices_are_thick(organ, half_mm, 
 @pytest.mark.parametrize("surface", SURFACES)
 def test_properties_that_hold_for_every_surface(surface):
     for prediction, reference, spacing_mm in itertools.islice(random_pairs(40), 10, None, 3):
-        ours = surface_distances(prediction, reference, spacing_mm, surface=surface)
+        ours = surface_distances(prediction, reference, spacing_mm, DistanceDefinition(surface=surface))
         summaries = summary(ours)
-        swapped = surface_distances(reference, prediction, spacing_mm, surface=surface)
+        swapped = surface_distances(reference, prediction, spacing_mm, DistanceDefinition(surface=surface))
         assert_allclose(summary(swapped), summaries, rtol=1e-12)
         scaled = surface_distances(
-            prediction, reference, [3.7 * side for side in spacing_mm], surface=surface
+            prediction, reference, [3.7 * side for side in spacing_mm], DistanceDefinition(surface=surface)
         )
         assert_allclose(summary(scaled), [3.7 * value for value in summaries], rtol=1e-9)
         order = tuple(np.random.default_rng(1).permutation(prediction.ndim))
@@ -323,12 +332,14 @@ def test_properties_that_hold_for_every_surface(surface):
             prediction.transpose(order),
             reference.transpose(order),
             [spacing_mm[n] for n in order],
-            surface=surface,
+            DistanceDefinition(surface=surface),
         )
-        flipped = surface_distances(prediction[::-1], reference[::-1], spacing_mm, surface=surface)
+        flipped = surface_distances(
+            prediction[::-1], reference[::-1], spacing_mm, DistanceDefinition(surface=surface)
+        )
         assert_allclose(summary(turned), summaries, rtol=1e-9)
         assert_allclose(summary(flipped), summaries, rtol=1e-9)
-        same = surface_distances(prediction, prediction, spacing_mm, surface=surface)
+        same = surface_distances(prediction, prediction, spacing_mm, DistanceDefinition(surface=surface))
         assert max(summary(same)) < 1e-6
         assert same.surface_dice(0.001) == 1.0
 
@@ -344,7 +355,9 @@ def test_a_shift_by_voxels_is_a_shift_by_their_spacing(surface, axis):
     plane = [(0, 23)] * 3
     plane[axis] = (4, 5)
     mask = box((23, 23, 23), *plane)
-    distances = surface_distances(mask, np.roll(mask, 3, axis), spacing_mm, surface=surface)
+    distances = surface_distances(
+        mask, np.roll(mask, 3, axis), spacing_mm, DistanceDefinition(surface=surface)
+    )
     assert distances.hausdorff_mm() == pytest.approx(3 * spacing_mm[axis])
 
 
@@ -353,18 +366,20 @@ def test_a_shift_by_voxels_is_a_shift_by_their_spacing(surface, axis):
 def test_the_table_of_empties(surface, shape):
     empty, something = np.zeros(shape, dtype=bool), np.ones(shape, dtype=bool)
     spacing_mm = (1.5,) * len(shape)
-    neither = surface_distances(empty, empty, spacing_mm, surface=surface)
+    neither = surface_distances(empty, empty, spacing_mm, DistanceDefinition(surface=surface))
     assert all(math.isnan(value) for value in [*summary(neither), neither.surface_dice(3.0)])
     for masks in ((empty, something), (something, empty)):
-        missed = surface_distances(*masks, spacing_mm, surface=surface)
+        missed = surface_distances(*masks, spacing_mm, DistanceDefinition(surface=surface))
         assert summary(missed) == [math.inf] * 4
         assert missed.hausdorff_mm(0.0, combine="pooled") == math.inf
         assert missed.surface_dice(1000.0) == 0.0
         assert missed.surface_overlap(1000.0) == (0.0, 0.0)
-        known = surface_distances(*masks, spacing_mm, surface=surface, missing_mm=12.5)
-        assert summary(known) == [12.5] * 4
+        definition = DistanceDefinition(surface=surface, one_empty="diagonal")
+        known = surface_distances(*masks, spacing_mm, definition)
+        diagonal_mm = 1.5 * math.sqrt(sum(size**2 for size in shape))
+        assert summary(known) == pytest.approx([diagonal_mm] * 4, rel=1e-12)
         assert known.surface_dice(1000.0) == 0.0
-        assert set(np.concatenate([d for d, _ in known._directions()])) == {12.5}
+        assert set(np.concatenate([d for d, _ in known._directions()])) == {known.missing_mm}
 
 
 def test_a_missed_organ_does_not_vanish_from_the_mean_as_it_does_elsewhere():
@@ -390,21 +405,23 @@ def test_points_beyond_the_probed_places_are_found_by_the_tree():
 @pytest.mark.parametrize("surface", SURFACES)
 def test_arrays_of_any_layout_give_the_same(surface):
     prediction, reference, spacing_mm = next(random_pairs(1))
-    wanted = summary(surface_distances(prediction, reference, spacing_mm, surface=surface))
+    wanted = summary(
+        surface_distances(prediction, reference, spacing_mm, DistanceDefinition(surface=surface))
+    )
     strided = [np.repeat(np.asfortranarray(mask), 2, axis=-1)[..., ::2] for mask in (prediction, reference)]
     for mask in strided:
         mask.setflags(write=False)
-    assert summary(surface_distances(*strided, spacing_mm, surface=surface)) == wanted
+    assert summary(surface_distances(*strided, spacing_mm, DistanceDefinition(surface=surface))) == wanted
 
 
 @pytest.mark.usefixtures("without_shape_checks")
 def test_arguments_that_do_not_fit_are_refused():
     mask = np.ones((3, 5, 7), dtype=bool)
     with pytest.raises(ValueError, match=r"`surface` must be one of 'voxel', 'surfel', 'mesh', got 'edge'\."):
-        surface_distances(mask, mask, (1.0, 1.0, 1.0), surface="edge")
-    with pytest.raises(ValueError, match=r"`missing_mm` must be above 0, got 0\."):
-        surface_distances(mask, mask, (1.0, 1.0, 1.0), missing_mm=0.0)
+        surface_distances(mask, mask, (1.0, 1.0, 1.0), DistanceDefinition(surface="edge"))
+    with pytest.raises(ValueError, match=r"`missing_mm` must be above 0, got 0\.0\."):
+        SurfaceDistances(np.ones(1), np.ones(0), missing_mm=0.0)
     distances = surface_distances(mask, mask, (1.0, 1.0, 1.0))
     for ask in (distances.surface_dice, distances.surface_overlap):
-        with pytest.raises(ValueError, match=r"`tolerance_mm` must be 0 or more, got -1\."):
+        with pytest.raises(ValueError, match=r"`tolerance_mm` must be 0 or more, got -1\.0\."):
             ask(-1.0)

@@ -1,9 +1,8 @@
 """CHAOS: abdominal MR and CT as the challenge publishes them, DICOM slices with PNG masks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -24,6 +23,7 @@ from guided_attention.data._files import (
     to_labels,
 )
 from guided_attention.data.dicom import read_size_in_file_order, read_slices_in_file_order
+from guided_attention.labels import LabelSpec
 
 __all__ = [
     "CHAOS_CT_LABELS",
@@ -41,13 +41,11 @@ __all__ = [
 ChaosSource: TypeAlias = Literal["t1_in", "t1_out", "t1_dual", "t2", "ct"]
 """Which scan of a subject: T1 in phase, T1 out of phase, both as two channels, fat-suppressed T2, or CT."""
 
-CHAOS_MR_LABELS: Mapping[int, str] = MappingProxyType(
-    {1: "liver", 2: "right kidney", 3: "left kidney", 4: "spleen"}
-)
-"""The organ of each class of the CHAOS MR masks; 0 is background."""
+CHAOS_MR_LABELS = LabelSpec({1: "liver", 2: "right kidney", 3: "left kidney", 4: "spleen"}, pairs=((2, 3),))
+"""The organs of the CHAOS MR masks; left and right kidney are a pair."""
 
-CHAOS_CT_LABELS: Mapping[int, str] = MappingProxyType({1: "liver"})
-"""The organ of each class of the CHAOS CT masks; 0 is background."""
+CHAOS_CT_LABELS = LabelSpec({1: "liver"})
+"""The organ of the CHAOS CT masks."""
 
 _MR_RANGES = {1: (55, 70), 2: (110, 135), 3: (175, 200), 4: (240, 255)}
 _MR_GREYS = {0: 0} | {
@@ -55,7 +53,7 @@ _MR_GREYS = {0: 0} | {
 }
 _CT_GREYS = {0: 0, 1: 1, 255: 1}
 _MR_MAP = "0 background, " + ", ".join(
-    f"{low}-{high} {CHAOS_MR_LABELS[label]}" for label, (low, high) in _MR_RANGES.items()
+    f"{low}-{high} {CHAOS_MR_LABELS.names[label]}" for label, (low, high) in _MR_RANGES.items()
 )
 _CT_MAP = "0 background, 1 or 255 liver"
 

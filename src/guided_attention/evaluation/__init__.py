@@ -1,6 +1,7 @@
-"""Evaluation: rows a case and organ, tables and files made of them, and the comparison of networks."""
+"""Evaluation: scores of each organ of each case, tables and files made of them, and the comparison of networks."""
 
 from guided_attention.evaluation.accumulator import CaseAccumulator
+from guided_attention.evaluation.cohort import Predict, Validation, evaluate, evaluate_prediction
 from guided_attention.evaluation.comparison import PairedRow, compare_models
 from guided_attention.evaluation.files import read_scores, write_scores_csv, write_scores_json
 from guided_attention.evaluation.scores import CaseScore, OrganStatus, evaluate_case
@@ -26,9 +27,13 @@ __all__ = [
     "OrganStatus",
     "OrganSummary",
     "PairedRow",
+    "Predict",
+    "Validation",
     "compare_models",
     "definitions",
+    "evaluate",
     "evaluate_case",
+    "evaluate_prediction",
     "format_table",
     "mean_dice",
     "read_scores",

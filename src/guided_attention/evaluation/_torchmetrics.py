@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from guided_attention._checks import require
+from guided_attention._checks import require, require_type
 from guided_attention.evaluation.accumulator import CaseAccumulator
 from guided_attention.evaluation.summary import MetricName, summarize_metric
+from guided_attention.metrics._inputs import as_array, as_lengths, as_numbers
 
 __all__ = ["CaseMetric"]
 
@@ -40,17 +40,20 @@ class CaseMetric(Metric):  # type: ignore[misc] # torchmetrics is optional: the 
         spacing_mm: Sequence[float] | Sequence[Sequence[float]] | Tensor | None = None,
     ) -> None:
         """Take one case or slice, or a batch of them where `case_id` is a list."""
+        found, expected = as_array("preds", preds), as_array("target", target)
         if isinstance(case_id, str):
-            preds, target, case_id = preds[None], target[None], [case_id]
+            found, expected, case_id = found[None], expected[None], [case_id]
+        require_type("case_id", case_id, (list, tuple), "a name or a list of names")
         size = len(case_id)
-        require(len(preds) == size, "preds", f"a batch of {size}, one for each case_id", len(preds))
-        require(len(target) == size, "target", f"a batch of {size}, one for each case_id", len(target))
+        for argument, batch in (("preds", found), ("target", expected)):
+            wanted = f"a batch of {size}, one for each case_id"
+            require(batch.ndim > 0 and len(batch) == size, argument, wanted, len(np.atleast_1d(batch)))
         indices = _indices(slice_index, size)
         spacings = _spacings(spacing_mm, size)
         for place, name in enumerate(case_id):
             self.accumulator.update(
-                preds[place],
-                target[place],
+                found[place],
+                expected[place],
                 case_id=name,
                 slice_index=indices[place],
                 spacing_mm=spacings[place],
@@ -72,9 +75,17 @@ class CaseMetric(Metric):  # type: ignore[misc] # torchmetrics is optional: the 
         result["failed"] = torch.tensor(failed, device=self.device)
         return result
 
-    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # noqa: ANN401 - those of update
+    def forward(
+        self,
+        preds: Tensor,
+        target: Tensor,
+        *,
+        case_id: str | Sequence[str],
+        slice_index: int | Sequence[int] | Tensor | None = None,
+        spacing_mm: Sequence[float] | Sequence[Sequence[float]] | Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Take a batch; it has no score of its own."""
-        self.update(*args, **kwargs)
+        self.update(preds, target, case_id=case_id, slice_index=slice_index, spacing_mm=spacing_mm)
         return {}
 
     def reset(self) -> None:
@@ -86,22 +97,28 @@ class CaseMetric(Metric):  # type: ignore[misc] # torchmetrics is optional: the 
         return torch.tensor(value, dtype=torch.float32, device=self.device)
 
 
-def _indices(given: int | Sequence[int] | Tensor | None, size: int) -> list[int | None]:
+def _indices(given: object, size: int) -> list[int | None]:
     """Return the index of each slice of a batch, None for whole cases."""
     if given is None:
         return [None] * size
-    indices: list[int | None] = np.asarray(given).reshape(-1).tolist()
-    require(len(indices) == size, "slice_index", f"{size} numbers, one for each case_id", len(indices))
-    return indices
+    array = isinstance(given, (Tensor, np.ndarray))
+    row = as_array("slice_index", given).reshape(-1) if array else given
+    numbers = as_numbers("slice_index", row if array or isinstance(row, (list, tuple)) else [row])
+    whole = bool(np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all())
+    require(whole, "slice_index", "made of whole numbers", numbers.tolist())
+    require(len(numbers) == size, "slice_index", f"{size} numbers, one for each case_id", len(numbers))
+    return [int(number) for number in numbers]
 
 
-def _spacings(
-    given: Sequence[float] | Sequence[Sequence[float]] | Tensor | None, size: int
-) -> list[tuple[float, ...] | None]:
+def _spacings(given: object, size: int) -> list[tuple[float, ...] | None]:
     """Return the spacing of each entry of a batch: its own, the one for all, or none."""
     if given is None:
         return [None] * size
-    lengths = np.asarray(given, dtype=np.float64)
-    rows = np.broadcast_to(lengths, (size, lengths.shape[-1])) if lengths.ndim == 1 else lengths
-    require(len(rows) == size, "spacing_mm", f"one spacing, or {size}, one for each case_id", len(rows))
-    return [tuple(row) for row in rows.tolist()]
+    array = isinstance(given, (Tensor, np.ndarray))
+    rows = np.atleast_1d(as_array("spacing_mm", given)) if array else given
+    of_each = list(rows) if isinstance(rows, (list, tuple, np.ndarray)) else []
+    if not any(isinstance(row, (list, tuple)) or getattr(row, "ndim", 0) for row in of_each):
+        return [as_lengths(rows)] * size
+    wanted = f"one spacing, or {size}, one for each case_id"
+    require(len(of_each) == size, "spacing_mm", wanted, len(of_each))
+    return [as_lengths(row) for row in of_each]

@@ -1,18 +1,27 @@
-"""Scores gathered over a run: volumes or single slices, in any order, on any number of processes."""
+"""Scores collected over a run: volumes or single slices, in any order, on any number of processes."""
 
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-from torch import Tensor, distributed
 
-from guided_attention._checks import require, require_same_shape
-from guided_attention._typing import LabelArray
-from guided_attention.evaluation.scores import CaseScore, boxes_of_values, evaluate_case, require_labels
-from guided_attention.metrics.surface import Combine, Surface
+from guided_attention import _distributed
+from guided_attention._checks import require, require_same_shape, require_type
+from guided_attention._typing import AnyLabels, LabelArray
+from guided_attention.errors import GuidedAttentionError
+from guided_attention.evaluation.scores import (
+    CaseScore,
+    boxes_of_values,
+    evaluate_case,
+    require_definition,
+    require_label_spec,
+)
+from guided_attention.labels import LabelSpec
+from guided_attention.metrics import DistanceDefinition
+from guided_attention.metrics._inputs import as_labels, as_lengths, as_whole, as_workers
 
 __all__ = ["CaseAccumulator"]
 
@@ -47,82 +56,62 @@ class _Held:
 
 
 class CaseAccumulator:
-    """Gather predictions over an evaluation, and score each case as one volume at its end.
+    """Collect predictions over an evaluation, and score each case as one volume at its end.
 
-    A network for slices gives slices, often in no order and on several processes; a score of a slice is not
-    the score of a case. This keeps the slices of each case until `compute` puts them together by their index.
-    A whole volume is scored at once, and its rows alone are kept.
+    A network for slices gives slices, often in no order and on several processes; the score of a slice is not the score
+    of a case. This keeps the slices of each case until `compute` puts them together by their index. A whole volume is
+    scored at once, and only its rows are kept.
 
-    Where ``torch.distributed`` is initialised, `compute` gathers from all processes, so every process must call
-    it. Rows and names travel; the slices of a case travel only where the case lies on several processes, and
-    then only to the one that scores it. A case or slice that came twice with the same content counts once: the
-    sampler of distributed training repeats some to even out the processes.
+    Where ``torch.distributed`` is initialised, `compute` gathers from all processes, so that every process must call
+    it. Rows and names travel; the slices of a case travel only where the case lies on several processes, and then only
+    to the one that scores it. A case or slice that came twice with the same content counts once: the sampler of
+    distributed training repeats some to give every process the same number.
 
     Args:
-        labels: Name of each organ by its value, see `evaluate_case`.
-        spacing_mm: Distance between voxel centres in millimetres, (z, y, x), for all cases that `update` gives
-            none for.
-        distances: See `evaluate_case`, as all that follow.
-        surface: What the surface of a mask is.
-        combine: How HD95 joins the two directions.
-        tolerance_mm: Of the surface Dice.
-        one_empty: Distance of an organ that is in one volume alone.
-        workers: Threads that search for the nearest points.
+        labels: The organs and their values.
+        spacing_mm: Distance between voxel centres in millimetres, (z, y, x), for all cases for which `update` gets
+            none.
+        definition: How surface distances are measured; None leaves them out.
+        workers: Threads that search for the nearest points; -1 for all cores.
 
     Raises:
-        ValueError: `labels` names 0, nothing, or two values alike.
+        ArgumentError: A spacing is not above 0.
+        ArgumentTypeError: An argument has the wrong type.
 
     Example:
         >>> import numpy as np
-        >>> gathered = CaseAccumulator({1: "liver"}, spacing_mm=(9.0, 1.5, 1.5))
+        >>> collected = CaseAccumulator(LabelSpec({1: "liver"}), spacing_mm=(9.0, 1.5, 1.5))
         >>> for z in (1, 0, 2):
-        ...     gathered.update(np.eye(5, dtype=int), np.eye(5, dtype=int), case_id="7", slice_index=z)
-        >>> [(row.case_id, row.organ, row.dice) for row in gathered.compute()]
+        ...     collected.update(np.eye(5, dtype=int), np.eye(5, dtype=int), case_id="7", slice_index=z)
+        >>> [(row.case_id, row.organ, row.dice) for row in collected.compute()]
         [('7', 'liver', 1.0)]
     """
 
     def __init__(
         self,
-        labels: Mapping[int, str],
+        labels: LabelSpec,
         *,
         spacing_mm: Sequence[float] | None = None,
-        distances: bool = True,
-        surface: Surface = "voxel",
-        combine: Combine = "max",
-        tolerance_mm: float | None = None,
-        one_empty: Literal["inf", "diagonal"] = "inf",
+        definition: DistanceDefinition | None = DistanceDefinition(),
         workers: int = 1,
     ) -> None:
-        require_labels(labels)
-        self._labels = dict(labels)
-        self._spacing_mm = None if spacing_mm is None else _lengths(spacing_mm)
-        self._settings: dict[str, Any] = {
-            "distances": distances,
-            "surface": surface,
-            "combine": combine,
-            "tolerance_mm": tolerance_mm,
-            "one_empty": one_empty,
-            "workers": workers,
-        }
+        require_label_spec(labels)
+        require_definition(definition)
+        self._labels, self._definition = labels, definition
+        self._spacing_mm = None if spacing_mm is None else as_lengths(spacing_mm)
+        self._workers = as_workers(workers)
         self.reset()
 
     def reset(self) -> None:
-        """Forget all cases.
-
-        Example:
-            >>> gathered = CaseAccumulator({1: "liver"})
-            >>> gathered.reset()
-            >>> gathered.compute()
-            []
-        """
+        """Forget all cases."""
         self._volumes: dict[str, _Scored] = {}
         self._slices: dict[str, dict[int, _Slice]] = defaultdict(dict)
         self._clashes: list[str] = []
 
     def update(
         self,
-        prediction: LabelArray | Tensor,
-        reference: LabelArray | Tensor,
+        prediction: AnyLabels,
+        reference: AnyLabels,
         *,
         case_id: str,
         slice_index: int | None = None,
@@ -131,39 +120,43 @@ class CaseAccumulator:
         """Take one case, or one slice of it.
 
         Args:
-            prediction: Predicted classes, not logits; an array or a tensor on any device.
-            reference: True classes.
-            case_id: The case's name.
-            slice_index: Which slice of the case it is, along the first axis; None for a whole case. The lowest
-                index that comes is the first slice: the indices may start anywhere, but none may be missing
-                in between.
-            spacing_mm: Of this case, (z, y, x) even for a slice; None takes the accumulator's.
-
-        Shape:
-            - both: ``(depth, height, width)``, or ``(height, width)`` for a slice or an image.
+            prediction: Predicted values, not logits: an array or a tensor on any device, ``(depth, height, width)``, or
+                ``(height, width)`` for a slice or an image.
+            reference: Values of the reference, same shape.
+            case_id: Name of the case.
+            slice_index: Which slice of the case it is, along the first axis; None for a whole case. Indices may start
+                anywhere, but none may be missing in between.
+            spacing_mm: Spacing of this case, (z, y, x) even for a slice; None for that of the accumulator.
 
         Raises:
-            ValueError: Shapes differ, the arrays are not of integers or hold values that `labels` does not
-                name, there is no spacing, a slice has not 2 axes, or `evaluate_case` refuses the case.
+            ArgumentError: Shapes differ, the arrays are not of integers, there is no spacing, a slice has not 2 axes,
+                or `evaluate_case` refuses the case.
+            ArgumentTypeError: An argument has the wrong type.
+            DataError: A volume holds a value that `labels` does not name.
         """
-        found, true = _array(prediction), _array(reference)
-        require_same_shape("prediction", found.shape, "reference", true.shape)
-        given = self._spacing_mm if spacing_mm is None else _lengths(spacing_mm)
-        cure = "Give it here or to the accumulator."
+        require_type("case_id", case_id, str, "a text")
+        cure = "Take the arg-max of logits, or `.astype(int)` of whole numbers."
+        found, expected = as_labels("prediction", prediction, cure), as_labels("reference", reference, cure)
+        require_same_shape("prediction", found.shape, "reference", expected.shape)
+        given = self._spacing_mm if spacing_mm is None else as_lengths(spacing_mm)
+        cure = "Pass it here or to the accumulator."
         require(given is not None, "spacing_mm", f"given for case {case_id!r}", spacing_mm, cure=cure)
         lengths: _Spacing = given or ()
-        fingerprint = _fingerprint(found, true, lengths)
+        fingerprint = _fingerprint(found, expected, lengths)
         if slice_index is None:
-            self._take_volume(case_id, found, true, lengths, fingerprint)
+            self._take_volume(case_id, found, expected, lengths, fingerprint)
             return
-        require(found.ndim == 2, "prediction", "of 2 axes where `slice_index` is given", f"{found.ndim} axes")  # noqa: PLR2004
-        for argument, array in (("prediction", found), ("reference", true)):
-            boxes_of_values(f"{argument} of slice {slice_index} of case {case_id!r}", array, self._labels)
-        held = self._slices[case_id].get(int(slice_index))
+        index = as_whole("slice_index", slice_index, 0)
+        wanted = "of 2 axes where `slice_index` is given"
+        require(found.ndim == 2, "prediction", wanted, f"{found.ndim} axes")  # noqa: PLR2004
+        as_lengths(lengths, 3)
+        for argument, array in (("prediction", found), ("reference", expected)):
+            boxes_of_values(f"{argument} of slice {index} of case {case_id!r}", array, self._labels)
+        held = self._slices[case_id].get(index)
         if held is None:
-            self._slices[case_id][int(slice_index)] = _Slice(found.copy(), true.copy(), lengths, fingerprint)
+            self._slices[case_id][index] = _Slice(found.copy(), expected.copy(), lengths, fingerprint)
         elif held.fingerprint != fingerprint:
-            self._clashes.append(f"slice {slice_index} of case {case_id!r}")
+            self._clashes.append(f"slice {index} of case {case_id!r}")
 
     def _take_volume(
         self, case_id: str, prediction: LabelArray, reference: LabelArray, lengths: _Spacing, fingerprint: str
@@ -175,41 +168,34 @@ class CaseAccumulator:
             self._clashes.append(f"case {case_id!r}")
 
     def compute(self) -> list[CaseScore]:
-        """Score what was gathered, on all processes together.
+        """Score what was collected, on all processes together.
 
         It changes nothing: more may come afterwards, and a second call gives the same.
 
         Returns:
-            The rows of all cases, the cases sorted by name, the organs in the order of `labels`; the same on
+            The rows of all cases, the cases sorted by name, the organs in the order of ``labels.values``; the same on
             every process. Without a case, an empty list.
 
         Raises:
-            ValueError: A case or slice came twice with different content, as slices and as a volume, with gaps
+            ArgumentError: A case or slice came twice with different content, as slices and as a volume, with gaps
                 between its slices, or with slices of different shape or spacing. All processes raise it.
-
-        Example:
-            >>> import numpy as np
-            >>> gathered = CaseAccumulator({1: "liver"}, spacing_mm=(9.0, 1.5, 1.5))
-            >>> gathered.update(np.ones((2, 3, 5), dtype=int), np.ones((2, 3, 5), dtype=int), case_id="7")
-            >>> gathered.compute()[0].hausdorff_mm
-            0.0
         """
-        held = _from_all(self._held())
+        held = _distributed.from_all(self._held())
         _require_whole(held)  # every process sees the same, so all raise or none
         scorers = _scorers([process.slices for process in held])
         rows: list[CaseScore] = []
-        refused = ""
+        refused: GuidedAttentionError | None = None
         try:
             for case_id, slices in self._brought_together(scorers).items():
                 rows += self._rows_of_slices(case_id, slices)
-        except ValueError as error:
-            refused = str(error)  # raised below, by all: the others would wait for this one's rows forever
+        except GuidedAttentionError as error:
+            refused = error  # raised below, by all: the others would wait for this one's rows forever
         mine = [row for volume in self._volumes.values() for row in volume.rows]
-        answers = _from_all((refused, mine + rows))
-        for message, _ in answers:
-            if message:
-                raise ValueError(message)
-        place = {organ: index for index, organ in enumerate(self._labels.values())}
+        answers = _distributed.from_all((refused, mine + rows))
+        for refusal, _ in answers:
+            if refusal is not None:
+                raise refusal
+        place = {organ: index for index, organ in enumerate(self._labels.names.values())}
         once = {(row.case_id, place[row.organ]): row for _, part in answers for row in part}
         return [once[key] for key in sorted(once)]
 
@@ -225,19 +211,17 @@ class CaseAccumulator:
 
     def _brought_together(self, scorers: Mapping[str, int]) -> dict[str, dict[int, _Slice]]:
         """Return the cases that this process scores, with the slices that lay elsewhere."""
-        if not _is_distributed():
-            return self._slices
-        rank = distributed.get_rank()
+        rank = _distributed.rank()
         cases = {
             case_id: dict(self._slices.get(case_id, {})) for case_id, to in scorers.items() if to == rank
         }
-        for receiver in range(distributed.get_world_size()):
+        for receiver in range(_distributed.world_size()):
             leaving = {
                 case_id: slices
                 for case_id, slices in self._slices.items()
                 if scorers[case_id] == receiver and receiver != rank
             }
-            for arrived in _to_one(leaving, receiver):
+            for arrived in _distributed.to_one(leaving, receiver):
                 for case_id, slices in arrived.items():
                     cases[case_id].update(slices)
         return cases
@@ -261,16 +245,9 @@ class CaseAccumulator:
             labels=self._labels,
             spacing_mm=lengths,
             case_id=case_id,
-            **self._settings,
+            definition=self._definition,
+            workers=self._workers,
         )
-
-
-def _lengths(spacing_mm: Sequence[float]) -> _Spacing:
-    return tuple(float(length) for length in spacing_mm)
-
-
-def _array(labels: LabelArray | Tensor) -> LabelArray:
-    return labels.detach().cpu().numpy() if isinstance(labels, Tensor) else labels
 
 
 def _fingerprint(prediction: LabelArray, reference: LabelArray, lengths: _Spacing) -> str:
@@ -284,7 +261,7 @@ def _fingerprint(prediction: LabelArray, reference: LabelArray, lengths: _Spacin
 
 
 def _require_whole(held: Sequence[_Held]) -> None:
-    """Raise where the names and fingerprints of all processes tell that a case cannot be scored."""
+    """Raise where a case cannot be scored, as the names and fingerprints of all processes show."""
     clashes = [clash for process in held for clash in process.clashes]
     volumes: dict[str, str] = {}
     slices: dict[str, dict[int, str]] = defaultdict(dict)
@@ -321,24 +298,3 @@ def _scorers(slices: Sequence[Mapping[str, Mapping[int, str]]]) -> dict[str, int
         scorers[case_id] = min(ranked)[-1]
         busy[scorers[case_id]] += 1
     return scorers
-
-
-def _is_distributed() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
-
-
-def _from_all(mine: Any) -> list[Any]:  # noqa: ANN401 - whatever pickle takes
-    """Return what each process hands in, in the order of their ranks."""
-    if not _is_distributed():
-        return [mine]
-    everyone: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(everyone, mine)
-    return everyone
-
-
-def _to_one(mine: Any, receiver: int) -> list[Any]:  # noqa: ANN401 - whatever pickle takes
-    """Return what all processes hand in, on the receiver; nothing on the others."""
-    here = distributed.get_rank() == receiver
-    everyone: list[Any] | None = [None] * distributed.get_world_size() if here else None
-    distributed.gather_object(mine, everyone, dst=receiver)
-    return everyone or []

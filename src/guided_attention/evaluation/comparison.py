@@ -1,4 +1,4 @@
-"""Two models side by side over the same cases, organ by organ."""
+"""Two networks compared over the same cases, organ by organ."""
 
 import math
 from collections.abc import Sequence
@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from guided_attention._checks import require, require_choice
+from guided_attention._checks import require
 from guided_attention.evaluation.scores import CaseScore
 from guided_attention.evaluation.summary import (
     METRIC_NAMES,
     MetricName,
     require_one_definition,
-    require_single_rows,
+    single_rows,
 )
+from guided_attention.metrics._inputs import as_choice
 from guided_attention.metrics.statistics import holm, mean_interval, paired_wilcoxon
 
 __all__ = ["PairedRow", "compare_models"]
@@ -21,31 +22,25 @@ __all__ = ["PairedRow", "compare_models"]
 
 @dataclass(frozen=True)
 class PairedRow:
-    """One organ as two models drew it, over the cases that both give a number for.
+    """One organ in the predictions of two networks, over the cases for which both have a number.
 
     Attributes:
-        organ: The organ's name.
-        metric: Which attribute of `CaseScore` was compared.
-        count: How many pairs there are.
-        left_out: How many cases have no number in one model or in both: absent in both volumes there.
-        first_failed: In how many of all cases the first model missed the organ or drew it where there is none.
-        second_failed: The same for the second model.
-        first_mean: Mean of the first model over the pairs.
+        organ: Name of the organ.
+        metric: Name of the attribute of `CaseScore` that was compared.
+        count: Number of pairs.
+        left_out: Number of cases without a number for one network or for both: absent in both volumes there.
+        first_failed: In how many of all cases the first network missed the organ or found it where there is none.
+        second_failed: The same for the second network.
+        first_mean: Mean of the first network over the pairs.
         second_mean: Mean of the second.
-        first_median: Median of the first model over the pairs.
+        first_median: Median of the first network over the pairs.
         second_median: Median of the second.
-        difference: Mean of the differences, first minus second. Two infinite distances differ by 0; where each
-            model has one that the other does not, there is no mean, and it is NaN.
+        difference: Mean of the differences, first minus second. Two infinite distances differ by 0; where each network
+            has one that the other does not, there is no mean, and it is NaN.
         low: Lower end of the confidence interval of that mean, see `mean_interval`.
         high: Its upper end.
-        p: Of Wilcoxon's signed-rank test, two-sided, see `paired_wilcoxon`; NaN without a pair.
+        p: p-value of Wilcoxon's signed-rank test, two-sided, see `paired_wilcoxon`; NaN without a pair.
         p_holm: The same, adjusted for the number of organs tested, see `holm`.
-
-    Example:
-        >>> first = [CaseScore("7", "liver", "scored", 0.75, 1.0, 1.0, 1500.0, 1500.0)]
-        >>> second = [CaseScore("7", "liver", "scored", 0.5, 1.0, 1.0, 1500.0, 1500.0)]
-        >>> compare_models(first, second)[0].difference
-        0.25
     """
 
     organ: str
@@ -73,25 +68,25 @@ def compare_models(
     level: float = 0.95,
     seed: int = 0,
 ) -> list[PairedRow]:
-    """Compare two models case by case: how large is the difference, and may it be chance?
+    """Compare two networks case by case: the mean difference, its interval, and the p-value of no difference.
 
-    Rows are paired by case and organ. A pair in which one row holds no number (the organ is absent in both
-    volumes) is left out and counted: where that is a false alarm of one model alone, it still stands among its
-    failures.
+    Rows are paired by case and organ. A pair in which one row has no number (the organ is absent in both volumes) is
+    left out and counted; a false alarm of only one network still counts among its failures.
 
     Args:
-        first_scores: The rows of `evaluate_case` of one model, of all cases together.
-        second_scores: Those of the other model, over the same cases and organs in any order.
-        metric: Name of the attribute of `CaseScore`.
-        level: Of the interval of the difference.
-        seed: Of the interval's draws.
+        first_scores: The rows of one network, of all cases together.
+        second_scores: Those of the other network, over the same cases and organs in any order.
+        metric: Name of an attribute of `CaseScore`.
+        level: That of the interval of the difference.
+        seed: The same seed gives the same interval.
 
     Returns:
         One row for each organ, in the order of their first appearance among `first_scores`.
 
     Raises:
-        ValueError: A case or organ is in one of the two alone or has two rows, there is no such metric, or
-            distances were measured by more than one definition.
+        ArgumentError: Only one of the two has a case or organ, a case has two rows for one organ, there is no such
+            metric, or distances were measured by more than one definition.
+        ArgumentTypeError: An argument has the wrong type.
 
     Example:
         >>> def row(case, dice):
@@ -101,16 +96,16 @@ def compare_models(
         >>> liver.count, liver.difference, (liver.low, liver.high), liver.p
         (6, 0.25, (0.25, 0.25), 0.03125)
     """
-    require_choice("metric", metric, METRIC_NAMES)
-    require_single_rows(first_scores, "first_scores")
-    require_single_rows(second_scores, "second_scores")
-    _require_same_cases(first_scores, second_scores)
-    require_one_definition("first_scores and second_scores", [*first_scores, *second_scores], metric)
-    others = {(score.case_id, score.organ): score for score in second_scores}
-    organs = dict.fromkeys(score.organ for score in first_scores)
+    as_choice("metric", metric, METRIC_NAMES)
+    mean_interval([], level=level, seed=seed)  # raises for settings that make no sense, without scores too
+    first, second = single_rows(first_scores, "first_scores"), single_rows(second_scores, "second_scores")
+    _require_same_cases(first, second)
+    require_one_definition("first_scores and second_scores", [*first, *second], metric)
+    others = {(score.case_id, score.organ): score for score in second}
+    organs = dict.fromkeys(score.organ for score in first)
     rows = []
     for organ in organs:
-        pairs = [(one, others[one.case_id, organ]) for one in first_scores if one.organ == organ]
+        pairs = [(one, others[one.case_id, organ]) for one in first if one.organ == organ]
         rows.append(_row(organ, metric, pairs, level, seed))
     adjusted = iter(holm([row.p for row in rows if row.count]))
     return [replace(row, p_holm=next(adjusted)) if row.count else row for row in rows]
@@ -120,7 +115,7 @@ def _require_same_cases(first: Sequence[CaseScore], second: Sequence[CaseScore])
     ours = {(score.case_id, score.organ) for score in first}
     theirs = {(score.case_id, score.organ) for score in second}
     wanted = "of the cases and organs of `{}`"
-    cure = "Score both models over the same cases with the same `labels`."
+    cure = "Score both networks over the same cases with the same `labels`."
     for argument, other, odd in (
         ("first_scores", "second_scores", sorted(ours - theirs)),
         ("second_scores", "first_scores", sorted(theirs - ours)),

@@ -1,80 +1,102 @@
-"""Scores in files: CSV and JSON, written and read."""
+"""Scores in files: CSV and JSON, written and read.
+
+The columns of a CSV file, and the keys of a row in a JSON file, are the attributes of `CaseScore` and, in place of
+`definition`, its four: ``surface``, ``combine``, ``tolerance_mm``, ``one_empty``.
+"""
 
 import csv
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from guided_attention._checks import require, require_choice
-from guided_attention._files import replacing
+from guided_attention._checks import require, require_known_keys, require_type
+from guided_attention._files import PathLike, replacing
+from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, MissingFileError
 from guided_attention.evaluation.scores import CaseScore
+from guided_attention.metrics import DistanceDefinition
+from guided_attention.metrics._inputs import as_records
 
-__all__ = ["read_scores", "write_scores_csv", "write_scores_json"]
+__all__ = ["checked_target", "read_scores", "write_scores_csv", "write_scores_json"]
+
+_OF_ROW = [field.name for field in fields(CaseScore) if field.name != "definition"]
+_OF_DEFINITION = [field.name for field in fields(DistanceDefinition)]
+_COLUMNS = [*_OF_ROW, *_OF_DEFINITION]
+_NEEDED = _OF_ROW[:8]
+_NUMBERS = {field.name for field in fields(CaseScore) if field.type is float}
+_TEXTS = ("case_id", "organ")
+_FORMULA = tuple("=+-@\t\r'")
+"""A spreadsheet takes a cell that begins so for a formula, unless an apostrophe stands before it."""
 
 
-def write_scores_csv(scores: Sequence[CaseScore], path: Path) -> None:
+def write_scores_csv(path: PathLike, scores: Sequence[CaseScore]) -> Path:
     """Write the rows to a comma-separated file for a spreadsheet or a statistics program.
 
-    The columns are the attributes of `CaseScore`; numbers keep all their digits, and ``nan`` and ``inf``
-    stand where they stand in the rows. An older file of that name stays whole until the new one is complete,
-    then is replaced.
+    Numbers keep all their digits; ``nan`` and ``inf`` stand where they stand in the rows, and the definition's cells
+    are empty where distances were not measured. A name that a spreadsheet would take for a formula (``=1+1``) gets an
+    apostrophe in front, which `read_scores` takes away. The file is written atomically.
 
     Args:
-        scores: The rows of `evaluate_case`.
-        path: The file to write, in a folder that exists.
+        path: The file to write, in a folder that exists; an older one is replaced.
+        scores: The rows.
+
+    Returns:
+        The path.
 
     Raises:
-        FileNotFoundError: The folder does not exist.
+        ArgumentError: `path` is a folder.
+        ArgumentTypeError: An argument has the wrong type.
+        DataError: A name cannot be written as UTF-8.
+        MissingFileError: The folder does not exist.
 
     Example:
         >>> import tempfile
         >>> score = CaseScore("7", "liver", "scored", 0.9, 0.95, 1.25, 1480.0, 1510.0)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_scores_csv([score], Path(folder) / "scores.csv")
-        ...     print((Path(folder) / "scores.csv").read_text(encoding="utf-8").splitlines()[1])
+        ...     path = write_scores_csv(Path(folder) / "scores.csv", [score])
+        ...     print(path.read_text(encoding="utf-8").splitlines()[1])
         7,liver,scored,0.9,0.95,1.25,1480.0,1510.0,nan,nan,nan,nan,nan,nan,nan,nan,voxel,max,nan,inf
     """
-    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(CaseScore)], lineterminator="\n")
+    target, rows = checked_target(path), [_flat(score) for score in as_records("scores", scores, CaseScore)]
+    for row in rows:
+        row.update({name: _quoted(row[name]) for name in _TEXTS})
+        row["tolerance_mm"] = math.nan if row["tolerance_mm"] is None else row["tolerance_mm"]
+    with replacing(target) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        # A name may hold a carriage return: only quoted does it not end the row.
+        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
         writer.writeheader()
-        writer.writerows(asdict(score) for score in scores)
+        writer.writerows(rows)
+    return target
 
 
-def write_scores_json(scores: Sequence[CaseScore], path: Path) -> None:
+def write_scores_json(path: PathLike, scores: Sequence[CaseScore]) -> Path:
     """Write the rows to a JSON file that every program can read.
 
-    JSON has no NaN and no infinity: ``null`` stands for NaN, and the text ``"inf"`` for an infinite value. The
-    file holds one object whose ``scores`` is a list of rows, each with the attributes of `CaseScore`. An older
-    file of that name stays whole until the new one is complete, then is replaced.
-
-    Args:
-        scores: The rows of `evaluate_case`.
-        path: The file to write, in a folder that exists.
-
-    Raises:
-        FileNotFoundError: The folder does not exist.
+    JSON has no NaN and no infinity: ``null`` stands for NaN, and the text ``"inf"`` for an infinite value. The file
+    holds one object whose ``scores`` is the list of rows. Arguments, return value and errors: see `write_scores_csv`.
 
     Example:
         >>> import tempfile
         >>> score = CaseScore("7", "liver", "missed", 0.0, 0.0, float("inf"), 0.0, 1510.0)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_scores_json([score], Path(folder) / "scores.json")
-        ...     read_scores(Path(folder) / "scores.json") == [score]
+        ...     read_scores(write_scores_json(Path(folder) / "scores.json", [score])) == [score]
         True
     """
-    rows = [{name: _strict(value) for name, value in asdict(score).items()} for score in scores]
-    with replacing(path) as unfinished:
+    target, flat = checked_target(path), [_flat(score) for score in as_records("scores", scores, CaseScore)]
+    rows = [{name: _strict(value) for name, value in row.items()} for row in flat]
+    with replacing(target) as unfinished:
         text = json.dumps({"scores": rows}, allow_nan=False, ensure_ascii=False, indent=1)
         unfinished.write_text(text + "\n", encoding="utf-8")
+    return target
 
 
-def read_scores(path: Path) -> list[CaseScore]:
+def read_scores(path: PathLike) -> list[CaseScore]:
     """Read the rows that `write_scores_csv` or `write_scores_json` wrote, with all their digits.
 
-    A file of an earlier version, without the newer columns, gives rows that hold NaN there.
+    Columns that a file of an earlier version lacks get the defaults of `CaseScore` and `DistanceDefinition`.
 
     Args:
         path: A file whose name ends in ``.csv`` or ``.json``.
@@ -83,40 +105,120 @@ def read_scores(path: Path) -> list[CaseScore]:
         The rows, equal to those that were written.
 
     Raises:
-        ValueError: The name ends in something else, or a row lacks a column or has one that `CaseScore` does
-            not know.
+        ArgumentError: The name ends in something else.
+        ArgumentTypeError: `path` is no path.
+        DataError: The file is damaged, or a row lacks a column or has one that `CaseScore` does not know.
+        MissingFileError: There is no such file.
 
     Example:
         >>> import tempfile
         >>> score = CaseScore("7", "liver", "scored", 0.9, 0.95, 1.25, 1480.0, 1510.0)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_scores_csv([score], Path(folder) / "scores.csv")
-        ...     read_scores(Path(folder) / "scores.csv") == [score]
+        ...     read_scores(write_scores_csv(Path(folder) / "scores.csv", [score])) == [score]
         True
     """
-    require_choice("path.suffix", path.suffix, (".csv", ".json"))
-    if path.suffix == ".json":
-        return [_row(row) for row in json.loads(path.read_text(encoding="utf-8"))["scores"]]
-    with path.open(encoding="utf-8", newline="") as file:
-        return [_row(row) for row in csv.DictReader(file)]
+    source = _path(path)
+    known = source.suffix in {".csv", ".json"}
+    require(known, "path.suffix", "one of '.csv', '.json'", repr(source.suffix), file=source)
+    if not source.is_file():
+        message = f"`path` must be a file of scores, got {source}, which is no file. Check the name."
+        raise MissingFileError(message, argument="path", file=source)
+    rows = _json_rows(source) if source.suffix == ".json" else _csv_rows(source)
+    return [_row(row, source) for row in rows]
 
 
-def _strict(value: str | float) -> str | float | None:
+def checked_target(path: PathLike) -> Path:
+    """Return the path of a file to write."""
+    target = _path(path)
+    require(not target.is_dir(), "path", "the name of a file", f"the folder {target}", file=target)
+    return target
+
+
+def _path(path: object) -> Path:
+    require_type("path", path, (str, os.PathLike), "a path")
+    named = os.fspath(path)  # type: ignore[call-overload]  # checked above
+    require_type("path", named, str, "a path of text")
+    require("\0" not in named, "path", "a path without null characters", repr(named))
+    return Path(named)
+
+
+def _flat(score: CaseScore) -> dict[str, Any]:
+    """Return the cells of a row."""
+    row = {name: getattr(score, name) for name in _OF_ROW}
+    for name in _TEXTS:
+        good = not any("\ud800" <= letter <= "\udfff" for letter in row[name])
+        require(good, f"scores.{name}", "text that UTF-8 can hold", repr(row[name]), error=DataError)
+    empty = dict.fromkeys(_OF_DEFINITION)
+    if score.definition is None:
+        return row | empty
+    return row | {name: getattr(score.definition, name) for name in _OF_DEFINITION}
+
+
+def _quoted(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _unquoted(text: str) -> str:
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
+
+
+def _strict(value: str | float | None) -> str | float | None:
     """Return what JSON has for a value."""
-    if isinstance(value, str) or math.isfinite(value):
+    if value is None or isinstance(value, str) or math.isfinite(value):
         return value
-    return None if math.isnan(value) else str(value)
+    return None if math.isnan(value) else str(float(value))
 
 
-def _row(row: Mapping[str, Any]) -> CaseScore:
-    """Make a row of what a file holds: texts from CSV; from JSON, null for NaN."""
-    kinds = {field.name: field.type for field in fields(CaseScore)}
-    unknown = [str(name) for name in row if name not in kinds]
-    require(not unknown, "path", "a file of the columns of `CaseScore`", f"also {unknown}")
-    missing = [name for name in list(kinds)[:8] if name not in row]
-    require(not missing, "path", "a file with the first 8 columns of `CaseScore`", f"none for {missing}")
-    values: dict[str, Any] = {
-        name: (math.nan if value is None else float(value)) if kinds[name] is float else value
-        for name, value in row.items()
-    }
-    return CaseScore(**values)
+def _json_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, "JSON", str(error)) from error
+    rows = content.get("scores") if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise _damaged(path, 'an object with a list "scores" of objects', "something else")
+    return rows
+
+
+def _csv_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except (ValueError, csv.Error) as error:
+        raise _damaged(path, "comma-separated text", str(error)) from error
+    for row in rows:
+        if None in row or None in row.values():
+            raise _damaged(path, "as many cells in each row as in the first", f"{list(row.values())}")
+        row.update({name: _unquoted(row[name]) for name in _TEXTS if name in row})
+    return list(rows)
+
+
+def _damaged(path: Path, wanted: str, got: str) -> DataError:
+    message = f"`path` must be a whole file of scores ({wanted}), got {path}: {got}. Write it again."
+    return DataError(message, argument="path", file=path)
+
+
+def _row(row: Mapping[str, Any], path: Path) -> CaseScore:
+    """Return the record of what a file holds: texts from CSV; from JSON, null for NaN."""
+    require_known_keys("path", row, _COLUMNS, file=path)
+    missing = [name for name in _NEEDED if name not in row]
+    wanted = "a file with the first 8 columns of `CaseScore`"
+    require(not missing, "path", wanted, f"none for {missing}", error=DataError, file=path)
+    try:
+        values: dict[str, Any] = {name: row[name] for name in _OF_ROW if name in row}
+        values |= {name: _number(value) for name, value in values.items() if name in _NUMBERS}
+        return CaseScore(**values, definition=_definition(row))
+    except (ArgumentError, ArgumentTypeError, ValueError, TypeError) as error:
+        raise _damaged(path, "columns of `CaseScore`", f"{error} in {dict(row)}") from error
+
+
+def _definition(row: Mapping[str, Any]) -> DistanceDefinition | None:
+    values = {name: row[name] for name in _OF_DEFINITION if name in row}
+    if values and values.get("surface", "voxel") in {"", None}:
+        return None
+    tolerance_mm = _number(values.pop("tolerance_mm", None))
+    return DistanceDefinition(**values, tolerance_mm=None if math.isnan(tolerance_mm) else tolerance_mm)
+
+
+def _number(value: object) -> float:
+    return math.nan if value is None else float(value)  # type: ignore[arg-type]  # what it refuses is caught

@@ -1,27 +1,30 @@
-"""What the scores of many cases come to: averages, how sure they are, and the worst."""
+"""Scores of many cases summed up: averages, their confidence intervals, and the worst rows."""
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from guided_attention._checks import require, require_choice
+from guided_attention._checks import require
 from guided_attention.evaluation.scores import CaseScore
+from guided_attention.metrics._inputs import as_choice, as_records, as_whole
 from guided_attention.metrics.statistics import mean_interval
 
 __all__ = [
     "METRIC_NAMES",
     "OF_SURFACES",
+    "OVERLAPS",
     "MetricName",
     "MetricSummary",
     "OrganSummary",
     "definitions",
     "mean_dice",
+    "mean_over_cases",
     "require_one_definition",
-    "require_single_rows",
+    "single_rows",
     "summarize",
     "summarize_metric",
     "worst_cases",
@@ -43,41 +46,35 @@ MetricName: TypeAlias = Literal[
 """The attributes of `CaseScore` that can be averaged and compared."""
 
 METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
-_OVERLAPS = {"dice", "volume_similarity", "jaccard", "sensitivity", "precision", "surface_dice"}
+OVERLAPS = {"dice", "volume_similarity", "jaccard", "sensitivity", "precision", "surface_dice"}
+"""The metrics for which higher is better."""
 OF_SURFACES = {"surface_dice", "assd_mm", "masd_mm", "hausdorff95_mm", "hausdorff_mm"}
+"""The metrics that need surface distances."""
 
 
 @dataclass(frozen=True)
 class OrganSummary:
-    """What the scores of one organ come to over all cases, or the scores of all organs (the row ``mean``).
+    """The averages of one organ over all cases, or of all organs (the row ``mean``).
 
-    Organs absent in both volumes are left out of every average and counted in `skipped`. A missed organ or a
-    false alarm counts as Dice 0, volume similarity 0 and an infinite distance, so one of them makes the mean
-    distance infinite; the mean distance of the other cases stands beside it.
+    Organs absent in both volumes are left out of every average and counted in `skipped`. A missed organ or a false
+    alarm counts as Dice 0, volume similarity 0 and an infinite distance, so that one of them makes the mean distance
+    infinite; the mean distance of the other cases stands beside it.
 
-    The standard deviation is that of a sample, divided by n − 1 (``ddof=1``): NaN for a single case, and NaN
-    where a value is infinite. A mean of nothing is NaN.
+    The standard deviation is that of a sample, divided by n − 1 (``ddof=1``): NaN for a single case, and NaN where a
+    value is infinite. A mean of nothing is NaN.
 
     Attributes:
-        organ: The organ's name; ``"mean"`` for the row over all organs, whose unit is the case (see
-            `summarize`).
+        organ: Name of the organ; ``"mean"`` for the row over all organs, whose unit is the case (see `summarize`).
         dice_mean: Mean Dice coefficient, 0..1.
         dice_std: Its standard deviation over the cases.
         volume_similarity_mean: Mean volume similarity, 0..1.
         volume_similarity_std: Its standard deviation over the cases.
         assd_mm_mean: Mean of the mean surface distances in millimetres; infinite if one is.
         assd_mm_std: Their standard deviation.
-        assd_mm_mean_scored: The same mean over the organs with the status ``scored`` alone: always read it
-            together with `failed`.
-        count: How many cases the averages of `dice` and `volume_similarity` are taken over.
-        skipped: How many cases have nothing to score: absent in both volumes.
-        failed: How many cases have the organ missed or falsely found (in the row ``mean``: at least one
-            organ).
-
-    Example:
-        >>> scores = [CaseScore("7", "liver", "scored", 0.9, 0.95, 1.2, 1480.0, 1510.0)]
-        >>> summarize(scores)[0].dice_mean
-        0.9
+        assd_mm_mean_scored: The same mean over only the organs with the status ``scored``: read it with `failed`.
+        count: Number of cases in the averages of `dice` and `volume_similarity`.
+        skipped: Number of cases with nothing to score: absent in both volumes.
+        failed: Number of cases with the organ missed or falsely found (in the row ``mean``: at least one organ).
     """
 
     organ: str
@@ -97,25 +94,20 @@ class OrganSummary:
 class MetricSummary:
     """One metric of one organ over all cases, or of all organs (the row ``mean``).
 
-    Rows of organs absent in both volumes are left out and counted in `skipped`. A missed organ or a false
-    alarm counts with what its row holds, 0 or an infinite distance (or the diagonal), and is counted in
-    `failed`. All numbers are NaN where nothing was counted or where the metric was not measured.
+    What is left out and what counts is the same as in `OrganSummary`. All numbers are NaN where nothing was counted or
+    where the metric was not measured.
 
     Attributes:
-        organ: The organ's name; ``"mean"`` for the row over all organs, whose unit is the case.
-        metric: Which attribute of `CaseScore` it is.
+        organ: Name of the organ; ``"mean"`` for the row over all organs, whose unit is the case.
+        metric: Name of the attribute of `CaseScore`.
         mean: Over the cases; infinite if a value is.
         std: Standard deviation of a sample (``ddof=1``); NaN for one case or with an infinite value.
         median: Over the cases; infinite only if half of them are.
         low: Lower end of the confidence interval of the mean, see `mean_interval`.
         high: Its upper end.
-        count: How many cases the numbers are taken over.
-        skipped: How many cases have nothing to score.
-        failed: How many cases have the organ missed or falsely found (in the row ``mean``: at least one).
-
-    Example:
-        >>> MetricSummary("liver", "dice", 0.8, 0.1, 0.82, 0.75, 0.85, 7, 0, 1).failed
-        1
+        count: Number of cases behind these numbers.
+        skipped: Number of cases with nothing to score.
+        failed: Number of cases with the organ missed or falsely found (in the row ``mean``: at least one).
     """
 
     organ: str
@@ -131,21 +123,21 @@ class MetricSummary:
 
 
 def summarize(scores: Sequence[CaseScore]) -> list[OrganSummary]:
-    """Sum up the scores of many cases: one row for each organ, then one row ``mean`` over all organs.
+    """Average the scores of many cases: one row for each organ, then one row ``mean`` over all organs.
 
-    The row ``mean`` takes the mean over the organs of each case first, then the mean and the standard
-    deviation over the cases, so that every case weighs the same however many of its organs can be scored. It
-    is therefore not always the mean of the rows above it.
+    The row ``mean`` takes the mean over the organs of each case first, then the mean and the standard deviation over
+    the cases, so that every case weighs the same however many of its organs can be scored. It is therefore not always
+    the mean of the rows above it.
 
     Args:
-        scores: The rows of `evaluate_case`, of all cases together.
+        scores: The rows of all cases together.
 
     Returns:
-        The organs in the order of their first appearance, then the row ``mean``, which is there even without
-        scores.
+        The organs in the order of their first appearance, then the row ``mean``, which is there even without scores.
 
     Raises:
-        ValueError: A case has two rows for one organ.
+        ArgumentError: A case has two rows for one organ.
+        ArgumentTypeError: `scores` is not a list of `CaseScore`.
 
     Example:
         >>> scores = [
@@ -156,55 +148,48 @@ def summarize(scores: Sequence[CaseScore]) -> list[OrganSummary]:
         >>> liver.dice_mean, liver.assd_mm_mean, liver.assd_mm_mean_scored, liver.failed
         (0.45, inf, 1.0, 1)
     """
-    require_single_rows(scores)
-    by_organ, by_case = _groups(scores)
+    by_organ, by_case = _groups(single_rows(scores))
     return [*(_summary(organ, groups) for organ, groups in by_organ.items()), _summary("mean", by_case)]
 
 
 def mean_dice(scores: Sequence[CaseScore]) -> float:
-    """Give one number for a whole evaluation: the Dice coefficient averaged over organs, then over cases.
+    """Return the Dice coefficient averaged over the organs of each case, then over the cases: one number, 0..1.
 
-    It lies in 0..1, and higher is better; missed organs and false alarms count as 0, organs absent in both
-    volumes do not count, and NaN means that there was nothing to score.
-
-    Args:
-        scores: The rows of `evaluate_case`, of all cases together.
-
-    Returns:
-        The `dice_mean` of the row ``mean`` of `summarize`.
-
-    Raises:
-        ValueError: A case has two rows for one organ.
+    Missed organs and false alarms count as 0, organs absent in both volumes do not count. It is the `dice_mean` of the
+    row ``mean`` of `summarize`, whose argument and errors it has; NaN means that there was nothing to score.
 
     Example:
         >>> mean_dice([CaseScore("7", "liver", "scored", 0.9, 1.0, 1.0, 1500.0, 1500.0)])
         0.9
-        >>> mean_dice([])
-        nan
     """
-    return summarize(scores)[-1].dice_mean
+    return mean_over_cases(scores, "dice")
+
+
+def mean_over_cases(scores: Sequence[CaseScore], metric: MetricName) -> float:
+    """Return the mean of the row ``mean`` of `summarize_metric`."""
+    rows = single_rows(scores)
+    require_one_definition("scores", rows, metric)
+    return _mean([_mean([getattr(row, metric) for row in group]) for group in _counted(_groups(rows)[1])])
 
 
 def summarize_metric(
     scores: Sequence[CaseScore], metric: MetricName = "dice", *, level: float = 0.95, seed: int = 0
 ) -> list[MetricSummary]:
-    """Sum up one metric of many cases, and say how sure its mean is.
+    """Average one metric over many cases, with the confidence interval of its mean.
 
-    The rows are those of `summarize`: one for each organ, then ``mean``, which averages over the organs of
-    each case first.
+    The rows are those of `summarize`: one for each organ, then ``mean``, which averages over the organs of each case
+    first.
 
     Args:
-        scores: The rows of `evaluate_case`, of all cases together.
-        metric: Name of the attribute of `CaseScore`.
-        level: Of the interval, see `mean_interval`.
-        seed: Of the interval's draws.
-
-    Returns:
-        The organs in the order of their first appearance, then the row ``mean``.
+        scores: The rows of all cases together.
+        metric: Name of an attribute of `CaseScore`.
+        level: That of the interval, see `mean_interval`.
+        seed: The same seed gives the same interval.
 
     Raises:
-        ValueError: A case has two rows for one organ, there is no such metric, or distances were measured by
-            more than one definition.
+        ArgumentError: A case has two rows for one organ, there is no such metric, or distances were measured by more
+            than one definition.
+        ArgumentTypeError: An argument has the wrong type.
 
     Example:
         >>> scores = [
@@ -216,29 +201,30 @@ def summarize_metric(
         >>> liver.mean, liver.median, liver.low, liver.high, liver.failed
         (inf, 2.0, 1.0, inf, 1)
     """
-    require_choice("metric", metric, METRIC_NAMES)
-    require_single_rows(scores)
-    require_one_definition("scores", scores, metric)
-    by_organ, by_case = _groups(scores)
-    rows = [_metric_summary(organ, groups, metric, level, seed) for organ, groups in by_organ.items()]
-    return [*rows, _metric_summary("mean", by_case, metric, level, seed)]
+    as_choice("metric", metric, METRIC_NAMES)
+    rows = single_rows(scores)
+    require_one_definition("scores", rows, metric)
+    mean_interval([], level=level, seed=seed)  # raises for settings that make no sense, without scores too
+    by_organ, by_case = _groups(rows)
+    summaries = [_metric_summary(organ, groups, metric, level, seed) for organ, groups in by_organ.items()]
+    return [*summaries, _metric_summary("mean", by_case, metric, level, seed)]
 
 
 def worst_cases(scores: Sequence[CaseScore], count: int, *, metric: MetricName = "dice") -> list[CaseScore]:
-    """Pick the rows that a person should look at first.
+    """Return the rows that a person should look at first, worst first.
+
+    Among equals the order is that of `scores`. Rows without a number (organs absent in both volumes, distances not
+    measured) are never among them.
 
     Args:
-        scores: The rows of `evaluate_case`, of all cases together.
-        count: How many at most.
-        metric: What they are judged by: the lowest overlaps come first, or the highest distances.
-
-    Returns:
-        The worst rows, worst first; among equals, in the order they came in. Rows without a number (organs
-        absent in both volumes, distances not measured) are never among them.
+        scores: The rows of all cases together.
+        count: Largest number of rows to return.
+        metric: What rows are judged by: the lowest overlaps come first, or the highest distances.
 
     Raises:
-        ValueError: The count is below 0, there is no such metric, or distances were measured by more than one
+        ArgumentError: The count is below 0, there is no such metric, or distances were measured by more than one
             definition.
+        ArgumentTypeError: An argument has the wrong type.
 
     Example:
         >>> scores = [
@@ -248,58 +234,47 @@ def worst_cases(scores: Sequence[CaseScore], count: int, *, metric: MetricName =
         >>> [score.case_id for score in worst_cases(scores, 1)]
         ['8']
     """
-    require(count >= 0, "count", "0 or more", count)
-    require_choice("metric", metric, METRIC_NAMES)
-    require_one_definition("scores", scores, metric)
-    sign = 1 if metric in _OVERLAPS else -1
-    numbered = [score for score in scores if not math.isnan(getattr(score, metric))]
-    return sorted(numbered, key=lambda score: sign * getattr(score, metric))[:count]
+    as_choice("metric", metric, METRIC_NAMES)
+    rows = as_records("scores", scores, CaseScore)
+    require_one_definition("scores", rows, metric)
+    sign = 1 if metric in OVERLAPS else -1
+    numbered = [score for score in rows if not math.isnan(getattr(score, metric))]
+    return sorted(numbered, key=lambda score: sign * getattr(score, metric))[: as_whole("count", count, 0)]
 
 
 def definitions(scores: Sequence[CaseScore]) -> str:
-    """Say in one line how the surface distances were measured: every report needs it.
+    """Return how the surface distances were measured as one line, which every report needs.
 
-    Args:
-        scores: The rows of `evaluate_case`.
-
-    Returns:
-        The sentence; where rows differ, all that they name.
+    Where rows differ, all their definitions are named; nothing is where there are no rows.
 
     Example:
         >>> print(definitions([CaseScore("7", "liver", "scored", 0.9, 0.95, 1.2, 1480.0, 1510.0)]))
-        surface: voxel; HD95 of both directions: max; organ in one volume alone: inf
+        surface: voxel; HD95 of both directions: max; organ in only one volume: inf
     """
-    named = {
-        "surface": _named(score.surface for score in scores),
-        "HD95 of both directions": _named(score.combine for score in scores),
-        "organ in one volume alone": _named(score.one_empty for score in scores),
-        "tolerance in mm": _named(
-            f"{score.tolerance_mm:g}" for score in scores if not math.isnan(score.tolerance_mm)
-        ),
-    }
-    return "; ".join(f"{what}: {value}" for what, value in named.items() if value)
+    rows = as_records("scores", scores, CaseScore)
+    named = dict.fromkeys(str(score.definition or "not measured") for score in rows)
+    return " and ".join(named)
 
 
 def require_one_definition(argument: str, scores: Sequence[CaseScore], metric: str) -> None:
     """Raise where rows measured in different ways would become one number."""
     if metric not in OF_SURFACES:
         return
-    ways = sorted(
-        {(score.surface, score.combine, score.one_empty, str(score.tolerance_mm)) for score in scores}
-    )
-    cure = "Score all cases with the same settings of `evaluate_case`."
-    wanted = "of one surface, combine, one_empty and tolerance_mm"
-    require(len(ways) <= 1, argument, wanted, ways, cure=cure)
+    ways = sorted({str(score.definition) for score in scores if score.definition is not None})
+    cure = "Score all cases with the same `definition`."
+    require(len(ways) <= 1, argument, "of one DistanceDefinition", " and ".join(ways), cure=cure)
 
 
-def require_single_rows(scores: Sequence[CaseScore], argument: str = "scores") -> None:
-    """Raise where a case has two rows for one organ."""
+def single_rows(scores: object, argument: str = "scores") -> Sequence[CaseScore]:
+    """Return the rows; raise where a case has two for one organ."""
+    rows = as_records(argument, scores, CaseScore)
     seen: set[tuple[str, str]] = set()
-    for score in scores:
+    for score in rows:
         key = (score.case_id, score.organ)
         cure = "Give cases that were evaluated more than once different ids."
         require(key not in seen, argument, "one row for each case and organ", f"two for {key}", cure=cure)
         seen.add(key)
+    return rows
 
 
 def _groups(scores: Sequence[CaseScore]) -> tuple[dict[str, list[list[CaseScore]]], list[list[CaseScore]]]:
@@ -363,10 +338,6 @@ def _metric_summary(
 
 def _failed(groups: Sequence[Sequence[CaseScore]]) -> int:
     return sum(any(score.status != "scored" for score in group) for group in groups)
-
-
-def _named(values: Iterable[str]) -> str:
-    return " and ".join(dict.fromkeys(values))
 
 
 def _mean(values: Sequence[float]) -> float:

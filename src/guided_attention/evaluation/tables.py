@@ -1,20 +1,25 @@
-"""Scores written down: tables to read, and files to keep and to read back."""
+"""Scores as tables to read, and as a report."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from guided_attention._files import replacing
+from guided_attention._checks import require_type
+from guided_attention._files import PathLike, replacing
+from guided_attention.evaluation.files import checked_target
 from guided_attention.evaluation.scores import CaseScore
 from guided_attention.evaluation.summary import (
     METRIC_NAMES,
     MetricSummary,
     OrganSummary,
     definitions,
+    single_rows,
     summarize,
     summarize_metric,
     worst_cases,
 )
+from guided_attention.metrics import mean_interval
+from guided_attention.metrics._inputs import as_records
 
 __all__ = ["format_table", "write_report"]
 
@@ -36,15 +41,18 @@ _TITLES = {
 def format_table(summaries: Sequence[OrganSummary]) -> str:
     """Lay the summaries out as a table to read, which is Markdown too.
 
-    Averages are written with their standard deviation and three decimals, the overlaps as fractions of 1 (the
-    paper prints per cent), the distance in millimetres. A dash stands where there is no number. Where organs
-    failed, the mean distance is infinite, and that of the scored ones follows in brackets.
+    Averages stand with their standard deviation and three decimals, the overlaps as fractions of 1 (the paper prints
+    per cent), the distance in millimetres. A dash stands where there is no number. Where organs failed, the mean
+    distance is infinite, and that of the scored ones follows in brackets.
 
     Args:
         summaries: The rows of `summarize`.
 
     Returns:
-        The table's lines, without a newline at the end.
+        The lines of the table, without a newline at the end.
+
+    Raises:
+        ArgumentTypeError: `summaries` is not a list of `OrganSummary`.
 
     Example:
         >>> scores = [CaseScore("7", "liver", "scored", 0.9, 0.95, 1.25, 1480.0, 1510.0)]
@@ -55,50 +63,63 @@ def format_table(summaries: Sequence[OrganSummary]) -> str:
         | mean  | 0.900 ± – | 0.950 ± – | 1.250 ± – | 1 |       0 |      0 |
     """
     header = ["organ", "DSC", "VS", "MSD mm", "n", "skipped", "failed"]
-    return _table(header, [_cells(summary) for summary in summaries])
+    rows = as_records("summaries", summaries, OrganSummary)
+    return _table(header, [_cells(summary) for summary in rows])
 
 
 def write_report(
-    scores: Sequence[CaseScore], path: Path, *, title: str = "Scores", worst: int = 5, level: float = 0.95
-) -> None:
-    """Write all that a reader of the scores must know to one Markdown file.
+    path: PathLike,
+    scores: Sequence[CaseScore],
+    *,
+    title: str = "Scores",
+    worst: int = 5,
+    level: float = 0.95,
+) -> Path:
+    """Write everything that a reader of the scores must know to one Markdown file, atomically.
 
-    It names how the distances were measured, then shows the table of `format_table`, one table for each metric
-    that was measured, with medians and intervals, and the worst rows. An older file of that name stays whole
-    until the new one is complete, then is replaced.
+    It says how the distances were measured, then has the table of `format_table`, one table for each metric that was
+    measured, with medians and intervals, and the worst rows.
 
     Args:
-        scores: The rows of `evaluate_case`, of all cases together.
-        path: The file to write, in a folder that exists.
-        title: Its first line.
-        worst: How many of the worst rows, by Dice, to list.
-        level: Of the confidence intervals.
+        path: The file to write, in a folder that exists; an older one is replaced.
+        scores: The rows of all cases together.
+        title: First line of the report.
+        worst: Number of the worst rows, by Dice, to list.
+        level: That of the confidence intervals.
+
+    Returns:
+        The path.
 
     Raises:
-        FileNotFoundError: The folder does not exist.
-        ValueError: A case has two rows for one organ, or distances were measured by more than one definition.
+        ArgumentError: A case has two rows for one organ, distances were measured by more than one definition, or `path`
+            is a folder.
+        ArgumentTypeError: An argument has the wrong type.
+        MissingFileError: The folder does not exist.
 
     Example:
         >>> import tempfile
         >>> score = CaseScore("7", "liver", "scored", 0.9, 0.95, 1.25, 1480.0, 1510.0)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_report([score], Path(folder) / "report.md")
-        ...     print((Path(folder) / "report.md").read_text(encoding="utf-8").splitlines()[2])
-        How distances were measured: surface: voxel; HD95 of both directions: max; organ in one volume alone: inf.
+        ...     path = write_report(Path(folder) / "report.md", [score])
+        ...     print(path.read_text(encoding="utf-8").splitlines()[2])
+        How distances were measured: surface: voxel; HD95 of both directions: max; organ in only one volume: inf.
     """
+    target = checked_target(path)
+    require_type("title", title, str, "a text")
+    rows = single_rows(scores)
     measured = [
-        metric for metric in METRIC_NAMES if any(not math.isnan(getattr(score, metric)) for score in scores)
+        metric for metric in METRIC_NAMES if any(not math.isnan(getattr(row, metric)) for row in rows)
     ]
-    how = definitions(scores) or "there are no scores"
-    parts = [f"# {title}", f"How distances were measured: {how}.", format_table(summarize(scores))]
+    how = definitions(rows) or "there are no scores"
+    parts = [f"# {title}", f"How distances were measured: {how}.", format_table(summarize(rows))]
+    mean_interval([], level=level)  # raises for a level that makes no sense, without scores too
     for metric in measured:
-        parts += [
-            f"## {_TITLES[metric]}",
-            _metric_table(summarize_metric(scores, metric, level=level), level),
-        ]
-    parts += ["## Worst rows by Dice", _worst_table(worst_cases(scores, worst))]
-    with replacing(path) as unfinished:
-        unfinished.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        summaries = summarize_metric(rows, metric, level=level)
+        parts += [f"## {_TITLES[metric]}", _metric_table(summaries, level)]
+    parts += ["## Worst rows by Dice", _worst_table(worst_cases(rows, worst))]
+    with replacing(target) as unfinished:
+        unfinished.write_text("\n\n".join(parts) + "\n", encoding="utf-8", errors="backslashreplace")
+    return target
 
 
 def _metric_table(summaries: Sequence[MetricSummary], level: float) -> str:
@@ -134,11 +155,16 @@ def _worst_table(scores: Sequence[CaseScore]) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lay rows out as Markdown, the first column to the left and the others to the right."""
-    whole = [header, *rows]
+    whole = [header, *([_plain(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in whole) for column in range(len(header))]
     ruler = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
     lines = [_line(row, widths) for row in whole]
     return "\n".join([lines[0], "|" + "|".join(ruler) + "|", *lines[1:]])
+
+
+def _plain(cell: str) -> str:
+    """Return a cell that does not break the table: names may hold anything."""
+    return " ".join(cell.splitlines()).replace("|", "\\|")
 
 
 def _cells(summary: OrganSummary) -> list[str]:

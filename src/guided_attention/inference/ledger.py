@@ -149,8 +149,8 @@ def _begin(root: Path, identity: str, *, resume: bool, overwrite: bool) -> None:
     ]
     if held and not (resume or overwrite):
         raise ExistingFileError(
-            f"`folder` must be without predictions, got {root}, which holds {held[0].name}. Set resume=True to continue, "
-            "overwrite=True to discard them, or name another folder.",
+            f"`folder` must be without predictions, got {root}, which holds {held[0].name}. "
+            "Set resume=True to continue, overwrite=True to discard them, or name another folder.",
             argument="folder",
             file=root,
         )
@@ -205,7 +205,8 @@ class _Run:
             cure = "Give each case an id of its own: one prediction would replace the other."
             require(name not in seen, "cases", "of different ids", f"two of {name!r}", cure, error=DataError)
             seen.add(name)
-            if self.resume and self.ledger.is_complete(name, self._paths(name)):
+            paths = self._paths(name)
+            if self.resume and self.ledger.is_complete(name, paths):
                 return LedgerEntry(name, "skipped", self.ledger.entries[name].files)
             return self.predict(case)
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from guided_attention._checks import require, require_choice, require_type
 from guided_attention._files import PathLike
 from guided_attention._typing import SpatialDims
 from guided_attention.case import Case
-from guided_attention.errors import ArgumentError, ArgumentTypeError
+from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError
 from guided_attention.inference.ledger import LedgerEntry, predict_to
 from guided_attention.inference.postprocess import keep_largest_component
 from guided_attention.inference.saved import Knowledge, load_knowledge, save_knowledge
@@ -105,8 +105,11 @@ class Predictor:
             require(got == channels, "preparation", f"one of {channels} channels, as the network", got)
         joined = self.preparation.neighbours
         require(
-            self.spatial_dims == 2 or joined == 0, "preparation.neighbours", "0 for a 3-D network", joined
-        )  # noqa: PLR2004
+            self.spatial_dims != _VOLUME or joined == 0,
+            "preparation.neighbours",
+            "0 for a 3-D network",
+            joined,
+        )
 
     def __call__(self, case: Case) -> Prediction:
         """Return `predict` of a case."""
@@ -128,7 +131,7 @@ class Predictor:
         Warns:
             SpacingWarning, IntensityWarning: The scan is unlike those that the preparation was fitted on.
         """
-        prepared = self.preparation.apply(case)
+        prepared = self._prepared(case)
         labels = np.empty(prepared.grid.scan_shape, np.min_scalar_type(self.labels.values[-1]))
         uncertainty = np.empty(labels.shape, np.float32)
         views = [prepared.grid.turn.apply(volume) for volume in (labels, uncertainty)]
@@ -149,7 +152,7 @@ class Predictor:
         Raises:
             DataError, ArgumentError: As `predict`.
         """
-        prepared = self.preparation.apply(case)
+        prepared = self._prepared(case)
         out = np.empty((self.labels.num_classes, *prepared.grid.scan_shape), np.float32)
         view = prepared.grid.turn.apply(out)
         for part, scores in self._scores(prepared):
@@ -278,6 +281,16 @@ class Predictor:
         """Return a hash of weights and settings, by which a folder of predictions is known as this predictor's."""
         return self._knowledge.identity(self.model)
 
+    def _prepared(self, case: Case) -> Prepared:
+        prepared = self.preparation.apply(case)
+        wanted, joined = getattr(self.model, "in_channels", None), 2 * self.preparation.neighbours + 1
+        got = len(prepared.image) * joined
+        where, cure = f"image of case {case.case_id!r}", "Read the channels that the network was trained on."
+        known = isinstance(wanted, int)
+        good = not known or got == wanted
+        require(good, where, f"of {wanted} channels, as the network", got, cure, error=DataError)
+        return prepared
+
     def _scores(self, prepared: Prepared) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
         """Give the logits on the scan's grid, a few slices at a time."""
         enabled = self.precision == "bf16"
@@ -290,7 +303,7 @@ class Predictor:
 
     def _logits(self, prepared: Prepared) -> Iterator[Tensor]:
         """Give ``(classes, slices, height, width)`` of consecutive slices."""
-        if self.spatial_dims == 3:  # noqa: PLR2004
+        if self.spatial_dims == _VOLUME:
             yield self._checked_logits(torch.from_numpy(prepared.image)[None])[0]
             return
         depth = prepared.image.shape[1]
@@ -310,6 +323,8 @@ class Predictor:
         return single
 
 
+_VOLUME: Final = 3
+_BYTE = 256
 _FIT = "Call `Preparation.fit` on the training cases, or name its `slice_axis`."
 
 
@@ -320,7 +335,7 @@ def _checked_dims(model: nn.Module, given: SpatialDims | None) -> SpatialDims:
         agrees = known not in {2, 3} or known == given
         require(agrees, "spatial_dims", f"that of the network, {known}", given)
         return given
-    return 3 if known == 3 else 2  # noqa: PLR2004
+    return _VOLUME if known == _VOLUME else 2
 
 
 def _chosen_device(model: nn.Module, wanted: torch.device | str | None) -> torch.device:
@@ -342,27 +357,27 @@ def _chosen_device(model: nn.Module, wanted: torch.device | str | None) -> torch
 def _called(model: nn.Module, images: Tensor) -> Tensor:
     """Return the logits of a batch; what the network trips over becomes an error that says what it was given."""
     try:
-        logits = model(images)
+        logits: object = model(images)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError) as error:
         message = (
-            f"`model` must take images of shape {tuple(images.shape)}, got an error from it: {error}. If it needs sides "
-            "that are multiples of a number, set `multiple` in the Preparation."
+            f"`model` must take images of shape {tuple(images.shape)}, got an error from it: {error}. If it needs "
+            "sides that are multiples of a number, set `multiple` in the Preparation."
         )
         raise ArgumentError(message, argument="model") from error
     if not isinstance(logits, Tensor):
         kind = type(logits).__name__
-        message = f"`model(images)` must be a tensor of logits, got a {kind}. Wrap the network in one that returns them."
+        message = (
+            f"`model(images)` must be a tensor of logits, got a {kind}. Wrap the network to return them."
+        )
         raise ArgumentTypeError(message, argument="model")
     return logits
 
 
 def _classes(probabilities: Tensor) -> npt.NDArray[np.integer[Any]]:
-    classes = probabilities.argmax(dim=0)
-    narrow: npt.NDArray[np.integer[Any]] = (
-        classes.to(torch.uint8 if len(probabilities) <= 256 else torch.int32).cpu().numpy()
-    )  # noqa: PLR2004
+    dtype = torch.uint8 if len(probabilities) <= _BYTE else torch.int32
+    narrow: npt.NDArray[np.integer[Any]] = probabilities.argmax(dim=0).to(dtype).cpu().numpy()
     return narrow
 
 

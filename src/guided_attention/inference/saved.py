@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from guided_attention._checkpoints import load_checkpoint, load_weights
+from guided_attention._checkpoints import ModelSettings, load_checkpoint, load_weights
 from guided_attention._checks import require, require_known_keys, require_type
 from guided_attention._files import PathLike, replacing, whole_folder
 from guided_attention._typing import SpatialDims
 from guided_attention.errors import CheckpointError, GuidedAttentionError, MissingFileError
 from guided_attention.labels import LabelSpec
-from guided_attention.models import ModelSettings, build, from_pretrained, save_pretrained
+from guided_attention.models import build, from_pretrained, save_pretrained
 from guided_attention.preparation import Preparation
 
 __all__ = ["Knowledge", "load_knowledge", "save_knowledge"]
@@ -109,8 +109,8 @@ def load_knowledge(path: PathLike, model: nn.Module | None) -> tuple[nn.Module, 
     checkpoint = root / _BEST if root.is_dir() else root
     if not checkpoint.is_file():
         raise MissingFileError(
-            f"`path` must be a folder that `Predictor.save` wrote, a run folder or a checkpoint, got {path}, which holds "
-            f"neither {_FILE} nor {_BEST}."
+            f"`path` must be a folder that `Predictor.save` wrote, a run folder or a checkpoint, "
+            f"got {path}, which holds neither {_FILE} nor {_BEST}."
             if root.is_dir()
             else f"`path` must be an existing file or folder, got {path}.",
             argument="path",
@@ -124,7 +124,10 @@ def _from_folder(root: Path, model: nn.Module | None) -> tuple[nn.Module, Knowle
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        message = f"`{file}` must be the JSON that `Predictor.save` wrote, got a damaged file ({error}). Copy the folder again."
+        message = (
+            f"`{file}` must be the JSON that `Predictor.save` wrote, got a damaged file ({error}). "
+            "Copy the folder again."
+        )
         raise CheckpointError(message, file=file) from error
     knowledge = _read(values, file)
     if model is None:
@@ -140,7 +143,7 @@ def _from_checkpoint(path: Path, model: nn.Module | None) -> tuple[nn.Module, Kn
     if values is None:
         raise CheckpointError(
             f"`path` must be a checkpoint with metadata, got {path}, which holds weights only. Train with "
-            "Trainer(metadata=predictor.metadata), or build the network, call `load_weights` and make a Predictor of it.",
+            "Trainer(metadata=predictor.metadata), or build the network, call `load_weights` and make a Predictor.",
             argument="path",
             file=path,
         )
@@ -149,8 +152,8 @@ def _from_checkpoint(path: Path, model: nn.Module | None) -> tuple[nn.Module, Kn
         settings = values["model"]
         if settings is None:
             raise CheckpointError(
-                f"`model` must be given for {path}: its network has parts of your own and cannot be rebuilt from numbers. "
-                "Build it as for training and pass it as `model`.",
+                f"`model` must be given for {path}: its network has parts of your own and cannot be rebuilt from "
+                "numbers. Build it as for training and pass it as `model`.",
                 argument="model",
                 file=path,
             )

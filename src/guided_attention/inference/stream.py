@@ -75,6 +75,7 @@ def _read(cases: Iterator[Reader], number: int) -> Case | Failure | None:
         item = next(cases, None)
     if item is None or isinstance(item, Case):
         return item
+    require_type("cases", item, Callable, "cases, or functions that return one")
     try:
         with _noting(f"reading case number {number}"):
             case = item()

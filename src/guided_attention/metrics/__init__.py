@@ -7,6 +7,7 @@ from guided_attention.metrics.calibration import (
     uncertainty_correlation,
 )
 from guided_attention.metrics.challenge import ChaosScore, chaos_points, chaos_score
+from guided_attention.metrics.definition import Combine, DistanceDefinition, OneEmpty, Surface
 from guided_attention.metrics.overlap import (
     dice,
     jaccard,
@@ -17,11 +18,13 @@ from guided_attention.metrics.overlap import (
     volume_similarity,
 )
 from guided_attention.metrics.statistics import holm, mean_interval, paired_wilcoxon
-from guided_attention.metrics.surface import Combine, Surface, SurfaceDistances, surface_distances
+from guided_attention.metrics.surface import SurfaceDistances, surface_distances
 
 __all__ = [
     "ChaosScore",
     "Combine",
+    "DistanceDefinition",
+    "OneEmpty",
     "Surface",
     "SurfaceDistances",
     "UncertaintyCorrelation",

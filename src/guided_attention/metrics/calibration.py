@@ -1,4 +1,23 @@
-"""Whether a network knows how sure it may be: calibration, Brier score, and what its uncertainty is worth."""
+"""Calibration of a network's probabilities, Brier score, and whether its uncertainty predicts its errors.
+
+With ``p`` the probabilities of the ``C`` classes in one of ``N`` voxels, ``[·]`` 1 where that holds and else 0, and
+``n_b`` the voxels whose largest probability (their confidence) lies in bin ``b`` of ``B``, ``((b − 1) / B, b / B]``::
+
+    ECE = Σ_b (n_b / N) · | share of right answers in b − mean confidence in b |
+    Brier score = (1 / N) · Σ_voxel Σ_class (p(class) − [class is that of the reference])²
+
+Both have no unit, and lower is better. Where no voxel counts (an empty mask or image) both are NaN. **Most voxels of a
+scan are background that no network doubts, and they hide the rest**: pass a `mask` such as the reference's organs,
+dilated. Both take the same arguments:
+
+* ``probabilities``: of each class, such as the softmax of logits, ``(classes, *space)``, two classes or more.
+* ``reference``: class of each voxel, ``(*space)``.
+* ``mask``: True where a voxel counts, ``(*space)``; all count where it is None.
+
+They raise an `ArgumentError` where shapes or types do not fit or, among the voxels that count, probabilities are not
+from 0 to 1 or do not sum to 1, or the reference holds a value that is no class; an `ArgumentTypeError` for what is no
+array.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,13 +28,15 @@ import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import require, require_same_shape
-from guided_attention._typing import LabelArray, MaskArray, ProbabilityArray
-from guided_attention.metrics._masks import require_mask
+from guided_attention._typing import AnyLabels, AnyMask, AnyProbabilities, LabelArray, MaskArray
+from guided_attention.metrics._inputs import as_array, as_mask, as_numbers, as_whole
 
 __all__ = ["UncertaintyCorrelation", "brier_score", "expected_calibration_error", "uncertainty_correlation"]
 
 _Values: TypeAlias = npt.NDArray[np.float64]
 _Indices: TypeAlias = npt.NDArray[np.intp]
+_Volumes: TypeAlias = tuple[npt.NDArray[np.floating], LabelArray, MaskArray | None]
+"""Probabilities, reference and mask."""
 
 # Voxels that are looked at together: some megabytes, whatever the size of the volume.
 _CHUNK_VOXELS = 1 << 18
@@ -26,18 +47,14 @@ _ENOUGH_PAIRS = 2
 
 @dataclass(frozen=True)
 class UncertaintyCorrelation:
-    """How well the uncertainty of cases tells which of them went wrong.
+    """How well the uncertainty of cases predicts which of them went wrong.
 
     Attributes:
-        spearman: Rank correlation between uncertainty and Dice, -1..1: the nearer to -1 the better, 0 says
-            that the uncertainty tells nothing. NaN where fewer than two cases are left, or where all their
-            uncertainties or all their Dice coefficients are the same.
+        spearman: Rank correlation between uncertainty and Dice, -1..1: -1 is best, 0 means that the uncertainty says
+            nothing. NaN where fewer than two cases are left, or where all their uncertainties or all their Dice
+            coefficients are the same.
         count: Cases that it is taken over.
         skipped: Cases left out because one of their two values is NaN.
-
-    Example:
-        >>> UncertaintyCorrelation(spearman=-0.8, count=19, skipped=1).count
-        19
     """
 
     spearman: float
@@ -46,45 +63,16 @@ class UncertaintyCorrelation:
 
 
 def expected_calibration_error(
-    probabilities: ProbabilityArray,
-    reference: LabelArray,
+    probabilities: AnyProbabilities,
+    reference: AnyLabels,
     *,
     bins: int = 15,
-    mask: MaskArray | None = None,
+    mask: AnyMask | None = None,
 ) -> float:
-    """Say how far a network's confidence is from its share of right answers: 0 is perfect.
+    """Return the expected calibration error: how far confidence is from the share of right answers, 0..1.
 
-    The confidence of a voxel is its largest probability, and the answer is right where that is the
-    probability of the true class. Voxels are put into bins of equal width by their confidence, bin ``b`` of
-    ``B`` being ``((b − 1) / B, b / B]``. With ``N`` voxels, ``n_b`` of them in bin ``b``::
-
-        ECE = Σ_b (n_b / N) · | share right in b − mean confidence in b |
-
-    It has no unit, lies in 0..1, and lower is better. Of equal probabilities the lowest class is the answer.
-    The value depends on the number of bins: name it in a report.
-
-    **Most voxels of a scan are background that nobody doubts, and they hide the rest**: pass a `mask` such as
-    the reference's organs, dilated.
-
-    ==============================  ======
-    voxels that count               result
-    ==============================  ======
-    none (an empty mask or image)   NaN
-    ==============================  ======
-
-    Args:
-        probabilities: Of each class, such as the softmax of logits.
-        reference: True class of each voxel.
-        bins: How many.
-        mask: True where a voxel counts; all count where left out.
-
-    Shape:
-        - ``probabilities``: ``(classes, *space)``, two classes or more.
-        - ``reference`` and ``mask``: ``(*space)``.
-
-    Raises:
-        ValueError: Shapes do not fit, there is no bin, or, among the voxels that count, probabilities are not
-            from 0 to 1 or do not sum to 1, or the reference holds a value that is no class.
+    Of equal probabilities the lowest class is the answer. The value depends on the number of bins: name it in a report.
+    Formula, arguments and errors: see `guided_attention.metrics.calibration`.
 
     Example:
         Four voxels of confidence 0.75, three of them right: well calibrated. Then one of them right.
@@ -99,57 +87,31 @@ def expected_calibration_error(
     References:
         Guo et al., "On calibration of modern neural networks", ICML 2017, equations 2, 3 and 5.
     """
-    require(bins >= 1, "bins", "at least 1", bins)
-    _require_volumes(probabilities, reference, mask)
-    upper = np.arange(1, bins + 1) / bins
-    count, right, confidence = np.zeros((3, bins))
-    for shares, truth in _chunks(probabilities, reference, mask):
+    number = as_whole("bins", bins, 1)
+    volumes = _checked(probabilities, reference, mask)
+    upper = np.arange(1, number + 1) / number
+    count, right, confidence = np.zeros((3, number))
+    for shares, expected in _chunks(*volumes):
         answer = shares.argmax(axis=0)
         largest = np.take_along_axis(shares, answer[None], axis=0)[0]
         # A sum of a hair above 1 may carry the confidence beyond the last bin.
-        place = np.minimum(np.searchsorted(upper, largest, side="left"), bins - 1)
-        count += np.bincount(place, minlength=bins)
-        right += np.bincount(place, weights=answer == truth, minlength=bins)
-        confidence += np.bincount(place, weights=largest, minlength=bins)
+        place = np.minimum(np.searchsorted(upper, largest, side="left"), number - 1)
+        count += np.bincount(place, minlength=number)
+        right += np.bincount(place, weights=answer == expected, minlength=number)
+        confidence += np.bincount(place, weights=largest, minlength=number)
     total = float(count.sum())
     return float(np.abs(right - confidence).sum()) / total if total else math.nan
 
 
 def brier_score(
-    probabilities: ProbabilityArray, reference: LabelArray, *, mask: MaskArray | None = None
+    probabilities: AnyProbabilities, reference: AnyLabels, *, mask: AnyMask | None = None
 ) -> float:
-    """Say how far the probabilities are from the truth, in squares: 0 is perfect, 2 is surely wrong.
+    """Return the Brier score: the mean squared error of the probabilities, 0..2.
 
-    With ``p`` the probabilities of the ``C`` classes, ``N`` voxels, and ``[·]`` 1 where that is so, else 0::
-
-        Brier score = (1 / N) · Σ_voxel Σ_class (p(class) − [class is the true one])²
-
-    It has no unit, lies in 0..2, and lower is better; equal probabilities for all classes score ``1 − 1 / C``.
-    This is Brier's own sum over all classes: with two classes it is twice the form that looks at one of them.
-    Unlike `expected_calibration_error` it has no bins, and sees both calibration and how well classes are told
-    apart.
-
-    **Most voxels of a scan are background that nobody doubts, and they hide the rest**: pass a `mask` such as
-    the reference's organs, dilated.
-
-    ==============================  ======
-    voxels that count               result
-    ==============================  ======
-    none (an empty mask or image)   NaN
-    ==============================  ======
-
-    Args:
-        probabilities: Of each class, such as the softmax of logits.
-        reference: True class of each voxel.
-        mask: True where a voxel counts; all count where left out.
-
-    Shape:
-        - ``probabilities``: ``(classes, *space)``, two classes or more.
-        - ``reference`` and ``mask``: ``(*space)``.
-
-    Raises:
-        ValueError: Shapes do not fit, or, among the voxels that count, probabilities are not from 0 to 1 or do
-            not sum to 1, or the reference holds a value that is no class.
+    Equal probabilities for all classes score ``1 − 1 / C``. This is Brier's own sum over all classes: with two classes
+    it is twice the form that looks at one of them. Unlike `expected_calibration_error` it has no bins, and depends on
+    both calibration and how well classes are told apart. Formula, arguments and errors: see
+    `guided_attention.metrics.calibration`.
 
     Example:
         >>> import numpy as np
@@ -159,35 +121,32 @@ def brier_score(
     References:
         Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78, 1950.
     """
-    _require_volumes(probabilities, reference, mask)
     squares, total = 0.0, 0
-    for shares, truth in _chunks(probabilities, reference, mask):
-        shares[truth, np.arange(truth.size)] -= 1
+    for shares, expected in _chunks(*_checked(probabilities, reference, mask)):
+        shares[expected, np.arange(expected.size)] -= 1
         squares += float(np.square(shares, out=shares).sum())
-        total += truth.size
+        total += expected.size
     return squares / total if total else math.nan
 
 
 def uncertainty_correlation(uncertainties: Sequence[float], dice: Sequence[float]) -> UncertaintyCorrelation:
-    """Ask whether the cases that a network is unsure of are those that it gets wrong.
+    """Return whether the cases that a network is uncertain of are those that it gets wrong.
 
-    Spearman's rank correlation: Pearson's correlation ``r`` of the ranks, equal values sharing the mean of
-    their ranks::
+    Spearman's rank correlation: Pearson's correlation ``r`` of the ranks, equal values sharing the mean of their
+    ranks::
 
         spearman = r(rank(uncertainty), rank(dice))
 
     Only the order of the cases matters, so that any measure of uncertainty will do, such as the mean of
-    `Prediction.uncertainty` over a case. A network whose doubts can be trusted is near -1.
+    `Prediction.uncertainty` over a case.
 
     Args:
-        uncertainties: One number a case: higher is less sure.
+        uncertainties: One number a case: higher is less certain.
         dice: Dice coefficient of the same cases in the same order; a missed organ counts with its 0.
 
-    Returns:
-        The correlation, with the number of cases behind it and of those left out as NaN.
-
     Raises:
-        ValueError: The two differ in length, or a value is infinite.
+        ArgumentError: The two differ in length, or a value is infinite.
+        ArgumentTypeError: An argument is not made of numbers.
 
     Example:
         >>> uncertainty_correlation([0.1, 0.2, 0.9, 0.3], [0.95, 0.9, 0.2, float("nan")])
@@ -199,13 +158,9 @@ def uncertainty_correlation(uncertainties: Sequence[float], dice: Sequence[float
     # Loaded here, for it takes longer than all other metrics together.
     from scipy.stats import spearmanr  # noqa: PLC0415
 
-    doubts, overlaps = _numbers("uncertainties", uncertainties), _numbers("dice", dice)
-    require(
-        len(doubts) == len(overlaps),
-        "uncertainties",
-        f"of the length of `dice`, {len(overlaps)}",
-        len(doubts),
-    )
+    doubts, overlaps = _without_infinite("uncertainties", uncertainties), _without_infinite("dice", dice)
+    wanted = f"of the length of `dice`, {len(overlaps)}"
+    require(len(doubts) == len(overlaps), "uncertainties", wanted, len(doubts))
     kept = ~(np.isnan(doubts) | np.isnan(overlaps))
     count, skipped = int(kept.sum()), int((~kept).sum())
     doubts, overlaps = doubts[kept], overlaps[kept]
@@ -216,26 +171,29 @@ def uncertainty_correlation(uncertainties: Sequence[float], dice: Sequence[float
     return UncertaintyCorrelation(found, count, skipped)
 
 
-def _require_volumes(probabilities: ProbabilityArray, reference: LabelArray, mask: MaskArray | None) -> None:
-    floating = np.issubdtype(probabilities.dtype, np.floating)
-    got = f"an array of {probabilities.dtype} with {probabilities.ndim} axes"
+def _checked(probabilities: object, reference: object, mask: object) -> _Volumes:
+    shares = as_array("probabilities", probabilities)
+    got = f"an array of {shares.dtype} with {shares.ndim} axes"
     wanted = "of floating point with an axis of classes and one of space or more"
-    require(floating and probabilities.ndim > 1, "probabilities", wanted, got)
-    classes = probabilities.shape[0]
+    require(shares.dtype.kind == "f" and shares.ndim > 1, "probabilities", wanted, got)
     cure = "For the probability p of one organ pass `np.stack([1 - p, p])`."
+    classes = shares.shape[0]
     require(classes > 1, "probabilities", "of 2 classes or more along the first axis", classes, cure=cure)
-    got = f"an array of {reference.dtype}"
-    require(np.issubdtype(reference.dtype, np.integer), "reference", "an array of integers", got)
-    require_same_shape("reference", reference.shape, "probabilities[0]", probabilities.shape[1:])
-    if mask is not None:
-        require_mask("mask", mask)
-        require_same_shape("mask", mask.shape, "reference", reference.shape)
+    expected = as_array("reference", reference)
+    got = f"an array of {expected.dtype}"
+    require(expected.dtype.kind in "iu", "reference", "an array of integers", got)
+    require_same_shape("reference", expected.shape, "probabilities[0]", shares.shape[1:])
+    if mask is None:
+        return shares, expected, None
+    kept = as_mask("mask", mask)
+    require_same_shape("mask", kept.shape, "reference", expected.shape)
+    return shares, expected, kept
 
 
 def _chunks(
-    probabilities: ProbabilityArray, reference: LabelArray, mask: MaskArray | None
+    probabilities: npt.NDArray[np.floating], reference: LabelArray, mask: MaskArray | None
 ) -> Iterator[tuple[_Values, _Indices]]:
-    """Give the voxels that count, part by part and checked: probabilities ``(classes, n)`` and true classes.
+    """Give the voxels that count, part by part and checked: probabilities ``(classes, n)`` and expected classes.
 
     Each is a copy that may be written to.
     """
@@ -243,16 +201,16 @@ def _chunks(
     step = max(1, _CHUNK_VOXELS // max(1, math.prod(reference.shape[1:])))
     for start in range(0, len(reference), step):
         part = slice(start, start + step)
-        flat, truth = probabilities[:, part].reshape(classes, -1), reference[part].ravel()
+        flat, expected = probabilities[:, part].reshape(classes, -1), reference[part].ravel()
         if mask is not None:
             keep = mask[part].ravel()
-            flat, truth = flat[:, keep], truth[keep]
+            flat, expected = flat[:, keep], expected[keep]
         # Double precision is copied too: whoever gets a part may write to it.
-        shares, truth = np.array(flat, dtype=np.float64), truth.astype(np.intp)
-        if truth.size:
+        shares, expected = np.array(flat, dtype=np.float64), expected.astype(np.intp)
+        if expected.size:
             _require_probabilities(shares)
-            _require_classes(truth, classes)
-            yield shares, truth
+            _require_classes(expected, classes)
+            yield shares, expected
 
 
 def _require_probabilities(shares: _Values) -> None:
@@ -265,14 +223,13 @@ def _require_probabilities(shares: _Values) -> None:
     require(close, "probabilities", "of sum 1 over the classes", f"a voxel with {furthest}", cure=cure)
 
 
-def _require_classes(truth: _Indices, classes: int) -> None:
-    unknown = np.unique(truth[(truth < 0) | (truth >= classes)]).tolist()
+def _require_classes(expected: _Indices, classes: int) -> None:
+    unknown = np.unique(expected[(expected < 0) | (expected >= classes)]).tolist()
     cure = "Leave voxels without a class out by `mask`."
     require(not unknown, "reference", f"of classes from 0 to {classes - 1}", f"also {unknown}", cure=cure)
 
 
-def _numbers(argument: str, values: Sequence[float]) -> _Values:
-    numbers = np.asarray(values, dtype=np.float64)
-    require(numbers.ndim == 1, argument, "one row of numbers", f"an array of shape {numbers.shape}")
+def _without_infinite(argument: str, values: Sequence[float]) -> _Values:
+    numbers = as_numbers(argument, values)
     require(not np.isinf(numbers).any(), argument, "without infinite values", numbers.tolist())
     return numbers

@@ -1,4 +1,35 @@
-"""The score of the CHAOS challenge: four quantities of one organ, the points they earn, and their mean."""
+"""The score of the CHAOS challenge: four quantities of one organ, the points they earn, and their mean.
+
+With ``P`` the prediction, ``R`` the reference, and ``d`` the distance from a border voxel to the nearest border voxel
+of the other mask, between voxel centres in millimetres::
+
+    DICE = 2 |P ∩ R| / (|P| + |R|)               points = 100 · DICE                      where DICE > 0.8
+    RAVD = 100 · | |P| − |R| | / |R|             points = 100 · (5 − RAVD) / 5            where RAVD < 5
+    ASSD = mean of all d of both directions      points = 100 · (15 − ASSD) / 15          where ASSD < 15
+    MSSD = largest of all d                      points = 100 · (60 − MSSD) / 60          where MSSD < 60
+
+At its limit and beyond, a quantity earns no points. A border voxel is one with a face neighbour outside the mask. **The
+edge of the image is no surface here**, unlike in `surface_distances`: what lies beyond counts as organ, so that an
+organ cut by the edge scores a little differently.
+
+==============  ==============  ======  ======  ======  ======  ========
+prediction      reference       DICE    RAVD    ASSD    MSSD    points
+==============  ==============  ======  ======  ======  ======  ========
+empty           empty           NaN     NaN     NaN     NaN     NaN
+empty           something       0       100     inf     inf     0
+something       empty           0       inf     inf     inf     0
+==============  ==============  ======  ======  ======  ======  ========
+
+The challenge has no rule for the first and the third row, which none of its references needs: its script divides by 0
+there, and in all three rows it finds no nearest point and stops. A mask that fills the image has no surface under its
+rule: ASSD and MSSD are NaN where both do, and so are the points, and infinite where one does.
+
+Kavur et al., CHAOS challenge: combined (CT-MR) healthy abdominal organ segmentation, Medical Image Analysis 69, 2021.
+The quantities and the rule at the edge are those of the organisers' published script, and the figures that they publish
+for one submission come out. The script ends with the quantities, so that the points could not be compared with a
+program of theirs. That those of Dice begin at 80 and not at 0 is read off the paper's tables, where a mean Dice of 0.98
+has 97.79 points.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,11 +38,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from guided_attention._checks import require
-from guided_attention._typing import MaskArray, SpacingMm
-from guided_attention.metrics._masks import require_masks, require_spacing
+from guided_attention._typing import AnyMask, MaskArray
+from guided_attention.metrics._inputs import as_lengths, as_masks, as_number, as_records, as_whole
 from guided_attention.metrics._nearest import lattice_points, margins, to_lattice_mm
 from guided_attention.metrics._outline import Grid, border, joint_box, padded
-from guided_attention.metrics.overlap import dice, relative_volume_difference
+from guided_attention.metrics.overlap import Counts
 from guided_attention.metrics.surface import SurfaceDistances
 
 __all__ = ["ChaosScore", "chaos_points", "chaos_score"]
@@ -25,28 +56,13 @@ _MSSD_MM = 60.0
 
 @dataclass(frozen=True)
 class ChaosScore:
-    """The four quantities that CHAOS measures of one organ, and the points that they earn.
-
-    The challenge sets a limit for each quantity; at it and beyond there are no points::
-
-        points(dice) = 100 · dice                         where dice > limit
-        points(value) = 100 · (limit − value) / limit     where value < limit, of the other three
-
-    ================  =======  ==================  ================  ================
-    quantity          limit    missed organ        false alarm       absent in both
-    ================  =======  ==================  ================  ================
-    ``dice``          0.8      0: no points        0: no points      NaN: NaN points
-    ``ravd_percent``  5 %      100: no points      inf: no points    NaN: NaN points
-    ``assd_mm``       15 mm    inf: no points      inf: no points    NaN: NaN points
-    ``hausdorff_mm``       60 mm    inf: no points      inf: no points    NaN: NaN points
-    ================  =======  ==================  ================  ================
+    """The four quantities of one organ, and the points that they earn: see `guided_attention.metrics.challenge`.
 
     Attributes:
-        dice: Dice coefficient, 0..1, see `dice`.
-        ravd_percent: Absolute difference of the volumes in per cent of the reference, see
-            `relative_volume_difference`.
-        assd_mm: Mean of the distances of both surfaces' points together, in millimetres.
-        hausdorff_mm: Largest of these distances, in millimetres.
+        dice: Dice coefficient (DICE), 0..1.
+        ravd_percent: Absolute difference of the volumes in per cent of the reference (RAVD).
+        assd_mm: Mean of the distances of the points of both surfaces together, in millimetres (ASSD).
+        hausdorff_mm: Largest of these distances, in millimetres (MSSD).
         prediction_voxels: Voxels of the prediction.
         reference_voxels: Voxels of the reference.
 
@@ -56,12 +72,6 @@ class ChaosScore:
         (80.0, 80.0, 50.0)
         >>> round(score.points, 6)
         75.0
-
-    References:
-        Kavur et al., CHAOS challenge, Medical Image Analysis 69, 2021, for the four limits and for the mean of
-        the four points. The script that the organisers publish stops at the four quantities, so that points have
-        not been held against a program of theirs. That those of Dice begin at 80 and not at 0 is read off the
-        paper's tables, where a mean Dice of 0.98 has 97.79 points.
     """
 
     dice: float
@@ -70,6 +80,13 @@ class ChaosScore:
     hausdorff_mm: float
     prediction_voxels: int
     reference_voxels: int
+
+    def __post_init__(self) -> None:
+        """Check the types."""
+        for name in ("dice", "ravd_percent", "assd_mm", "hausdorff_mm"):
+            as_number(name, getattr(self, name))
+        for name in ("prediction_voxels", "reference_voxels"):
+            as_whole(name, getattr(self, name), 0)
 
     @property
     def dice_points(self) -> float:
@@ -97,50 +114,20 @@ class ChaosScore:
         return (self.dice_points + self.ravd_points + self.assd_points + self.hausdorff_points) / 4
 
 
-def chaos_score(prediction: MaskArray, reference: MaskArray, spacing_mm: SpacingMm) -> ChaosScore:
-    """Score the outline of one organ in one case as the CHAOS challenge does.
+def chaos_score(prediction: AnyMask, reference: AnyMask, spacing_mm: Sequence[float]) -> ChaosScore:
+    """Score the prediction of one organ in one case as the CHAOS challenge does.
 
-    With ``P`` the prediction, ``R`` the reference, and ``d`` the distance from a border voxel to the nearest
-    border voxel of the other mask, between voxel centres in millimetres::
-
-        DICE = 2 |P ∩ R| / (|P| + |R|)
-        RAVD = 100 · | |P| − |R| | / |R|
-        ASSD = mean of all d, of both directions together
-        MSSD = largest of all d
-
-    A border voxel is one with a face neighbour outside the mask. **The edge of the image is no surface here**:
-    what lies beyond it counts as organ, unlike in `surface_distances`, so that an organ cut by the edge scores
-    a little otherwise. Everything else of the two is the same.
-
-    Costs time and memory as `surface_distances` does.
-
-    ==============  ==============  ======  ======  ======  ======  ========
-    prediction      reference       DICE    RAVD    ASSD    MSSD    points
-    ==============  ==============  ======  ======  ======  ======  ========
-    empty           empty           NaN     NaN     NaN     NaN     NaN
-    empty           something       0       100     inf     inf     0
-    something       empty           0       inf     inf     inf     0
-    ==============  ==============  ======  ======  ======  ======  ========
-
-    The challenge has no rule for the first and the third row, which none of its references needs: its script
-    divides by 0 there, and in all three rows it finds no nearest point and breaks off. A mask that fills the
-    image has no surface under its rule: ASSD and MSSD are NaN where both do, and so are the points, and
-    infinite where one does.
+    Formulas, special cases and source: see `guided_attention.metrics.challenge`. Time and memory are those of
+    `surface_distances`.
 
     Args:
-        prediction: True where the organ was found.
-        reference: True where the organ is.
+        prediction: True where the organ was found, ``(depth, height, width)``.
+        reference: True where the organ is, of the same shape.
         spacing_mm: Distance between voxel centres in millimetres, (z, y, x).
 
-    Shape:
-        - both masks: ``(depth, height, width)``, the same for both.
-
-    Returns:
-        The four quantities; their points are attributes of the record.
-
     Raises:
-        ValueError: A mask is not boolean, the shapes differ or have not three axes, or a spacing is not above
-            0.
+        ArgumentError: A mask is not boolean, the shapes differ or have not three axes, or a spacing is not above 0.
+        ArgumentTypeError: An argument has the wrong type.
 
     Example:
         >>> import numpy as np
@@ -149,38 +136,32 @@ def chaos_score(prediction: MaskArray, reference: MaskArray, spacing_mm: Spacing
         >>> score = chaos_score(prediction, reference, (9.0, 1.5, 1.5))
         >>> score.dice, score.ravd_percent, score.hausdorff_mm, score.hausdorff_points
         (0.9, 0.0, 1.5, 97.5)
-
-    References:
-        Kavur et al., CHAOS challenge: combined (CT-MR) healthy abdominal organ segmentation, Medical Image
-        Analysis 69, 2021. The quantities and the rule at the edge of the image are those of the organisers'
-        published script, and the figures that they publish for one submission come out; for the points see
-        `ChaosScore`.
     """
-    require_masks(prediction, reference)
-    require(prediction.ndim == 3, "prediction", "of 3 axes", f"{prediction.ndim} axes")  # noqa: PLR2004
-    require_spacing(spacing_mm, prediction.ndim)
-    distances = _distances(prediction, reference, spacing_mm)
+    found, expected = as_masks(prediction, reference)
+    require(found.ndim == 3, "prediction", "of 3 axes", f"{found.ndim} axes")  # noqa: PLR2004
+    distances = _distances(found, expected, as_lengths(spacing_mm, found.ndim))
+    counts = Counts.of(found, expected)
     return ChaosScore(
-        dice=dice(prediction, reference),
-        ravd_percent=relative_volume_difference(prediction, reference),
+        dice=counts.dice(),
+        ravd_percent=counts.relative_volume_difference(),
         assd_mm=distances.assd_mm(),
         hausdorff_mm=distances.hausdorff_mm(),
-        prediction_voxels=int(np.count_nonzero(prediction)),
-        reference_voxels=int(np.count_nonzero(reference)),
+        prediction_voxels=counts.predicted,
+        reference_voxels=counts.expected,
     )
 
 
 def chaos_points(scores: Sequence[ChaosScore]) -> float:
-    """Give one number for a whole submission: the mean of the points of all cases and organs.
+    """Return one number for a whole submission: the mean of the points of all cases and organs, 0..100.
 
-    It lies in 0..100, and higher is better. A missed organ and a false alarm count as 0. An organ absent in
-    both volumes has NaN points and does not count; NaN also means that there was nothing to score.
+    A missed organ and a false alarm count as 0. An organ absent in both volumes has NaN points and does not count. The
+    mean of nothing is NaN.
 
     Args:
-        scores: Of every case and organ of the submission: leave none out, the failures least of all.
+        scores: Those of every case and organ of the submission, failures included.
 
-    Returns:
-        The mean of `ChaosScore.points` over the scores that are not NaN.
+    Raises:
+        ArgumentTypeError: `scores` is not a list of `ChaosScore`.
 
     Example:
         >>> perfect = ChaosScore(1.0, 0.0, 0.0, 0.0, prediction_voxels=7, reference_voxels=7)
@@ -190,7 +171,8 @@ def chaos_points(scores: Sequence[ChaosScore]) -> float:
         >>> chaos_points([])
         nan
     """
-    points = [score.points for score in scores if not math.isnan(score.points)]
+    all_points = [score.points for score in as_records("scores", scores, ChaosScore)]
+    points = [value for value in all_points if not math.isnan(value)]
     return sum(points) / len(points) if points else math.nan
 
 

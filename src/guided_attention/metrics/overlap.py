@@ -1,13 +1,39 @@
-"""Overlap and volume of masks: what two outlines share, what they miss, and how large they are."""
+"""Overlap and volume of two masks.
+
+With ``P`` the prediction, ``R`` the reference and ``|A|`` the number of voxels of mask ``A``:
+
+==============================  ====================================  ==========  ======  ===========
+function                        formula                               both empty  missed  false alarm
+==============================  ====================================  ==========  ======  ===========
+`dice`                          ``2 |P ∩ R| / (|P| + |R|)``           NaN         0       0
+`jaccard`                       ``|P ∩ R| / |P ∪ R|``                 NaN         0       0
+`sensitivity`                   ``|P ∩ R| / |R|``                     NaN         0       0
+`precision`                     ``|P ∩ R| / |P|``                     NaN         0       0
+`volume_similarity`             ``1 − | |P| − |R| | / (|P| + |R|)``   NaN         0       0
+`relative_volume_difference`    ``100 · | |P| − |R| | / |R|``         NaN         100     inf
+==============================  ====================================  ==========  ======  ===========
+
+An organ is *missed* if the prediction is empty and the reference is not; a *false alarm* is the reverse. The
+sensitivity of a false alarm and the precision of a missed organ are 0 / 0 by the formula. Here they are 0, because a
+NaN would drop the failure from a mean.
+
+The first five have no unit, lie in 0..1, and higher is better. The last is in per cent, 0 or more, and lower is better.
+None says enough on its own: a prediction of the whole image has sensitivity 1, one voxel inside the organ has precision
+1, and masks that do not touch can have equal volumes. Report `dice` beside them.
+
+All take boolean arrays or tensors of any number of axes, ``(*space)``, the same shape for both. They raise an
+`ArgumentTypeError` for anything else, and an `ArgumentError` for masks that are not boolean or differ in shape.
+"""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from guided_attention._checks import require
-from guided_attention._typing import MaskArray, SpacingMm
-from guided_attention.metrics._masks import require_mask, require_masks, require_spacing
+from guided_attention._typing import AnyMask, MaskArray
+from guided_attention.metrics._inputs import as_lengths, as_mask, as_masks
 
 __all__ = [
     "Counts",
@@ -24,10 +50,10 @@ _MM3_PER_ML = 1000
 
 
 class Counts(NamedTuple):
-    """Voxels of the prediction, of the reference, and of both at once: all that these metrics hang on."""
+    """Voxels of the prediction, of the reference, and of both: everything that these metrics depend on."""
 
-    found: int
-    true: int
+    predicted: int
+    expected: int
     shared: int
 
     @classmethod
@@ -38,60 +64,38 @@ class Counts(NamedTuple):
 
     def dice(self) -> float:
         """See `dice`."""
-        total = self.found + self.true
+        total = self.predicted + self.expected
         return 2 * self.shared / total if total else math.nan
 
     def jaccard(self) -> float:
         """See `jaccard`."""
-        covered = self.found + self.true - self.shared
+        covered = self.predicted + self.expected - self.shared
         return self.shared / covered if covered else math.nan
 
     def sensitivity(self) -> float:
         """See `sensitivity`."""
-        return _share(self.shared, self.true, self.found)
+        return _share(self.shared, self.expected, self.predicted)
 
     def precision(self) -> float:
         """See `precision`."""
-        return _share(self.shared, self.found, self.true)
+        return _share(self.shared, self.predicted, self.expected)
 
     def volume_similarity(self) -> float:
         """See `volume_similarity`."""
-        total = self.found + self.true
-        return 1 - abs(self.found - self.true) / total if total else math.nan
+        total = self.predicted + self.expected
+        return 1 - abs(self.predicted - self.expected) / total if total else math.nan
 
     def relative_volume_difference(self) -> float:
         """See `relative_volume_difference`."""
-        if not self.true:
-            return math.inf if self.found else math.nan
-        return 100 * abs(self.found - self.true) / self.true
+        if not self.expected:
+            return math.inf if self.predicted else math.nan
+        return 100 * abs(self.predicted - self.expected) / self.expected
 
 
-def dice(prediction: MaskArray, reference: MaskArray) -> float:
-    """Say how much of two outlines of one organ is the same: 1 is a perfect match, 0 is none.
+def dice(prediction: AnyMask, reference: AnyMask) -> float:
+    """Return the Dice coefficient: twice the shared voxels divided by the voxels of both masks.
 
-    The Dice similarity coefficient, with ``|A|`` the number of voxels of mask ``A``::
-
-        dice = 2 |A ∩ B| / (|A| + |B|)
-
-    It has no unit, lies in 0..1, and higher is better. It does not change when the masks change places.
-
-    ==============  ==============  ======
-    prediction      reference       result
-    ==============  ==============  ======
-    empty           empty           NaN
-    empty           something       0
-    something       empty           0
-    ==============  ==============  ======
-
-    Args:
-        prediction: True where the organ was found.
-        reference: True where the organ is.
-
-    Shape:
-        - both masks: ``(*space)``, any number of axes, the same for both.
-
-    Raises:
-        ValueError: A mask is not boolean, or the shapes differ.
+    Formula, special cases and errors: see `guided_attention.metrics.overlap`.
 
     Example:
         >>> import numpy as np
@@ -101,38 +105,13 @@ def dice(prediction: MaskArray, reference: MaskArray) -> float:
     References:
         Sinha and Dolz, equation 12, which prints it in per cent; here it is a fraction.
     """
-    require_masks(prediction, reference)
-    return Counts.of(prediction, reference).dice()
+    return Counts.of(*as_masks(prediction, reference)).dice()
 
 
-def jaccard(prediction: MaskArray, reference: MaskArray) -> float:
-    """Say how much of all that two outlines cover is covered by both: 1 is a perfect match, 0 is none.
+def jaccard(prediction: AnyMask, reference: AnyMask) -> float:
+    """Return the Jaccard index (intersection over union), ``dice / (2 − dice)``.
 
-    The Jaccard index, also called intersection over union, with ``|A|`` the number of voxels of mask ``A``::
-
-        jaccard = |A ∩ B| / |A ∪ B|
-
-    It has no unit, lies in 0..1, and higher is better. It does not change when the masks change places. It
-    says the same as `dice` in other numbers, ``dice / (2 − dice)``, which are never higher: name the one that
-    you report.
-
-    ==============  ==============  ======
-    prediction      reference       result
-    ==============  ==============  ======
-    empty           empty           NaN
-    empty           something       0
-    something       empty           0
-    ==============  ==============  ======
-
-    Args:
-        prediction: True where the organ was found.
-        reference: True where the organ is.
-
-    Shape:
-        - both masks: ``(*space)``, any number of axes, the same for both.
-
-    Raises:
-        ValueError: A mask is not boolean, or the shapes differ.
+    Formula, special cases and errors: see `guided_attention.metrics.overlap`.
 
     Example:
         >>> import numpy as np
@@ -142,41 +121,13 @@ def jaccard(prediction: MaskArray, reference: MaskArray) -> float:
     References:
         Jaccard, "The distribution of the flora in the alpine zone", 1912.
     """
-    require_masks(prediction, reference)
-    return Counts.of(prediction, reference).jaccard()
+    return Counts.of(*as_masks(prediction, reference)).jaccard()
 
 
-def sensitivity(prediction: MaskArray, reference: MaskArray) -> float:
-    """Say which share of the organ was found: 1 is all of it, 0 is none.
+def sensitivity(prediction: AnyMask, reference: AnyMask) -> float:
+    """Return the share of the reference that was found: recall, true positive rate.
 
-    Also called recall or true positive rate. With ``P`` the prediction, ``R`` the reference and ``|A|`` the
-    number of voxels of mask ``A``::
-
-        sensitivity = |P ∩ R| / |R|
-
-    It has no unit, lies in 0..1, and higher is better. A prediction of the whole image reaches 1: read it
-    beside `precision`, never alone.
-
-    ==============  ==============  ======
-    prediction      reference       result
-    ==============  ==============  ======
-    empty           empty           NaN
-    empty           something       0
-    something       empty           0
-    ==============  ==============  ======
-
-    The last row is a decision: the formula alone has 0 / 0 there, and a NaN would let a false alarm vanish
-    from a mean.
-
-    Args:
-        prediction: True where the organ was found.
-        reference: True where the organ is.
-
-    Shape:
-        - both masks: ``(*space)``, any number of axes, the same for both.
-
-    Raises:
-        ValueError: A mask is not boolean, or the shapes differ.
+    Formula, special cases and errors: see `guided_attention.metrics.overlap`.
 
     Example:
         >>> import numpy as np
@@ -186,41 +137,13 @@ def sensitivity(prediction: MaskArray, reference: MaskArray) -> float:
     References:
         Taha and Hanbury, "Metrics for evaluating 3D medical image segmentation", BMC Medical Imaging 15, 2015.
     """
-    require_masks(prediction, reference)
-    return Counts.of(prediction, reference).sensitivity()
+    return Counts.of(*as_masks(prediction, reference)).sensitivity()
 
 
-def precision(prediction: MaskArray, reference: MaskArray) -> float:
-    """Say which share of what was found is organ: 1 is all of it, 0 is none.
+def precision(prediction: AnyMask, reference: AnyMask) -> float:
+    """Return the share of the prediction that is right: positive predictive value.
 
-    Also called positive predictive value. With ``P`` the prediction, ``R`` the reference and ``|A|`` the
-    number of voxels of mask ``A``::
-
-        precision = |P ∩ R| / |P|
-
-    It has no unit, lies in 0..1, and higher is better. One voxel well inside the organ reaches 1: read it
-    beside `sensitivity`, never alone. `dice` is the harmonic mean of the two.
-
-    ==============  ==============  ======
-    prediction      reference       result
-    ==============  ==============  ======
-    empty           empty           NaN
-    empty           something       0
-    something       empty           0
-    ==============  ==============  ======
-
-    The middle row is a decision: the formula alone has 0 / 0 there, and a NaN would let a missed organ vanish
-    from a mean.
-
-    Args:
-        prediction: True where the organ was found.
-        reference: True where the organ is.
-
-    Shape:
-        - both masks: ``(*space)``, any number of axes, the same for both.
-
-    Raises:
-        ValueError: A mask is not boolean, or the shapes differ.
+    Formula, special cases and errors: see `guided_attention.metrics.overlap`.
 
     Example:
         >>> import numpy as np
@@ -230,38 +153,14 @@ def precision(prediction: MaskArray, reference: MaskArray) -> float:
     References:
         Taha and Hanbury, "Metrics for evaluating 3D medical image segmentation", BMC Medical Imaging 15, 2015.
     """
-    require_masks(prediction, reference)
-    return Counts.of(prediction, reference).precision()
+    return Counts.of(*as_masks(prediction, reference)).precision()
 
 
-def volume_similarity(prediction: MaskArray, reference: MaskArray) -> float:
-    """Say how alike the sizes of two outlines are, wherever they lie: 1 is the same volume, 0 is none.
+def volume_similarity(prediction: AnyMask, reference: AnyMask) -> float:
+    """Return how similar the volumes of two masks are, wherever the masks lie.
 
-    With ``|A|`` the number of voxels of mask ``A``::
-
-        volume similarity = 1 − | |A| − |B| | / (|A| + |B|)
-
-    It has no unit, lies in 0..1, and higher is better. Masks that do not touch can still reach 1: read it
-    beside `dice`, never alone. (Some programs give a signed quantity, ``2 (|A| − |B|) / (|A| + |B|)``, the
-    same name.)
-
-    ==============  ==============  ======
-    prediction      reference       result
-    ==============  ==============  ======
-    empty           empty           NaN
-    empty           something       0
-    something       empty           0
-    ==============  ==============  ======
-
-    Args:
-        prediction: True where the organ was found.
-        reference: True where the organ is.
-
-    Shape:
-        - both masks: ``(*space)``, any number of axes, the same for both.
-
-    Raises:
-        ValueError: A mask is not boolean, or the shapes differ.
+    Some programs give the same name to a signed quantity, ``2 (|P| − |R|) / (|P| + |R|)``. Formula, special cases and
+    errors: see `guided_attention.metrics.overlap`.
 
     Example:
         >>> import numpy as np
@@ -271,42 +170,13 @@ def volume_similarity(prediction: MaskArray, reference: MaskArray) -> float:
     References:
         Sinha and Dolz, equation 13, which prints it in per cent; here it is a fraction.
     """
-    require_masks(prediction, reference)
-    return Counts.of(prediction, reference).volume_similarity()
+    return Counts.of(*as_masks(prediction, reference)).volume_similarity()
 
 
-def relative_volume_difference(prediction: MaskArray, reference: MaskArray) -> float:
-    """Say by how many per cent of the organ's volume the predicted volume is wrong, too large or too small.
+def relative_volume_difference(prediction: AnyMask, reference: AnyMask) -> float:
+    """Return the absolute difference of the volumes in per cent of the reference: "RAVD" in CHAOS.
 
-    The absolute relative volume difference, "RAVD" in CHAOS. With ``P`` the prediction, ``R`` the reference
-    and ``|A|`` the number of voxels of mask ``A``::
-
-        relative volume difference = 100 · | |P| − |R| | / |R|
-
-    It is in per cent of the reference, 0 or more without a limit, and lower is better. Masks that do not touch
-    can still reach 0: read it beside `dice`, never alone. The masks must not change places: the reference is
-    what is divided by.
-
-    ==============  ==============  ======
-    prediction      reference       result
-    ==============  ==============  ======
-    empty           empty           NaN
-    empty           something       100
-    something       empty           inf
-    ==============  ==============  ======
-
-    Too large a prediction can be worse than 100, the value of a missed organ: a mean of this quantity alone
-    says little about missed organs.
-
-    Args:
-        prediction: True where the organ was found.
-        reference: True where the organ is.
-
-    Shape:
-        - both masks: ``(*space)``, any number of axes, the same for both.
-
-    Raises:
-        ValueError: A mask is not boolean, or the shapes differ.
+    Formula, special cases and errors: see `guided_attention.metrics.overlap`.
 
     Example:
         >>> import numpy as np
@@ -316,38 +186,29 @@ def relative_volume_difference(prediction: MaskArray, reference: MaskArray) -> f
     References:
         Kavur et al., CHAOS challenge, Medical Image Analysis 69, 2021.
     """
-    require_masks(prediction, reference)
-    return Counts.of(prediction, reference).relative_volume_difference()
+    return Counts.of(*as_masks(prediction, reference)).relative_volume_difference()
 
 
-def volume_ml(mask: MaskArray, spacing_mm: SpacingMm) -> float:
-    """Give the volume of an organ in millilitres.
-
-    With ``|A|`` the number of voxels of the mask::
-
-        volume = |A| · spacing_z · spacing_y · spacing_x / 1000
-
-    An empty mask has the volume 0, which is a measurement and no failure.
+def volume_ml(mask: AnyMask, spacing_mm: Sequence[float]) -> float:
+    """Return the volume of a mask in millilitres; an empty mask has the volume 0.
 
     Args:
-        mask: True where the organ is.
+        mask: True where the organ is, ``(depth, height, width)``.
         spacing_mm: Distance between voxel centres in millimetres, (z, y, x).
 
-    Shape:
-        - the mask: ``(depth, height, width)``.
-
     Raises:
-        ValueError: The mask is not boolean or has not three axes, or a spacing is not above 0.
+        ArgumentError: The mask is not boolean or has not three axes, or a spacing is not above 0.
+        ArgumentTypeError: The mask is no array, or the spacing is not made of numbers.
 
     Example:
         >>> import numpy as np
         >>> volume_ml(np.ones((2, 10, 10), dtype=bool), (5.0, 2.0, 1.0))
         2.0
     """
-    require_mask("mask", mask)
-    require(mask.ndim == 3, "mask", "of 3 axes", f"{mask.ndim} axes", cure="A slice has an area.")  # noqa: PLR2004
-    require_spacing(spacing_mm, mask.ndim)
-    return int(np.count_nonzero(mask)) * math.prod(float(length) for length in spacing_mm) / _MM3_PER_ML
+    voxels = as_mask("mask", mask)
+    require(voxels.ndim == 3, "mask", "of 3 axes", f"{voxels.ndim} axes", cure="A slice has an area.")  # noqa: PLR2004
+    lengths = as_lengths(spacing_mm, voxels.ndim)
+    return int(np.count_nonzero(voxels)) * math.prod(lengths) / _MM3_PER_ML
 
 
 def _share(shared: int, whole: int, other: int) -> float:

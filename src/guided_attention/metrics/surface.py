@@ -2,15 +2,22 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import require, require_choice, require_positive
-from guided_attention._typing import MaskArray
-from guided_attention.metrics._masks import require_masks, require_spacing
+from guided_attention._checks import require, require_same_shape, require_type
+from guided_attention._typing import AnyMask
+from guided_attention.metrics._inputs import (
+    as_choice,
+    as_lengths,
+    as_masks,
+    as_number,
+    as_numbers,
+    as_workers,
+)
 from guided_attention.metrics._nearest import lattice_points, margins, to_lattice_mm, to_mesh_mm
 from guided_attention.metrics._outline import (
     Grid,
@@ -22,100 +29,109 @@ from guided_attention.metrics._outline import (
     surfel_weights,
     surfels,
 )
+from guided_attention.metrics.definition import Combine, DistanceDefinition
 
-__all__ = ["Combine", "Surface", "SurfaceDistances", "surface_distances"]
-
-Surface: TypeAlias = Literal["voxel", "surfel", "mesh"]
-"""What counts as the surface of a mask: see `surface_distances`."""
-
-Combine: TypeAlias = Literal["max", "pooled"]
-"""How the percentiles of two directions become one number: see `SurfaceDistances.hausdorff_mm`."""
+__all__ = ["SurfaceDistances", "surface_distances"]
 
 _Lengths: TypeAlias = npt.NDArray[np.float64]
 _Found: TypeAlias = tuple[_Lengths, _Lengths, _Lengths | None, _Lengths | None]
-"""Distances there and back, weights of the points of both surfaces."""
+"""Distances in both directions, weights of the points of both surfaces."""
+
+_SLACK = 2.0**-22
+"""Share of a limit that a distance may exceed and still count as within it: two units in the last place of single
+precision, in which headers store spacings. So three voxels of 1.1 mm are within 3.3 mm, whatever rounding says."""
 
 
 @dataclass(frozen=True, eq=False)
 class SurfaceDistances:
-    """How far each point of two surfaces is from the other surface, and the usual summaries of that.
+    """The distance of each point of two surfaces to the other surface, and summaries.
 
-    All values are Euclidean distances in millimetres; lower is better, and 0 is a perfect match. Every
-    summary gives the same for empty masks, and never the 0 of a perfect match:
+    With ``a`` and ``b`` the points of the two surfaces, ``d`` the distance of a point to the other surface in
+    millimetres and ``w`` its weight, which is 1 for voxels::
 
-    ==============  ==============  ===========  ================
-    prediction      reference       distances    `surface_dice`
-    ==============  ==============  ===========  ================
-    empty           empty           NaN          NaN
-    empty           something       inf          0
-    something       empty           inf          0
-    ==============  ==============  ===========  ================
+        assd = (Σ_a w d + Σ_b w d) / (Σ_a w + Σ_b w)
+        masd = (Σ_a w d / Σ_a w + Σ_b w d / Σ_b w) / 2
+        hausdorff(q) = max(q-th percentile of d over a, q-th percentile of d over b)       combine="max"
+        hausdorff(q) = q-th percentile of d over a and b together                           combine="pooled"
+        surface dice(t) = (Σ_{a: d <= t} w + Σ_{b: d <= t} w) / (Σ_a w + Σ_b w)
 
-    Where `missing_mm` is given, it stands in place of the infinite distance.
+    Lower distances are better, and 0 is a perfect match. Empty masks never have the 0 of a perfect match:
+
+    ==============  ==============  ============  ============
+    prediction      reference       distances     surface dice
+    ==============  ==============  ============  ============
+    empty           empty           NaN           NaN
+    empty           something       `missing_mm`  0
+    something       empty           `missing_mm`  0
+    ==============  ==============  ============  ============
+
+    Rounding does not decide whether a distance is within a tolerance: one that exceeds it by less than a 4-millionth of
+    it, which is the precision of spacings in headers, is within.
 
     Attributes:
-        prediction_to_reference_mm: From each surface point of the prediction to the nearest one of the
-            reference.
-        reference_to_prediction_mm: From each surface point of the reference to the nearest one of the
-            prediction.
-        prediction_weights: How much surface each point of the prediction stands for, in millimetres
-            (images) or square millimetres (volumes); None where each point counts as one.
+        prediction_to_reference_mm: Distance of each surface point of the prediction, ``(points,)``.
+        reference_to_prediction_mm: Distance of each surface point of the reference, ``(points,)``.
+        prediction_weights: How much surface each point of the prediction stands for, in millimetres (images) or square
+            millimetres (volumes); None where each point counts as one.
         reference_weights: The same of the reference.
-        surface: What was taken for the surface: see `surface_distances`.
+        definition: How the distances were measured, and the defaults of the summaries.
         missing_mm: The distance where one mask is empty.
 
-    Shape:
-        - each array: ``(points,)``, as many as that surface has points; `missing_mm` where the other surface
-          has none.
+    Raises:
+        ArgumentError: Distances and weights differ in number, or one is NaN or negative.
+        ArgumentTypeError: They are not rows of numbers.
 
     Example:
         >>> import numpy as np
         >>> distances = SurfaceDistances(np.array([0.0, 3.0]), np.array([1.0]))
         >>> distances.masd_mm(), distances.hausdorff_mm()
         (1.25, 3.0)
+
+    References:
+        Sinha and Dolz, equations 14 and 15, for the mean surface distance. Their equation 16 prints the squared
+        distance in voxels; this is the Euclidean one, as their text says, in millimetres. Nikolov et al., "Deep
+        learning to achieve clinically applicable segmentation of head and neck anatomy", 2018, for the surface Dice.
     """
 
     prediction_to_reference_mm: _Lengths
     reference_to_prediction_mm: _Lengths
     prediction_weights: _Lengths | None = None
     reference_weights: _Lengths | None = None
-    surface: Surface = "voxel"
+    definition: DistanceDefinition = field(default_factory=DistanceDefinition)
     missing_mm: float = math.inf
 
+    def __post_init__(self) -> None:
+        """Convert and check the arrays."""
+        require_type("definition", self.definition, DistanceDefinition, "a DistanceDefinition")
+        object.__setattr__(self, "missing_mm", as_number("missing_mm", self.missing_mm))
+        require(self.missing_mm > 0, "missing_mm", "above 0", self.missing_mm)
+        for side in ("prediction", "reference"):
+            other = "reference" if side == "prediction" else "prediction"
+            name, of_weights = f"{side}_to_{other}_mm", f"{side}_weights"
+            distances = _row(name, getattr(self, name))
+            object.__setattr__(self, name, distances)
+            if getattr(self, of_weights) is not None:
+                weights = _row(of_weights, getattr(self, of_weights))
+                require_same_shape(of_weights, weights.shape, name, distances.shape)
+                object.__setattr__(self, of_weights, weights)
+        both = (self.prediction_weights is None) == (self.reference_weights is None)
+        require(both, "reference_weights", "given for both surfaces or for none", "those of one")
+
     def assd_mm(self) -> float:
-        """Average the distances of both surfaces' points together: the paper's mean surface distance (MSD).
+        """Return the average symmetric surface distance, the paper's mean surface distance (MSD), in millimetres.
 
-        With ``a`` and ``b`` the surface points of the two masks, ``d`` the distance to the other surface and
-        ``w`` the weight of a point, 1 for voxels::
-
-            assd = (Σ_a w(a) d(a) + Σ_b w(b) d(b)) / (Σ_a w(a) + Σ_b w(b))
-
-        A surface of more points, or of more area, weighs more; `masd_mm` gives both the same weight.
-
-        Returns:
-            Millimetres, 0 or more.
+        A surface with more points, or more area, weighs more; `masd_mm` gives both the same weight.
 
         Example:
             >>> import numpy as np
             >>> SurfaceDistances(np.array([0.0, 3.0]), np.array([0.0])).assd_mm()
             1.0
-
-        References:
-            Sinha and Dolz, equations 14 and 15. Their equation 16 prints the squared distance in voxels; this
-            is the Euclidean one, as their text says, in millimetres.
         """
         undefined = self._undefined(self.missing_mm)
         return _mean(*self._pooled()) if undefined is None else undefined
 
     def masd_mm(self) -> float:
-        """Average the two directions' mean distances, each direction with the same weight.
-
-        With ``d`` and ``w`` as in `assd_mm`::
-
-            masd = (Σ_a w(a) d(a) / Σ_a w(a) + Σ_b w(b) d(b) / Σ_b w(b)) / 2
-
-        Returns:
-            Millimetres, 0 or more.
+        """Return the mean of the mean distances of both directions, in millimetres.
 
         Example:
             >>> import numpy as np
@@ -127,96 +143,85 @@ class SurfaceDistances:
             return undefined
         return sum(_mean(*direction) for direction in self._directions()) / 2
 
-    def hausdorff_mm(self, percentile: float = 100.0, *, combine: Combine = "max") -> float:
-        """Give the distance that all surface points, or a given share of them, stay within.
+    def hausdorff_mm(self, percentile: float = 100.0, *, combine: Combine | None = None) -> float:
+        """Return the distance that a share of the surface points stays within, in millimetres.
 
-        100 is the Hausdorff distance, 95 the robust one ("HD95") that a few stray voxels do not spoil. Where
-        points count as one each (voxels), the percentile is interpolated linearly between two of them. Where
-        they have weights, it is the smallest distance within which that share of the surface lies.
+        100 is the Hausdorff distance, 95 the robust one ("HD95"), which a few stray voxels do not spoil. Where points
+        count as one each (voxels), the percentile is interpolated linearly between two of them. Where they have
+        weights, it is the smallest distance within which that share of the surface lies.
 
         Args:
-            percentile: Share of the surface, in per cent, 0 to 100.
-            combine: ``"max"`` takes the percentile of each direction, then the larger one; ``"pooled"`` takes
-                one percentile of both directions' distances together. At 100 they agree; below, they may
-                differ several times over, and programs disagree on which one "HD95" is, so name it in a
-                report.
-
-        Returns:
-            Millimetres, 0 or more.
+            percentile: Share of the surface in per cent, 0 to 100.
+            combine: ``"max"`` or ``"pooled"``, see above; None for that of the definition. At 100 they agree; below,
+                they may differ several times over, and programs disagree on which one "HD95" is.
 
         Raises:
-            ValueError: The percentile is outside 0..100, or `combine` is neither of the two.
+            ArgumentError: The percentile is outside 0..100, or `combine` is unknown.
 
         Example:
             >>> import numpy as np
             >>> SurfaceDistances(np.array([0.0, 4.0]), np.array([1.0, 1.0])).hausdorff_mm(50.0)
             2.0
         """
-        require(0 <= percentile <= 100, "percentile", "from 0 to 100", percentile)  # noqa: PLR2004
-        require_choice("combine", combine, ("max", "pooled"))
+        share = as_number("percentile", percentile)
+        require(0 <= share <= 100, "percentile", "from 0 to 100", percentile)  # noqa: PLR2004
+        chosen = self.definition.combine if combine is None else combine
+        as_choice("combine", chosen, get_args(Combine))
         undefined = self._undefined(self.missing_mm)
         if undefined is not None:
             return undefined
-        directions = [self._pooled()] if combine == "pooled" else self._directions()
-        return max(_percentile(*direction, percentile) for direction in directions)
+        directions = [self._pooled()] if chosen == "pooled" else self._directions()
+        return max(_percentile(*direction, share) for direction in directions)
 
-    def surface_dice(self, tolerance_mm: float) -> float:
-        """Say how much of both surfaces lies within a tolerance of the other: 1 is all of it, 0 nothing.
+    def surface_dice(self, tolerance_mm: float | None = None) -> float:
+        """Return the share of both surfaces that lies within a tolerance of the other, 0 to 1.
 
-        Also called normalised surface Dice or surface Dice at tolerance. With ``d`` and ``w`` as in `assd_mm`::
-
-            surface dice = (Σ_{a: d(a) <= tolerance} w(a) + Σ_{b: d(b) <= tolerance} w(b)) / (Σ_a w(a) + Σ_b w(b))
+        Also called normalised surface Dice.
 
         Args:
-            tolerance_mm: How far off still counts as right, such as the spread between experts; 0 or more.
-
-        Returns:
-            A fraction, 0 to 1.
+            tolerance_mm: Surface points within this distance count as matching, for example the spread between experts;
+                None for that of the definition.
 
         Raises:
-            ValueError: The tolerance is below 0 or NaN.
+            ArgumentError: The tolerance is negative or NaN, or there is none.
 
         Example:
             >>> import numpy as np
             >>> SurfaceDistances(np.array([0.0, 3.0]), np.array([0.0, 1.0])).surface_dice(1.0)
             0.75
-
-        References:
-            Nikolov et al., "Deep learning to achieve clinically applicable segmentation of head and neck
-            anatomy", 2018, who take surfels.
         """
-        require(tolerance_mm >= 0, "tolerance_mm", "0 or more", tolerance_mm)
+        limit_mm = self._limit_mm(tolerance_mm)
         undefined = self._undefined(0.0)
         if undefined is not None:
             return undefined
         distances, weights = self._pooled()
-        return _share(distances <= tolerance_mm, weights)
+        return _share(distances <= limit_mm, weights)
 
-    def surface_overlap(self, tolerance_mm: float) -> tuple[float, float]:
-        """Say how much of each surface lies within a tolerance of the other: the prediction's share, the reference's.
+    def surface_overlap(self, tolerance_mm: float | None = None) -> tuple[float, float]:
+        """Return the share of each surface within a tolerance of the other: the prediction's, then the reference's.
 
-        `surface_dice` is the mean of the two, weighted by the surfaces' sizes.
-
-        Args:
-            tolerance_mm: How far off still counts as right; 0 or more.
-
-        Returns:
-            Two fractions, 0 to 1.
-
-        Raises:
-            ValueError: The tolerance is below 0 or NaN.
+        `surface_dice` is the mean of the two, weighted by the sizes of the surfaces; it has the arguments and errors.
 
         Example:
             >>> import numpy as np
             >>> SurfaceDistances(np.array([0.0, 3.0]), np.array([0.0])).surface_overlap(1.0)
             (0.5, 1.0)
         """
-        require(tolerance_mm >= 0, "tolerance_mm", "0 or more", tolerance_mm)
+        limit_mm = self._limit_mm(tolerance_mm)
         undefined = self._undefined(0.0)
         if undefined is not None:
             return undefined, undefined
         (there, ours), (back, theirs) = self._directions()
-        return _share(there <= tolerance_mm, ours), _share(back <= tolerance_mm, theirs)
+        return _share(there <= limit_mm, ours), _share(back <= limit_mm, theirs)
+
+    def _limit_mm(self, tolerance_mm: float | None) -> float:
+        """Return the largest distance that counts as within the tolerance."""
+        given = self.definition.tolerance_mm if tolerance_mm is None else tolerance_mm
+        cure = "Pass one, or measure with DistanceDefinition(tolerance_mm=...)."
+        require(given is not None, "tolerance_mm", "given here or in the definition", None, cure=cure)
+        limit = as_number("tolerance_mm", given)
+        require(limit >= 0, "tolerance_mm", "0 or more", limit)
+        return limit * (1 + _SLACK)
 
     def _directions(self) -> list[tuple[_Lengths, _Lengths | None]]:
         return [
@@ -239,57 +244,48 @@ class SurfaceDistances:
 
 
 def surface_distances(
-    prediction: MaskArray,
-    reference: MaskArray,
+    prediction: AnyMask,
+    reference: AnyMask,
     spacing_mm: Sequence[float],
+    definition: DistanceDefinition = DistanceDefinition(),
     *,
-    surface: Surface = "voxel",
-    missing_mm: float = math.inf,
     workers: int = 1,
 ) -> SurfaceDistances:
-    """Measure how far two outlines of one organ are apart, point by point, in millimetres.
+    """Measure the distance of each point of two surfaces to the nearest point of the other, in millimetres.
 
-    From each point of the surface of one mask runs the distance to the nearest of the other::
-
-        d(a) = min_b || a − b ||
-
-    Three surfaces are on offer. Outside the image there is no organ: where its edge cuts one, there is surface.
+    There are three surfaces. Outside the image there is no organ: where the edge of the image cuts an organ, there is
+    surface.
 
     ``"voxel"``
-        The centres of the border voxels: those with at least one face neighbour outside the mask. Each counts as
-        one. Most published numbers are of this kind, those of MONAI and MedPy too. It is off by up to half a voxel
-        on each side, and weighs faces across thick slices too much. (The script of the CHAOS challenge leaves out
-        the edge of the image: see `chaos_score`.)
+        The centres of the border voxels: those with at least one face neighbour outside the mask. Each counts as one.
+        Most published numbers are of this kind, those of MONAI and MedPy too. It is off by up to half a voxel on each
+        side, and weighs faces across thick slices too much. (The script of the CHAOS challenge leaves out the edge of
+        the image: see `chaos_score`.)
     ``"surfel"``
-        The corners between voxels that have some of the mask and some of the outside around them, each weighed by
-        the area of the surface that runs between its eight (four) voxels. DeepMind's surface-distance takes them.
+        The corners between voxels that have some of the mask and some of the background around them, each weighed by
+        the area of the surface that runs between its eight (four) voxels: the points of DeepMind's surface-distance.
     ``"mesh"``
-        A closed surface of triangles (segments) that runs between voxels of the mask and others. The
-        distance is that from the middle of each, weighed by its area (length), to the nearest place on the other
-        mesh, faces included. Where the outlines of two slices differ, the cut between them follows the slope from
-        the one to the other. It is nearest to the truth, above all where slices are thick, and takes longest.
+        A closed surface of triangles (segments) that runs between voxels of the mask and others. The distance is that
+        from the middle of each, weighed by its area (length), to the nearest place on the other mesh, faces included.
+        Where the outlines of two slices differ, the surface between them follows the slope from one to the other. It is
+        nearest to the real surface, above all where slices are thick, and takes longest.
 
-    Costs time and memory in proportion to the surface, but for a few passes over the box that holds both masks.
+    Time and memory grow with the surface, apart from a few passes over the box that holds both masks.
 
     Args:
-        prediction: True where the organ was found.
-        reference: True where the organ is.
-        spacing_mm: Distance between voxel centres along each axis of the masks, in array order, (z, y, x) for
-            volumes and (y, x) for images.
-        surface: ``"voxel"``, ``"surfel"`` or ``"mesh"``. Name it in a report: the numbers differ.
-        missing_mm: The distance to give where one mask is empty, such as the diagonal of the image.
-        workers: Threads for the points that are far from the other surface; -1 takes all cores.
-
-    Shape:
-        - both masks: ``(depth, height, width)`` or ``(height, width)``, the same for both.
+        prediction: True where the organ was found, ``(depth, height, width)`` or ``(height, width)``.
+        reference: True where the organ is, of the same shape.
+        spacing_mm: Distance between voxel centres along each axis of the masks, in array order: (z, y, x) or (y, x).
+        definition: Which surface, and the distance where one mask is empty.
+        workers: Threads that search for points far from the other surface; -1 for all cores.
 
     Returns:
-        Both directed sets of distances, to be summarised by the record's methods.
+        The distances of both directions; its methods summarise them.
 
     Raises:
-        ValueError: A mask is not boolean, the shapes differ or have neither 2 nor 3 axes, `spacing_mm` has
-            another number of values than the masks have axes, or one that is not above 0, `surface` is none of the
-            three, or `missing_mm` is not above 0.
+        ArgumentError: A mask is not boolean, the shapes differ or have neither 2 nor 3 axes, or there is not one
+            spacing above 0 for each axis.
+        ArgumentTypeError: An argument has the wrong type.
 
     Example:
         Two slabs, one slice of 5 mm apart.
@@ -301,25 +297,22 @@ def surface_distances(
         5.0
 
     References:
-        Sinha and Dolz, equations 14 to 16, with Euclidean millimetres where they print squared voxels. Surfels:
-        Nikolov et al., 2018. The mesh cuts cells as Lorensen and Cline, "Marching cubes", 1987, but parts voxels of
-        the mask that touch along an edge alone, so that it is closed; its cuts follow Raya and Udupa, "Shape-based
-        interpolation of multidimensional objects", IEEE TMI 1990.
+        Sinha and Dolz, equations 14 to 16. Surfels: Nikolov et al., 2018. The mesh cuts cells as Lorensen and Cline,
+        "Marching cubes", 1987, but parts voxels of the mask that touch only along an edge, so that it is closed; its
+        cuts follow Raya and Udupa, "Shape-based interpolation of multidimensional objects", IEEE TMI 1990.
     """
-    require_choice("surface", surface, ("voxel", "surfel", "mesh"))
-    require_masks(prediction, reference)
-    require(prediction.ndim in (2, 3), "prediction", "of 2 or 3 axes", f"{prediction.ndim} axes")
-    require_spacing(spacing_mm, prediction.ndim)
-    require_positive("missing_mm", missing_mm)
-    spacing = tuple(float(value) for value in spacing_mm)
-    box = joint_box(prediction, reference)
-    measure = (
-        _between_meshes if surface == "mesh" else _between_surfels if surface == "surfel" else _between_voxels
-    )
-    there, back, *weights = measure((prediction[box], reference[box]), spacing, workers)
+    require_type("definition", definition, DistanceDefinition, "a DistanceDefinition")
+    found, expected = as_masks(prediction, reference)
+    require(found.ndim in (2, 3), "prediction", "of 2 or 3 axes", f"{found.ndim} axes")
+    spacing = as_lengths(spacing_mm, found.ndim)
+    threads = as_workers(workers)
+    box = joint_box(found, expected)
+    measure = {"voxel": _between_voxels, "surfel": _between_surfels, "mesh": _between_meshes}
+    there, back, *weights = measure[definition.surface]((found[box], expected[box]), spacing, threads)
+    missing_mm = definition.missing_mm(found.shape, spacing)
     if not min(there.size, back.size):
         there, back = np.full_like(there, missing_mm), np.full_like(back, missing_mm)
-    return SurfaceDistances(there, back, weights[0], weights[1], surface, missing_mm)
+    return SurfaceDistances(there, back, weights[0], weights[1], definition, missing_mm)
 
 
 def _between_voxels(masks: tuple[Grid, Grid], spacing_mm: tuple[float, ...], workers: int) -> _Found:
@@ -358,6 +351,13 @@ def _between_meshes(masks: tuple[Grid, Grid], spacing_mm: tuple[float, ...], wor
     )
 
 
+def _row(argument: str, values: object) -> _Lengths:
+    """Return a row of numbers from 0 up."""
+    row = as_numbers(argument, values)
+    require(not row.size or bool(row.min() >= 0), argument, "0 or more", "negative or NaN values")
+    return row
+
+
 def _mean(values: _Lengths, weights: _Lengths | None) -> float:
     return float(values.mean() if weights is None else values @ weights / weights.sum())
 
@@ -369,9 +369,10 @@ def _share(near: npt.NDArray[np.bool_], weights: _Lengths | None) -> float:
 def _percentile(distances: _Lengths, weights: _Lengths | None, percentile: float) -> float:
     if weights is None:
         return float(np.percentile(distances, percentile))
-    # Equal distances in the order of their weights: the sums do not hang on the order of the axes.
+    # Equal distances in the order of their weights: the sums do not depend on the order of the axes.
     order = np.lexsort((weights, distances))
     shares = np.cumsum(weights[order]) / weights.sum()
-    # The last share is 1 but for rounding: nothing lies beyond the last point.
-    place = min(int(np.searchsorted(shares, percentile / 100)), len(order) - 1)
+    # A share that rounding leaves just short of the percentile has reached it. Nothing lies beyond the last point.
+    wanted = percentile / 100 - len(order) * np.finfo(np.float64).eps
+    place = min(int(np.searchsorted(shares, wanted)), len(order) - 1)
     return float(distances[order][place if percentile < 100 else -1])  # noqa: PLR2004

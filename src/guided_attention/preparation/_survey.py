@@ -1,5 +1,6 @@
 """What `Preparation.fit` collects, one case after another."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,37 @@ from guided_attention.labels import LabelSpec
 from guided_attention.preparation.fingerprint import Fingerprint, Observed, Quantiles, quantiles_of, scaled
 from guided_attention.preparation.intensity import CohortPercentiles, Intensity, Scale, ZScore
 
-__all__ = ["Survey", "rounded_spacing"]
+__all__ = ["Survey", "per_channel", "rounded_spacing"]
 
 _PLAIN = CANONICAL["axial"]
 _SAMPLES = 20_000
 """Voxels of the foreground that a case and channel contributes, evenly spaced over it."""
-_PARTS_OF_MM = 2**16
+_BITS = 20
 
 
 def rounded_spacing(affine: Affine) -> SpacingMm:
-    """Return the spacing rounded to 1/65536 mm.
+    """Return the spacing rounded to 20 binary digits, about one part in a million.
 
     The affines of one scan in two storage orders differ in their last digits; without the rounding, so would the grids.
     """
-    z, y, x = (round(length * _PARTS_OF_MM) / _PARTS_OF_MM for length in spacing_of(affine))
+    z, y, x = (_rounded(length) for length in spacing_of(affine))
     return (z, y, x)
+
+
+def _rounded(length: float) -> float:
+    mantissa, exponent = math.frexp(length)
+    return math.ldexp(round(math.ldexp(mantissa, _BITS)), exponent - _BITS)
+
+
+def per_channel(
+    intensities: Intensity | tuple[Intensity, ...] | None, channels: int
+) -> tuple[Intensity | None, ...]:
+    """Return the intensity record of each channel; raise where a tuple has not one for each."""
+    if not isinstance(intensities, tuple):
+        return (intensities,) * channels
+    wanted = f"one record for all channels, or one for each of {channels}"
+    require(len(intensities) == channels, "intensity", wanted, f"{len(intensities)} records")
+    return intensities
 
 
 class Survey:
@@ -36,10 +53,12 @@ class Survey:
 
     Args:
         labels: Which voxels are ignored; None where none are.
-        intensities: One a channel, or one for all; None leaves the intensities as they are.
+        intensities: A tuple with one for each channel, or one for all; None leaves the intensities as they are.
     """
 
-    def __init__(self, labels: LabelSpec | None, intensities: tuple[Intensity, ...] | None) -> None:
+    def __init__(
+        self, labels: LabelSpec | None, intensities: Intensity | tuple[Intensity, ...] | None
+    ) -> None:
         self._ignored = None if labels is None else labels.ignore_value
         self._intensities = intensities
         self._affines: list[Affine] = []
@@ -112,13 +131,7 @@ class Survey:
         return [channel[index] for channel in image]
 
     def _per_channel(self, channels: int) -> tuple[Intensity | None, ...]:
-        if self._intensities is None:
-            return (None,) * channels
-        several = len(self._intensities) > 1
-        wanted = f"one record for all channels, or one for each of {channels}"
-        good = not several or len(self._intensities) == channels
-        require(good, "intensity", wanted, f"{len(self._intensities)} records")
-        return self._intensities if several else self._intensities * channels
+        return per_channel(self._intensities, channels)
 
     @property
     def slice_axis(self) -> SliceAxis:
@@ -141,18 +154,20 @@ class Survey:
 
     def fingerprint(self, slice_axis: SliceAxis, intensities: tuple[Intensity, ...] | None) -> Fingerprint:
         """Return the fingerprint in the canonical orientation of a slice axis."""
-        order = _order(slice_axis)
+        target, order = CANONICAL[slice_axis], _order(slice_axis)
         observed = []
         for number, quantiles in enumerate(self._quantiles):
             scales = [
                 known if known is not None else _fixed_scale(intensities, channel)
                 for channel, known in enumerate(self._scales[number])
             ]
-            size, spacing = self._sizes[number], rounded_spacing(self._affines[number])
+            size, affine = self._sizes[number], self._affines[number]
+            # Under shear, the distance between slices depends on which axis they lie along.
+            spacing = rounded_spacing(reorientation(affine, target).affine(affine, size))
             observed.append(
                 Observed(
                     (size[order[0]], size[order[1]], size[order[2]]),
-                    (spacing[order[0]], spacing[order[1]], spacing[order[2]]),
+                    spacing,
                     self._orientations[number],
                     tuple(quantiles),
                     tuple(scaled(one, scale) for one, scale in zip(quantiles, scales, strict=True)),

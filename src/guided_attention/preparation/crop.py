@@ -7,15 +7,15 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import require, require_known_keys, require_type
+from guided_attention._checks import require, require_type
 from guided_attention._typing import SpacingMm
-from guided_attention.errors import DataError
+from guided_attention.preparation._percentiles import thinned
+from guided_attention.preparation._values import kind_and_values, kind_to_dict, number, whole
 from guided_attention.preparation.grid import Axis
 
 __all__ = ["BodyCrop", "CenterCrop", "Crop", "crop_from_dict", "crop_to_dict"]
 
 _EXTREMES = (0.5, 99.5)
-_STRIDE_VOXELS = 2**20
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,8 @@ class CenterCrop:
         """Check the sizes."""
         require_type("size", self.size, (tuple, list), "three sizes")
         require(len(self.size) == 3, "size", "three sizes, (depth, height, width)", self.size)  # noqa: PLR2004
-        for size in self.size:
-            require_type("size", size, (int, type(None)), "whole numbers or None")
-            require(size is None or size >= 1, "size", "1 or above", size)
-        object.__setattr__(self, "size", tuple(self.size))
+        depth, height, width = (None if size is None else whole("size", size, least=1) for size in self.size)
+        object.__setattr__(self, "size", (depth, height, width))
 
     def apply(
         self,
@@ -82,10 +80,11 @@ class BodyCrop:
 
     def __post_init__(self) -> None:
         """Check both numbers."""
-        require_type("threshold", self.threshold, (int, float), "a number")
-        require_type("margin_mm", self.margin_mm, (int, float), "a number")
-        require(0 < self.threshold < 1, "threshold", "between 0 and 1", self.threshold)
-        require(0 <= self.margin_mm < float("inf"), "margin_mm", "0 or above", self.margin_mm)
+        threshold, margin = number("threshold", self.threshold), number("margin_mm", self.margin_mm)
+        require(0 < threshold < 1, "threshold", "between 0 and 1", threshold)
+        require(margin >= 0, "margin_mm", "0 or above", margin)
+        object.__setattr__(self, "threshold", threshold)
+        object.__setattr__(self, "margin_mm", margin)
 
     def apply(
         self,
@@ -124,24 +123,12 @@ Crop: TypeAlias = CenterCrop | BodyCrop
 _KINDS: Mapping[str, type[Crop]] = {"center": CenterCrop, "body": BodyCrop}
 
 
-def thinned(channel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return a regular sample of about a million voxels: enough for percentiles, in a fraction of the time."""
-    stride = max(1, int((channel.size / _STRIDE_VOXELS) ** (1 / 3)))
-    return channel[::stride, ::stride, ::stride]
-
-
 def crop_to_dict(crop: Crop) -> dict[str, Any]:
     """Return the record as plain values."""
-    kind = next(name for name, cls in _KINDS.items() if type(crop) is cls)
-    return {"kind": kind, **{name: list(v) if isinstance(v, tuple) else v for name, v in vars(crop).items()}}
+    return kind_to_dict(crop, _KINDS)
 
 
 def crop_from_dict(values: Mapping[str, Any]) -> Crop:
     """Return the record that `crop_to_dict` wrote."""
-    require_type("crop", values, Mapping, "a mapping with the key 'kind'")
-    kind = values.get("kind")
-    require(kind in _KINDS, "crop.kind", f"one of {', '.join(_KINDS)}", repr(kind), error=DataError)
-    cls = _KINDS[str(kind)]
-    rest = {name: value for name, value in values.items() if name != "kind"}
-    require_known_keys("crop", rest, tuple(cls.__dataclass_fields__))
+    cls, rest = kind_and_values("crop", values, _KINDS)
     return cls(**rest)

@@ -1,5 +1,6 @@
 """Fingerprint: what the scans of a cohort are like, to notice a scan that is unlike them."""
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,8 @@ import numpy.typing as npt
 from guided_attention._checks import require, require_known_keys, require_type
 from guided_attention._typing import SpacingMm
 from guided_attention.errors import DataError, IntensityWarning, SpacingWarning
-from guided_attention.preparation.crop import thinned
+from guided_attention.preparation._percentiles import thinned
+from guided_attention.preparation._values import number, whole
 from guided_attention.preparation.intensity import Scale
 
 __all__ = ["Fingerprint", "Observed", "Quantiles", "quantiles_of", "scaled"]
@@ -88,6 +90,29 @@ class Fingerprint:
     spacings_mm: tuple[SpacingMm, ...]
     intensities: tuple[tuple[Quantiles, Quantiles], ...]
     prepared_intensities: tuple[tuple[Quantiles, Quantiles], ...]
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        for name in ("cases", "channels"):
+            object.__setattr__(self, name, whole(f"fingerprint.{name}", getattr(self, name), least=1))
+        require_type("fingerprint.channel_names", self.channel_names, (tuple, list), "a list of texts")
+        for name in self.channel_names:
+            require_type("fingerprint.channel_names", name, str, "a list of texts")
+        names = tuple(self.channel_names)
+        wanted = f"{self.channels} different names, or none"
+        good = len(names) in {0, self.channels} and len(set(names)) == len(names)
+        require(good, "fingerprint.channel_names", wanted, names, error=DataError)
+        require_type("fingerprint.orientations", self.orientations, Mapping, "a mapping from name to number")
+        for name, count in self.orientations.items():
+            require_type("fingerprint.orientations", name, str, "a mapping from name to number")
+            whole("fingerprint.orientations", count, least=1)
+        object.__setattr__(self, "channel_names", names)
+        object.__setattr__(self, "orientations", dict(self.orientations))
+        for name in ("sizes", "spacings_mm"):
+            object.__setattr__(self, name, _checked(name, getattr(self, name), (3, 3), least=0))
+        for name in ("intensities", "prepared_intensities"):
+            pairs = _checked(name, getattr(self, name), (self.channels, 2, len(_QUANTILES)))
+            object.__setattr__(self, name, tuple((Quantiles(*low), Quantiles(*high)) for low, high in pairs))
 
     @classmethod
     def of(cls, observed: Sequence[Observed], channel_names: tuple[str, ...]) -> "Fingerprint":
@@ -166,7 +191,9 @@ class Fingerprint:
         """Return the record that `to_dict` wrote.
 
         Raises:
-            DataError: A key is unknown or missing, or a value is of another form.
+            DataError: A key is unknown or missing, or a value is of another size.
+            ArgumentError: A number is out of range.
+            ArgumentTypeError: A value has the wrong type.
         """
         require_type("fingerprint", values, Mapping, "a mapping")
         known = tuple(cls.__dataclass_fields__)
@@ -179,22 +206,20 @@ class Fingerprint:
             f"no {missing}",
             error=DataError,
         )
-        try:
-            return cls(
-                cases=int(values["cases"]),
-                channels=int(values["channels"]),
-                channel_names=tuple(str(name) for name in values["channel_names"]),
-                orientations={str(name): int(count) for name, count in values["orientations"].items()},
-                sizes=tuple(_three(size) for size in values["sizes"]),
-                spacings_mm=tuple(_three(spacing) for spacing in values["spacings_mm"]),
-                intensities=_pairs(values["intensities"]),
-                prepared_intensities=_pairs(values["prepared_intensities"]),
-            )
-        except (TypeError, ValueError, AttributeError) as error:
-            message = (
-                f"`fingerprint` must have the form that `Fingerprint.to_dict` gives, got another ({error})."
-            )
-            raise DataError(message, argument="fingerprint") from error
+        return cls(**values)
+
+
+def _checked(name: str, value: object, size: tuple[int, ...], least: float = -math.inf) -> Any:  # noqa: ANN401
+    """Return nested tuples of numbers, or raise where their number or size is another."""
+    where = f"fingerprint.{name}"
+    if not size:
+        found = number(where, value)
+        require(found > least, where, f"above {least}", found, error=DataError)
+        return found
+    require_type(where, value, (tuple, list), f"{size[0]} values")
+    assert isinstance(value, tuple | list)  # noqa: S101 - for the type checker
+    require(len(value) == size[0], where, f"{size[0]} values", len(value), error=DataError)
+    return tuple(_checked(name, part, size[1:], least) for part in value)
 
 
 def _spread(rows: Sequence[Sequence[float]]) -> tuple[tuple[float, float, float], ...]:
@@ -206,11 +231,8 @@ def _spread(rows: Sequence[Sequence[float]]) -> tuple[tuple[float, float, float]
 
 def _ranges(rows: Sequence[Sequence[Quantiles]]) -> tuple[tuple[Quantiles, Quantiles], ...]:
     table = np.array(rows, dtype=np.float64)  # (cases, channels, quantiles)
-    return _pairs(np.stack([table.min(axis=0), table.max(axis=0)], axis=1).tolist())
-
-
-def _pairs(rows: Sequence[Sequence[Sequence[float]]]) -> tuple[tuple[Quantiles, Quantiles], ...]:
-    return tuple((Quantiles(*map(float, low)), Quantiles(*map(float, high))) for low, high in rows)
+    lowest, highest = table.min(axis=0).tolist(), table.max(axis=0).tolist()
+    return tuple((Quantiles(*low), Quantiles(*high)) for low, high in zip(lowest, highest, strict=True))
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

@@ -19,8 +19,10 @@ from guided_attention._typing import Affine
 
 __all__ = ["Axis", "Grid", "Taps", "resampled_axis"]
 
-_SLAB_VALUES = 2**22
-"""Values that are interpolated at once: few enough for the cache and for memory, whatever the size of the volume."""
+_SLAB_VALUES = 2**20
+"""Values of a scan that are interpolated at once: few enough for the cache, whatever the size of the volume."""
+_SAME = 1e-4
+"""Share by which a spacing may differ from the wanted one and still count as equal: readers round lengths."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,13 @@ class Taps:
         """Return the taps of the new voxels ``start`` to ``stop``."""
         return Taps(self.index[start:stop], self.weight[start:stop])
 
+    def is_identity(self, old: int) -> bool:
+        """Whether each of `old` voxels becomes itself."""
+        index = self.index[:, 0]
+        return bool((self.weight[:, 0] == 1).all()) and torch.equal(index, torch.arange(old))
+
     def apply(self, x: Tensor, axis: int, first: int = 0) -> Tensor:
-        """Interpolate along `axis`, whose position 0 has the index `first`."""
+        """Interpolate along `axis`, counted from the front, whose position 0 has the index `first`."""
         index = self.index - first
         if bool((self.weight[:, 0] == 1).all()):
             return _taken(x, axis, index[:, 0])
@@ -158,8 +165,11 @@ def _taps(index: npt.NDArray[np.int64], weight: npt.NDArray[np.float64]) -> Taps
 
 
 def resampled_axis(old: int, spacing_mm: float, wanted_mm: float | None) -> Axis:
-    """Return an axis with voxels exactly `wanted_mm` apart about the same centre; None keeps the voxels."""
-    if wanted_mm is None or wanted_mm == spacing_mm:
+    """Return an axis with voxels `wanted_mm` apart about the same centre.
+
+    The voxels are kept where `wanted_mm` is None or differs from their spacing by less than one part in 10,000.
+    """
+    if wanted_mm is None or abs(wanted_mm / spacing_mm - 1) < _SAME:
         return Axis(old, 0.0, 1.0, old)
     step = wanted_mm / spacing_mm
     size = max(1, round(old / step))
@@ -226,9 +236,7 @@ class Grid:
             part = depth.part(start, start + at_once)
             low, high = int(part.index.min()), int(part.index.max())
             values = torch.from_numpy(scaled(np.ascontiguousarray(canonical[low : high + 1])))
-            inner[start : start + at_once] = part.apply(
-                columns.apply(rows.apply(values, 1), 2), 0, low
-            ).numpy()
+            inner[start : start + at_once] = part.apply(_in_plane(values, rows, columns), 0, low).numpy()
 
     def labels(self, canonical: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return label values at the nearest voxels; padding is background."""
@@ -251,25 +259,38 @@ class Grid:
         depth, height, width = self.axes
         taps, rows, columns = depth.backward(), height.backward(), width.backward()
         outside = [torch.from_numpy(axis.outside()) for axis in self.axes]
-        last_needed = taps.index.amax(dim=1) + depth.before
+        lowest, highest = (taps.index.aminmax(dim=1)[end] + depth.before for end in (0, 1))
         held, first, done = torch.empty(0), 0, 0
         for block in blocks:
-            if held.numel() == 0:
-                held = block
-            else:
-                needed = int(taps.index[min(done, depth.old - 1)].min()) + depth.before
-                keep = min(max(0, needed - first), held.shape[1])
-                held = torch.cat([held[:, keep:], block], dim=1) if keep < held.shape[1] else block
-                first += keep
-            ready = int((last_needed < first + held.shape[1]).sum())
+            held = block if done == 0 and held.numel() == 0 else torch.cat([held, block], dim=1)
             inside = held[:, :, self.inner[1], self.inner[2]]
-            at_once = max(1, _SLAB_VALUES // (len(held) * height.old * width.old))
-            while done < ready:
-                stop = min(ready, done + at_once)
-                part = taps.part(done, stop).apply(inside, 1, first - depth.before)
-                scores = columns.apply(rows.apply(part, 2), 3)
-                yield slice(done, stop), _background_where([outside[0][done:stop], *outside[1:]], scores)
-                done = stop
+            # One slice at a time: sums of another shape could differ in their last bit, and so from block to block.
+            while done < depth.old and int(highest[done]) < first + held.shape[1]:
+                part = taps.part(done, done + 1).apply(inside, 1, first - depth.before)
+                scores = _in_plane(part, rows, columns)
+                yield (
+                    slice(done, done + 1),
+                    _background_where([outside[0][done : done + 1], *outside[1:]], scores),
+                )
+                done += 1
+            unneeded = int(lowest[done]) - first if done < depth.old else held.shape[1]
+            held, first = held[:, max(0, unneeded) :], first + max(0, min(unneeded, held.shape[1]))
+
+
+def _in_plane(x: Tensor, rows: Taps, columns: Taps) -> Tensor:
+    """Interpolate along the last two axes, first along the one that leaves fewer values."""
+    across = x.ndim - 1
+    if len(rows.index) * x.shape[across] <= len(columns.index) * x.shape[across - 1]:
+        return _along_rows(rows.apply(x, across - 1), columns)
+    return rows.apply(_along_rows(x, columns), across - 1)
+
+
+def _along_rows(x: Tensor, columns: Taps) -> Tensor:
+    """Interpolate along the last axis, with its values laid out row by row: several times faster than in place."""
+    if columns.is_identity(x.shape[-1]):
+        return x
+    turned = x.transpose(-1, -2).contiguous()
+    return columns.apply(turned, x.ndim - 2).transpose(-1, -2).contiguous()
 
 
 def _background_where(outside: Sequence[Tensor], scores: Tensor) -> Tensor:

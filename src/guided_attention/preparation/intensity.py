@@ -23,9 +23,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import require, require_known_keys, require_type
+from guided_attention._checks import require, require_type
 from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, DataError
+from guided_attention.preparation._percentiles import percentiles
+from guided_attention.preparation._values import kind_and_values, kind_to_dict, number
 
 __all__ = [
     "CohortPercentiles",
@@ -82,11 +84,11 @@ class ZScore:
 
     def scale(self, channel: _Channel, where: str) -> Scale:
         """Return the scale of one channel of a scan; raise where it has one value only."""
-        low, high = np.percentile(channel, self.percentiles).tolist()
+        low, high = percentiles(channel, self.percentiles)
+        mean, deviation = _mean_and_deviation(channel, low, high)
         cure = "Look at the scan: it is empty or nearly so."
         wanted, got = "of more than one value", f"{low} from percentile to percentile"
-        require(low < high, where, wanted, got, cure, error=DataError)
-        mean, deviation = _mean_and_deviation(channel, low, high)
+        require(deviation > 0, where, wanted, got, cure, error=DataError)
         return Scale(low, high, mean, deviation)
 
 
@@ -111,8 +113,8 @@ class Window:
 
     def __post_init__(self) -> None:
         """Check the range."""
-        low, high = (_number(name, getattr(self, name)) for name in ("low", "high"))
-        require(-math.inf < low < high < math.inf, "low", f"finite and below `high`, {high}", low)
+        low, high = (number(name, getattr(self, name)) for name in ("low", "high"))
+        require(bool(np.float32(low) < np.float32(high)), "low", f"below `high`, {high}", low)
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
 
@@ -154,18 +156,17 @@ class CohortPercentiles:
     def __post_init__(self) -> None:
         """Check the percentiles and the numbers."""
         object.__setattr__(self, "percentiles", _checked_percentiles(self.percentiles))
-        given = (self.low, self.high, self.mean, self.deviation)
-        missing = [value is None for value in given]
-        require(
-            all(missing) or not any(missing),
-            "low",
-            "given with high, mean and deviation, or none of them",
-            given,
-        )
-        if self.low is not None and self.high is not None and self.deviation is not None:
-            low, high, _, deviation = (_number("low", value) for value in given)
+        names = ("low", "high", "mean", "deviation")
+        given = {name: getattr(self, name) for name in names}
+        missing = [name for name, value in given.items() if value is None]
+        wanted = "given with high, mean and deviation, or none of them"
+        require(len(missing) in {0, len(names)}, "low", wanted, given)
+        if not missing:
+            low, high, mean, deviation = (number(name, value) for name, value in given.items())
             require(low < high, "low", f"below `high`, {high}", low)
             require(deviation > 0, "deviation", "above 0", deviation)
+            for name, value in zip(names, (low, high, mean, deviation), strict=True):
+                object.__setattr__(self, name, value)
 
     @property
     def is_fitted(self) -> bool:
@@ -174,17 +175,10 @@ class CohortPercentiles:
 
     def fitted(self, values: npt.NDArray[np.float32], where: str) -> "CohortPercentiles":
         """Return the record with the numbers of these values of the foreground."""
-        require(
-            values.size > 0,
-            where,
-            "of at least one foreground voxel",
-            "none",
-            "Fit with labels.",
-            error=DataError,
-        )
-        low, high = np.percentile(values, self.percentiles).tolist()
-        require(low < high, where, "of more than one value", low, error=DataError)
+        low, high = np.percentile(values.astype(np.float64), self.percentiles).tolist()
         clipped = values.clip(low, high).astype(np.float64)
+        good = low < high and bool(clipped.std() > 0)
+        require(good, where, "of more than one value in the foreground", low, error=DataError)
         return replace(self, low=low, high=high, mean=float(clipped.mean()), deviation=float(clipped.std()))
 
     def scale(self, channel: _Channel | None, where: str) -> Scale:  # noqa: ARG002 - as the other records
@@ -207,23 +201,12 @@ _KINDS: Mapping[str, type[Intensity]] = {
 
 def intensity_to_dict(intensity: Intensity) -> dict[str, Any]:
     """Return the record as plain values."""
-    kind = next(name for name, cls in _KINDS.items() if type(intensity) is cls)
-    values = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in vars(intensity).items()
-    }
-    return {"kind": kind, **values}
+    return kind_to_dict(intensity, _KINDS)
 
 
-def intensity_from_dict(values: Mapping[str, Any]) -> Intensity:
+def intensity_from_dict(values: object) -> Intensity:
     """Return the record that `intensity_to_dict` wrote."""
-    require_type("intensity", values, Mapping, "a mapping with the key 'kind'")
-    kind = values.get("kind")
-    require(kind in _KINDS, "intensity.kind", f"one of {', '.join(_KINDS)}", repr(kind), error=DataError)
-    cls = _KINDS[str(kind)]
-    rest = {name: value for name, value in values.items() if name != "kind"}
-    require_known_keys("intensity", rest, tuple(cls.__dataclass_fields__))
-    if isinstance(rest.get("percentiles"), list):
-        rest["percentiles"] = tuple(rest["percentiles"])
+    cls, rest = kind_and_values("intensity", values, _KINDS)
     return cls(**rest)
 
 
@@ -296,18 +279,14 @@ def _mean_and_deviation(channel: _Channel, low: float, high: float) -> tuple[flo
 
 def _clipped(channel: _Channel, low: float, high: float) -> Iterator[npt.NDArray[np.float64]]:
     for slab in channel:
-        yield slab.clip(low, high).astype(np.float64)
+        # Sums depend on the order of their parts: that in memory would differ with the storage order of the scan.
+        yield np.ascontiguousarray(slab).clip(low, high).astype(np.float64)
 
 
-def _checked_percentiles(percentiles: Sequence[float]) -> tuple[float, float]:
+def _checked_percentiles(given: Sequence[float]) -> tuple[float, float]:
     wanted = "two percentiles, ascending from 0 to 100"
-    require_type("percentiles", percentiles, (tuple, list), wanted)
-    require(len(percentiles) == 2, "percentiles", wanted, percentiles)  # noqa: PLR2004
-    low, high = (_number("percentiles", value) for value in percentiles)
-    require(0 <= low < high <= _HIGHEST, "percentiles", wanted, percentiles)
+    require_type("percentiles", given, (tuple, list), wanted)
+    require(len(given) == 2, "percentiles", wanted, given)  # noqa: PLR2004
+    low, high = (number("percentiles", value) for value in given)
+    require(0 <= low < high <= _HIGHEST, "percentiles", wanted, given)
     return low, high
-
-
-def _number(argument: str, value: object) -> float:
-    require_type(argument, value, (int, float, np.integer, np.floating), "a number")
-    return float(value)  # type: ignore[arg-type]  # checked above

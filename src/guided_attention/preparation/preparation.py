@@ -13,7 +13,8 @@ from guided_attention._typing import SliceAxis, SpacingMm
 from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, DataError
 from guided_attention.labels import LabelSpec
-from guided_attention.preparation._survey import Survey, rounded_spacing
+from guided_attention.preparation._survey import Survey, per_channel, rounded_spacing
+from guided_attention.preparation._values import number, whole
 from guided_attention.preparation.crop import BodyCrop, CenterCrop, Crop, crop_from_dict, crop_to_dict
 from guided_attention.preparation.fingerprint import Fingerprint, Observed, quantiles_of, scaled
 from guided_attention.preparation.grid import Axis, Grid, resampled_axis
@@ -94,6 +95,7 @@ class Preparation:
     def __post_init__(self) -> None:
         """Check every setting."""
         if self.slice_axis is not None:
+            require_type("slice_axis", self.slice_axis, str, "a text or None")
             require_choice("slice_axis", self.slice_axis, tuple(CANONICAL))
         object.__setattr__(self, "spacing_mm", _checked_spacing(self.spacing_mm))
         object.__setattr__(self, "intensity", _checked_intensity(self.intensity))
@@ -101,8 +103,7 @@ class Preparation:
             require_type("crop", self.crop, (CenterCrop, BodyCrop), "a CenterCrop or a BodyCrop")
         for name in ("min_size", "multiple"):
             object.__setattr__(self, name, _checked_sizes(name, getattr(self, name)))
-        require_type("neighbours", self.neighbours, int, "a whole number")
-        require(self.neighbours >= 0, "neighbours", "0 or above", self.neighbours)
+        object.__setattr__(self, "neighbours", whole("neighbours", self.neighbours, least=0))
         if self.fingerprint is not None:
             require_type("fingerprint", self.fingerprint, Fingerprint, "a Fingerprint")
 
@@ -132,8 +133,8 @@ class Preparation:
             DataError: There is no case, or channels differ between cases.
         """
         require_type("cases", cases, Iterable, "an iterable of cases")
-        given = self.intensity
-        survey = Survey(labels, given if given is None or isinstance(given, tuple) else (given,))
+        require_type("labels", labels, (LabelSpec, type(None)), "a LabelSpec or None")
+        survey = Survey(labels, self.intensity)
         for case in cases:
             survey.add(case)
         slice_axis = survey.slice_axis if self.slice_axis is None else self.slice_axis
@@ -221,13 +222,11 @@ class Preparation:
         return depth, height, width
 
     def _scales(self, channels: Sequence[_Channel], where: str) -> list[Scale]:
-        given = self.intensity
-        if given is None:
-            return [Scale()] * len(channels)
-        records = given if isinstance(given, tuple) else (given,) * len(channels)
-        wanted = f"one for each of the {len(channels)} channels"
-        require(len(records) == len(channels), "intensity", wanted, f"{len(records)} records")
-        return [record.scale(channel, where) for record, channel in zip(records, channels, strict=True)]
+        records = per_channel(self.intensity, len(channels))
+        return [
+            Scale() if record is None else record.scale(channel, where)
+            for record, channel in zip(records, channels, strict=True)
+        ]
 
     def _warn_if_unlike(
         self, case: Case, channels: Sequence[_Channel], spacing_mm: SpacingMm, scales: Sequence[Scale]
@@ -243,14 +242,13 @@ class Preparation:
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain values, for JSON and checkpoints."""
         given = self.intensity
-        several = given if isinstance(given, tuple) else (given,)
         return {
             "version": _VERSION,
             "slice_axis": self.slice_axis,
             "spacing_mm": list(self.spacing_mm) if isinstance(self.spacing_mm, tuple) else self.spacing_mm,
-            "intensity": None
-            if given is None
-            else [intensity_to_dict(one) for one in several if one is not None],
+            "intensity": [intensity_to_dict(one) for one in given]
+            if isinstance(given, tuple)
+            else given and intensity_to_dict(given),
             "crop": None if self.crop is None else crop_to_dict(self.crop),
             "min_size": list(self.min_size),
             "multiple": list(self.multiple),
@@ -271,17 +269,20 @@ class Preparation:
         require_known_keys("preparation", values, known)
         version = values.get("version")
         cure = "Update guided-attention." if isinstance(version, int) and version > _VERSION else ""
-        require(version == _VERSION, "preparation.version", str(_VERSION), version, cure, error=DataError)
+        good = isinstance(version, int) and version == _VERSION
+        require(good, "preparation.version", str(_VERSION), version, cure, error=DataError)
+        missing = [name for name in known if name not in values]
+        wanted = f"a mapping with the keys {', '.join(known)}"
+        require(not missing, "preparation", wanted, f"no {missing}", error=DataError)
         rest = {name: value for name, value in values.items() if name != "version"}
-        for name in ("spacing_mm", "min_size", "multiple"):
-            if isinstance(rest.get(name), list):
-                rest[name] = tuple(rest[name])
         intensity = rest.get("intensity")
         if intensity is not None:
-            require_type("intensity", intensity, (list, tuple), "a list of mappings")
-            records = tuple(intensity_from_dict(one) for one in intensity)
-            is_open = rest.get("fingerprint") is None and len(records) == 1
-            rest["intensity"] = records[0] if is_open else records
+            several = isinstance(intensity, list | tuple)
+            rest["intensity"] = (
+                tuple(intensity_from_dict(one) for one in intensity)
+                if several
+                else intensity_from_dict(intensity)
+            )
         if rest.get("crop") is not None:
             rest["crop"] = crop_from_dict(rest["crop"])
         if rest.get("fingerprint") is not None:
@@ -290,16 +291,16 @@ class Preparation:
 
 
 def _checked_spacing(spacing: object) -> Spacing | Literal["median"] | None:
-    if spacing is None or spacing == "median":
+    if spacing is None or isinstance(spacing, str):
+        require(spacing in {None, "median"}, "spacing_mm", 'lengths, "median" or None', repr(spacing))
         return None if spacing is None else "median"
     wanted = '(depth, height, width) in millimetres, with None for an axis that is kept, "median", or None'
     require_type("spacing_mm", spacing, (tuple, list), wanted)
     assert isinstance(spacing, tuple | list)  # noqa: S101 - for the type checker
     require(len(spacing) == 3, "spacing_mm", wanted, spacing)  # noqa: PLR2004
-    for length in spacing:
-        require_type("spacing_mm", length, (int, float, np.floating, type(None)), wanted)
-        require(length is None or 0 < length < float("inf"), "spacing_mm", "above 0", spacing)
-    depth, height, width = (None if length is None else float(length) for length in spacing)
+    depth, height, width = (None if length is None else number("spacing_mm", length) for length in spacing)
+    good = all(length is None or length > 0 for length in (depth, height, width))
+    require(good, "spacing_mm", "above 0", spacing)
     return depth, height, width
 
 
@@ -319,7 +320,4 @@ def _checked_sizes(name: str, sizes: object) -> tuple[int, ...]:
     require_type(name, sizes, (tuple, list), wanted)
     assert isinstance(sizes, tuple | list)  # noqa: S101 - for the type checker
     require(len(sizes) in {0, 2, 3}, name, wanted, sizes)
-    for size in sizes:
-        require_type(name, size, (int, np.integer), "whole numbers")
-        require(size >= 1, name, "1 or above", sizes)
-    return tuple(int(size) for size in sizes)
+    return tuple(whole(name, size, least=1) for size in sizes)

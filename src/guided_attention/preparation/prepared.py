@@ -11,6 +11,7 @@ from torch import Tensor
 
 from guided_attention._checks import require, require_type
 from guided_attention._typing import Affine, ImageVolume, LabelVolume
+from guided_attention.preparation._values import whole
 from guided_attention.preparation.grid import Grid
 
 __all__ = ["Prepared"]
@@ -62,7 +63,9 @@ class Prepared:
 
         Raises:
             ArgumentError: The slices do not lie in the volume.
+            ArgumentTypeError: A number is not whole.
         """
+        start, stop = whole("start", start, least=0), whole("stop", stop, least=1)
         depth = self.image.shape[1]
         require(0 <= start < stop <= depth, "start", f"a range of slices from 0 to {depth}", (start, stop))
         reach = range(-self.neighbours, self.neighbours + 1)
@@ -71,7 +74,7 @@ class Prepared:
         return torch.from_numpy(np.ascontiguousarray(stacked.swapaxes(0, 1)))
 
     def restored(self, blocks: Iterable[Tensor]) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
-        """Bring scores to the scan's own grid, a few slices at a time.
+        """Bring scores to the scan's own grid, slice by slice.
 
         Scores are interpolated linearly before any arg-max. Voxels that a crop removed are background.
 
@@ -82,9 +85,36 @@ class Prepared:
         Yields:
             Index into the canonical view of a volume of the scan (see `Grid.turn`), and the scores
             ``(classes, slices, height, width)`` there.
+
+        Raises:
+            ArgumentTypeError: A block is no tensor.
+            ArgumentError: A block has another size or number of classes, is not floating-point, or there are not as
+                many slices as in this volume.
         """
-        for part, scores in self.grid.restored(blocks):
+        require_type("blocks", blocks, Iterable, "an iterable of tensors")
+        for part, scores in self.grid.restored(self._checked_blocks(blocks)):
             yield (part,), scores
+
+    def _checked_blocks(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        depth, height, width = self.image.shape[1:]
+        classes, seen = 0, 0
+        for block in blocks:
+            require_type("blocks", block, Tensor, "an iterable of tensors")
+            classes = classes or (block.shape[0] if block.ndim else 0)
+            wanted = f"of shape ({classes or 'classes'}, slices, {height}, {width})"
+            good = block.ndim == 4 and block.shape[0] == classes and block.shape[2:] == (height, width)  # noqa: PLR2004
+            require(good, "blocks", wanted, tuple(block.shape))
+            require(
+                block.is_floating_point(),
+                "blocks",
+                "of floating-point numbers",
+                block.dtype,
+                "Call `.float()`.",
+            )
+            seen += block.shape[1]
+            require(seen <= depth, "blocks", f"of {depth} slices together", f"{seen} or more")
+            yield block.float()
+        require(seen == depth, "blocks", f"of {depth} slices together", seen)
 
     def restore(self, scores: Tensor | npt.NDArray[Any]) -> LabelVolume:
         """Return the class of the highest score at every voxel of the scan, in the scan's own storage order.
@@ -100,16 +130,20 @@ class Prepared:
             ArgumentError: The scores have another size, are not floating-point, or are of one class.
         """
         checked = self._checked_scores(scores)
-        blocks = (checked[:, z : z + _SLICES].float() for z in range(0, checked.shape[1], _SLICES))
+        blocks = (checked[:, z : z + _SLICES] for z in range(0, checked.shape[1], _SLICES))
         labels = np.empty(self.grid.scan_shape, np.min_scalar_type(len(checked) - 1))
         view = self.grid.turn.apply(labels)
         for part, block in self.restored(blocks):
-            view[part] = block.argmax(dim=0).cpu().numpy()
+            view[part] = block.max(dim=0).indices.cpu().numpy()  # as argmax, in a fraction of its time
         return labels
 
     def _checked_scores(self, scores: Tensor | npt.NDArray[Any]) -> Tensor:
         require_type("scores", scores, (Tensor, np.ndarray), "a tensor or an array")
-        tensor = scores if isinstance(scores, Tensor) else torch.from_numpy(np.ascontiguousarray(scores))
+        if isinstance(scores, Tensor):
+            tensor = scores.detach()
+        else:
+            require(scores.dtype.kind == "f", "scores", "of floating-point numbers", scores.dtype)
+            tensor = torch.from_numpy(np.ascontiguousarray(scores, dtype=np.float32))
         wanted = f"(classes, {', '.join(map(str, self.image.shape[1:]))})"
         good = tensor.ndim == 4 and tuple(tensor.shape[1:]) == self.image.shape[1:]  # noqa: PLR2004
         require(good, "scores", f"of shape {wanted}", tuple(tensor.shape))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from guided_attention._checks import require, require_type
 from guided_attention._geometry import Reorientation, grid_affine
 from guided_attention.case import Case
+from guided_attention.preparation._values import number, whole
 from guided_attention.preparation.grid import Axis, Grid, resampled_axis
 
 __all__ = ["crop_or_pad", "resample_in_plane"]
@@ -44,8 +45,9 @@ def crop_or_pad(case: Case, size: tuple[int, int]) -> Case:
     require_type("case", case, Case, "a Case")
     pair: Sequence[int] = size
     require_type("size", pair, (tuple, list), "(height, width)")
-    require(len(pair) == 2 and min(pair) > 0, "size", "a height and a width above 0", size)  # noqa: PLR2004
-    old = case.image.shape[2:]
+    require(len(pair) == 2, "size", "a height and a width", size)  # noqa: PLR2004
+    height, width = (whole("size", length, least=1) for length in pair)
+    size, old = (height, width), case.image.shape[2:]
     starts = [_centred(*axis) for axis in zip(old, size, strict=True)]
     image = np.stack([_boxed(channel, starts, size, float(channel.min())) for channel in case.image])
     labels = None if case.labels is None else _boxed(case.labels, starts, size, 0)
@@ -96,10 +98,9 @@ def resample_in_plane(case: Case, spacing_mm: float | tuple[float, float]) -> Ca
         ((1, 2, 4, 3), [0.75, 0.75, 0.0])
     """
     require_type("case", case, Case, "a Case")
-    wanted: Sequence[float] = spacing_mm if isinstance(spacing_mm, tuple) else (spacing_mm, spacing_mm)
-    for length in wanted:
-        require_type("spacing_mm", length, (int, float, np.floating), "a length or two")
-    good = len(wanted) == 2 and all(0 < length < float("inf") for length in wanted)  # noqa: PLR2004
+    pair: Sequence[float] = spacing_mm if isinstance(spacing_mm, tuple | list) else (spacing_mm, spacing_mm)
+    wanted = [number("spacing_mm", length) for length in pair]
+    good = len(wanted) == 2 and min(wanted) > 0  # noqa: PLR2004
     require(good, "spacing_mm", "above 0", spacing_mm)
     depth, height, width = case.image.shape[1:]
     _, y, x = case.spacing_mm

@@ -1,6 +1,6 @@
 """SliceDataset: the prepared slices that a network is trained on."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -110,8 +110,9 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
 def _checked_size(size: tuple[int, int] | None) -> tuple[int, int] | None:
     if size is None:
         return None
-    require_type("size", size, (tuple, list), "(height, width)")
-    good = [isinstance(side, int) and side >= 1 for side in size] == [True, True]
+    sides: Sequence[object] = size
+    require_type("size", sides, (tuple, list), "(height, width)")
+    good = [isinstance(side, int) and side >= 1 for side in sides] == [True, True]
     require(good, "size", "a height and a width above 0", size)
     return size[0], size[1]
 
