@@ -310,8 +310,8 @@ def test_nothing_but_the_picture_is_left_in_the_folder(phantom, tmp_path):
 
 
 def test_names_are_shown_as_they_are_and_long_ones_are_cut(phantom, tmp_path):
-    spec = LabelSpec({value: f"_organ $number {value}" for value in range(1, 14)})
-    case = replace(phantom, case_id="a$b$ " + "long" * 40)
+    spec = LabelSpec({value: rf"_organ $\number {value}$" for value in range(1, 14)})
+    case = replace(phantom, case_id=r"a$\bad$ " + "long" * 40)
     assert save_prediction_grid(tmp_path / "g.png", [case], [prediction_of(case)], spec).is_file()
     picture = Picture(case, labels=spec)
     names = [text.get_text() for text in picture.figure.legends[0].get_texts()]

@@ -382,7 +382,7 @@ def _classes(probabilities: Tensor) -> npt.NDArray[np.integer[Any]]:
 
 
 def _entropy(probabilities: Tensor) -> Tensor:
-    entropy = torch.special.entr(probabilities).sum(dim=0) / math.log(len(probabilities))
+    entropy: Tensor = torch.special.entr(probabilities).sum(dim=0) / math.log(len(probabilities))
     # Rounding can carry the entropy slightly beyond its limits.
     return entropy.clamp(0.0, 1.0)
 
