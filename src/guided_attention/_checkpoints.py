@@ -4,21 +4,20 @@ import os
 import pickle
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from types import NoneType
-from typing import IO, Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
-from guided_attention._checks import cut_list, needs_extra, require, require_type
+from guided_attention._checks import cut_list, needs_extra, require, require_known_keys, require_type
 from guided_attention._files import DRAFT_PREFIX, PathLike, replacing
-from guided_attention.errors import CheckpointError, ExistingFileError, MissingFileError
+from guided_attention.errors import ArgumentError, CheckpointError, ExistingFileError, MissingFileError
 
 __all__ = [
     "SAFETENSORS",
@@ -48,7 +47,19 @@ _FOLDER = 0x10  # the attribute in a zip file's directory
 _ZIP = b"PK\x03\x04"
 _ENDINGS = (".pt", ".pth", ".ckpt", SAFETENSORS)
 
-# What zipfile, pickle and torch have been seen to raise for damaged files; a warning where warnings are errors.
+_Stream: TypeAlias = BytesIO | BufferedReader
+
+# What zipfile, and torch with pickle, have been seen to raise for damaged files; a warning where warnings are errors.
+_DAMAGED_ZIP = (
+    EOFError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 _UNREADABLE = (
     AssertionError,
     AttributeError,
@@ -64,8 +75,6 @@ _UNREADABLE = (
     Warning,
     pickle.UnpicklingError,
     struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
 )
 
 
@@ -103,6 +112,16 @@ class ModelSettings:
     def to_dict(self) -> dict[str, object]:
         """Return the settings as JSON has them."""
         return {"builder": self.builder, "arguments": dict(self.arguments)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> "ModelSettings":
+        """Return the settings that `to_dict` wrote; a missing or unknown key is an error."""
+        require_type("values", values, Mapping, "a mapping with builder and arguments")
+        require_known_keys("values", values, ("builder", "arguments"), error=ArgumentError)
+        missing = [name for name in ("builder", "arguments") if name not in values]
+        require(not missing, "values", "a mapping with builder and arguments", f"one without {missing}")
+        # Both are checked where the record is made.
+        return cls(cast("str", values["builder"]), cast("Mapping[str, Plain]", values["arguments"]))
 
 
 def save_checkpoint(path: PathLike, contents: Mapping[str, object]) -> Path:
@@ -259,7 +278,7 @@ def read_contents(
     with stream:
         try:
             _test_checksums(stream)
-        except _UNREADABLE as error:
+        except _DAMAGED_ZIP as error:
             fault = f"which torch cannot read: it is damaged or cut short ({error}). {_instead(file)}"
             raise refused(fault) from error
         try:
@@ -295,7 +314,7 @@ def _dictionary(contents: object, path: PathLike) -> dict[Any, Any]:
     return cast("dict[Any, Any]", contents)
 
 
-def _test_checksums(stream: IO[bytes]) -> None:
+def _test_checksums(stream: _Stream) -> None:
     """Read every member of a zip file to its end, which compares its checksum; other formats have none."""
     start = stream.read(len(_ZIP))
     if start == _ZIP:
@@ -315,7 +334,7 @@ def _is_stored_file(member: zipfile.ZipInfo) -> bool:
     return member.compress_type == zipfile.ZIP_STORED and not member.external_attr & _FOLDER
 
 
-def _parsed(stream: IO[bytes], suffix: str) -> object:
+def _parsed(stream: _Stream, suffix: str) -> object:
     if suffix != SAFETENSORS:
         return torch.load(stream, map_location="cpu", weights_only=True)
     with needs_extra("safetensors"):

@@ -3,7 +3,7 @@
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -57,17 +57,39 @@ def refuse_filled(folder: PathLike) -> Path:
     return path
 
 
-def whole_folder(folder: PathLike, fill: Callable[[Path], None]) -> Path:
-    """Let `fill` write into a draft folder beside `folder`, and rename the draft when it is complete."""
-    path = refuse_filled(folder).absolute()
+def whole_folder(folder: PathLike, fill: Callable[[Path], None], *, replaceable: Sequence[str] = ()) -> Path:
+    """Let `fill` write into a draft folder beside `folder`, and rename the draft when it is complete.
+
+    A folder that only holds files with the names in `replaceable` is replaced: a crash leaves the old one, under its
+    own name or as a draft.
+    """
+    path = _replaceable(folder, replaceable).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{path.name}")
+    draft, old = (path.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{path.name}") for _ in range(2))
     draft.mkdir()
     try:
         fill(draft)
         if path.exists():
-            path.rmdir()
-        draft.rename(path)
+            path.rename(old)
+        try:
+            draft.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+def _replaceable(folder: PathLike, names: Sequence[str]) -> Path:
+    path = Path(folder)
+    held = [entry.name for entry in path.iterdir()] if path.is_dir() else []
+    others = [name for name in held if name not in names]
+    if names and held and others:
+        message = (
+            f"`folder` must hold nothing but {', '.join(names)} to be replaced, got {path} with {others[0]}."
+        )
+        raise ExistingFileError(f"{message} Choose another name.", argument="folder", file=path)
+    return path if names and held else refuse_filled(path)
