@@ -143,11 +143,14 @@ def test_read_only_and_reversed_arrays_are_taken():
     torch.testing.assert_close(labels, torch.from_numpy(case.labels[2].astype(np.int64)))
 
 
-def test_labels_above_255_keep_their_class():
-    case = _case()
-    wide = Case("7", case.image, case.labels.astype(np.uint16) * 300, CANONICAL)
-    labels = LabelSpec({300: "a", 600: "b", 900: "c", 1200: "d"})
-    assert torch.equal(SliceDataset([wide], PLAIN, labels)[1][1], torch.from_numpy(case.labels[1]).long())
+def test_classes_above_255_and_a_value_to_ignore_above_them():
+    values = np.random.default_rng(0).integers(0, 301, (3, 11, 7)).astype(np.uint16)
+    values[values == 300] = 999
+    labels = LabelSpec({value: str(value) for value in range(1, 300)}, ignore_value=999)
+    case = Case("7", np.zeros((1, 3, 11, 7)), values, CANONICAL)
+    assert torch.equal(
+        SliceDataset([case], PLAIN, labels)[1][1], torch.from_numpy(values[1].astype(np.int64))
+    )
 
 
 @pytest.mark.parametrize("augment", [None, FlipRotate()])
