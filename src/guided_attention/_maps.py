@@ -102,8 +102,6 @@ def _explain(
         raise _error(argument, "of a floating type", tensor.dtype, f"Pass `{argument}.float()`.")
     if tensor.numel() == 0:
         raise _error(argument, "a tensor with at least one sample and one position", got)
-    if tensor.layout is not torch.strided:
-        raise _error(argument, "a dense tensor", tensor.layout, f"Pass `{argument}.to_dense()`.")
     if like is not None and tensor.device != like.device:
         cure = f"Pass `{argument}.to({str(like.device)!r})`, or move the module."
         raise _error(argument, f"on the device of the weights, {like.device}", tensor.device, cure)
@@ -146,8 +144,10 @@ def require_sequence(argument: str, value: object, number: int) -> Sequence[obje
 
 
 def require_tensor(argument: str, x: object, wanted: str) -> Tensor:
-    """Return a tensor, or raise an `ArgumentTypeError`."""
+    """Return a dense tensor, or raise an `ArgumentTypeError` for no tensor, an `ArgumentError` for a sparse one."""
     if isinstance(x, Tensor):
+        if x.layout is not torch.strided:
+            raise _error(argument, "a dense tensor", x.layout, f"Pass `{argument}.to_dense()`.")
         return x
     kind, cure = type(x).__name__, ""
     if kind == "ndarray":

@@ -7,6 +7,7 @@ plain tensor or array: jaxtyping is no run-time dependency.
 Letters of space are ``depth height width`` (array order, voxels); lengths in millimetres are ``(z, y, x)``.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -30,6 +31,7 @@ __all__ = [
     "LabelVolume",
     "Logits",
     "MaskArray",
+    "Numbers",
     "OutFeatureMap",
     "Positions",
     "ProbabilityArray",
@@ -42,6 +44,9 @@ __all__ = [
     "UncertaintyVolume",
     "Values",
 ]
+
+Numbers: TypeAlias = Sequence[float] | npt.NDArray[Any] | Tensor
+"""One row of real numbers."""
 
 SpacingMm: TypeAlias = tuple[float, float, float]
 """Distance between voxel centres in millimetres, in array order (z, y, x)."""

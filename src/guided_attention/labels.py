@@ -1,5 +1,6 @@
 """LabelSpec: which value of a label volume is which organ, from reading to scores and pictures."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import cut_list, require, require_known_keys, require_type
-from guided_attention.errors import DataError
+from guided_attention.errors import ArgumentTypeError, DataError
 
 __all__ = ["LabelSpec"]
 
 _PALETTE = ("#e6194b", "#3cb44b", "#4363d8", "#ffe119", "#f58231", "#42d4f4", "#f032e6", "#bfef45")
 _HIGHEST = 65535
-_HEX = 7
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class LabelSpec:
     Raises:
         DataError: There is no organ, a value is 0, negative or above 65535, two organs share a name, a pair or colour
             names a value that is no organ, or `ignore_value` is an organ or the background.
+        ArgumentTypeError: A field is no mapping or list, or a name is no text.
 
     Example:
         >>> organs = LabelSpec({1: "liver", 2: "right kidney", 3: "left kidney"}, pairs=((2, 3),))
@@ -47,42 +48,24 @@ class LabelSpec:
 
     def __post_init__(self) -> None:
         """Check every value, and fill in the colours."""
-        require_type("labels.names", self.names, Mapping, "a mapping from value to name")
-        names = {_value(value): name for value, name in self.names.items()}
+        names = dict(sorted(_by_value("labels.names", self.names, "name").items()))
         require(bool(names), "labels.names", "a mapping with at least one organ", "none", error=DataError)
-        cure = "Background is 0 and has no entry."
-        good = all(0 < value <= _HIGHEST for value in names)
+        good, cure = all(0 < value <= _HIGHEST for value in names), "Background is 0 and has no entry."
         require(good, "labels.names", f"of values from 1 to {_HIGHEST}", list(names), cure, error=DataError)
-        for name in names.values():
-            require_type("labels.names", name, str, "a mapping from value to name")
         different = len(set(names.values())) == len(names) and all(names.values())
         require(different, "labels.names", "of different names", list(names.values()), error=DataError)
-        ordered = dict(sorted(names.items()))
-        object.__setattr__(self, "names", ordered)
-        object.__setattr__(self, "colours", self._all_colours(ordered))
-        object.__setattr__(self, "pairs", self._checked_pairs(ordered))
-        ignored = self.ignore_value
-        good = ignored is None or (0 < _value(ignored) <= _HIGHEST and ignored not in names)
+        ignored = None if self.ignore_value is None else _value("labels.ignore_value", self.ignore_value)
+        good = ignored is None or (0 < ignored <= _HIGHEST and ignored not in names)
         wanted = f"a value from 1 to {_HIGHEST} that is no organ"
         require(good, "labels.ignore_value", wanted, ignored, error=DataError)
-
-    def _all_colours(self, names: Mapping[int, str]) -> dict[int, str]:
-        palette = {value: _PALETTE[place % len(_PALETTE)] for place, value in enumerate(names)}
-        given = {_value(value): colour for value, colour in self.colours.items()}
-        unknown = [value for value in given if value not in names]
-        require(not unknown, "labels.colours", f"of the values {list(names)}", unknown, error=DataError)
-        odd = [colour for colour in given.values() if not _is_hex(colour)]
-        require(not odd, "labels.colours", 'written "#rrggbb"', cut_list(odd), error=DataError)
-        return palette | given
-
-    def _checked_pairs(self, names: Mapping[int, str]) -> tuple[tuple[int, int], ...]:
-        pairs = [tuple(_value(value) for value in pair) for pair in self.pairs]
-        flat = [value for pair in pairs for value in pair]
-        good = (
-            all(len(pair) == 2 for pair in pairs) and set(flat) <= set(names) and len(set(flat)) == len(flat)
-        )
-        require(good, "labels.pairs", f"pairs of different values of {list(names)}", pairs, error=DataError)
-        return tuple((pair[0], pair[1]) for pair in pairs)
+        fields = {
+            "names": names,
+            "colours": _all_colours(self.colours, names),
+            "pairs": _checked_pairs(self.pairs, names),
+            "ignore_value": ignored,
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -105,10 +88,10 @@ class LabelSpec:
         Raises:
             DataError: An organ is unknown or there is none.
         """
+        require_type("organs", organs, (tuple, list), "a list of names", 'Write ["liver"] for one organ.')
         unknown = [name for name in organs if name not in self.names.values()]
-        require(
-            not unknown, "organs", f"of {', '.join(self.names.values())}", cut_list(unknown), error=DataError
-        )
+        listed = ", ".join(self.names.values())
+        require(not unknown, "organs", f"of {listed}", cut_list(unknown), error=DataError)
         kept = {value: name for value, name in self.names.items() if name in organs}
         colours = {value: self.colours[value] for value in kept}
         pairs = tuple(pair for pair in self.pairs if set(pair) <= set(kept))
@@ -116,51 +99,48 @@ class LabelSpec:
 
     def require_known(self, labels: npt.NDArray[Any], where: str) -> None:
         """Raise a `DataError` where a label volume holds a value that is no organ, background or ignored."""
-        require(
-            labels.dtype.kind in "iu", where, "a volume of integers", f"type {labels.dtype}", error=DataError
-        )
-        known = {0, *self.values, *(() if self.ignore_value is None else (self.ignore_value,))}
-        present: set[int] = set()
-        for slab in labels:
-            present.update(np.unique(slab).tolist())
-        odd = sorted(present - known)
-        wanted = f"made of 0 and the values of {dict(self.names)}"
         cure = "Name these values in the LabelSpec, set them to 0, or pass one as `ignore_value`."
-        require(not odd, where, wanted, f"also {cut_list(odd)}", cure, error=DataError)
+        wanted = f"made of 0 and the values of {dict(self.names)}"
+        _require_among([value for value, _ in self._pairings], labels, where, wanted, cure)
 
     def to_classes(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return a label volume with class numbers in place of values, ignored voxels as `ignore_index`.
 
         Args:
-            labels: Values, any shape; all of them known, see `require_known`.
+            labels: Values as an array of integers, any shape.
 
         Returns:
             An array of the same shape; `labels` itself where values and classes are equal.
+
+        Raises:
+            DataError: A value is unknown, see `require_known`.
         """
-        if self._is_plain:
-            return labels
-        return self._table(
-            np.array([*range(self.num_classes)]), np.array([0, *self.values]), self.ignore_index
-        )[labels]
+        self.require_known(labels, "labels")
+        return labels if self._is_plain else _table(self._pairings)[labels]
 
     def to_values(self, classes: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return values in place of class numbers, as the smallest unsigned type; the inverse of `to_classes`."""
-        values = np.array([0, *self.values], dtype=np.min_scalar_type(self.values[-1]))
-        return classes if self._is_plain else values[classes]
+        """Return values in place of class numbers, as the smallest unsigned type; the inverse of `to_classes`.
+
+        Raises:
+            DataError: A class is not below `num_classes`, nor `ignore_index`.
+        """
+        pairings = [(index, value) for value, index in self._pairings]
+        known = [index for index, _ in pairings]
+        _require_among(known, classes, "classes", f"made of the classes {cut_list(known)}")
+        table = _table(pairings)
+        return classes.astype(table.dtype, copy=False) if self._is_plain else table[classes]
+
+    @property
+    def _pairings(self) -> list[tuple[int, int]]:
+        """Values with their classes, background and ignored included."""
+        pairings = [(value, index) for index, value in enumerate((0, *self.values))]
+        if self.ignore_value is not None and self.ignore_index is not None:
+            pairings.append((self.ignore_value, self.ignore_index))
+        return pairings
 
     @property
     def _is_plain(self) -> bool:
-        return self.values == tuple(range(1, self.num_classes)) and self.ignore_index == self.ignore_value
-
-    def _table(
-        self, into: npt.NDArray[Any], values: npt.NDArray[Any], ignored: int | None
-    ) -> npt.NDArray[Any]:
-        highest = max(int(values.max()), self.ignore_value or 0)
-        table = np.zeros(highest + 1, dtype=np.min_scalar_type(max(int(into.max()), ignored or 0)))
-        table[values] = into
-        if self.ignore_value is not None and ignored is not None:
-            table[self.ignore_value] = ignored
-        return table
+        return all(value == index for value, index in self._pairings)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain values, for JSON and checkpoints."""
@@ -182,25 +162,86 @@ class LabelSpec:
         require_known_keys("labels", values, ("names", "colours", "pairs", "ignore_value"))
         require("names" in values, "labels", "a mapping with the key 'names'", list(values), error=DataError)
         return cls(
-            {_value(value): name for value, name in values["names"].items()},
-            {_value(value): colour for value, colour in values.get("colours", {}).items()},
-            tuple(tuple(pair) for pair in values.get("pairs", ())),
+            _by_value("labels.names", values["names"], "name"),
+            _by_value("labels.colours", values.get("colours", {}), "colour"),
+            _as_pairs(values.get("pairs", ())),
             values.get("ignore_value"),
         )
 
 
-def _value(value: object) -> int:
+def _value(where: str, value: object) -> int:
     """Return a label value as an int; texts are keys of JSON."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole and not (isinstance(value, str) and value.isascii() and value.isdigit()):
-        require(False, "labels", "of whole numbers", repr(value), error=DataError)  # noqa: FBT003
-    return int(value)  # type: ignore[call-overload, no-any-return]  # checked above
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value)
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value)
+    raise DataError(f"`{where}` must be of whole numbers, got {value!r}.", argument=where)
 
 
-def _is_hex(colour: object) -> bool:
-    return (
-        isinstance(colour, str)
-        and len(colour) == _HEX
-        and colour[0] == "#"
-        and all(digit in "0123456789abcdefABCDEF" for digit in colour[1:])
-    )
+def _by_value(where: str, texts: object, kind: str) -> dict[int, str]:
+    wanted = f"a mapping from value to {kind}"
+    require(isinstance(texts, Mapping), where, wanted, f"a {type(texts).__name__}", error=ArgumentTypeError)
+    given = dict(texts) if isinstance(texts, Mapping) else {}
+    for text in given.values():
+        require_type(where, text, str, wanted)
+    converted = {_value(where, value): text for value, text in given.items()}
+    require(len(converted) == len(given), where, "of different values", list(given), error=DataError)
+    return converted
+
+
+def _all_colours(colours: object, names: Mapping[int, str]) -> dict[int, str]:
+    palette = {value: _PALETTE[place % len(_PALETTE)] for place, value in enumerate(names)}
+    given = _by_value("labels.colours", colours, "colour")
+    unknown = [value for value in given if value not in names]
+    require(not unknown, "labels.colours", f"of the values {list(names)}", unknown, error=DataError)
+    odd = [colour for colour in given.values() if not re.fullmatch("#[0-9a-fA-F]{6}", colour)]
+    require(not odd, "labels.colours", 'written "#rrggbb"', cut_list(odd), error=DataError)
+    return palette | given
+
+
+def _as_pairs(pairs: object) -> tuple[tuple[int, int], ...]:
+    cure = "Write ((2, 3),) for one pair."
+    converted: list[tuple[int, int]] = []
+    for pair in pairs if isinstance(pairs, (tuple, list)) else [pairs]:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:  # noqa: PLR2004
+            message = f"`labels.pairs` must be made of pairs of values, got {pair!r}. {cure}"
+            raise DataError(message, argument="labels.pairs")
+        converted.append((_value("labels.pairs", pair[0]), _value("labels.pairs", pair[1])))
+    return tuple(converted)
+
+
+def _checked_pairs(pairs: object, names: Mapping[int, str]) -> tuple[tuple[int, int], ...]:
+    checked = _as_pairs(pairs)
+    flat = [value for pair in checked for value in pair]
+    good = set(flat) <= set(names) and len(set(flat)) == len(flat)
+    wanted = f"pairs of different values of {list(names)}"
+    require(good, "labels.pairs", wanted, list(checked), error=DataError)
+    return checked
+
+
+def _table(pairings: Sequence[tuple[int, int]]) -> npt.NDArray[Any]:
+    """Return the array that takes the first of each pair to the second."""
+    table = np.zeros(max(old for old, _ in pairings) + 1, np.min_scalar_type(max(new for _, new in pairings)))
+    for old, new in pairings:
+        table[old] = new
+    return table
+
+
+def _require_among(
+    known: Sequence[int], volume: npt.NDArray[Any], where: str, wanted: str, cure: str = ""
+) -> None:
+    """Raise unless an array of integers holds only known values; a table is faster than sorting them."""
+    require_type(where, volume, np.ndarray, "an array", "Use numpy.asarray.")
+    kind = f"type {volume.dtype}"
+    require(volume.dtype.kind in "iu", where, "a volume of integers", kind, error=DataError)
+    is_known = np.zeros(max(known) + 1, dtype=bool)
+    is_known[list(known)] = True
+    slabs = list(volume) if volume.ndim > 1 else [volume]
+    if all(_is_inside(slab, len(is_known)) and bool(is_known[slab].all()) for slab in slabs):
+        return
+    odd = sorted({value for slab in slabs for value in np.unique(slab).tolist()} - set(known))
+    require(not odd, where, wanted, f"also {cut_list(odd)}", cure, error=DataError)
+
+
+def _is_inside(slab: npt.NDArray[Any], length: int) -> bool:
+    return slab.size == 0 or (int(slab.min()) >= 0 and int(slab.max()) < length)

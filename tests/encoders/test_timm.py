@@ -6,12 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tests.contracts.entries import timm_encoder
 from tests.modules import drawn
 from torch import nn
 
 from guided_attention import MSGA
 from guided_attention.encoders import Encoder, TimmEncoder
-from guided_attention.errors import CheckpointError
+from guided_attention.errors import ArgumentError, CheckpointError
 
 
 class Layout(StrEnum):
@@ -114,6 +115,48 @@ def test_what_cannot_be_is_named(tmp_path):
         TimmEncoder("first", in_channels=0)
     with pytest.raises(FileNotFoundError, match=r"no file lies at .*absent\.pth"):
         TimmEncoder("first", encoder_weights=tmp_path / "absent.pth")
+
+
+def test_a_last_batch_of_one_slice_trains_by_the_running_statistics():
+    """A map of one position from one image has no variance; the map before it has one."""
+    encoder, x = timm_encoder().train(), drawn(1, 2, 4, 4)
+    first, last = encoder.network.layers
+    nn.init.constant_(last[1].running_mean, 0.3)
+    nn.init.constant_(last[1].running_var, 2.0)
+    halved = nn.functional.batch_norm(first[0](x), None, None, first[1].weight, first[1].bias, training=True)
+    expected = (last[0](halved) - 0.3) / (2.0 + last[1].eps) ** 0.5
+    (map_,) = encoder(x)
+    torch.testing.assert_close(map_, expected)
+    map_.square().sum().backward()
+    assert last[0].weight.grad.abs().max() > 0
+    assert torch.equal(last[1].running_mean, torch.full((5,), 0.3))
+    assert (first[1].num_batches_tracked, last[1].num_batches_tracked) == (1, 0)
+    encoder(drawn(2, 2, 4, 4))
+    assert (first[1].num_batches_tracked, last[1].num_batches_tracked) == (2, 1)
+    assert all(module.training for module in encoder.modules())
+    assert set(vars(last[1])) == set(vars(nn.BatchNorm2d(5)))
+
+
+def test_an_image_that_the_network_cannot_take_is_named(monkeypatch):
+    encoder = timm_encoder()
+    with pytest.raises(
+        ArgumentError, match=r"`x` must be an image of a size .*, got \(1, 2, 1, 1\): .*Kernel size"
+    ):
+        encoder(drawn(1, 2, 1, 1))
+
+    def refuse(_):
+        raise AssertionError("Input height (8) doesn't match model (224).")
+
+    monkeypatch.setattr(encoder.network, "forward", refuse)
+    with pytest.raises(ArgumentError, match=r"got \(1, 2, 8, 8\): Input height \(8\) doesn't match model"):
+        encoder(drawn(1, 2, 8, 8))
+
+    def run_out(_):
+        raise torch.OutOfMemoryError("Tried to allocate 2 GiB, the size of a map.")
+
+    monkeypatch.setattr(encoder.network, "forward", run_out)
+    with pytest.raises(torch.OutOfMemoryError):
+        encoder(drawn(1, 2, 8, 8))
 
 
 def test_without_timm_the_extra_is_named(monkeypatch):

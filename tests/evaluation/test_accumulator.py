@@ -158,9 +158,7 @@ def test_what_cannot_be_scored_is_refused_as_it_comes():
         gathered.update(prediction, reference, slice_index=0, **given)
     with pytest.raises(ValueError, match=r"`prediction` must be of the shape of `reference`"):
         gathered.update(prediction[0], reference[0, :3], slice_index=0, **given)
-    with pytest.raises(
-        ValueError, match=r"`reference of slice 0 of case 'a'` must be made of 0 .* also 6\."
-    ):
+    with pytest.raises(ValueError, match=r"`reference of slice 0 of case 'a'` must be made of 0 .* also 6\."):
         gathered.update(prediction[0], np.full((7, 11), 6), slice_index=0, **given)
     assert gathered.compute() == []
     with pytest.raises(TypeError, match=r"`labels` must be a LabelSpec, got a dict\. Write LabelSpec"):

@@ -39,7 +39,7 @@ TOLERANCES = (0.5, 1.6, 5.0)
 
 def real_pairs():
     folder = real_data("abdomen-mr-ct")
-    volume = next(case for case in read_nifti_pairs(folder, ids=["mr"]))
+    volume = next(case for case in read_nifti_pairs(folder, case_ids=["mr"]))
     organs = [volume.labels == value for value in np.unique(volume.labels) if value]
     pairs = [pair for organ in organs for pair in changed_pairs(organ, volume.spacing_mm)]
     assert len(pairs) >= 12

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F  # noqa: N812
 
-from guided_attention._checks import require, require_type
-from guided_attention._maps import plain
+from guided_attention._checks import require
+from guided_attention._maps import plain, require_tensor
 from guided_attention._typing import Keys, QueriedValues, Queries, Values
 
 __all__ = ["attend"]
@@ -76,7 +76,7 @@ def attend(query: Queries, key: Keys, value: Values) -> QueriedValues:
 def _require_rows(query: Tensor, key: Tensor, value: Tensor) -> None:
     names = ("query", "key", "value")
     for name, rows in zip(names, (query, key, value), strict=True):
-        require_type(name, rows, Tensor, "a tensor (batch, positions, channels)")
+        require_tensor(name, rows, "a tensor (batch, positions, channels)")
         fits = rows.ndim == 3 and rows.numel() > 0 and rows.is_floating_point()  # noqa: PLR2004
         if not fits:
             got = f"{rows.dtype} of shape {tuple(rows.shape)}"

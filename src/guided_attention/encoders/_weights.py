@@ -2,32 +2,19 @@
 
 import os
 import pickle
-import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from guided_attention._checkpoints import read_contents
 from guided_attention._checks import require, require_type
 from guided_attention._files import PathLike
 from guided_attention.errors import CheckpointError, MissingFileError
 
 __all__ = ["checked_file", "downloaded", "load", "read"]
-
-_UNREADABLE = (
-    RuntimeError,
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    AssertionError,
-    pickle.UnpicklingError,
-    struct.error,
-)
-"""What torch raises for files that it did not write, or that are damaged."""
 
 
 def checked_file(encoder_weights: PathLike, named: str) -> Path:
@@ -43,20 +30,14 @@ def checked_file(encoder_weights: PathLike, named: str) -> Path:
 
 def read(encoder_weights: PathLike) -> Mapping[str, Tensor]:
     """Return the state dict of a file."""
-    path = checked_file(encoder_weights, "imagenet")
-    cure = "Save the state dict of the network with torch.save."
-    try:
-        state: object = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        message = f"`encoder_weights` must be a state dict, but torch cannot read {path}: {error}. {cure}"
-        raise CheckpointError(message, argument="encoder_weights", file=path) from error
-    wanted = "a state dict, from names to tensors"
+    path, wanted = checked_file(encoder_weights, "imagenet"), "a state dict, from names to tensors"
+    state = read_contents(path, argument="encoder_weights", wanted=wanted)
     is_state = isinstance(state, Mapping) and all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     )
-    got = f"{path} with a {type(state).__name__} of something else"
+    got, cure = f"{path} with something else", "Save `network.state_dict()` with torch.save."
     require(is_state, "encoder_weights", wanted, got, cure, error=CheckpointError, file=path)
-    return state  # type: ignore[return-value] # checked above, entry by entry
+    return cast("Mapping[str, Tensor]", state)
 
 
 def downloaded(url: str) -> Mapping[str, Tensor]:
@@ -65,7 +46,7 @@ def downloaded(url: str) -> Mapping[str, Tensor]:
         state: Mapping[str, Tensor] = torch.hub.load_state_dict_from_url(
             url, map_location="cpu", check_hash=True, weights_only=True
         )
-    except _UNREADABLE as error:
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         cure = "Download the file by other means, and give its path."
         message = f"`encoder_weights` cannot be loaded from {url}: {error}. {cure}"
         raise CheckpointError(message, argument="encoder_weights") from error

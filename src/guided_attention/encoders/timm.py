@@ -114,7 +114,8 @@ class TimmEncoder(nn.Module):
             maps = self.network(x)
         except (AssertionError, RuntimeError) as error:
             # timm's own check of the size is an assertion; convolutions and sums of maps speak of sizes.
-            if isinstance(error, RuntimeError) and " size" not in str(error):
+            out_of_memory = isinstance(error, torch.OutOfMemoryError)
+            if out_of_memory or (isinstance(error, RuntimeError) and " size" not in str(error)):
                 raise
             message = f"`x` must be an image of a size that the network takes, got {tuple(x.shape)}: {error}"
             raise ArgumentError(message, argument="x") from error

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from guided_attention._checks import require, require_type
+from guided_attention._typing import Numbers
 from guided_attention.evaluation.accumulator import CaseAccumulator
 from guided_attention.evaluation.summary import MetricName, summarize_metric
 from guided_attention.metrics._inputs import as_array, as_lengths, as_numbers
@@ -36,8 +37,8 @@ class CaseMetric(Metric):  # type: ignore[misc] # torchmetrics is optional: the 
         target: Tensor,
         *,
         case_id: str | Sequence[str],
-        slice_index: int | Sequence[int] | Tensor | None = None,
-        spacing_mm: Sequence[float] | Sequence[Sequence[float]] | Tensor | None = None,
+        slice_index: int | Numbers | None = None,
+        spacing_mm: Numbers | Sequence[Numbers] | None = None,
     ) -> None:
         """Take one case or slice, or a batch of them where `case_id` is a list."""
         found, expected = as_array("preds", preds), as_array("target", target)
@@ -81,8 +82,8 @@ class CaseMetric(Metric):  # type: ignore[misc] # torchmetrics is optional: the 
         target: Tensor,
         *,
         case_id: str | Sequence[str],
-        slice_index: int | Sequence[int] | Tensor | None = None,
-        spacing_mm: Sequence[float] | Sequence[Sequence[float]] | Tensor | None = None,
+        slice_index: int | Numbers | None = None,
+        spacing_mm: Numbers | Sequence[Numbers] | None = None,
     ) -> dict[str, Tensor]:
         """Take a batch; it has no score of its own."""
         self.update(preds, target, case_id=case_id, slice_index=slice_index, spacing_mm=spacing_mm)

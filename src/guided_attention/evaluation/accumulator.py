@@ -10,7 +10,7 @@ import numpy as np
 
 from guided_attention import _distributed
 from guided_attention._checks import require, require_same_shape, require_type
-from guided_attention._typing import AnyLabels, LabelArray
+from guided_attention._typing import AnyLabels, LabelArray, Numbers
 from guided_attention.errors import GuidedAttentionError
 from guided_attention.evaluation.scores import (
     CaseScore,
@@ -91,7 +91,7 @@ class CaseAccumulator:
         self,
         labels: LabelSpec,
         *,
-        spacing_mm: Sequence[float] | None = None,
+        spacing_mm: Numbers | None = None,
         definition: DistanceDefinition | None = DistanceDefinition(),
         workers: int = 1,
     ) -> None:
@@ -115,7 +115,7 @@ class CaseAccumulator:
         *,
         case_id: str,
         slice_index: int | None = None,
-        spacing_mm: Sequence[float] | None = None,
+        spacing_mm: Numbers | None = None,
     ) -> None:
         """Take one case, or one slice of it.
 

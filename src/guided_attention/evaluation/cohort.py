@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeAlias
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from guided_attention._checks import require, require_same_shape, require_type
 from guided_attention._geometry import checked_affine, is_sheared
@@ -77,7 +77,7 @@ def evaluate(
         0.833
     """
     _require_function("predict", predict, "a function from a case to its label volume")
-    require_type("cases", cases, Iterable, "cases", "Write [case] for one.")
+    _require_collection(cases)
     _require_settings(labels, definition, workers)
     rows: list[CaseScore] = []
     for case in _different(cases):
@@ -192,7 +192,7 @@ class Validation:
         cure = "Pass definition=DistanceDefinition(tolerance_mm=...)."
         has_tolerance = metric != "surface_dice" or definition.tolerance_mm is not None
         require(has_tolerance, "tolerance_mm", "given for surface_dice", None, cure=cure)
-        require_type("cases", cases, Iterable, "cases", "Write [case] for one.")
+        _require_collection(cases)
         again = not isinstance(cases, Iterator)
         cure = "Write list(...)."
         require(again, "cases", "a collection that can be read more than once", "an iterator", cure=cure)
@@ -218,6 +218,12 @@ class Validation:
 def _require_function(argument: str, value: object, wanted: str) -> None:
     got = f"a {type(value).__name__}"
     require(callable(value), argument, wanted, got, error=ArgumentTypeError)
+
+
+def _require_collection(cases: object) -> None:
+    good = isinstance(cases, Iterable) and not isinstance(cases, (str, bytes, np.ndarray, Tensor))
+    got, cure = f"a {type(cases).__name__}", "Write [case] for one."
+    require(good, "cases", "a collection of cases", got, cure, error=ArgumentTypeError)
 
 
 def _require_settings(labels: object, definition: object, workers: object) -> None:

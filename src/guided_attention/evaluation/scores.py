@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import find_objects
 
 from guided_attention._checks import require, require_same_shape, require_type
-from guided_attention._typing import AnyLabels, LabelArray, MaskArray
+from guided_attention._typing import AnyLabels, LabelArray, MaskArray, Numbers
 from guided_attention.labels import LabelSpec
 from guided_attention.metrics import DistanceDefinition, surface_distances
 from guided_attention.metrics._inputs import (
@@ -136,7 +136,7 @@ def evaluate_case(
     reference: AnyLabels,
     *,
     labels: LabelSpec,
-    spacing_mm: Sequence[float],
+    spacing_mm: Numbers,
     case_id: str,
     definition: DistanceDefinition | None = DistanceDefinition(),
     workers: int = 1,

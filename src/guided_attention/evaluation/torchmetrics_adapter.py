@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from guided_attention._checks import needs_extra, require, require_type
+from guided_attention._typing import Numbers
 from guided_attention.evaluation.accumulator import CaseAccumulator
 from guided_attention.evaluation.summary import METRIC_NAMES, OF_SURFACES, MetricName
 from guided_attention.labels import LabelSpec
@@ -20,7 +21,7 @@ def torchmetrics_metric(
     labels: LabelSpec,
     *,
     metrics: Sequence[MetricName] = ("dice",),
-    spacing_mm: Sequence[float] | None = None,
+    spacing_mm: Numbers | None = None,
     definition: DistanceDefinition = DistanceDefinition(),
     workers: int = 1,
 ) -> "torchmetrics.Metric":

@@ -1,4 +1,4 @@
-"""Figures: the one room that draws. Needs the extra `plot`."""
+"""Pictures of predictions, the only part of the library that needs matplotlib (extra `plot`)."""
 
 from guided_attention.figures.grid import save_prediction_grid
 

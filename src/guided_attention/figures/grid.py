@@ -1,16 +1,21 @@
-"""Picture grids: image, truth and prediction side by side, a row a case."""
+"""Picture grids: image, reference and prediction side by side, a row a case."""
 
-from collections.abc import Mapping, Sequence
+import math
+import os
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from guided_attention._checks import needs_extra, require
-from guided_attention._files import replacing
-from guided_attention._typing import LabelVolume
+from guided_attention._checks import needs_extra, require, require_choice, require_type
+from guided_attention._files import PathLike, replacing
+from guided_attention._geometry import CANONICAL, slice_axis_of
+from guided_attention._typing import LabelArray, SliceAxis
 from guided_attention.case import Case
+from guided_attention.figures._views import View, outline, sides_of, view_of
+from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
 
 if TYPE_CHECKING:
@@ -19,102 +24,181 @@ if TYPE_CHECKING:
 
 __all__ = ["save_prediction_grid"]
 
-_COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#ffe119", "#f58231", "#42d4f4", "#f032e6", "#bfef45")
+_DPI = 150
+_PANEL, _GAP, _CAPTION, _HEADING, _LEGEND_LINE = 3.0, 0.06, 0.6, 0.32, 0.24
+"""Width of a panel, and the widths and heights of what is around it, in inches."""
+_LOWEST, _HIGHEST = 2.0, 5.0
+"""Height of a row in inches: the caption stands upright beside it."""
+_LETTER = 0.08
+_MOST_CASES = 80
+"""Agg draws at most 65535 pixels."""
+_PLACES = (
+    (0.02, 0.5, "left", "center"),
+    (0.98, 0.5, "right", "center"),
+    (0.5, 0.98, "center", "top"),
+    (0.5, 0.02, "center", "bottom"),
+)
+"""Left, right, top and bottom edge of a panel: x, y, alignments."""
 
 
 def save_prediction_grid(
-    path: Path | str, cases: Sequence[Case], predictions: Sequence[Prediction], labels: Mapping[int, str]
+    path: PathLike,
+    cases: Sequence[Case],
+    predictions: Sequence[Prediction],
+    labels: LabelSpec,
+    *,
+    slice_axis: SliceAxis | None = None,
 ) -> Path:
-    """Draw for each case its image, what the expert drew and what the network drew, in one PNG.
+    """Save one PNG with a row for each case: image, reference contours, prediction contours.
 
-    Each row shows the slice where the truth (the prediction, for a case without labels) has most organs, grey values
-    between the 1st and 99th percentile of that slice, pixels as wide and high as they are in the patient.
+    Slices are shown in radiological convention, whatever the storage order: the patient's right is on the left of axial
+    and coronal slices, the front at the top of axial slices and on the left of sagittal ones, the head at the top of
+    coronal and sagittal ones. Letters at the edges name the sides (right, left, anterior, posterior, superior,
+    inferior; the nearest ones if the scan is oblique). Pixels are as wide and high as in the patient.
+
+    Each row shows the first channel on the slice where the reference has most organs (the prediction, where there is no
+    reference). Intensities run from the 1st to the 99th percentile of that slice. Slices are counted from the feet
+    (axial), the front (coronal) or the patient's right (sagittal). Contours follow the edges of voxels; ignored voxels
+    have none.
 
     Args:
-        path: The PNG to write; it appears whole or not at all, and replaces an older one.
-        cases: What was predicted.
-        predictions: One for each case, in the same order.
-        labels: Name of each organ by its label.
+        path: The PNG to write, atomically; an older one is replaced, missing folders are created.
+        cases: At most 80 scans, with or without labels.
+        predictions: One for each case, in the same order and on the same grid.
+        labels: Names and colours of the organs.
+        slice_axis: None for the axis of the largest spacing (median over the cases), axial where spacings are equal.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: Cases and predictions are none, or do not belong together.
-        ModuleNotFoundError: matplotlib is not installed.
+        ArgumentError: There is no case, cases and predictions have different ids, or `path` or `slice_axis` is unfit.
+        DataError: A prediction has another size or affine than its case, or a value that `labels` does not name.
+        MissingPackageError: matplotlib is not installed.
 
     Example:
         >>> import tempfile
         >>> import numpy as np
-        >>> from guided_attention.data import make_phantom
-        >>> case = make_phantom(0, size=32)
-        >>> certain = np.zeros(case.labels.shape, np.float32)
-        >>> prediction = Prediction(case.case_id, case.labels, certain, case.affine)
-        >>> save_prediction_grid(tempfile.mkdtemp() + "/grid.png", [case], [prediction], {1: "liver"}).name
+        >>> case = Case("7", np.eye(5)[None, None], np.eye(5, dtype=np.uint8)[None], np.diag([1.5, 1.5, 9.0, 1.0]))
+        >>> prediction = Prediction("7", case.labels, np.zeros((1, 5, 5), np.float32), case.affine)
+        >>> path = tempfile.mkdtemp() + "/grid.png"
+        >>> save_prediction_grid(path, [case], [prediction], LabelSpec({1: "liver"})).name
         'grid.png'
     """
-    require(len(cases) > 0, "cases", "at least one case", "none")
+    png = _checked_path(path)
+    _require_pairs(cases, predictions)
+    cure = 'Write LabelSpec({1: "liver"}).'
+    require_type("labels", labels, LabelSpec, "a LabelSpec", cure)
+    if slice_axis is None:
+        slice_axis = slice_axis_of(*(case.affine for case in cases))
+    require_choice("slice_axis", slice_axis, tuple(CANONICAL))
+    pairs = zip(cases, predictions, strict=True)
+    views = [view_of(case, prediction, labels, slice_axis) for case, prediction in pairs]
+    figure = _draw(views, labels, sides_of(slice_axis))
+    png.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(png) as draft:
+        figure.savefig(draft, dpi=_DPI, format="png")
+    return png
+
+
+def _checked_path(path: PathLike) -> Path:
+    require_type("path", path, (str, os.PathLike), "a path")
+    png = Path(path)
+    good = png.suffix.lower() == ".png" and not png.is_dir()
+    require(good, "path", "a file name that ends with .png", png, file=png)
+    return png
+
+
+def _require_pairs(cases: Sequence[Case], predictions: Sequence[Prediction]) -> None:
+    for name, items, kind in (("cases", cases, Case), ("predictions", predictions, Prediction)):
+        wanted = f"a list of {kind.__name__} records"
+        require_type(name, items, (list, tuple), wanted, "Use list(...).")
+        for item in items:
+            require_type(name, item, kind, wanted)
+    wanted = f"at least one case and at most {_MOST_CASES}"
+    require(0 < len(cases) <= _MOST_CASES, "cases", wanted, len(cases))
     ids, predicted = [case.case_id for case in cases], [prediction.case_id for prediction in predictions]
     require(ids == predicted, "predictions", f"those of the cases {ids}", predicted)
+
+
+def _draw(views: Sequence[View], labels: LabelSpec, sides: tuple[str, str, str, str]) -> "Figure":
     with needs_extra("plot"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
-    figure = Figure(figsize=(9, 3 * len(cases) + 0.5), layout="constrained")
+    columns = _legend_columns(labels)
+    heights = [_row_inches(view) for view in views]
+    legend = _LEGEND_LINE * (math.ceil(len(labels.values) / columns) + 0.5)
+    width, height = _CAPTION + 3 * (_PANEL + _GAP), _HEADING + sum(heights) + _GAP * len(views) + legend
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(cases), 3, squeeze=False)
-    for row, case, prediction in zip(axes, cases, predictions, strict=True):
-        _draw_case(row, case, prediction)
-    for axis, title in zip(axes[0], ("image", "truth", "prediction"), strict=True):
-        axis.set_title(title)
-    _draw_legend(figure, labels)
-    return _save(figure, Path(path))
+    inches, top = figure.dpi_scale_trans, height - _HEADING
+    lefts = [_CAPTION + place * (_PANEL + _GAP) for place in range(3)]
+    for left, heading in zip(lefts, ("image", "reference", "prediction"), strict=True):
+        figure.text(left + _PANEL / 2, top + 0.08, heading, transform=inches, ha="center", fontsize=12)
+    for view, tall in zip(views, heights, strict=True):
+        top -= tall
+        boxes = [(left / width, top / height, _PANEL / width, tall / height) for left in lefts]
+        _draw_row([figure.add_axes(box) for box in boxes], view, labels, sides)
+        lines = [*textwrap.wrap(view.title, int(tall / _LETTER), max_lines=2), view.place]
+        style = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 9, "parse_math": False}
+        figure.text(_CAPTION / 2, top + tall / 2, "\n".join(lines), style, transform=inches)
+        top -= _GAP
+    _draw_legend(figure, labels, columns)
+    return figure
 
 
-def _draw_case(row: Sequence["Axes"], case: Case, prediction: Prediction) -> None:
-    truth = prediction.labels if case.labels is None else case.labels
-    z = _telling_slice(truth)
-    image = case.image[0, z]
-    low, high = np.percentile(image, (1, 99))
-    for axis, overlay in zip(row, (None, case.labels, prediction.labels), strict=True):
-        axis.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=case.spacing_mm[1] / case.spacing_mm[2])
-        if overlay is not None:
-            axis.imshow(_coloured(overlay[z]), aspect=case.spacing_mm[1] / case.spacing_mm[2])
-        axis.set_xticks([])
-        axis.set_yticks([])
-    row[0].set_ylabel(f"case {case.case_id}, slice {z + 1}")
+def _row_inches(view: View) -> float:
+    """Return the height of a row whose panels are `_PANEL` wide."""
+    ratio: float = view.image.shape[0] * view.pixel_mm[0] / (view.image.shape[1] * view.pixel_mm[1])
+    return min(max(_PANEL * ratio, _LOWEST), _HIGHEST)
 
 
-def _telling_slice(labels: LabelVolume) -> int:
-    """Return the slice with most organs, of these the one that they fill most."""
-    return max(range(len(labels)), key=lambda z: (len(np.unique(labels[z])), np.count_nonzero(labels[z])))
+def _draw_row(
+    axes: Sequence["Axes"], view: View, labels: LabelSpec, sides: tuple[str, str, str, str]
+) -> None:
+    unmarked = np.zeros_like(view.prediction)
+    for axis, contours in zip(axes, (unmarked, view.reference, view.prediction), strict=True):
+        if contours is None:
+            axis.set_axis_off()
+            axis.text(0.5, 0.5, "no reference", ha="center", va="center", color="gray")
+        else:
+            _draw_panel(axis, view, sides)
+            _draw_contours(axis, contours, labels)
 
 
-def _coloured(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-    """Return labels as half-transparent colours, the background clear."""
-    colours = np.array([_rgb(colour) for colour in _COLOURS], dtype=np.float32)
-    picture = np.zeros((*labels.shape, 4), dtype=np.float32)
-    drawn = labels > 0
-    picture[drawn, :3] = colours[(labels[drawn] - 1) % len(colours)]
-    picture[drawn, 3] = 0.55
-    return picture
+def _draw_panel(axis: "Axes", view: View, sides: tuple[str, str, str, str]) -> None:
+    from matplotlib.patheffects import withStroke  # noqa: PLC0415 - checked for by the caller
+
+    low, high = view.grey_range
+    aspect = view.pixel_mm[0] / view.pixel_mm[1]
+    axis.imshow(view.image, cmap="gray", vmin=low, vmax=high, aspect=aspect, origin="upper")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    rim = [withStroke(linewidth=1.5, foreground="black")]
+    style = {"color": "white", "fontsize": 9, "fontweight": "bold", "path_effects": rim}
+    for letter, (x, y, horizontal, vertical) in zip(sides, _PLACES, strict=True):
+        axis.text(x, y, letter, style, transform=axis.transAxes, ha=horizontal, va=vertical)
 
 
-def _rgb(colour: str) -> tuple[float, ...]:
-    return tuple(int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5))
+def _draw_contours(axis: "Axes", values: LabelArray, labels: LabelSpec) -> None:
+    from matplotlib.collections import LineCollection  # noqa: PLC0415 - checked for by the caller
+
+    for value, colour in labels.colours.items():
+        lines = list(outline(values == value))
+        axis.add_collection(LineCollection(lines, colors=colour, linewidths=1.2, capstyle="projecting"))
 
 
-def _draw_legend(figure: "Figure", labels: Mapping[int, str]) -> None:
-    from matplotlib.patches import Patch  # noqa: PLC0415 - checked for by the caller
-
-    handles = [
-        Patch(color=_COLOURS[(label - 1) % len(_COLOURS)], label=name)
-        for label, name in sorted(labels.items())
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+def _legend_columns(labels: LabelSpec) -> int:
+    """Return how many names fit beside each other."""
+    fit = int(3 * _PANEL / _LETTER) // (max(len(name) for name in labels.names.values()) + 6)
+    return max(1, min(len(labels.values), fit))
 
 
-def _save(figure: "Figure", path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as draft:
-        figure.savefig(draft, dpi=100, format="png")
-    return path
+def _draw_legend(figure: "Figure", labels: LabelSpec, columns: int) -> None:
+    from matplotlib.lines import Line2D  # noqa: PLC0415 - checked for by the caller
+
+    handles = [Line2D([], [], color=labels.colours[value], linewidth=2) for value in labels.values]
+    names = list(labels.names.values())
+    legend = figure.legend(handles, names, loc="lower center", ncols=columns, frameon=False, fontsize=10)
+    for text in legend.get_texts():
+        text.set_parse_math(False)

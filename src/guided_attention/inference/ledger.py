@@ -205,7 +205,8 @@ class _Run:
             cure = "Give each case an id of its own: one prediction would replace the other."
             require(name not in seen, "cases", "of different ids", f"two of {name!r}", cure, error=DataError)
             seen.add(name)
-            if self.resume and self.ledger.is_complete(name, self._paths(name)):
+            paths = self._paths(name)
+            if self.resume and self.ledger.is_complete(name, paths):
                 return LedgerEntry(name, "skipped", self.ledger.entries[name].files)
             return self.predict(case)
 

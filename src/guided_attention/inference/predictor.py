@@ -14,7 +14,7 @@ from guided_attention._checks import require, require_choice, require_type
 from guided_attention._files import PathLike
 from guided_attention._typing import SpatialDims
 from guided_attention.case import Case
-from guided_attention.errors import ArgumentError, ArgumentTypeError
+from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError
 from guided_attention.inference.ledger import LedgerEntry, predict_to
 from guided_attention.inference.postprocess import keep_largest_component
 from guided_attention.inference.saved import Knowledge, load_knowledge, save_knowledge
@@ -105,7 +105,10 @@ class Predictor:
             require(got == channels, "preparation", f"one of {channels} channels, as the network", got)
         joined = self.preparation.neighbours
         require(
-            self.spatial_dims != _VOLUME or joined == 0, "preparation.neighbours", "0 for a 3-D network", joined
+            self.spatial_dims != _VOLUME or joined == 0,
+            "preparation.neighbours",
+            "0 for a 3-D network",
+            joined,
         )
 
     def __call__(self, case: Case) -> Prediction:
@@ -128,7 +131,7 @@ class Predictor:
         Warns:
             SpacingWarning, IntensityWarning: The scan is unlike those that the preparation was fitted on.
         """
-        prepared = self.preparation.apply(case)
+        prepared = self._prepared(case)
         labels = np.empty(prepared.grid.scan_shape, np.min_scalar_type(self.labels.values[-1]))
         uncertainty = np.empty(labels.shape, np.float32)
         views = [prepared.grid.turn.apply(volume) for volume in (labels, uncertainty)]
@@ -149,7 +152,7 @@ class Predictor:
         Raises:
             DataError, ArgumentError: As `predict`.
         """
-        prepared = self.preparation.apply(case)
+        prepared = self._prepared(case)
         out = np.empty((self.labels.num_classes, *prepared.grid.scan_shape), np.float32)
         view = prepared.grid.turn.apply(out)
         for part, scores in self._scores(prepared):
@@ -278,6 +281,16 @@ class Predictor:
         """Return a hash of weights and settings, by which a folder of predictions is known as this predictor's."""
         return self._knowledge.identity(self.model)
 
+    def _prepared(self, case: Case) -> Prepared:
+        prepared = self.preparation.apply(case)
+        wanted, joined = getattr(self.model, "in_channels", None), 2 * self.preparation.neighbours + 1
+        got = len(prepared.image) * joined
+        where, cure = f"image of case {case.case_id!r}", "Read the channels that the network was trained on."
+        known = isinstance(wanted, int)
+        good = not known or got == wanted
+        require(good, where, f"of {wanted} channels, as the network", got, cure, error=DataError)
+        return prepared
+
     def _scores(self, prepared: Prepared) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
         """Give the logits on the scan's grid, a few slices at a time."""
         enabled = self.precision == "bf16"
@@ -369,7 +382,7 @@ def _classes(probabilities: Tensor) -> npt.NDArray[np.integer[Any]]:
 
 
 def _entropy(probabilities: Tensor) -> Tensor:
-    entropy = torch.special.entr(probabilities).sum(dim=0) / math.log(len(probabilities))
+    entropy: Tensor = torch.special.entr(probabilities).sum(dim=0) / math.log(len(probabilities))
     # Rounding can carry the entropy slightly beyond its limits.
     return entropy.clamp(0.0, 1.0)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from guided_attention._checkpoints import ModelSettings, load_checkpoint, load_weights
+from guided_attention._checkpoints import ModelSettings, load_checkpoint, load_weights, settings_of
 from guided_attention._checks import require, require_known_keys, require_type
 from guided_attention._files import PathLike, replacing, whole_folder
 from guided_attention._typing import SpatialDims
@@ -39,10 +39,10 @@ class Knowledge:
 
     def to_dict(self, model: nn.Module) -> dict[str, Any]:
         """Return everything as plain values, with the settings of the network, None for one of the user's own."""
-        settings = getattr(model, "settings", None)
+        settings = settings_of(model)
         return {
             "version": _VERSION,
-            "model": settings.to_dict() if isinstance(settings, ModelSettings) else None,
+            "model": None if settings is None else settings.to_dict(),
             "preparation": self.preparation.to_dict(),
             "labels": self.labels.to_dict(),
             "batch_size": self.batch_size,
@@ -157,9 +157,16 @@ def _from_checkpoint(path: Path, model: nn.Module | None) -> tuple[nn.Module, Kn
                 argument="model",
                 file=path,
             )
-        model = build(ModelSettings.from_dict(settings))
+        model = _built(settings, path)
     load_weights(model, path)
     return model, knowledge
+
+
+def _built(settings: Mapping[str, object], path: Path) -> nn.Module:
+    try:
+        return build(ModelSettings.from_dict(settings))
+    except GuidedAttentionError as error:
+        raise CheckpointError(f"`{path}` holds a network that cannot be built: {error}", file=path) from error
 
 
 def _read(values: object, path: Path) -> Knowledge:

@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeVar
 
 from guided_attention._checks import require_type
 from guided_attention.case import Case
-from guided_attention.errors import GuidedAttentionError
+from guided_attention.errors import ArgumentTypeError, GuidedAttentionError
 from guided_attention.outputs import Prediction
 
 __all__ = ["Failure", "Reader", "outcomes", "stream"]
@@ -72,16 +72,28 @@ def _worked(work: Callable[[Case], _Result], case: Case) -> _Result | Failure:
 
 def _read(cases: Iterator[Reader], number: int) -> Case | Failure | None:
     with _noting(f"reading case number {number}"):
-        item = next(cases, None)
-    if item is None or isinstance(item, Case):
+        item: object = next(cases, None)
+    if item is None:
+        return None
+    if isinstance(item, Case):
         return item
+    if not callable(item):
+        kind = type(item).__name__
+        message = f"`cases` must be made of cases, or of functions that return one, got a {kind}."
+        raise ArgumentTypeError(message, argument="cases")
     try:
         with _noting(f"reading case number {number}"):
-            case = item()
-            require_type("cases", case, Case, "cases, or functions that return one")
-            return case
+            case: object = item()
+            return _checked(case)
     except (GuidedAttentionError, OSError) as error:
         return Failure(None, error)
+
+
+def _checked(case: object) -> Case:
+    if isinstance(case, Case):
+        return case
+    message = f"`cases` must be cases, or functions that return one, got a function that returns a {type(case).__name__}."
+    raise ArgumentTypeError(message, argument="cases")
 
 
 @contextmanager

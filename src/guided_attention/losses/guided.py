@@ -218,12 +218,18 @@ def _checked_pair(argument: str, pair: Sequence[Tensor]) -> tuple[Tensor, Tensor
     """Return the two of a pair as plain tensors, or raise."""
     require_type(argument, pair, Sequence, "a pair of tensors")
     require(len(pair) == 2, argument, "a pair of tensors", f"{len(pair)} of them")  # noqa: PLR2004
-    first, second = (
-        plain(require_tensor(f"{argument}[{i}]", part, "a tensor (batch, ...)"))
-        for i, part in enumerate(pair)
-    )
+    for number, part in enumerate(pair):
+        name = f"{argument}[{number}]"
+        require_tensor(name, part, "a tensor (batch, ...)")
+        require(
+            part.is_floating_point() and part.ndim > 0,
+            name,
+            "of a floating type, with a batch axis",
+            part.dtype,
+        )
+    first, second = map(plain, pair)
     require_same_shape(f"{argument}[1]", second.shape, f"{argument}[0]", first.shape)
-    fits = first.is_floating_point() and second.is_floating_point() and first.ndim > 0
-    require(fits, argument, "of a floating type, with a batch axis", (first.dtype, second.dtype))
-    require(first.device == second.device, argument, "on one device", (first.device, second.device))
+    require(
+        second.device == first.device, f"{argument}[1]", f"on the device of `{argument}[0]`", second.device
+    )
     return first, second

@@ -1,6 +1,7 @@
 """What callers pass: masks, label volumes and numbers, checked and converted in this one place."""
 
 import math
+import sys
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -29,6 +30,8 @@ __all__ = [
 
 _Record = TypeVar("_Record")
 
+_MOST_WORKERS = 4096
+
 
 def as_array(argument: str, value: object) -> npt.NDArray[Any]:
     """Return a NumPy array in native byte order; tensors may be on any device. Copies only where it must."""
@@ -45,14 +48,14 @@ def as_array(argument: str, value: object) -> npt.NDArray[Any]:
 
 def _from_tensor(argument: str, tensor: Tensor) -> npt.NDArray[Any]:
     """Return the values of a tensor, of a subclass too; bfloat16, which NumPy lacks, as float32."""
-    plain = tensor.as_subclass(Tensor)
-    is_short = plain.is_floating_point() and plain.element_size() <= 2  # noqa: PLR2004
+    is_short = tensor.is_floating_point() and tensor.element_size() <= 2  # noqa: PLR2004
     try:
+        plain = tensor.as_subclass(Tensor)
         array: npt.NDArray[Any] = (plain.float() if is_short else plain).numpy(force=True)
     except (RuntimeError, TypeError) as error:
         message = (
-            f"`{argument}` must be a dense tensor with values, got a {plain.layout} tensor of {plain.dtype} on "
-            f"{plain.device}. Use an array or an ordinary tensor."
+            f"`{argument}` must be a dense tensor with values, got a {tensor.layout} tensor of {tensor.dtype} on "
+            f"{tensor.device}. Use an array or an ordinary tensor."
         )
         raise ArgumentError(message, argument=argument) from error
     return array
@@ -115,18 +118,19 @@ def as_number(argument: str, value: object) -> float:
         raise ArgumentError(f"`{argument}` must be a finite number, got more.", argument=argument) from error
 
 
-def as_whole(argument: str, value: object, lowest: int) -> int:
-    """Return an integer that is at least `lowest`."""
+def as_whole(argument: str, value: object, lowest: int, highest: int = sys.maxsize) -> int:
+    """Return an integer from `lowest` to `highest`."""
     require_type(argument, value, Integral, "a whole number")
     require(not isinstance(value, bool), argument, "a whole number", value, error=ArgumentTypeError)
     number: int = int(value)  # type: ignore[call-overload]  # an Integral, see above
     require(number >= lowest, argument, f"at least {lowest}" if lowest else "0 or more", number)
+    require(number <= highest, argument, f"at most {highest}", "more")
     return number
 
 
 def as_workers(value: object) -> int:
     """Return a number of threads: 1 or more, or -1 for all cores."""
-    number = as_whole("workers", value, -1)
+    number = as_whole("workers", value, -1, _MOST_WORKERS)
     require(number != 0, "workers", "1 or more, or -1 for all cores", number)
     return number
 

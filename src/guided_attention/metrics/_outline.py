@@ -9,7 +9,18 @@ from scipy.spatial import cKDTree
 
 from guided_attention.metrics._cells import loops_of_codes, piece_sizes, sizes_of_codes
 
-__all__ = ["Grid", "Mesh", "border", "codes", "joint_box", "mesh", "padded", "surfel_weights", "surfels"]
+__all__ = [
+    "ROUNDING",
+    "Grid",
+    "Mesh",
+    "border",
+    "codes",
+    "joint_box",
+    "mesh",
+    "padded",
+    "surfel_weights",
+    "surfels",
+]
 
 Grid: TypeAlias = npt.NDArray[np.bool_]
 """A mask, or where on a lattice there are points: unlike a `MaskArray` of no certain shape."""
@@ -29,6 +40,10 @@ class Mesh(NamedTuple):
     sizes: npt.NDArray[np.float64]
     starts: npt.NDArray[np.int64]
 
+
+ROUNDING = 2.0**-22
+"""Share by which a distance may miss a limit because of rounding: two units in the last place of single precision, in
+which headers store spacings. Three voxels of 1.1 mm are within 3.3 mm, whatever their product is in the computer."""
 
 _PASSES = 4
 _WIDEST_TERRACE = 8.0
@@ -152,7 +167,8 @@ def _cuts_mm(
             # Slices are drawn so far apart that the nearest point of an outline is one of the own slice.
             apart = np.where(unit[axis] > 0, 4 * _WIDEST_TERRACE * gap, scale)
             tree = cKDTree(corners[~mine] * apart, leafsize=32, balanced_tree=False, compact_nodes=False)
-            farthest = _WIDEST_TERRACE * gap
+            # An outline at exactly this distance is too far, whatever rounding says.
+            farthest = _WIDEST_TERRACE * gap * (1 - ROUNDING)
             ends = [(lows[mine] + step) * apart for step in (0 * unit[axis], unit[axis])]
             low, high = (np.asarray(tree.query(end, distance_upper_bound=farthest)[0]) for end in ends)
             near = np.isfinite(low) & np.isfinite(high)

@@ -20,7 +20,7 @@ array.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import require, require_same_shape
-from guided_attention._typing import AnyLabels, AnyMask, AnyProbabilities, LabelArray, MaskArray
+from guided_attention._typing import AnyLabels, AnyMask, AnyProbabilities, LabelArray, MaskArray, Numbers
 from guided_attention.metrics._inputs import as_array, as_mask, as_numbers, as_whole
 
 __all__ = ["UncertaintyCorrelation", "brier_score", "expected_calibration_error", "uncertainty_correlation"]
@@ -43,6 +43,7 @@ _CHUNK_VOXELS = 1 << 18
 # Half precision rounds each probability by up to 0.0005.
 _SUM_TOLERANCE = 2e-3
 _ENOUGH_PAIRS = 2
+_MOST_BINS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def expected_calibration_error(
     References:
         Guo et al., "On calibration of modern neural networks", ICML 2017, equations 2, 3 and 5.
     """
-    number = as_whole("bins", bins, 1)
+    number = as_whole("bins", bins, 1, _MOST_BINS)
     volumes = _checked(probabilities, reference, mask)
     upper = np.arange(1, number + 1) / number
     count, right, confidence = np.zeros((3, number))
@@ -129,7 +130,7 @@ def brier_score(
     return squares / total if total else math.nan
 
 
-def uncertainty_correlation(uncertainties: Sequence[float], dice: Sequence[float]) -> UncertaintyCorrelation:
+def uncertainty_correlation(uncertainties: Numbers, dice: Numbers) -> UncertaintyCorrelation:
     """Return whether the cases that a network is uncertain of are those that it gets wrong.
 
     Spearman's rank correlation: Pearson's correlation ``r`` of the ranks, equal values sharing the mean of their
@@ -229,7 +230,7 @@ def _require_classes(expected: _Indices, classes: int) -> None:
     require(not unknown, "reference", f"of classes from 0 to {classes - 1}", f"also {unknown}", cure=cure)
 
 
-def _without_infinite(argument: str, values: Sequence[float]) -> _Values:
+def _without_infinite(argument: str, values: Numbers) -> _Values:
     numbers = as_numbers(argument, values)
     require(not np.isinf(numbers).any(), argument, "without infinite values", numbers.tolist())
     return numbers

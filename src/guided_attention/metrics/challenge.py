@@ -38,7 +38,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from guided_attention._checks import require
-from guided_attention._typing import AnyMask, MaskArray
+from guided_attention._typing import AnyMask, MaskArray, Numbers
 from guided_attention.metrics._inputs import as_lengths, as_masks, as_number, as_records, as_whole
 from guided_attention.metrics._nearest import lattice_points, margins, to_lattice_mm
 from guided_attention.metrics._outline import Grid, border, joint_box, padded
@@ -114,7 +114,7 @@ class ChaosScore:
         return (self.dice_points + self.ravd_points + self.assd_points + self.hausdorff_points) / 4
 
 
-def chaos_score(prediction: AnyMask, reference: AnyMask, spacing_mm: Sequence[float]) -> ChaosScore:
+def chaos_score(prediction: AnyMask, reference: AnyMask, spacing_mm: Numbers) -> ChaosScore:
     """Score the prediction of one organ in one case as the CHAOS challenge does.
 
     Formulas, special cases and source: see `guided_attention.metrics.challenge`. Time and memory are those of

@@ -26,13 +26,12 @@ All take boolean arrays or tensors of any number of axes, ``(*space)``, the same
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from guided_attention._checks import require
-from guided_attention._typing import AnyMask, MaskArray
+from guided_attention._typing import AnyMask, MaskArray, Numbers
 from guided_attention.metrics._inputs import as_lengths, as_mask, as_masks
 
 __all__ = [
@@ -189,7 +188,7 @@ def relative_volume_difference(prediction: AnyMask, reference: AnyMask) -> float
     return Counts.of(*as_masks(prediction, reference)).relative_volume_difference()
 
 
-def volume_ml(mask: AnyMask, spacing_mm: Sequence[float]) -> float:
+def volume_ml(mask: AnyMask, spacing_mm: Numbers) -> float:
     """Return the volume of a mask in millilitres; an empty mask has the volume 0.
 
     Args:

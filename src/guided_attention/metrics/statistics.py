@@ -1,24 +1,25 @@
 """Comparison of networks over the same subjects: confidence intervals of means, and tests of differences."""
 
 import math
-from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import require
+from guided_attention._typing import Numbers
 from guided_attention.metrics._inputs import as_number, as_numbers, as_whole
 
 __all__ = ["holm", "mean_interval", "paired_wilcoxon"]
 
 _Values: TypeAlias = npt.NDArray[np.float64]
 
+_MOST_RESAMPLES = 1_000_000
 _LEAVE_OUT = "Leave out what cannot be scored, and say how many there were."
 
 
 def mean_interval(
-    values: Sequence[float], *, level: float = 0.95, resamples: int = 9999, seed: int = 0
+    values: Numbers, *, level: float = 0.95, resamples: int = 9999, seed: int = 0
 ) -> tuple[float, float]:
     """Return the confidence interval of a mean, by the percentile bootstrap.
 
@@ -52,7 +53,7 @@ def mean_interval(
     """
     sample = _without_nan("values", values)
     require(0.0 < as_number("level", level) < 1.0, "level", "between 0 and 1", level)
-    count = as_whole("resamples", resamples, 1)
+    count = as_whole("resamples", resamples, 1, _MOST_RESAMPLES)
     ends = {math.inf, -math.inf} <= set(sample.tolist())
     require(not ends, "values", "of one infinity at most", "inf and -inf, which have no mean")
     generator = np.random.default_rng(as_whole("seed", seed, 0))
@@ -64,7 +65,7 @@ def mean_interval(
     return low, high
 
 
-def paired_wilcoxon(first: Sequence[float], second: Sequence[float]) -> float:
+def paired_wilcoxon(first: Numbers, second: Numbers) -> float:
     """Return the two-sided p-value of Wilcoxon's signed-rank test.
 
     The test asks how often differences of these sizes, each with a random sign, would lie as far to one side as they
@@ -108,7 +109,7 @@ def paired_wilcoxon(first: Sequence[float], second: Sequence[float]) -> float:
     return min(1.0, 2.0 * float(tail))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Numbers) -> list[float]:
     """Return p-values adjusted for the number of tests, by Holm's step-down method.
 
     With each adjusted value compared with the same limit, the probability of even one false finding among all tests
@@ -144,7 +145,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return result
 
 
-def _without_nan(argument: str, values: Sequence[float]) -> _Values:
+def _without_nan(argument: str, values: Numbers) -> _Values:
     numbers = as_numbers(argument, values)
     require(not np.isnan(numbers).any(), argument, "free of NaN", numbers.tolist(), cure=_LEAVE_OUT)
     return numbers

@@ -1,7 +1,6 @@
 """Distances between the surfaces of two masks, in millimetres."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, get_args
 
@@ -9,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import require, require_same_shape, require_type
-from guided_attention._typing import AnyMask
+from guided_attention._typing import AnyMask, Numbers
 from guided_attention.metrics._inputs import (
     as_choice,
     as_lengths,
@@ -20,6 +19,7 @@ from guided_attention.metrics._inputs import (
 )
 from guided_attention.metrics._nearest import lattice_points, margins, to_lattice_mm, to_mesh_mm
 from guided_attention.metrics._outline import (
+    ROUNDING,
     Grid,
     border,
     codes,
@@ -37,9 +37,8 @@ _Lengths: TypeAlias = npt.NDArray[np.float64]
 _Found: TypeAlias = tuple[_Lengths, _Lengths, _Lengths | None, _Lengths | None]
 """Distances in both directions, weights of the points of both surfaces."""
 
-_SLACK = 2.0**-22
-"""Share of a limit that a distance may exceed and still count as within it: two units in the last place of single
-precision, in which headers store spacings. So three voxels of 1.1 mm are within 3.3 mm, whatever rounding says."""
+_NOTHING = 1e-9
+"""Share of a voxel below which the distance to a mesh is rounding, and 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +220,7 @@ class SurfaceDistances:
         require(given is not None, "tolerance_mm", "given here or in the definition", None, cure=cure)
         limit = as_number("tolerance_mm", given)
         require(limit >= 0, "tolerance_mm", "0 or more", limit)
-        return limit * (1 + _SLACK)
+        return limit * (1 + ROUNDING)
 
     def _directions(self) -> list[tuple[_Lengths, _Lengths | None]]:
         return [
@@ -246,7 +245,7 @@ class SurfaceDistances:
 def surface_distances(
     prediction: AnyMask,
     reference: AnyMask,
-    spacing_mm: Sequence[float],
+    spacing_mm: Numbers,
     definition: DistanceDefinition = DistanceDefinition(),
     *,
     workers: int = 1,
@@ -343,12 +342,11 @@ def _between_surfels(masks: tuple[Grid, Grid], spacing_mm: tuple[float, ...], wo
 
 def _between_meshes(masks: tuple[Grid, Grid], spacing_mm: tuple[float, ...], workers: int) -> _Found:
     ours, theirs = (mesh(padded(mask, [1] * mask.ndim), spacing_mm) for mask in masks)
-    return (
-        to_mesh_mm(ours.corners_mm.mean(axis=1), theirs, workers=workers),
-        to_mesh_mm(theirs.corners_mm.mean(axis=1), ours, workers=workers),
-        ours.sizes,
-        theirs.sizes,
-    )
+    there = to_mesh_mm(ours.corners_mm.mean(axis=1), theirs, workers=workers)
+    back = to_mesh_mm(theirs.corners_mm.mean(axis=1), ours, workers=workers)
+    for distances in (there, back):
+        distances[distances < _NOTHING * min(spacing_mm)] = 0.0
+    return there, back, ours.sizes, theirs.sizes
 
 
 def _row(argument: str, values: object) -> _Lengths:

@@ -19,21 +19,29 @@ from guided_attention.preparation.intensity import Scale
 
 __all__ = ["Fingerprint", "Observed", "Quantiles", "quantiles_of", "scaled"]
 
-_QUANTILES = (0.5, 50.0, 99.5)
+_QUANTILES = (0.5, 50.0, 99.0, 99.5)
 _SPACING_FACTOR = 1.5
 """How many times finer or coarser than every training scan a scan may be without a warning."""
 _SHARE = 0.25
 """How far outside the training scans' intensities a quantile may lie, as a share of their whole range."""
 _WIDTH_FACTOR = 4.0
 """How many times narrower or wider than every training scan's the range of intensities may be."""
+_TAIL_FACTOR, _LEAST_TAIL = 4.0, 0.01
+"""How many times shorter than every training scan's the tail may be, and the tail that a cohort must have to tell."""
 
 
 class Quantiles(NamedTuple):
-    """The 0.5th, 50th and 99.5th percentile of a channel."""
+    """The 0.5th, 50th, 99th and 99.5th percentile of a channel."""
 
     low: float
     median: float
+    upper: float
     high: float
+
+    @property
+    def tail(self) -> float:
+        """What lies above `upper`, as a share of what lies above the median; 0 where a window has clipped the scan."""
+        return (self.high - self.upper) / (self.high - self.median) if self.high > self.median else 0.0
 
 
 class Observed(NamedTuple):
@@ -61,8 +69,8 @@ class Fingerprint:
     """What the scans of a cohort are like. `Preparation.fit` makes it; it travels with the preparation.
 
     Sizes and spacings are ``(depth, height, width)`` in the canonical orientation of the preparation's slice axis, each
-    as smallest, median and largest over the cohort, axis by axis. Quantiles are the 0.5th, 50th and 99.5th percentile
-    of a channel's intensities, each as smallest and largest over the cohort.
+    as smallest, median and largest over the cohort, axis by axis. Quantiles are the 0.5th, 50th, 99th and 99.5th
+    percentile of a channel's intensities, each as smallest and largest over the cohort.
 
     Attributes:
         cases: Number of scans.
@@ -73,6 +81,7 @@ class Fingerprint:
         spacings_mm: Three spacings in millimetres.
         intensities: A channel's quantiles as stored in the files.
         prepared_intensities: The same as the network sees them.
+        tails: The smallest `Quantiles.tail` over the cohort as the network sees it, channel by channel.
 
     Example:
         >>> from guided_attention.data import make_phantom
@@ -90,6 +99,7 @@ class Fingerprint:
     spacings_mm: tuple[SpacingMm, ...]
     intensities: tuple[tuple[Quantiles, Quantiles], ...]
     prepared_intensities: tuple[tuple[Quantiles, Quantiles], ...]
+    tails: tuple[float, ...]
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -113,10 +123,12 @@ class Fingerprint:
         for name in ("intensities", "prepared_intensities"):
             pairs = _checked(name, getattr(self, name), (self.channels, 2, len(_QUANTILES)))
             object.__setattr__(self, name, tuple((Quantiles(*low), Quantiles(*high)) for low, high in pairs))
+        object.__setattr__(self, "tails", _checked("tails", self.tails, (self.channels,)))
 
     @classmethod
     def of(cls, observed: Sequence[Observed], channel_names: tuple[str, ...]) -> "Fingerprint":
         """Return the fingerprint of the scans observed."""
+        tails = [[quantiles.tail for quantiles in one.prepared] for one in observed]
         return cls(
             cases=len(observed),
             channels=len(observed[0].raw),
@@ -126,6 +138,7 @@ class Fingerprint:
             spacings_mm=_spread([one.spacing_mm for one in observed]),
             intensities=_ranges([one.raw for one in observed]),
             prepared_intensities=_ranges([one.prepared for one in observed]),
+            tails=tuple(min(column) for column in zip(*tails, strict=True)),
         )
 
     def warn_if_unlike(self, case_id: str, observed: Observed) -> None:
@@ -134,36 +147,35 @@ class Fingerprint:
         Warns:
             SpacingWarning: Along an axis, the scan is more than 1.5 times finer or coarser than all of them.
             IntensityWarning: A quantile of the intensities that the network would see lies outside theirs by more than
-                a quarter of their range, or the range is more than 4 times narrower or wider than all of theirs.
+                a quarter of their range, the range is more than 4 times narrower or wider than all of theirs, or the
+                brightest voxels are cut off as none of theirs are.
         """
         self._warn_of_spacing(case_id, observed.spacing_mm)
-        for name, seen, (lowest, highest) in zip(
-            self.channel_names or range(self.channels),
-            observed.prepared,
-            self.prepared_intensities,
-            strict=True,
-        ):
-            slack = _SHARE * (highest.high - lowest.low)
-            outside = any(
-                not low - slack <= value <= high + slack
-                for value, low, high in zip(seen, lowest, highest, strict=True)
-            )
-            width, narrowest, widest = (
-                seen.high - seen.low,
-                lowest.high - highest.low,
-                highest.high - lowest.low,
-            )
-            odd = width * _WIDTH_FACTOR < narrowest or width > widest * _WIDTH_FACTOR
-            if outside or odd:
+        names = self.channel_names or range(self.channels)
+        for place, (name, seen) in enumerate(zip(names, observed.prepared, strict=True)):
+            if self._is_unlike(place, seen):
+                lowest, highest = self.prepared_intensities[place]
                 given, least, most = (_shown(quantiles) for quantiles in (seen, lowest, highest))
                 warnings.warn(
                     f"Case {case_id!r}, channel {name!r}: the intensities are unlike those of the {self.cases} scans "
-                    f"that the preparation was fitted on. After the preparation, their 0.5th, 50th and "
-                    f"99.5th percentile are {given}, the cohort's {least} to {most}. "
+                    "that the preparation was fitted on. After the preparation, the 0.5th, 50th, 99th and 99.5th "
+                    f"percentile are {given}, the cohort's {least} to {most}. "
                     "Pass the scan as the scanner stores it: it must not be normalized or windowed before.",
                     IntensityWarning,
-                    stacklevel=2,
+                    stacklevel=4,
                 )
+
+    def _is_unlike(self, channel: int, seen: Quantiles) -> bool:
+        lowest, highest = self.prepared_intensities[channel]
+        slack = _SHARE * (highest.high - lowest.low)
+        within = (
+            low - slack <= v <= high + slack for v, low, high in zip(seen, lowest, highest, strict=True)
+        )
+        narrowest, widest = lowest.high - highest.low, highest.high - lowest.low
+        width, tail = seen.high - seen.low, self.tails[channel]
+        odd = width * _WIDTH_FACTOR < narrowest or width > widest * _WIDTH_FACTOR
+        clipped = tail >= _LEAST_TAIL and seen.tail * _TAIL_FACTOR < tail
+        return odd or clipped or not all(within)
 
     def _warn_of_spacing(self, case_id: str, spacing_mm: SpacingMm) -> None:
         smallest, _, largest = self.spacings_mm
@@ -178,7 +190,7 @@ class Fingerprint:
                 f"the {self.cases} scans that the preparation was fitted on, {least} to {most} mm. "
                 "Check the affine of the case.",
                 SpacingWarning,
-                stacklevel=3,
+                stacklevel=5,
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,0 +1,266 @@
+"""A folder of predictions: what is whole is kept, what is bad is listed, what was cut short is done again."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+from tests.inference.conftest import AFFINE, AS_IT_IS, LONG_S, ORGANS, Never, Threshold, network, scan
+from torch import nn
+
+from guided_attention.data import read_nifti_case, write_nifti
+from guided_attention.errors import DataError, ExistingFileError
+from guided_attention.inference import LedgerEntry, Predictor, read_ledger
+from guided_attention.labels import LabelSpec
+
+nibabel = pytest.importorskip("nibabel")
+ONE = LabelSpec({1: "above"})
+WRITE = "guided_attention.inference.ledger.write_prediction"
+
+
+def _case(number, width=7):
+    return scan(case_id=f"case {number}", seed=number, shape=(3, 5, width))
+
+
+def _threshold(model=None):
+    return Predictor(Threshold() if model is None else model, AS_IT_IS, ONE)
+
+
+def _names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _statuses(entries):
+    return [(entry.case_id, entry.status) for entry in entries]
+
+
+def _written(folder, number):
+    return np.asarray(nibabel.load(folder / f"case {number}_prediction.nii.gz").dataobj).T
+
+
+def test_files_and_ledger_are_those_of_each_case(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    entries = _threshold().predict_to(folder, [_case(1), _case(2)], include_uncertainty=True)
+    kinds = ("prediction", "uncertainty")
+    files = [f"case {number}_{kind}.nii.gz" for number in (1, 2) for kind in kinds]
+    assert _names(folder) == [*files, "ledger.jsonl"]
+    for number, entry in zip((1, 2), entries, strict=True):
+        np.testing.assert_array_equal(_written(folder, number), _case(number).image[0] > 0)
+        image = nibabel.load(folder / f"case {number}_prediction.nii.gz")
+        np.testing.assert_allclose(image.affine, AFFINE, atol=1e-6)
+        assert entry.files == {
+            name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            for name in (f"case {number}_{kind}.nii.gz" for kind in kinds)
+        }
+    assert _statuses(entries) == [("case 1", "done"), ("case 2", "done")]
+    assert read_ledger(folder) == entries
+
+
+def test_one_bad_case_is_listed_and_the_others_are_done(tmp_path):
+    for number in (1, 3):
+        write_nifti(tmp_path / f"case {number}.nii.gz", _case(number).image[0], AFFINE)
+    (tmp_path / "case 2.nii.gz").write_bytes(b"damaged")
+    readers = [partial(read_nifti_case, tmp_path / f"case {number}.nii.gz") for number in (1, 2, 3)]
+    entries = _threshold().predict_to(tmp_path / "out", readers)
+    assert _statuses(entries) == [("case 1", "done"), ("case number 2", "failed"), ("case 3", "done")]
+    assert "DataError: " in entries[1].error
+    assert "case 2.nii.gz" in entries[1].error
+    assert _names(tmp_path / "out") == [
+        "case 1_prediction.nii.gz",
+        "case 3_prediction.nii.gz",
+        "ledger.jsonl",
+    ]
+
+
+def test_a_case_that_the_network_cannot_take_is_listed(tmp_path):
+    entries = Predictor(nn.Conv2d(1, 3, 1), AS_IT_IS, ORGANS).predict_to(
+        tmp_path, [scan(2), scan(case_id="b")]
+    )
+    assert _statuses(entries) == [("case 7", "failed"), ("b", "done")]
+    assert "must be of 1 channels" in entries[0].error
+
+
+@pytest.mark.parametrize("bad", ["a/b", "..", 'a"b', ".hidden"])
+def test_an_id_that_cannot_be_a_file_name_is_listed(tmp_path, bad):
+    entries = _threshold().predict_to(tmp_path, [scan(case_id=bad), scan(case_id="b")])
+    assert _statuses(entries) == [(bad, "failed"), ("b", "done")]
+    assert _names(tmp_path) == ["b_prediction.nii.gz", "ledger.jsonl"]
+
+
+def test_the_second_case_of_one_id_is_listed(tmp_path):
+    entries = _threshold().predict_to(tmp_path, [_case(1), scan(case_id="case 1", seed=9)])
+    assert _statuses(entries) == [("case 1", "done"), ("case 1", "failed")]
+    np.testing.assert_array_equal(_written(tmp_path, 1), _case(1).image[0] > 0)
+
+
+def test_resume_skips_what_is_whole_and_does_the_rest(tmp_path):
+    first, second = _threshold(), _threshold()
+    first.predict_to(tmp_path, [_case(1), _case(2), _case(3)])
+    before = {name: (tmp_path / name).stat().st_mtime_ns for name in _names(tmp_path)}
+    (tmp_path / "case 2_prediction.nii.gz").write_bytes(b"cut")
+    (tmp_path / "case 3_prediction.nii.gz").unlink()
+    draft = tmp_path / ".unfinished-1234.case 3_prediction.nii.gz"
+    draft.write_bytes(b"draft of a killed process")
+    entries = second.predict_to(tmp_path, [_case(number) for number in (1, 2, 3, 4)], resume=True)
+    assert _statuses(entries) == [
+        ("case 1", "skipped"),
+        ("case 2", "done"),
+        ("case 3", "done"),
+        ("case 4", "done"),
+    ]
+    for number in (1, 2, 3, 4):
+        np.testing.assert_array_equal(_written(tmp_path, number), _case(number).image[0] > 0)
+    assert (tmp_path / "case 1_prediction.nii.gz").stat().st_mtime_ns == before["case 1_prediction.nii.gz"]
+    assert not draft.exists()
+
+
+def test_resume_makes_the_uncertainty_that_was_not_asked_for_before(tmp_path):
+    _threshold().predict_to(tmp_path, [_case(1)])
+    entries = _threshold().predict_to(tmp_path, [_case(1)], resume=True, include_uncertainty=True)
+    assert _statuses(entries) == [("case 1", "done")]
+    assert (tmp_path / "case 1_uncertainty.nii.gz").is_file()
+
+
+def test_a_failed_case_is_tried_again(tmp_path):
+    predictor = Predictor(nn.Conv2d(1, 3, 1), AS_IT_IS, ORGANS)
+    predictor.predict_to(tmp_path, [scan(2)])
+    assert _statuses(predictor.predict_to(tmp_path, [scan(1)], resume=True)) == [("case 7", "done")]
+    assert _statuses(read_ledger(tmp_path)) == [("case 7", "done")]
+
+
+def test_a_folder_of_another_predictor_is_not_continued(tmp_path):
+    Predictor(network(), AS_IT_IS, ORGANS).predict_to(tmp_path, [_case(1)])
+    before = (tmp_path / "ledger.jsonl").read_bytes()
+    other = network()
+    nn.init.zeros_(other[0].weight)
+    with pytest.raises(DataError, match="`folder` must be begun with this predictor"):
+        Predictor(other, AS_IT_IS, ORGANS).predict_to(tmp_path, [_case(2)], resume=True)
+    assert (tmp_path / "ledger.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("held", ["ledger.jsonl", "case 9_prediction.nii.gz"])
+def test_a_folder_with_predictions_is_refused_before_the_network(tmp_path, held):
+    (tmp_path / held).write_text("")
+    with pytest.raises(ExistingFileError, match=rf"which holds {held}\. Set resume=True"):
+        Predictor(Never(), AS_IT_IS, ORGANS).predict_to(tmp_path, [_case(1)])
+    assert _names(tmp_path) == [held]
+
+
+def test_overwrite_discards_what_was_there(tmp_path):
+    _threshold().predict_to(tmp_path, [_case(1), _case(2)])
+    (tmp_path / "notes.txt").write_text("mine")
+    entries = _threshold().predict_to(tmp_path, [_case(2)], overwrite=True)
+    assert _statuses(entries) == _statuses(read_ledger(tmp_path)) == [("case 2", "done")]
+    assert _names(tmp_path) == ["case 2_prediction.nii.gz", "ledger.jsonl", "notes.txt"]
+    with pytest.raises(ValueError, match="`resume` and `overwrite` must not both be set"):
+        _threshold().predict_to(tmp_path, [], resume=True, overwrite=True)
+
+
+def test_a_line_that_was_cut_short_is_no_entry_and_is_ended(tmp_path):
+    _threshold().predict_to(tmp_path, [_case(1)])
+    whole = (tmp_path / "ledger.jsonl").read_bytes()
+    (tmp_path / "ledger.jsonl").write_bytes(whole + b'{"case_id": "case 2", "sta')
+    assert _statuses(read_ledger(tmp_path)) == [("case 1", "done")]
+    _threshold().predict_to(tmp_path, [_case(1), _case(2)], resume=True)
+    lines = (tmp_path / "ledger.jsonl").read_text().splitlines()
+    assert [json.loads(line).get("case_id") for line in lines] == [None, "case 1", "case 2"]
+
+
+@pytest.mark.parametrize("line", ["no json", "[]", '{"case_id": 1, "odd": 2}', "3", '{"version": 99}'])
+def test_a_ledger_of_something_else_is_refused(tmp_path, line):
+    (tmp_path / "ledger.jsonl").write_text(line + "\n")
+    with pytest.raises(DataError, match=r"ledger\.jsonl"):
+        read_ledger(tmp_path)
+
+
+def test_an_error_of_the_disk_ends_the_work_and_the_ledger_tells_what_is_done(tmp_path, monkeypatch):
+    from guided_attention.inference.writing import write_prediction
+
+    def full(prediction, paths):
+        if prediction.case_id == "case 2":
+            raise OSError("disk full")
+        write_prediction(prediction, paths)
+
+    monkeypatch.setattr(WRITE, full)
+    with pytest.raises(OSError, match="disk full"):
+        _threshold().predict_to(tmp_path, [_case(number) for number in (1, 2, 3)])
+    assert _statuses(read_ledger(tmp_path)) == [("case 1", "done")]
+
+
+def test_a_prediction_is_written_while_the_network_works(tmp_path, monkeypatch):
+    from guided_attention.inference.writing import write_prediction
+
+    writes_first, works_on_second = threading.Event(), threading.Event()
+    met, passes = [], []
+
+    def write(prediction, paths):
+        writes_first.set()
+        met.append(works_on_second.wait(LONG_S))
+        write_prediction(prediction, paths)
+
+    class Meets(Threshold):
+        def forward(self, x):
+            if len(passes) == 1:
+                works_on_second.set()
+                met.append(writes_first.wait(LONG_S))
+            passes.append(x)
+            return super().forward(x)
+
+    monkeypatch.setattr(WRITE, write)
+    _threshold(Meets()).predict_to(tmp_path, [_case(1), _case(2)])
+    assert met == [True] * 3
+
+
+def test_a_killed_process_is_continued_by_another(tmp_path):
+    script = textwrap.dedent(f"""
+        import sys, time
+        import numpy as np, torch
+        from guided_attention.case import Case
+        from guided_attention.inference import Predictor
+        from guided_attention.labels import LabelSpec
+        from guided_attention.preparation import Preparation
+
+        class Threshold(torch.nn.Module):
+            def forward(self, x):
+                time.sleep(float(sys.argv[2]))
+                return torch.cat([-x, x], dim=1)
+
+        def scan(number):
+            image = np.random.default_rng(number).normal(size=(1, 3, 5, 7)).astype(np.float32)
+            return Case(f"case {{number}}", image, None, np.array({AFFINE.tolist()}))
+
+        preparation = Preparation(slice_axis="axial", intensity=None)
+        predictor = Predictor(Threshold(), preparation, LabelSpec({{1: "above"}}))
+        entries = predictor.predict_to(sys.argv[1], map(scan, range(20)), resume=True)
+        print([entry.status for entry in entries])
+    """)
+    command = [sys.executable, "-c", script, str(tmp_path / "out")]
+    ledger = tmp_path / "out" / "ledger.jsonl"
+    with subprocess.Popen([*command, "0.1"], env=dict(os.environ)) as process:
+        end = time.monotonic() + LONG_S
+        while time.monotonic() < end and (not ledger.is_file() or ledger.read_text().count("done") < 2):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    done = len(read_ledger(tmp_path / "out"))
+    assert 2 <= done < 20
+    finished = subprocess.run(
+        [*command, "0"], capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
+    assert finished.stdout.count("skipped") == done
+    assert finished.stdout.count("'done'") == 20 - done
+    for number in range(20):
+        wanted = np.random.default_rng(number).normal(size=(1, 3, 5, 7)).astype(np.float32)[0] > 0
+        np.testing.assert_array_equal(_written(tmp_path / "out", number), wanted)
+    assert not [name for name in _names(tmp_path / "out") if name.startswith(".")]
+
+
+def test_entries_are_plain_records():
+    assert LedgerEntry("7", "done", {"a": "b"}) == LedgerEntry("7", "done", {"a": "b"})

@@ -1,0 +1,184 @@
+"""What training and `save` leave behind is enough to predict, in another process and for ever."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.inference.conftest import AS_IT_IS, ORGANS, network, scan
+from torch import nn
+from torch.utils.data import DataLoader
+
+from guided_attention import MSGA, Trainer
+from guided_attention.case import Case
+from guided_attention.errors import CheckpointError, ExistingFileError, GuidedAttentionError, MissingFileError
+from guided_attention.inference import Predictor
+from guided_attention.labels import LabelSpec
+from guided_attention.losses import GuidedAttentionLoss
+from guided_attention.preparation import Preparation
+from guided_attention.training import TrainerConfig, load_weights, save_checkpoint
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SMALL = {"encoder": "resnet18", "channels": 4, "steps": 1}
+PREDICT = """
+import sys
+import numpy as np
+from guided_attention.case import Case
+from guided_attention.inference import Predictor
+given = np.load(sys.argv[2])
+prediction = Predictor.load(sys.argv[1], device="cpu").predict(Case("7", given["image"], None, given["affine"]))
+np.savez(sys.argv[3], labels=prediction.labels, uncertainty=prediction.uncertainty)
+"""
+
+
+def _trained(tmp_path):
+    """Train a network for one step, and return its predictor, a scan and the run folder."""
+    torch.manual_seed(0)
+    cases = [scan(seed=seed, shape=(2, 37, 41)) for seed in (1, 2)]
+    preparation = Preparation(spacing_mm=(None, 1.9, 1.9), min_size=(17, 19)).fit(cases)
+    predictor = Predictor(MSGA(1, 3, **SMALL), preparation, ORGANS, device="cpu", keep_largest=True)
+    images = torch.randn(2, 1, 17, 19)
+    trainer = Trainer(
+        predictor.model,
+        GuidedAttentionLoss(),
+        torch.optim.SGD(predictor.model.parameters(), lr=0.01),
+        train_loader=DataLoader([(image, (image[0] > 0).long()) for image in images], batch_size=2),
+        validate=lambda _: 1.0,
+        run_dir=tmp_path / "run",
+        config=TrainerConfig(max_epochs=1, quiet=True),
+        metadata=predictor.metadata,
+    )
+    trainer.fit()
+    load_weights(predictor.model, tmp_path / "run" / "best.pt")
+    return predictor, cases[0], tmp_path / "run"
+
+
+def _elsewhere(path, case, tmp_path):
+    """Predict in another process that is given the folder and the scan, and nothing else."""
+    np.savez(tmp_path / "scan.npz", image=case.image, affine=case.affine)
+    arguments = [str(path), str(tmp_path / "scan.npz"), str(tmp_path / "out.npz")]
+    subprocess.run([sys.executable, "-c", PREDICT, *arguments], check=True, cwd=tmp_path, env=dict(os.environ))
+    return np.load(tmp_path / "out.npz")
+
+
+def _assert_same(got, wanted):
+    np.testing.assert_array_equal(got["labels"], wanted.labels)
+    np.testing.assert_array_equal(got["uncertainty"], wanted.uncertainty)
+    assert len(np.unique(wanted.labels)) > 1
+
+
+def test_a_copy_of_a_run_folder_predicts_the_same_voxels_elsewhere(tmp_path):
+    predictor, case, run = _trained(tmp_path)
+    wanted = predictor.predict(case)
+    copy = tmp_path / "moved" / "elsewhere"
+    shutil.copytree(run, copy)
+    shutil.rmtree(run)
+    _assert_same(_elsewhere(copy, case, tmp_path), wanted)
+    _assert_same(_elsewhere(copy / "best.pt", case, tmp_path), wanted)
+    assert Predictor.load(copy / "last.pt").predict(case).labels.shape == wanted.labels.shape
+    predictor.save(tmp_path / "saved")
+    _assert_same(_elsewhere(tmp_path / "saved", case, tmp_path), wanted)
+
+
+@pytest.mark.parametrize("name", ["predictor", "run"])
+def test_golden_folders_are_loaded_and_predict_the_same(tmp_path, name):
+    with tarfile.open(GOLDEN / f"{name}-1.tar.xz") as tar:
+        tar.extractall(tmp_path, filter="data")
+    given = np.load(tmp_path / "scan.npz")
+    case = Case("golden", given["image"], None, given["affine"], tuple(given["channel_names"].tolist()))
+    prediction = Predictor.load(tmp_path / name, device="cpu").predict(case)
+    np.testing.assert_array_equal(prediction.labels, given["labels"])
+    np.testing.assert_allclose(prediction.uncertainty, given["uncertainty"], atol=1e-4)
+    assert len(np.unique(given["labels"])) == 3
+
+
+def test_settings_come_back_with_the_network(tmp_path):
+    labels = LabelSpec({2: "liver", 5: "spleen"}, pairs=((2, 5),), ignore_value=255)
+    preparation = Preparation(neighbours=1).fit([scan(seed=1)])
+    predictor = Predictor(
+        MSGA(3, 3, **SMALL), preparation, labels, device="cpu", batch_size=3, precision="bf16", keep_largest=True
+    )
+    predictor.save(tmp_path / "saved")
+    loaded = Predictor.load(tmp_path / "saved", device="cpu")
+    assert (loaded.preparation, loaded.labels) == (preparation, labels)
+    assert (loaded.batch_size, loaded.precision, loaded.keep_largest, loaded.spatial_dims) == (3, "bf16", True, 2)
+    assert loaded.model.settings == predictor.model.settings
+    assert loaded.metadata == predictor.metadata
+    json.dumps(predictor.metadata)
+
+
+def test_a_network_of_ones_own_is_saved_by_checkpoint_and_loaded_into(tmp_path):
+    predictor, case = Predictor(network(), AS_IT_IS, ORGANS), scan()
+    with pytest.raises(GuidedAttentionError, match="modules of your own"):
+        predictor.save(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+    save_checkpoint(tmp_path / "own.pt", {"model": predictor.model.state_dict(), "metadata": predictor.metadata})
+    with pytest.raises(CheckpointError, match="`model` must be given"):
+        Predictor.load(tmp_path / "own.pt")
+    other = network()
+    nn.init.zeros_(other[0].weight)
+    got = Predictor.load(tmp_path / "own.pt", model=other).predict(case)
+    np.testing.assert_array_equal(got.labels, predictor.predict(case).labels)
+
+
+def test_weights_without_metadata_say_how_to_go_on(tmp_path):
+    save_checkpoint(tmp_path / "bare.pt", {"model": network().state_dict()})
+    with pytest.raises(CheckpointError, match=r"holds weights only\. Train with Trainer\(metadata=predictor\.metadata\)"):
+        Predictor.load(tmp_path / "bare.pt")
+
+
+@pytest.mark.parametrize("path", ["nowhere", "empty", "nowhere/best.pt"])
+def test_a_path_without_a_network_is_named(tmp_path, path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MissingFileError, match=rf"`path` must be .*got .*{path}"):
+        Predictor.load(tmp_path / path)
+
+
+def test_nothing_is_overwritten(tmp_path):
+    predictor = Predictor(MSGA(1, 3, **SMALL), AS_IT_IS, ORGANS, device="cpu")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "notes.txt").write_text("mine")
+    with pytest.raises(ExistingFileError):
+        predictor.save(tmp_path / "saved")
+    assert [path.name for path in (tmp_path / "saved").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda values: values | {"version": 99}, r"version in metadata of .* must be 1, got 99\. Update"),
+        (lambda values: values | {"preperation": {}}, "Did you mean 'preparation'"),
+        (lambda values: {name: value for name, value in values.items() if name != "labels"}, "no .'labels'."),
+        (lambda values: values | {"preparation": values["preparation"] | {"spacing": 1}}, "Did you mean 'spacing_mm'"),
+        (lambda values: values | {"labels": {"names": {"0": "liver"}}}, "labels"),
+        (lambda values: values | {"precision": "fp8"}, "precision"),
+        (lambda values: values | {"batch_size": "many"}, "batch_size"),
+        (lambda values: values | {"spatial_dims": None}, "spatial_dims"),
+        (lambda _: [1, 2], "must be a mapping"),
+        (lambda _: None, "must be a mapping"),
+    ],
+)
+def test_a_changed_record_is_refused_by_name(tmp_path, change, message):
+    predictor = Predictor(MSGA(1, 3, **SMALL), AS_IT_IS, ORGANS, device="cpu")
+    predictor.save(tmp_path / "saved")
+    file = tmp_path / "saved" / "predictor.json"
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        Predictor.load(tmp_path / "saved")
+    assert caught.value.file == file
+
+
+def test_a_record_that_is_no_json_is_refused(tmp_path):
+    predictor = Predictor(MSGA(1, 3, **SMALL), AS_IT_IS, ORGANS, device="cpu")
+    predictor.save(tmp_path / "saved")
+    file = tmp_path / "saved" / "predictor.json"
+    for content in (b"", file.read_bytes()[:-40], b"\xff\xfe"):
+        file.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"predictor\.json` must be the JSON"):
+            Predictor.load(tmp_path / "saved")
