@@ -230,26 +230,27 @@ def _checked_labels(labels: object, wanted: tuple[int, ...], where: str) -> Labe
     return converted
 
 
-def whole_labels(array: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
+def whole_labels(array: npt.NDArray[Any], where: str, *, file: object = None) -> npt.NDArray[Any]:
     """Return labels of any number type as the smallest unsigned type, rounded; `where` names them in errors."""
-    dtype = np.min_scalar_type(_require_labels(array, where))
+    dtype = np.min_scalar_type(_require_labels(array, where, file))
     return (np.rint(array) if array.dtype.kind == "f" else array).astype(dtype, copy=False)
 
 
-def _require_labels(array: npt.NDArray[Any], where: str) -> int:
+def _require_labels(array: npt.NDArray[Any], where: str, file: object = None) -> int:
     """Return the highest label; raise where one is negative, too high or no whole number."""
     if array.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
             odd = ~(np.abs(array - np.rint(array)) <= _WHOLE)
         cure = "Pass the mask, not a probability; resample masks with nearest-neighbour interpolation."
         shown = np.unique(array[odd])[: _SHOWN + 1].tolist() if odd.any() else []
-        require(not shown, where, "whole numbers", cut_list(shown), cure, error=DataError)
+        require(not shown, where, "whole numbers from 0", cut_list(shown), cure, error=DataError, file=file)
         lowest, highest = round(float(array.min())), round(float(array.max()))
     else:
         lowest, highest = int(array.min()), int(array.max())
-    require(lowest >= 0, where, "0 or above", lowest, "Set voxels without a label to 0.", error=DataError)
-    cure = "Pass the mask, not the image, or renumber the labels."
-    require(highest <= _HIGHEST_LABEL, where, f"at most {_HIGHEST_LABEL}", highest, cure, error=DataError)
+    cure = "Set voxels without a label to 0."
+    require(lowest >= 0, where, "0 or above", lowest, cure, error=DataError, file=file)
+    wanted, cure = f"at most {_HIGHEST_LABEL}", "Pass the mask, not the image, or renumber the labels."
+    require(highest <= _HIGHEST_LABEL, where, wanted, highest, cure, error=DataError, file=file)
     return highest
 
 

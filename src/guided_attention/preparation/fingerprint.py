@@ -218,7 +218,15 @@ class Fingerprint:
             f"no {missing}",
             error=DataError,
         )
-        return cls(**values)
+        channels = whole("fingerprint.channels", values["channels"], least=1)
+        pairs = {
+            name: tuple(
+                (Quantiles(*low), Quantiles(*high))
+                for low, high in _checked(name, values[name], (channels, 2, len(_QUANTILES)))
+            )
+            for name in ("intensities", "prepared_intensities")
+        }
+        return cls(**{**values, **pairs})
 
 
 def _checked(name: str, value: object, size: tuple[int, ...], least: float = -math.inf) -> Any:  # noqa: ANN401
