@@ -42,14 +42,23 @@ def require_run_folder(out: Path, *, resume: bool) -> None:
         sys.exit(f"error: --out must hold a run to resume, got {out}, which has no last.pt. Drop --resume.")
 
 
-def run(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
-    """Call `main`. An error of the library ends in one line, and so does Ctrl-C, with exit code 130."""
+def run_command(
+    main: Callable[[argparse.Namespace], None], args: argparse.Namespace, *, needs_resume: bool = True
+) -> None:
+    """Call `main`; end an error of the library, and Ctrl-C, in one line each.
+
+    Args:
+        main: The work of the command.
+        args: Its options; `out` is the folder that it writes.
+        needs_resume: Whether an interrupted run continues with ``--resume`` only.
+    """
     try:
         main(args)
     except GuidedAttentionError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        has_begun = (args.out / "last.pt").is_file()
-        how = "with --resume to continue" if has_begun else "from the beginning: training had not begun"
-        print(f"\nInterrupted. Run the same command again {how}.", file=sys.stderr)
+        how = "to continue" if not needs_resume else "with --resume to continue"
+        if needs_resume and not (args.out / "last.pt").is_file():
+            how = "to start again: training had not begun"
+        print(f"\nInterrupted. Run the same command {how}.", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from command_line import require_run_folder, run, run_parser
+from command_line import require_run_folder, run_command, run_parser
 from guided_attention import MSGA, Trainer
 from guided_attention.case import Case
 from guided_attention.data import read_nifti_pairs
@@ -103,4 +103,4 @@ def parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    run(main, parse())
+    run_command(main, parse())
