@@ -73,7 +73,7 @@ def main(args: argparse.Namespace) -> None:
     cases = [make_phantom(args.seed, subject=number, size=64) for number in range(1, 13)]
     train, val, test = cases[:9], cases[9:10], cases[10:]
     model = EncoderDecoder(BLOCKS[args.block](), LABELS.num_classes)
-    preparation = Preparation().fit(train)
+    preparation = Preparation(slice_axis="axial").fit(train)
     slices = SliceDataset(train, preparation, LABELS, augment=FlipRotate(flip=0, mirror=0))
     predictor = Predictor(model, preparation, LABELS, device=args.device)
     trainer = Trainer(

@@ -87,7 +87,8 @@ def fit(
 ) -> Predictor:
     """Train with the paper's settings, resuming an interrupted run; return a predictor with the best weights."""
     size = (args.size, args.size)
-    preparation = Preparation(min_size=size).fit(train)
+    # CHAOS is acquired in axial slices; for other data the axis of the largest spacing is taken.
+    preparation = Preparation(slice_axis=None if args.is_nifti else "axial", min_size=size).fit(train)
     predictor = Predictor(model, preparation, args.labels, device=args.device)
     slices = SliceDataset(
         train, preparation, args.labels, size=size, augment=FlipRotate(), slice_step=args.slice_step

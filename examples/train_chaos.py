@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
 
     size = (args.size, args.size)
     # What is done to a scan before the network sees it, and undone after. It is stored with the weights.
-    preparation = Preparation(min_size=size).fit(train)
+    preparation = Preparation(slice_axis="axial", min_size=size).fit(train)
     predictor = Predictor(model, preparation, LABELS, device=args.device, keep_largest=True)
     # Organs have sides, so slices are rotated a little but never mirrored.
     augment = FlipRotate(flip=0, mirror=0, degrees=15)
