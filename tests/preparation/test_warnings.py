@@ -66,7 +66,9 @@ def test_a_ct_that_was_windowed_or_standardized_before(intensity):
     assert_no_warning(fitted, [ct(seed) for seed in range(5, 15)])
     for seed in range(5, 15):
         for wrong in (windowed(ct(seed), -160, 240), standardized(ct(seed))):
-            with pytest.warns(IntensityWarning, match=rf"Case '{seed}', channel 0: the intensities are unlike"):
+            with pytest.warns(
+                IntensityWarning, match=rf"Case '{seed}', channel 0: the intensities are unlike"
+            ):
                 fitted.apply(wrong)
 
 
