@@ -1,10 +1,10 @@
-"""Reading and writing of weights: written atomically, tested before they are read, loaded completely or not at all."""
+"""Checkpoints: written atomically, tested before they are read, loaded completely or not at all."""
 
 import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from guided_attention._checks import cut_list, needs_extra, require, require_known_keys, require_type
 from guided_attention._files import DRAFT_PREFIX, PathLike, replacing
+from guided_attention._state_dicts import matching_entries, plain_network, weights_in
 from guided_attention.errors import ArgumentError, CheckpointError, ExistingFileError, MissingFileError
 
 __all__ = [
@@ -25,16 +26,11 @@ __all__ = [
     "Plain",
     "as_path",
     "existing_file",
-    "kind_of",
     "load_checkpoint",
     "load_weights",
-    "matching_entries",
-    "plain_name",
-    "plain_network",
     "read_contents",
     "save_checkpoint",
     "settings_of",
-    "weights_in",
 ]
 
 Plain: TypeAlias = str | int | float | bool | None
@@ -42,7 +38,6 @@ Plain: TypeAlias = str | int | float | bool | None
 
 SAFETENSORS = ".safetensors"
 
-_NAMES_SHOWN = 5
 _FOLDER = 0x10  # the attribute in a zip file's directory
 _ZIP = b"PK\x03\x04"
 _ENDINGS = (".pt", ".pth", ".ckpt", SAFETENSORS)
@@ -224,39 +219,6 @@ def settings_of(model: nn.Module) -> ModelSettings | None:
     return settings if isinstance(settings, ModelSettings) else None
 
 
-def plain_network(model: nn.Module) -> nn.Module:
-    """Return the network inside ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile``."""
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    inner = model.module if isinstance(model, wrappers) else getattr(model, "_orig_mod", None)
-    return plain_network(inner) if isinstance(inner, nn.Module) else model
-
-
-def weights_in(contents: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the state dict of a checkpoint: its entry ``model`` or ``state_dict``, or all of it."""
-    held = [contents[key] for key in ("model", "state_dict") if isinstance(contents.get(key), Mapping)]
-    return held[0] if held else contents
-
-
-def matching_entries(wanted: Mapping[str, Any], given: Mapping[str, Any], path: PathLike) -> dict[str, Any]:
-    """Return the entries of a file under the names of a network's state dict; raise unless every entry fits."""
-    got = _renamed(wanted, given)
-    problems = [
-        _listed("missing in the file", (name for name in wanted if name not in got)),
-        _listed("unknown to the network", (str(name) for name in got if name not in wanted)),
-        _listed("of another shape", _misshapen(wanted, got)),
-        _listed("of another kind", _of_another_kind(wanted, got)),
-    ]
-    found = "; ".join(problem for problem in problems if problem)
-    if found:
-        raise CheckpointError(
-            f"`path` must be a checkpoint of this very network, got {path}, where entries are {found}. "
-            "Build the network with the settings it was trained with.",
-            argument="path",
-            file=path,
-        )
-    return got
-
-
 def read_contents(
     path: PathLike,
     data: bytes | None = None,
@@ -384,54 +346,3 @@ def _require_same_settings(model: nn.Module, contents: Mapping[str, Any], path: 
             argument="path",
             file=path,
         )
-
-
-def _renamed(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the given entries under the wanted names, prefixes of wrappers disregarded on both sides."""
-    ours = {plain_name(name): name for name in wanted}
-    theirs = [plain_name(name) for name in given]
-    if wanted.keys() == given.keys() or len(ours) < len(wanted) or len(set(theirs)) < len(theirs):
-        return dict(given)
-    return {ours.get(plain, name): value for (name, value), plain in zip(given.items(), theirs, strict=True)}
-
-
-def plain_name(name: object) -> str:
-    """Return a name without ``module.`` at its start and ``_orig_mod.`` anywhere.
-
-    >>> plain_name("module.encoder._orig_mod.conv1.weight")
-    'encoder.conv1.weight'
-    """
-    parts = [part for part in str(name).split(".") if part != "_orig_mod"]
-    while len(parts) > 1 and parts[0] == "module":
-        parts = parts[1:]
-    return ".".join(parts)
-
-
-def _misshapen(wanted: Mapping[str, Any], got: Mapping[str, Any]) -> Iterator[str]:
-    for name in wanted.keys() & got.keys():
-        ours, theirs = wanted[name], got[name]
-        if isinstance(ours, Tensor) and isinstance(theirs, Tensor) and ours.shape != theirs.shape:
-            yield f"{name} {tuple(theirs.shape)} instead of {tuple(ours.shape)}"
-
-
-def _of_another_kind(wanted: Mapping[str, Any], got: Mapping[str, Any]) -> Iterator[str]:
-    for name in wanted.keys() & got.keys():
-        ours, theirs = kind_of(wanted[name]), kind_of(got[name])
-        if ours != theirs:
-            yield f"{name} {theirs} instead of {ours}"
-
-
-def kind_of(value: object) -> str:
-    """Return what copying must not change: floating, complex, whole or boolean values, densely stored."""
-    if not isinstance(value, Tensor):
-        return f"a {type(value).__name__}"
-    if value.is_quantized or value.layout != torch.strided:
-        return "a quantized tensor" if value.is_quantized else f"a tensor of layout {value.layout}"
-    if value.is_floating_point() or value.is_complex():
-        return "complex values" if value.is_complex() else "floating values"
-    return "boolean values" if value.dtype == torch.bool else "integer values"
-
-
-def _listed(what: str, names: Iterable[str]) -> str:
-    found = sorted(names)
-    return f"{what}: {cut_list(found, shown=_NAMES_SHOWN)}" if found else ""

@@ -34,7 +34,10 @@ def main() -> None:
         archive(predictor, one, root, into / "predictor-1.tar.xz")
     two = scan(2)
     preparation = Preparation(
-        intensity=(Window(-2, 2), Window(-3, 3)), crop=CenterCrop((None, 29, 17)), multiple=(16, 16), neighbours=1
+        intensity=(Window(-2, 2), Window(-3, 3)),
+        crop=CenterCrop((None, 29, 17)),
+        multiple=(16, 16),
+        neighbours=1,
     ).fit([two])
     network = thinned(msga_lite(6, 3, encoder="resnet18", channels=4))
     with TemporaryDirectory() as folder:
@@ -50,7 +53,10 @@ def scan(channels: int) -> Case:
     """Return a smooth scan, stored sagittally."""
     rng = np.random.default_rng(7)
     places = np.meshgrid(*(np.linspace(-2, 2, size) for size in (5, 31, 37)), indexing="ij")
-    waves = [sum(np.sin(rng.uniform(1, 3) * place + rng.uniform(0, 6)) for place in places) for _ in range(channels)]
+    waves = [
+        sum(np.sin(rng.uniform(1, 3) * place + rng.uniform(0, 6)) for place in places)
+        for _ in range(channels)
+    ]
     names = ("T1", "T2")[:channels] if channels > 1 else ()
     return Case("golden", np.stack(waves).astype(np.float32), None, AFFINE, names)
 

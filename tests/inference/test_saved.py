@@ -63,7 +63,9 @@ def _elsewhere(path, case, tmp_path):
     """Predict in another process that is given the folder and the scan, and nothing else."""
     np.savez(tmp_path / "scan.npz", image=case.image, affine=case.affine)
     arguments = [str(path), str(tmp_path / "scan.npz"), str(tmp_path / "out.npz")]
-    subprocess.run([sys.executable, "-c", PREDICT, *arguments], check=True, cwd=tmp_path, env=dict(os.environ))
+    subprocess.run(
+        [sys.executable, "-c", PREDICT, *arguments], check=True, cwd=tmp_path, env=dict(os.environ)
+    )
     return np.load(tmp_path / "out.npz")
 
 
@@ -102,12 +104,23 @@ def test_settings_come_back_with_the_network(tmp_path):
     labels = LabelSpec({2: "liver", 5: "spleen"}, pairs=((2, 5),), ignore_value=255)
     preparation = Preparation(neighbours=1).fit([scan(seed=1)])
     predictor = Predictor(
-        MSGA(3, 3, **SMALL), preparation, labels, device="cpu", batch_size=3, precision="bf16", keep_largest=True
+        MSGA(3, 3, **SMALL),
+        preparation,
+        labels,
+        device="cpu",
+        batch_size=3,
+        precision="bf16",
+        keep_largest=True,
     )
     predictor.save(tmp_path / "saved")
     loaded = Predictor.load(tmp_path / "saved", device="cpu")
     assert (loaded.preparation, loaded.labels) == (preparation, labels)
-    assert (loaded.batch_size, loaded.precision, loaded.keep_largest, loaded.spatial_dims) == (3, "bf16", True, 2)
+    assert (loaded.batch_size, loaded.precision, loaded.keep_largest, loaded.spatial_dims) == (
+        3,
+        "bf16",
+        True,
+        2,
+    )
     assert loaded.model.settings == predictor.model.settings
     assert loaded.metadata == predictor.metadata
     json.dumps(predictor.metadata)
@@ -118,7 +131,9 @@ def test_a_network_of_ones_own_is_saved_by_checkpoint_and_loaded_into(tmp_path):
     with pytest.raises(GuidedAttentionError, match="modules of your own"):
         predictor.save(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
-    save_checkpoint(tmp_path / "own.pt", {"model": predictor.model.state_dict(), "metadata": predictor.metadata})
+    save_checkpoint(
+        tmp_path / "own.pt", {"model": predictor.model.state_dict(), "metadata": predictor.metadata}
+    )
     with pytest.raises(CheckpointError, match="`model` must be given"):
         Predictor.load(tmp_path / "own.pt")
     other = network()
@@ -129,7 +144,9 @@ def test_a_network_of_ones_own_is_saved_by_checkpoint_and_loaded_into(tmp_path):
 
 def test_weights_without_metadata_say_how_to_go_on(tmp_path):
     save_checkpoint(tmp_path / "bare.pt", {"model": network().state_dict()})
-    with pytest.raises(CheckpointError, match=r"holds weights only\. Train with Trainer\(metadata=predictor\.metadata\)"):
+    with pytest.raises(
+        CheckpointError, match=r"holds weights only\. Train with Trainer\(metadata=predictor\.metadata\)"
+    ):
         Predictor.load(tmp_path / "bare.pt")
 
 
@@ -155,7 +172,10 @@ def test_nothing_is_overwritten(tmp_path):
         (lambda values: values | {"version": 99}, r"version in metadata of .* must be 1, got 99\. Update"),
         (lambda values: values | {"preperation": {}}, "Did you mean 'preparation'"),
         (lambda values: {name: value for name, value in values.items() if name != "labels"}, "no .'labels'."),
-        (lambda values: values | {"preparation": values["preparation"] | {"spacing": 1}}, "Did you mean 'spacing_mm'"),
+        (
+            lambda values: values | {"preparation": values["preparation"] | {"spacing": 1}},
+            "Did you mean 'spacing_mm'",
+        ),
         (lambda values: values | {"labels": {"names": {"0": "liver"}}}, "labels"),
         (lambda values: values | {"precision": "fp8"}, "precision"),
         (lambda values: values | {"batch_size": "many"}, "batch_size"),

@@ -25,7 +25,9 @@ HALF_TURN = np.diag([-1.0, -1.0, 1.0])
 PREPARATIONS = {
     "z-score": Preparation(spacing_mm=(None, 4.3, 4.3), min_size=(32, 32), multiple=(16, 16)),
     "cohort": Preparation(spacing_mm="median", intensity=CohortPercentiles(), crop=BodyCrop()),
-    "whole": Preparation(spacing_mm=(3.0, 5.1, 3.3), intensity=ZScore((2, 97)), crop=CenterCrop((9, None, 40))),
+    "whole": Preparation(
+        spacing_mm=(3.0, 5.1, 3.3), intensity=ZScore((2, 97)), crop=CenterCrop((9, None, 40))
+    ),
     "window": Preparation(intensity=(Window(100, 500), ZScore()), slice_axis="sagittal", neighbours=1),
 }
 
@@ -143,7 +145,9 @@ def test_another_number_of_channels_is_refused(channels):
     fitted = PREPARATIONS["z-score"].fit(cohort(names=()))
     case = cohort(names=())[0]
     other = Case("7", np.repeat(case.image[:1], channels, axis=0), None, case.affine)
-    with pytest.raises(DataError, match=f"must be 2, as in the cohort, got {channels}. Read the same channels"):
+    with pytest.raises(
+        DataError, match=f"must be 2, as in the cohort, got {channels}. Read the same channels"
+    ):
         fitted.apply(other)
 
 
@@ -160,7 +164,9 @@ def test_a_single_channel_needs_no_name():
 
 def test_a_cohort_of_different_channels_is_refused():
     first, second = cohort()[:2]
-    with pytest.raises(DataError, match="`channels of case '2'` must be as many as those of case '1', 2, got 1"):
+    with pytest.raises(
+        DataError, match="`channels of case '2'` must be as many as those of case '1', 2, got 1"
+    ):
         Preparation().fit([first, Case("2", second.image[:1], None, second.affine)])
     with pytest.raises(DataError, match=r"must be \('in', 'out'\) as in case '1', got \('out', 'in'\)"):
         Preparation().fit([first, replace_names(second, ("out", "in"))])

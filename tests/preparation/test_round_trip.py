@@ -16,7 +16,9 @@ GEOMETRIES = 200
 
 
 def one_hot(labels, classes):
-    return torch.nn.functional.one_hot(torch.from_numpy(labels.astype(np.int64)), classes).movedim(-1, 0).float()
+    return (
+        torch.nn.functional.one_hot(torch.from_numpy(labels.astype(np.int64)), classes).movedim(-1, 0).float()
+    )
 
 
 def geometry(rng):
@@ -31,7 +33,9 @@ def assert_same_place(case, prepared):
     """Check that the matrix of the prepared volume says what its grid says, to a millionth of a voxel."""
     grid = prepared.grid
     shape = prepared.image.shape[1:]
-    corners = np.array([(z, y, x) for z in (0, shape[0] - 1) for y in (0, shape[1] - 1) for x in (0, shape[2] - 1)])
+    corners = np.array(
+        [(z, y, x) for z in (0, shape[0] - 1) for y in (0, shape[1] - 1) for x in (0, shape[2] - 1)]
+    )
     steps, starts = ([getattr(axis, name) for axis in grid.axes] for name in ("step", "start"))
     before = [axis.before for axis in grid.axes]
     canonical = (corners - before) * steps + starts
@@ -144,7 +148,9 @@ def test_ellipsoids_come_back_from_a_finer_grid(part):
         own = spacing_of(Preparation(slice_axis=axis, intensity=None).apply(case).affine)
         finer = tuple(length / rng.uniform(1, 1.8) for length in own)
         wanted = finer if seed % 2 else (None, *finer[1:])
-        prepared = Preparation(slice_axis=axis, spacing_mm=wanted, intensity=None, multiple=(4, 4)).apply(case)
+        prepared = Preparation(slice_axis=axis, spacing_mm=wanted, intensity=None, multiple=(4, 4)).apply(
+            case
+        )
         back = prepared.restore(one_hot(prepared.labels, 2))
         assert dice(back == 1, labels == 1) >= 0.97, seed
 
@@ -165,7 +171,9 @@ def test_blocks_of_slices_give_what_the_whole_gives_bit_for_bit(wanted, crop):
         cuts = sorted(rng.choice(depth - 1, size=min(partition, depth - 1), replace=False) + 1)
         blocks = [scores[:, a:b] for a, b in pairwise([0, *cuts, depth])]
         assert torch.equal(collected(prepared, blocks), whole)
-    np.testing.assert_array_equal(prepared.grid.turn.undo(whole.argmax(dim=0).numpy()), prepared.restore(scores))
+    np.testing.assert_array_equal(
+        prepared.grid.turn.undo(whole.argmax(dim=0).numpy()), prepared.restore(scores)
+    )
 
 
 def collected(prepared, blocks):
@@ -206,5 +214,7 @@ def test_ellipsoids_of_many_sizes_come_back_from_a_finer_grid():
         axis = AXES[seed % 3]
         own = spacing_of(Preparation(slice_axis=axis, intensity=None).apply(case).affine)
         finer = tuple(length / rng.uniform(1, 3) for length in own)
-        prepared = Preparation(slice_axis=axis, spacing_mm=finer, intensity=None, multiple=(16, 16)).apply(case)
+        prepared = Preparation(slice_axis=axis, spacing_mm=finer, intensity=None, multiple=(16, 16)).apply(
+            case
+        )
         assert dice(prepared.restore(one_hot(prepared.labels, 2)) == 1, labels == 1) >= 0.97, seed

@@ -20,12 +20,16 @@ def a_case(seed=0, shape=(7, 11, 13), **kinds):
     return case_of(rng, shape, random_affine(rng, SPACING, degrees=kinds.pop("degrees", 9.0)), **kinds)
 
 
-def expected(case, preparation, *, wanted=(None, None, None), scales=None, crop=None, least=None, multiple=None):
+def expected(
+    case, preparation, *, wanted=(None, None, None), scales=None, crop=None, least=None, multiple=None
+):
     """Follow the documentation of `Preparation` step by step."""
     image, affine, way = reference.canonical(case.image, case.affine, preparation.slice_axis)
     labels, _, _ = reference.canonical(case.labels, case.affine, preparation.slice_axis)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
-    scaled = [scale(channel) for scale, channel in zip(scales or [lambda c: c] * len(image), image, strict=True)]
+    scaled = [
+        scale(channel) for scale, channel in zip(scales or [lambda c: c] * len(image), image, strict=True)
+    ]
     lines = [reference.placed(*axis) for axis in zip(labels.shape, spacing, wanted, strict=True)]
     lines = lines if crop is None else crop(lines, image, spacing)
     lines = reference.padded(lines, least or (1, 1, 1), multiple or (1, 1, 1))
@@ -40,12 +44,8 @@ def assert_prepared(case, preparation, **steps):
     np.testing.assert_array_equal(prepared.labels, labels)
     assert prepared.labels.dtype == case.labels.dtype
     for place in [(0, 0, 0), tuple(size - 1 for size in labels.shape)]:
-        inner = [
-            line.places[0] + (i - line.before) * line.step for line, i in zip(lines, place, strict=True)
-        ]
-        np.testing.assert_allclose(
-            prepared.affine @ [*place[::-1], 1], affine @ [*inner[::-1], 1], atol=1e-3
-        )
+        inner = [line.places[0] + (i - line.before) * line.step for line, i in zip(lines, place, strict=True)]
+        np.testing.assert_allclose(prepared.affine @ [*place[::-1], 1], affine @ [*inner[::-1], 1], atol=1e-3)
     scores = np.random.default_rng(5).normal(size=(3, *labels.shape)).astype(np.float32)
     back = reference.back_in_storage(reference.restored(scores, lines), way)
     np.testing.assert_array_equal(prepared.restore(scores), back)
@@ -118,7 +118,8 @@ def test_without_an_ignored_value_all_labels_are_foreground():
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
-    "wanted", [(None, 1.0, 1.0), (None, 3.1, 2.0), (None, 0.7, 4.7), (2.0, 2.0, 2.0), (11.0, None, 1.5), (1.1, 9, 0.9)]
+    "wanted",
+    [(None, 1.0, 1.0), (None, 3.1, 2.0), (None, 0.7, 4.7), (2.0, 2.0, 2.0), (11.0, None, 1.5), (1.1, 9, 0.9)],
 )
 def test_resampling(shape, wanted):
     preparation = Preparation(slice_axis="axial", spacing_mm=wanted, intensity=None)
@@ -161,7 +162,9 @@ def test_a_box_about_the_body(margin, wanted):
     image = np.where(body, case.image, 5 + 0.01 * case.image)
     image[1, 2:8, 8:12, 3:15] += 300
     case = Case("7", image, case.labels, case.affine)
-    preparation = Preparation(slice_axis="coronal", spacing_mm=wanted, intensity=None, crop=BodyCrop(0.2, margin))
+    preparation = Preparation(
+        slice_axis="coronal", spacing_mm=wanted, intensity=None, crop=BodyCrop(0.2, margin)
+    )
     crop = lambda lines, channels, mm: reference.body_box(lines, channels, 0.2, margin, mm)  # noqa: E731
     prepared = assert_prepared(case, preparation, wanted=wanted, crop=crop)
     assert wanted[0] is not None or margin == 7 or prepared.image[0].size < case.image[0].size / 2
@@ -195,7 +198,9 @@ def test_all_steps_together(seed):
     body = bool(rng.integers(2))
 
     def crop(lines, channels, mm):
-        return reference.body_box(lines, channels, 0.4, 1.0, mm) if body else reference.center_box(lines, size)
+        return (
+            reference.body_box(lines, channels, 0.4, 1.0, mm) if body else reference.center_box(lines, size)
+        )
 
     preparation = Preparation(
         slice_axis=AXES[seed % 3],
@@ -206,7 +211,9 @@ def test_all_steps_together(seed):
         multiple=multiple,
     )
     scales = [lambda c: reference.zscore(c, (1, 99)), lambda c: reference.window(c, 50, 200)]
-    assert_prepared(case, preparation, wanted=wanted, scales=scales, crop=crop, least=least, multiple=multiple)
+    assert_prepared(
+        case, preparation, wanted=wanted, scales=scales, crop=crop, least=least, multiple=multiple
+    )
 
 
 @pytest.mark.parametrize("reach", [0, 1, 3])

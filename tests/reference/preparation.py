@@ -192,7 +192,9 @@ def body_box(lines, channels, threshold, margin_mm, spacing):
         # The last voxel at or in front of the lower end, the first one at or behind the upper end.
         front = [i for i, place in enumerate(line.places) if place <= low + 1e-6]
         behind = [i for i, place in enumerate(line.places) if place >= high - 1e-6]
-        kept.append(_cut(line, front[-1] if front else 0, (behind[0] if behind else len(line.places) - 1) + 1))
+        kept.append(
+            _cut(line, front[-1] if front else 0, (behind[0] if behind else len(line.places) - 1) + 1)
+        )
     return kept
 
 

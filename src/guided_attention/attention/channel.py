@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from guided_attention._checks import require_choice
-from guided_attention._maps import require_map
+from guided_attention._maps import require_map, without_autocast
 from guided_attention._typing import FeatureMap
 
 __all__ = ["CAM", "ChannelEnergy"]
@@ -56,12 +56,13 @@ class CAM(nn.Module):
 
     def forward(self, x: FeatureMap) -> FeatureMap:
         """Return the map with a mixture of its channels added to each."""
-        require_map("x", x, like=self.gate, any_float=True)
+        gate = self.gate
+        require_map("x", x, like=gate, any_float=True)
         # A sum over thousands of positions does not fit half precision: no autocast for these two products.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             rows = x.flatten(2).to(torch.promote_types(x.dtype, torch.float32))
             energy = rows @ rows.mT
             # softmax(max − E) = softmax(−E): the row's maximum is a constant that the softmax drops.
             weights = torch.softmax(-energy if self.energy == "danet" else energy, dim=-1)
             mixed = (weights @ rows).reshape(x.shape).to(x.dtype)
-        return self.gate * mixed + x
+        return gate * mixed + x

@@ -9,7 +9,7 @@ from guided_attention._checks import require, require_count, require_integer, re
 from guided_attention._layers import conv
 from guided_attention._maps import require_map
 from guided_attention._typing import AnyFeatureMap, FeatureMap, Keys, SpatialDims
-from guided_attention.attention.attend import attend
+from guided_attention.attention.attend import weighted_average
 
 __all__ = ["PAM"]
 
@@ -63,9 +63,10 @@ class PAM(nn.Module):
 
     def forward(self, x: FeatureMap) -> FeatureMap:
         """Return the map with what each position gathered from all others added to it."""
-        require_map("x", x, channels=self.channels, spatial_dims=self.spatial_dims, like=self.gate)
-        gathered = attend(_rows(self.query(x)), _rows(self.key(x)), _rows(self.value(x)))
-        return self.gate * gathered.mT.reshape(x.shape) + x
+        gate = self.gate
+        require_map("x", x, channels=self.channels, spatial_dims=self.spatial_dims, like=gate)
+        gathered = weighted_average(_rows(self.query(x)), _rows(self.key(x)), _rows(self.value(x)))
+        return gate * gathered.mT.reshape(x.shape) + x
 
     def attention_map(self, x: FeatureMap, positions: Sequence[Sequence[int]]) -> AnyFeatureMap:
         """Return the weights of chosen positions, without building the whole matrix.

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guided_attention._checkpoints import kind_of, plain_name, read_contents, weights_in
+from guided_attention._checkpoints import read_contents
 from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike
+from guided_attention._state_dicts import kind_of, plain_name, weights_in
 from guided_attention.attention import CAM
 from guided_attention.errors import ArgumentError, CheckpointError
 from guided_attention.models.msga import MSGA

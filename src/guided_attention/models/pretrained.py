@@ -13,16 +13,13 @@ from torch import Tensor, nn
 from guided_attention._checkpoints import (
     ModelSettings,
     as_path,
-    matching_entries,
-    plain_name,
-    plain_network,
     read_contents,
     save_checkpoint,
     settings_of,
-    weights_in,
 )
 from guided_attention._checks import cut_list, require, require_known_keys, require_type
 from guided_attention._files import PathLike, replacing, whole_folder
+from guided_attention._state_dicts import matching_entries, plain_name, plain_network, weights_in
 from guided_attention.errors import ArgumentError, ArgumentTypeError, CheckpointError, MissingFileError
 from guided_attention.models.danet import DualAttentionNetwork, danet
 from guided_attention.models.msga import MSGA, msga_lite
