@@ -1,6 +1,6 @@
-"""The networks that are trained on real volumes: the paper's, its rivals, and the economical designs tried.
+"""The networks that are trained on real volumes: the paper's, baselines, and the economical designs that were tried.
 
-All of ours stand on a ResNet-18 and have as many channels after it as are asked for.
+All of ours have a ResNet-18 and as many channels after it as are asked for.
 """
 
 import math
@@ -26,7 +26,7 @@ from guided_attention.models import daf, danet, ms_dual, ms_dual_guided, msga_li
 __all__ = ["FIVE", "contestants"]
 
 FIVE = ("MSGA lite", "Fusion only", "MS-Dual-Guided", "MS-Dual", "UNet (MONAI BasicUNet)")
-"""The economical network, what is left without attention, the paper's two and the strongest rival."""
+"""The economical network, the network without attention, the paper's two and the strongest baseline."""
 
 _SCALES = 4
 _FACTOR = 4
@@ -70,7 +70,15 @@ class _NoAttention(nn.Module):
         self.channels = channels
 
     def forward(
+<<<<<<< HEAD
         self, maps: Sequence[Tensor], fused: Tensor, *, attended_only: bool = False
+=======
+        self,
+        maps: Sequence[Tensor],
+        fused: Tensor,
+        *,
+        attended_only: bool = False,  # noqa: ARG002
+>>>>>>> examples
     ) -> AttendedFeatures:
         """Attend to nothing."""
         del attended_only
@@ -113,7 +121,7 @@ class _Product(_Pooled):
 
 
 class _Gated(_Pooled):
-    """Weighs the attention, channel by channel, before it is added: ``F + w · A``, where ``w`` is 0 at birth."""
+    """Weighs the attention by channel before it is added: ``F + w · A``, where ``w`` is 0 at initialization."""
 
     def __init__(self, attention: MultiScaleAttention, *, factor: int) -> None:
         super().__init__(attention, factor=factor)
@@ -194,13 +202,23 @@ class _OnceAStep(nn.Module):
         self, maps: Sequence[Tensor], fused: Tensor, *, attended_only: bool = False
     ) -> AttendedFeatures:
         """Return the same attended map for every scale."""
+<<<<<<< HEAD
         mean = torch.stack(list(maps)).mean(dim=0)
         found: AttendedFeatures = self.attention([mean], fused, attended_only=attended_only)
+=======
+        found: AttendedFeatures = self.attention(
+            [torch.stack(list(maps)).mean(dim=0)], fused, attended_only=attended_only
+        )
+>>>>>>> examples
         return replace(found, attended=tuple(step * _SCALES for step in found.attended))
 
 
 def _coarse(channels: int, *, num_scales: int = _SCALES, guided: bool = True) -> MultiScaleGuidedAttention:
+<<<<<<< HEAD
     """Build the attention that works on the coarse grid."""
+=======
+    """Build the attention on the coarse grid."""
+>>>>>>> examples
     autoencoder = partial(SemanticAutoencoder, width=channels) if guided else None
     return MultiScaleGuidedAttention(channels, num_scales=num_scales, autoencoder=autoencoder)
 
