@@ -231,6 +231,9 @@ def test_an_organ_found_only_where_nothing_counts_is_absent():
     )
     assert (liver.status, kidney.status, spleen.status) == ("absent in both", "scored", "absent in both")
     assert (liver.prediction_ml, kidney.dice, kidney.hausdorff_mm) == (0.0, 1.0, 0.0)
+    empty = np.zeros(SHAPE, dtype=np.uint8)
+    rest = {"labels": LABELS, "spacing_mm": SPACING_MM, "case_id": "a"}
+    assert [liver, spleen] == evaluate_case(empty, empty, **rest)[::2]
     assert kidney.prediction_ml == pytest.approx(4 * 7.7 * 1.5 * 1.3 / 1000)
 
 
