@@ -70,13 +70,10 @@ class _NoAttention(nn.Module):
         self.channels = channels
 
     def forward(
-        self,
-        maps: Sequence[Tensor],
-        fused: Tensor,
-        *,
-        attended_only: bool = False,  # noqa: ARG002
+        self, maps: Sequence[Tensor], fused: Tensor, *, attended_only: bool = False
     ) -> AttendedFeatures:
         """Attend to nothing."""
+        del attended_only
         return AttendedFeatures(attended=(tuple(fused for _ in maps),))
 
 
@@ -197,14 +194,13 @@ class _OnceAStep(nn.Module):
         self, maps: Sequence[Tensor], fused: Tensor, *, attended_only: bool = False
     ) -> AttendedFeatures:
         """Return the same attended map for every scale."""
-        found: AttendedFeatures = self.attention(
-            [torch.stack(list(maps)).mean(dim=0)], fused, attended_only=attended_only
-        )
+        mean = torch.stack(list(maps)).mean(dim=0)
+        found: AttendedFeatures = self.attention([mean], fused, attended_only=attended_only)
         return replace(found, attended=tuple(step * _SCALES for step in found.attended))
 
 
 def _coarse(channels: int, *, num_scales: int = _SCALES, guided: bool = True) -> MultiScaleGuidedAttention:
-    """Build the attention on the coarse grid."""
+    """Build the attention that works on the coarse grid."""
     autoencoder = partial(SemanticAutoencoder, width=channels) if guided else None
     return MultiScaleGuidedAttention(channels, num_scales=num_scales, autoencoder=autoencoder)
 

@@ -15,7 +15,7 @@ from guided_attention.training import Trainer
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from guided_attention import (
+    from guided_attention import (  # noqa: F401 - for type checkers, which know nothing of `__getattr__`
         case,
         data,
         errors,

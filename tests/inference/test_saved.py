@@ -144,9 +144,7 @@ def test_a_network_of_ones_own_is_saved_by_checkpoint_and_loaded_into(tmp_path):
 
 def test_weights_without_metadata_say_how_to_go_on(tmp_path):
     save_checkpoint(tmp_path / "bare.pt", {"model": network().state_dict()})
-    with pytest.raises(
-        CheckpointError, match=r"holds weights only\. Train with Trainer\(metadata=predictor\.metadata\)"
-    ):
+    with pytest.raises(CheckpointError, match=r"holds weights only\. Train with Trainer\(metadata=pred"):
         Predictor.load(tmp_path / "bare.pt")
 
 

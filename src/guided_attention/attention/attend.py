@@ -33,8 +33,8 @@ def attend(query: Queries, key: Keys, value: Values) -> QueriedValues:
         out[b, i]        = Σ_j weights[b, i, j] · value[b, j]
 
     The scores are not divided by ``sqrt(head_width)``, unlike those of a transformer. The weights are never stored, not
-    even during training: memory grows with the number of positions, not with its square. Scores, softmax and sums
-    are at least in single precision, so that unscaled scores of half precision do not overflow.
+    even during training: memory grows with the number of positions, not with its square. Scores, softmax and sums are
+    at least in single precision, so that unscaled scores of half precision do not overflow.
 
     On CUDA, and in a compiled or exported graph, this is torch's ``scaled_dot_product_attention`` on rows padded with
     zeros to one width. On the CPU, and in double precision on CUDA, it works tile by tile: torch's CPU kernel would
@@ -48,19 +48,14 @@ def attend(query: Queries, key: Keys, value: Values) -> QueriedValues:
     Returns:
         One averaged value for each query, ``(batch, queries, channels)``; a plain tensor for every tensor subclass.
 
-    Raises:
-        ArgumentError: Shapes, devices or floating types do not fit together.
-        ArgumentTypeError: An argument is not a tensor.
-
     Example:
-        >>> import torch
         >>> value = torch.tensor([[[1.0], [3.0]]])
         >>> attend(torch.ones(1, 1, 4), torch.ones(1, 2, 4), value)  # equal keys: the mean
         tensor([[[2.]]])
 
     References:
-        Sinha & Dolz, JBHI 2020, equations 2 and 3, without gate and residual. The softmax over tiles follows Milakov &
-        Gimelshein, "Online normalizer calculation for softmax", 2018, and Dao et al., "FlashAttention", NeurIPS 2022.
+        Milakov & Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention", NeurIPS
+        2022.
     """
     if not torch.compiler.is_compiling():
         _require_rows(query, key, value)

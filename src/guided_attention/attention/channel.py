@@ -25,27 +25,17 @@ class CAM(nn.Module):
         out[i]        = gate · Σ_j weights[i, j] · X[j]  +  X[i]  equation 5
 
     The two forms are opposites. DANet's code, the original code of this paper and every later copy use the first: a
-    channel gathers what it lacks. With the printed formula, the second, a channel attends to those most like it, which
-    is mostly itself. The gate is learnt and starts at 0. Energies are in single precision, also under autocast.
+    channel gathers what it lacks. With the printed formula, the second, a channel mostly attends to itself. The gate is
+    learnt and starts at 0. Maps ``(batch, channels, *space)`` have any number of channels and axes; energies are in
+    single precision, also under autocast.
 
     Args:
         energy: ``"danet"`` or ``"paper"``.
 
-    Shape:
-        ``(batch, channels, *space)`` in and out, any number of channels and spatial axes.
-
-    Raises:
-        ArgumentError: `energy` is something else; in `forward`, `x` does not fit.
-
     Example:
-        >>> import torch
-        >>> from guided_attention import CAM
         >>> x = torch.randn(1, 5, 7, 11)
         >>> torch.equal(CAM()(x), x)  # the gate is 0
         True
-
-    References:
-        Sinha & Dolz, JBHI 2020, equations 4 and 5; Fu et al., CVPR 2019.
     """
 
     def __init__(self, *, energy: ChannelEnergy = "danet") -> None:

@@ -71,18 +71,18 @@ class Split:
             text = file.read_text(encoding="utf-8")
         try:
             parts = json.loads(text)
-            train, val, test = ([*map(_name, parts[name])] for name in ("train", "val", "test"))
+            train, val, test = (_names_in(parts[name]) for name in ("train", "val", "test"))
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             wanted = "JSON with the lists train, val and test"
             message = f"`{file}` must be {wanted}, got something else ({error!r})."
             raise DataError(message, file=file) from error
-        return cls(tuple(train), tuple(val), tuple(test))
+        return cls(train, val, test)
 
 
-def _name(value: object) -> str:
-    if isinstance(value, (str, int)):
-        return str(value)
-    raise TypeError(f"{value!r} is no name")
+def _names_in(part: object) -> tuple[str, ...]:
+    if not isinstance(part, list) or not all(isinstance(name, (str, int)) for name in part):
+        raise TypeError(f"{part!r} is no list of names")
+    return tuple(map(str, part))
 
 
 def split_subjects(case_ids: Sequence[str], *, train: int, val: int, test: int, seed: int = 0) -> Split:

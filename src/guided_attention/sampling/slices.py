@@ -120,7 +120,7 @@ def _checked_size(size: tuple[int, int] | None) -> tuple[int, int] | None:
     require_type("size", sides, (tuple, list), "(height, width)")
     for side in sides:
         require_integer("size", side)
-    good = len(size) == 2 and all(side >= 1 for side in size)  # noqa: PLR2004
+    good = len(sides) == 2 and min(size) >= 1  # noqa: PLR2004
     require(good, "size", "a height and a width above 0", size)
     return int(size[0]), int(size[1])
 
