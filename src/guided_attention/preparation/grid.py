@@ -54,8 +54,8 @@ class Taps:
         shape = [1] * x.ndim
         shape[axis] = len(index)
         if index.shape[1] == 2:  # noqa: PLR2004
-            low, high = (_taken(x, axis, index[:, tap]) for tap in (0, 1))
-            return torch.lerp(low, high, self.weight[:, 1].reshape(shape).to(x.device))
+            low = x.index_select(axis, index[:, 0].to(x.device))
+            return low.lerp_(_taken(x, axis, index[:, 1]), self.weight[:, 1].reshape(shape).to(x.device))
         out = torch.zeros((*x.shape[:axis], len(index), *x.shape[axis + 1 :]), dtype=x.dtype, device=x.device)
         for tap in range(index.shape[1]):
             out.addcmul_(_taken(x, axis, index[:, tap]), self.weight[:, tap].reshape(shape).to(x.device))
@@ -274,7 +274,8 @@ class Grid:
                 )
                 done += 1
             unneeded = int(lowest[done]) - first if done < depth.old else held.shape[1]
-            held, first = held[:, max(0, unneeded) :], first + max(0, min(unneeded, held.shape[1]))
+            unneeded = max(0, min(unneeded, held.shape[1]))
+            held, first = held[:, unneeded:].clone(), first + unneeded  # without the clone, all of it would stay
 
 
 def _in_plane(x: Tensor, rows: Taps, columns: Taps) -> Tensor:
