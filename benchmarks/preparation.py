@@ -47,8 +47,13 @@ def main() -> None:
         name, *numbers = args.one
         print(json.dumps(MEASUREMENTS[name](*map(int, numbers))))
         return
-    result = head("preparation", "a scan prepared, and scores brought back to it", device="cpu", threads=THREADS)
-    result |= {"commit": commit(), "rows": [*map(restoring, WAYS), in_own_process("preparing", PREPARED_DEPTH)]}
+    result = head(
+        "preparation", "a scan prepared, and scores brought back to it", device="cpu", threads=THREADS
+    )
+    result |= {
+        "commit": commit(),
+        "rows": [*map(restoring, WAYS), in_own_process("preparing", PREPARED_DEPTH)],
+    }
     write(args.out, result)
     print(json.dumps(result["rows"], indent=2))
 

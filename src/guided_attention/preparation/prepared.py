@@ -114,7 +114,7 @@ class Prepared:
             )
             seen += block.shape[1]
             require(seen <= depth, "blocks", f"of {depth} slices together", f"{seen} or more")
-            yield block.float()
+            yield block.detach().float()
         require(seen == depth, "blocks", f"of {depth} slices together", seen)
 
     def restore(self, scores: Tensor | npt.NDArray[Any]) -> LabelVolume:
