@@ -10,7 +10,7 @@ from torch import Tensor
 
 from guided_attention._checks import cut_list, needs_extra, require, require_type
 from guided_attention._files import PathLike, replacing
-from guided_attention._geometry import checked_affine, spacing_of
+from guided_attention._geometry import checked_affine, is_same_place
 from guided_attention._typing import Affine
 from guided_attention.case import Case, Volume, as_array
 from guided_attention.data._files import (
@@ -30,8 +30,6 @@ __all__ = ["read_nifti", "read_nifti_case", "read_nifti_pairs", "write_nifti"]
 _ENDINGS = (".nii", ".nii.gz")
 _INTEGERS = ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 _LONGEST_SIDE = 32767
-_SAME_PLACE = 0.1
-"""How far the quaternion may put a corner from its place, as a share of the smallest spacing."""
 
 
 def read_nifti(path: PathLike) -> Volume:
@@ -234,7 +232,7 @@ def write_nifti(path: PathLike, volume: npt.NDArray[Any] | Tensor, affine: Affin
     image = make(array.T, place, dtype=array.dtype)
     image.set_sform(place, code=1)
     image.set_qform(place, code=1)
-    if not _is_same_place(image.get_qform(), place, array.shape):
+    if not is_same_place(image.get_qform(), place, array.shape[-3:]):
         image.set_qform(place, code=0)
     image.header.set_xyzt_units("mm")
     with replacing(wanted) as draft:
@@ -263,11 +261,3 @@ def _storable(volume: npt.NDArray[Any] | Tensor) -> npt.NDArray[Any]:
     lowest, highest = int(array.min()), int(array.max())
     holds = (name for name in _INTEGERS if np.iinfo(name).min <= lowest and highest <= np.iinfo(name).max)
     return array.astype(next(holds), copy=False)
-
-
-def _is_same_place(qform: Affine, affine: Affine, shape: Sequence[int]) -> bool:
-    """Return whether the quaternion puts every corner of the volume where the affine has it."""
-    sides = [(0, side) for side in reversed(shape[-3:])]
-    corners = np.array([[x, y, z, 1.0] for x in sides[0] for y in sides[1] for z in sides[2]])
-    apart = np.linalg.norm(((qform - affine) @ corners.T)[:3], axis=0).max()
-    return bool(apart <= _SAME_PLACE * min(spacing_of(affine)))
