@@ -112,9 +112,10 @@ def test_resampling_to_the_same_spacing_changes_nothing():
     np.testing.assert_allclose(same.affine, case.affine, atol=1e-12)
 
 
-def test_resampled_labels_are_old_labels_and_sit_under_the_image():
+@pytest.mark.parametrize("organ", [np.s_[:, 10:25], np.s_[:, :, 12:30]])
+def test_resampled_labels_are_old_labels_and_sit_under_the_image(organ):
     labels = np.zeros((3, 40, 44), np.uint8)
-    labels[:, 10:25, 12:30] = 4
+    labels[organ] = 4
     case = Case("7", labels[None].astype(np.float32), labels, AFFINE)
     changed = resample_in_plane(case, 1.1)
     assert set(np.unique(changed.labels)) == {0, 4}
