@@ -134,8 +134,9 @@ def preparing(depth: int) -> dict[str, float | str]:
     prepared = preparation.apply(case)
     seconds = time.perf_counter() - started
     over = peak_bytes(cuda=False) - held
+    sizes = " x ".join(map(str, prepared.image.shape[1:]))
     return {
-        "what": f"preparing {SIDE} x {SIDE} x {depth}, from {MM} to 1.0 mm: {' x '.join(map(str, prepared.image.shape))}",
+        "what": f"preparing {depth} x {SIDE} x {SIDE} from {MM} to 1.0 mm, {sizes}",
         "seconds": seconds,
         "peak_bytes_a_voxel": (over + case.image.nbytes) / case.image.size,
     }
