@@ -116,8 +116,6 @@ def test_a_fitted_record_is_the_same_after_json_and_prepares_the_same(names, int
     assert (
         Fingerprint.from_dict(json.loads(json.dumps(read.fingerprint.to_dict()))) == preparation.fingerprint
     )
-<<<<<<< HEAD
-=======
 
 
 def test_a_record_is_read_with_the_annotations_checked():
@@ -127,7 +125,6 @@ def test_a_record_is_read_with_the_annotations_checked():
     jaxtyping.config.update("jaxtyping_disable", False)
     preparation = fitted(min_size=(8, 8))
     assert Preparation.from_dict(json.loads(json.dumps(preparation.to_dict()))) == preparation
->>>>>>> prep
 
 
 def test_a_record_of_one_channel_is_no_record_for_all():
