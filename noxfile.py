@@ -1,6 +1,7 @@
 """The project's chores. `nox` runs all that a change must pass; `nox -s NAME` runs one; `nox -l` lists them."""
 
 import os
+import shutil
 from pathlib import Path
 
 import nox
@@ -22,10 +23,11 @@ def _install(session: nox.Session, *groups: str, extras: str = "") -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format with ruff."""
+    """Check style and format with ruff, and the sizes of functions, files and docstrings."""
     _install(session, "lint")
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
+    session.run("python", "-m", "benchmarks.house", "--check")
 
 
 @nox.session
@@ -86,12 +88,15 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build source archive and wheel, and import the everyday names from the wheel without any extra."""
+    """Build source archive and wheel, import the wheel without any extra, and check the types that users see."""
     session.install("build", "hatchling")
     dist = Path(session.create_tmp()) / "dist"
     session.run("python", "-m", "build", "--no-isolation", "--outdir", str(dist), silent=True)
     session.install("--force-reinstall", "--no-deps", *map(str, dist.glob("*.whl")))
     session.install("torch", "numpy", "pillow", "scipy", "typing-extensions")
+    session.install(*nox.project.dependency_groups(_GROUPS, "user-types"))
+    # In a folder of its own, so that Python and the checkers find the wheel and not `src`.
+    script = shutil.copy("tests/typing/user_script.py", dist)
     with session.chdir(dist):
         session.run(
             "python",
@@ -100,6 +105,9 @@ def build(session: nox.Session) -> None:
             "-c",
             "from guided_attention import *; import guided_attention as g; print(g.__version__)",
         )
+        session.run("python", "-W", "error", Path(script).name)
+        session.run("mypy", "--strict", Path(script).name)
+        session.run("pyright", Path(script).name)
 
 
 @nox.session(default=False)

@@ -1,6 +1,6 @@
-"""The networks that are trained on real volumes: the paper's, its rivals, and the economical designs tried.
+"""The networks that are trained on real volumes: the paper's, baselines, and the economical designs that were tried.
 
-All of ours stand on a ResNet-18 and have as many channels after it as are asked for.
+All of ours have a ResNet-18 and as many channels after it as are asked for.
 """
 
 import math
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from guided_attention import CAM, MultiScaleFusion, SegmentationModel
 from guided_attention.attention import (
     AttendedFeatures,
-    Guidance,
     MultiScaleAttention,
     MultiScaleGuidedAttention,
     PooledAttention,
@@ -27,7 +26,7 @@ from guided_attention.models import daf, danet, ms_dual, ms_dual_guided, msga_li
 __all__ = ["FIVE", "contestants"]
 
 FIVE = ("MSGA lite", "Fusion only", "MS-Dual-Guided", "MS-Dual", "UNet (MONAI BasicUNet)")
-"""The economical network, what is left without attention, the paper's two and the strongest rival."""
+"""The economical network, the network without attention, the paper's two and the strongest baseline."""
 
 _SCALES = 4
 _FACTOR = 4
@@ -61,7 +60,7 @@ def contestants(channels: int) -> Mapping[str, Callable[[], nn.Module]]:
 
 
 class _NoAttention(nn.Module):
-    """Hands the fused map to every head: what is left of the network where its attention is taken out."""
+    """Passes the fused map to every head: the network without attention."""
 
     num_steps = 1
     num_scales = _SCALES
@@ -70,8 +69,11 @@ class _NoAttention(nn.Module):
         super().__init__()
         self.channels = channels
 
-    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+    def forward(
+        self, maps: Sequence[Tensor], fused: Tensor, *, attended_only: bool = False
+    ) -> AttendedFeatures:
         """Attend to nothing."""
+        del attended_only
         return AttendedFeatures(attended=(tuple(fused for _ in maps),))
 
 
@@ -84,10 +86,12 @@ class _Pooled(nn.Module):
         self.channels, self.num_scales = attention.channels, attention.num_scales
         self.num_steps = attention.num_steps
 
-    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+    def forward(
+        self, maps: Sequence[Tensor], fused: Tensor, *, attended_only: bool = False
+    ) -> AttendedFeatures:
         """Return the fused map with each step's attention added."""
         pooled = [nn.functional.avg_pool2d(map_, self.factor, ceil_mode=True) for map_ in [*maps, fused]]
-        found: AttendedFeatures = self.attention(pooled[:-1], pooled[-1])
+        found: AttendedFeatures = self.attention(pooled[:-1], pooled[-1], attended_only=attended_only)
         size = fused.shape[2:]
         added = [
             [fused + nn.functional.interpolate(map_, size, mode="bilinear") for map_ in step]
@@ -99,23 +103,27 @@ class _Pooled(nn.Module):
 class _Product(_Pooled):
     """Scales the fused map by what the coarse attention found: ``F + F · A`` in place of ``F + A``."""
 
-    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+    def forward(
+        self, maps: Sequence[Tensor], fused: Tensor, *, attended_only: bool = False
+    ) -> AttendedFeatures:
         """Return the fused map steered by each step's attention."""
-        added = super().forward(maps, fused)
+        added = super().forward(maps, fused, attended_only=attended_only)
         steered = [[fused + fused * (map_ - fused) for map_ in step] for step in added.attended]
         return replace(added, attended=tuple(tuple(step) for step in steered))
 
 
 class _Gated(_Pooled):
-    """Weighs the attention, channel by channel, before it is added: ``F + w · A``, where ``w`` is 0 at birth."""
+    """Weighs the attention by channel before it is added: ``F + w · A``, where ``w`` is 0 at initialization."""
 
     def __init__(self, attention: MultiScaleAttention, *, factor: int) -> None:
         super().__init__(attention, factor=factor)
         self.gate = nn.Parameter(torch.zeros(attention.channels, 1, 1))
 
-    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+    def forward(
+        self, maps: Sequence[Tensor], fused: Tensor, *, attended_only: bool = False
+    ) -> AttendedFeatures:
         """Return the fused map with as much of each step's attention as the gate lets through."""
-        added = super().forward(maps, fused)
+        added = super().forward(maps, fused, attended_only=attended_only)
         weighed = [[fused + self.gate * (map_ - fused) for map_ in step] for step in added.attended]
         return replace(added, attended=tuple(tuple(step) for step in weighed))
 
@@ -123,9 +131,11 @@ class _Gated(_Pooled):
 class _FixedTarget(_Gated):
     """The same, and the reconstruction loss does not move the maps that are to be reconstructed."""
 
-    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+    def forward(
+        self, maps: Sequence[Tensor], fused: Tensor, *, attended_only: bool = False
+    ) -> AttendedFeatures:
         """Return the same with fixed targets."""
-        return _with_fixed_targets(super().forward(maps, fused))
+        return _with_fixed_targets(super().forward(maps, fused, attended_only=attended_only))
 
 
 class _Normed(_Gated):
@@ -137,10 +147,12 @@ class _Normed(_Gated):
             nn.BatchNorm2d(attention.channels, affine=False) for _ in range(attention.num_scales + 1)
         )
 
-    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+    def forward(
+        self, maps: Sequence[Tensor], fused: Tensor, *, attended_only: bool = False
+    ) -> AttendedFeatures:
         """Return the fused map with the attention to the normed maps added."""
         *normed, context = (norm(map_) for norm, map_ in zip(self.norms, [*maps, fused], strict=True))
-        found = super().forward(normed, context)
+        found = super().forward(normed, context, attended_only=attended_only)
         added = [[fused + map_ - context for map_ in step] for step in found.attended]
         return replace(found, attended=tuple(tuple(step) for step in added))
 
@@ -148,9 +160,11 @@ class _Normed(_Gated):
 class _NormedOwn(_Normed):
     """The same with fixed targets."""
 
-    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+    def forward(
+        self, maps: Sequence[Tensor], fused: Tensor, *, attended_only: bool = False
+    ) -> AttendedFeatures:
         """Return the same with fixed targets."""
-        return _with_fixed_targets(super().forward(maps, fused))
+        return _with_fixed_targets(super().forward(maps, fused, attended_only=attended_only))
 
 
 def _with_fixed_targets(found: AttendedFeatures) -> AttendedFeatures:
@@ -176,19 +190,19 @@ class _OnceAStep(nn.Module):
         self.attention = attention
         self.channels, self.num_steps = attention.channels, attention.num_steps
 
-    def forward(self, maps: Sequence[Tensor], fused: Tensor) -> AttendedFeatures:
+    def forward(
+        self, maps: Sequence[Tensor], fused: Tensor, *, attended_only: bool = False
+    ) -> AttendedFeatures:
         """Return the same attended map for every scale."""
-        found: AttendedFeatures = self.attention([torch.stack(list(maps)).mean(dim=0)], fused)
+        mean = torch.stack(list(maps)).mean(dim=0)
+        found: AttendedFeatures = self.attention([mean], fused, attended_only=attended_only)
         return replace(found, attended=tuple(step * _SCALES for step in found.attended))
 
 
-def _coarse(
-    channels: int, *, num_scales: int = _SCALES, guidance: Guidance = "autoencoder"
-) -> MultiScaleGuidedAttention:
-    """Build the attention that stands on the coarse grid."""
-    return MultiScaleGuidedAttention(
-        channels, num_scales=num_scales, guidance=guidance, semantic_width=channels
-    )
+def _coarse(channels: int, *, num_scales: int = _SCALES, guided: bool = True) -> MultiScaleGuidedAttention:
+    """Build the attention that works on the coarse grid."""
+    autoencoder = partial(SemanticAutoencoder, width=channels) if guided else None
+    return MultiScaleGuidedAttention(channels, num_scales=num_scales, autoencoder=autoencoder)
 
 
 def _sum(channels: int, *, factor: int = _FACTOR) -> SegmentationModel:
@@ -213,7 +227,7 @@ def _with_own_losses(channels: int) -> SegmentationModel:
 
 
 def _without_guidance(channels: int) -> SegmentationModel:
-    attention = _coarse(channels, guidance="none")
+    attention = _coarse(channels, guided=False)
     return _on_resnet18(_Pooled(attention, factor=_FACTOR))
 
 

@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks.contestants import contestants
-from benchmarks.left_atrium_networks import IN_PLANE_MM, read_part
+from benchmarks.left_atrium_networks import LABELS, preparation_of, read_part
 from benchmarks.rows import Spec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
-from guided_attention.preparation import resample_in_plane
 from guided_attention.sampling import Chain, FlipRotate, RandomIntensity, SliceDataset
 from guided_attention.training import ModelWithLoss, seed_everything
 
@@ -27,7 +26,7 @@ _SEED = 0
 def learned(spec: Spec) -> dict[str, float]:
     """Train as `left_atrium_networks.py` does, for as many steps as the spec says.
 
-    The seed is one and the same: both precisions begin with the same weights and see the same slices in the same order.
+    Both precisions have the same seed: they begin with the same weights and see the same slices in the same order.
     Returns the mean loss of the last 50 steps.
     """
     seed_everything(_SEED)
@@ -50,9 +49,10 @@ def learned(spec: Spec) -> dict[str, float]:
 
 def _loader(folder: Path) -> DataLoader[tuple[Tensor, Tensor]]:
     """Read the volumes; batches are of four slices."""
-    cases = [resample_in_plane(case, IN_PLANE_MM) for case in read_part(folder, "train")]
+    cases, size = read_part(folder, "train"), (96, 128)
     augment = Chain((FlipRotate(degrees=15), RandomIntensity()))
-    slices = SliceDataset(cases, num_classes=2, size=(96, 128), slice_step=2, augment=augment)
+    preparation = preparation_of(cases, size)
+    slices = SliceDataset(cases, preparation, LABELS, size=size, slice_step=2, augment=augment)
     return DataLoader(slices, batch_size=4, shuffle=True, drop_last=True)
 
 

@@ -1,13 +1,12 @@
-"""Trains the paper's network and its rivals on real volumes with one budget for all, and scores whole test volumes.
+"""Trains the paper's network and others on real volumes with one budget for all, and scores whole test volumes.
 
     python -m benchmarks.left_atrium_networks --data FOLDER --epochs 4 --seeds 0 1 2
     python -m benchmarks.left_atrium_networks --data FOLDER --minutes 24 --seeds 0 1 2
 
 The folder is that of `examples/train_left_atrium.py`. Every network sees the same slices in the same number of epochs,
-or for the same time, with the same optimizer, augmentation and seeds; only the network differs. Slices that were padded
-in training are padded in prediction too: bare ones are strange to all networks, and to some far more than to others.
-Minutes are those of a processor core, so that other work on the machine takes nothing from anybody: 24 of them are 12
-minutes of two cores. A run that stands in the results already is not made again, so that the command goes on where it
+or for the same time, with the same preparation, optimizer, augmentation and seeds; only the network differs.
+Minutes are those of a processor core, so that other work on the machine changes nothing: 24 of them are 12
+minutes of two cores. A run that is in the results already is not repeated, so that the command continues where it
 was stopped.
 """
 
@@ -19,7 +18,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import process_time
@@ -33,20 +31,16 @@ from benchmarks.contestants import FIVE, contestants
 from guided_attention import Trainer, __version__
 from guided_attention.case import Case
 from guided_attention.data import read_nifti_pairs
-from guided_attention.evaluation import CaseScore, mean_dice
-from guided_attention.inference import (
-    evaluate_model,
-    evaluate_prediction,
-    keep_largest_component,
-    predict_case,
-)
+from guided_attention.evaluation import Validation, evaluate
+from guided_attention.inference import Predictor
+from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
-from guided_attention.preparation import normalize, resample_in_plane
+from guided_attention.preparation import Preparation
 from guided_attention.sampling import Chain, FlipRotate, RandomIntensity, SliceDataset
 from guided_attention.training import TrainerConfig, load_weights, polynomial_decay, seed_everything
 
 RESULTS = Path(__file__).parent / "results"
-LABELS = {1: "left atrium"}
+LABELS = LabelSpec({1: "left atrium"})
 IN_PLANE_MM = 1.0
 Runs = dict[str, list[dict[str, float | str]]]
 
@@ -88,10 +82,15 @@ def known(path: Path, settings: dict[str, object]) -> Runs:
 
 
 def read_part(folder: Path, part: str) -> list[Case]:
-    """Read and normalise the volumes of one part of the split."""
+    """Read the volumes of one part of the split."""
     rows = json.loads((folder / "cases.json").read_text())
     names = [f"case{row['case']:02d}" for row in rows if row["split"] == part]
-    return [normalize(case) for case in read_nifti_pairs(folder, case_ids=names)]
+    return read_nifti_pairs(folder, case_ids=names)
+
+
+def preparation_of(cases: Sequence[Case], side: tuple[int, int]) -> Preparation:
+    """Return what is done to scans before every network, in training and in prediction."""
+    return Preparation(spacing_mm=(None, IN_PLANE_MM, IN_PLANE_MM), min_size=side).fit(cases)
 
 
 def trained(
@@ -101,26 +100,19 @@ def trained(
     train, val, test = parts
     seed_everything(seed)
     model = build()
-    seen = [resample_in_plane(case, IN_PLANE_MM) for case in train]
+    side = (args.side[0], args.side[1])
+    preparation = preparation_of(train, side)
+    predictor = Predictor(model, preparation, LABELS, device=None)
+    largest = Predictor(model, preparation, LABELS, device=None, keep_largest=True)
     augment = Chain((FlipRotate(degrees=15), RandomIntensity()))
-    slices = SliceDataset(
-        seen, num_classes=2, size=tuple(args.side), slice_step=args.slice_step, augment=augment
-    )
-    validate = partial(
-        evaluate_model,
-        cases=val,
-        labels=LABELS,
-        distances=False,
-        in_plane_mm=IN_PLANE_MM,
-        min_size=tuple(args.side),
-    )
+    slices = SliceDataset(train, preparation, LABELS, size=side, slice_step=args.slice_step, augment=augment)
     with tempfile.TemporaryDirectory() as folder, clock_of_the_processor(if_wanted=bool(args.minutes)):
         trainer = Trainer(
             model,
             GuidedAttentionLoss(DiceCrossEntropyLoss()),
             torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4),
             train_loader=DataLoader(slices, batch_size=args.batch, shuffle=True, drop_last=True),
-            validate=lambda network: mean_dice(validate(network)),
+            validate=Validation(predictor.with_model, val, LABELS),
             run_dir=Path(folder) / "run",
             config=TrainerConfig(
                 max_epochs=1000 if args.minutes else args.epochs,
@@ -134,7 +126,7 @@ def trained(
         )
         result = trainer.fit()
         load_weights(model, result.run_dir / "best.pt")
-    scores = [score for case in test for score in scored(model, case, tuple(args.side))]
+    scores = evaluate(largest, test, LABELS)
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "minutes": round(result.minutes, 2),
@@ -151,14 +143,6 @@ def clock_of_the_processor(*, if_wanted: bool) -> AbstractContextManager[object]
     return patch("guided_attention.training.trainer.monotonic", process_time) if if_wanted else nullcontext()
 
 
-def scored(model: nn.Module, case: Case, min_size: tuple[int, int]) -> list[CaseScore]:
-    """Return the scores of one test volume, its largest component alone."""
-    prediction = predict_case(model, case, in_plane_mm=IN_PLANE_MM, min_size=min_size)
-    return evaluate_prediction(
-        replace(prediction, labels=keep_largest_component(prediction.labels)), case, LABELS
-    )
-
-
 def summary(name: str, values: Sequence[float]) -> dict[str, float]:
     """Return mean and standard deviation over the test volumes."""
     return {name: round(statistics.mean(values), 4), f"{name}_sd": round(statistics.stdev(values), 4)}
@@ -172,7 +156,7 @@ def asked_for(runs: Runs, networks: Sequence[str], seeds: Sequence[int]) -> Runs
 def table(runs: Runs) -> str:
     """Return the results as a Markdown table, the best DSC first.
 
-    Every number is a mean over the seeds; in brackets are the least and the greatest DSC of a seed. The spread is the
+    Every number is a mean over the seeds; in brackets are the lowest and the highest DSC of a seed. The spread is the
     standard deviation over the test volumes.
     """
     lines = [

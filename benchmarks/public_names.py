@@ -99,7 +99,7 @@ def _members(thing: type) -> dict[str, list[str] | None]:
 
 
 def changes(before: Mapping[str, Mapping[str, Entry]], now: Mapping[str, Mapping[str, Entry]]) -> list[str]:
-    """Return a line for each name that was added, removed or renamed, or whose kind or parameters changed."""
+    """Return a line for each name that was added, removed, moved or renamed, or whose kind or parameters changed."""
     lines: list[str] = []
     for module in sorted({*before, *now}):
         old, new = before.get(module, {}), now.get(module, {})
@@ -108,7 +108,9 @@ def changes(before: Mapping[str, Mapping[str, Entry]], now: Mapping[str, Mapping
             likely = (
                 [other for other in added if new[other] == old[name]] if old[name]["kind"] != "data" else []
             )
-            lines.append(f"{module}.{name} was removed" + (f" (renamed to {likely[0]}?)" if likely else ""))
+            moved = [other for other in now if name in now[other] and name not in before.get(other, {})]
+            hint = f" (moved to {moved[0]}?)" if moved else f" (renamed to {likely[0]}?)" if likely else ""
+            lines.append(f"{module}.{name} was removed{hint}")
         lines += [f"{module}.{name} was added" for name in added]
         for name in sorted(set(old) & set(new)):
             lines += _differences(f"{module}.{name}", old[name], new[name])

@@ -1,25 +1,27 @@
-"""Set PAM, CAM or guided attention into a network of your own, and train it for a minute on phantoms.
+"""Put PAM, CAM or guided attention into a network of your own, and train it for a minute on phantoms.
 
 python examples/compose_blocks.py --block guided
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from command_line import require_run_folder, run_command, run_parser
 from guided_attention import CAM, PAM, GuidedAttention, Trainer
-from guided_attention.data import CHAOS_MR_LABELS, make_phantom
-from guided_attention.evaluation import format_table, mean_dice, summarize
+from guided_attention.data import CHAOS_MR_LABELS as LABELS
+from guided_attention.data import make_phantom
+from guided_attention.evaluation import Validation, evaluate, format_table, summarize
 from guided_attention.figures import save_prediction_grid
-from guided_attention.inference import evaluate_model, evaluate_prediction, predict_case
+from guided_attention.inference import Predictor
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
-from guided_attention.preparation import normalize
+from guided_attention.preparation import Preparation
 from guided_attention.sampling import FlipRotate, SliceDataset
-from guided_attention.training import TrainerConfig, load_weights, polynomial_decay, seed_everything
+from guided_attention.training import TrainerConfig, polynomial_decay, seed_everything
 
 BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "none": nn.Identity,
@@ -42,7 +44,7 @@ def convs(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class EncoderDecoder(nn.Module):
-    """A plain encoder-decoder with skip connections and room for a block at its bottleneck."""
+    """A plain encoder-decoder with skip connections and a block at its bottleneck."""
 
     def __init__(self, bottleneck: nn.Module, num_classes: int) -> None:
         super().__init__()
@@ -64,51 +66,53 @@ class EncoderDecoder(nn.Module):
         return logits
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(args: argparse.Namespace) -> None:
     """Train the network with the chosen block, and score two phantoms that it has not seen."""
-    args = parse(argv)
+    require_run_folder(args.out, resume=args.resume)
     seed_everything(args.seed)
-    cases = [normalize(make_phantom(args.seed, subject=number, size=64)) for number in range(1, 13)]
+    cases = [make_phantom(args.seed, subject=number, size=64) for number in range(1, 13)]
     train, val, test = cases[:9], cases[9:10], cases[10:]
-    model = EncoderDecoder(BLOCKS[args.block](), num_classes=5)
-    slices = SliceDataset(train, num_classes=5, augment=FlipRotate(flip=0, mirror=0))
+    model = EncoderDecoder(BLOCKS[args.block](), LABELS.num_classes)
+    preparation = Preparation(slice_axis="axial").fit(train)
+    slices = SliceDataset(train, preparation, LABELS, augment=FlipRotate(flip=0, mirror=0))
+    predictor = Predictor(model, preparation, LABELS, device=args.device)
     trainer = Trainer(
         model,
         GuidedAttentionLoss(DiceCrossEntropyLoss()),
         torch.optim.AdamW(model.parameters(), lr=3e-3),
         train_loader=DataLoader(slices, batch_size=8, shuffle=True, drop_last=True),
-        validate=lambda network: mean_dice(evaluate_model(network, val, CHAOS_MR_LABELS, distances=False)),
-        run_dir=args.out or Path("runs") / f"compose-{args.block}",
+        validate=Validation(predictor.with_model, val, LABELS),
+        run_dir=args.out,
         config=TrainerConfig(
-            max_epochs=args.epochs, max_minutes=args.minutes, seed=args.seed, schedule=polynomial_decay()
+            max_epochs=args.epochs,
+            max_minutes=args.minutes,
+            seed=args.seed,
+            device=args.device,
+            schedule=polynomial_decay(),
         ),
+        metadata=predictor.metadata,
     )
-    result = trainer.fit()
-    load_weights(model, result.run_dir / "best.pt")
+    trainer.fit(resume=args.resume)
 
-    predictions = [predict_case(model, case) for case in test]
-    scores = []
-    for case, prediction in zip(test, predictions, strict=True):
-        scores += evaluate_prediction(prediction, case, CHAOS_MR_LABELS)
-    save_prediction_grid(result.run_dir / "test_subjects.png", test, predictions, CHAOS_MR_LABELS)
-    print(format_table(summarize(scores)))
-    print(f"picture and log: {result.run_dir}")
+    # A network of your own cannot be rebuilt from numbers: pass it, and its best weights are loaded.
+    predictor = Predictor.load(args.out, device=args.device, model=model)
+    predictions = {case.case_id: predictor.predict(case) for case in test}
+    save_prediction_grid(args.out / "test_subjects.png", test, list(predictions.values()), LABELS)
+    print(format_table(summarize(evaluate(lambda case: predictions[case.case_id], test, LABELS))))
+    print(f"picture and log: {args.out}")
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = run_parser(__doc__, out=None, minutes=1)
     parser.add_argument(
-        "--block", default="guided", choices=sorted(BLOCKS), help="what stands at the bottleneck"
+        "--block", default="guided", choices=sorted(BLOCKS), help="the block at the bottleneck"
     )
-    parser.add_argument("--out", type=Path, help="new folder for this run")
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--minutes", type=float, default=1, help="stop after so many minutes at the latest")
-    parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args(argv)
+    args = parser.parse_args()
+    args.out = args.out or Path("runs") / f"compose-{args.block}"
+    return args
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, parse())

@@ -24,7 +24,7 @@ Builder = Callable[[int, int], nn.Module]
 
 PROPOSED = "MS-Dual-Guided"
 ABLATION = ["DAF", "MS-PAM", "MS-CAM", "MS-DANet", "MS-Dual", PROPOSED]
-RIVALS = ["UNet", "DANet", "PAN (ResNet34)", "PAN (ResNet101)", "DAF", "UNet Attention", PROPOSED]
+BASELINES = ["UNet", "DANet", "PAN (ResNet34)", "PAN (ResNet101)", "DAF", "UNet Attention", PROPOSED]
 STEPPED: dict[str, Callable[..., nn.Module]] = {
     "MS-Dual": ms_dual,
     PROPOSED: ms_dual_guided,
@@ -57,7 +57,7 @@ def name_of(model: str, steps: int) -> str:
 
 
 STEPS = [name_of(model, steps) for steps in (1, 2, 3, 5) for model in STEPPED]
-TABLES = {1: ABLATION, 2: STEPS, 3: RIVALS}
+TABLES = {1: ABLATION, 2: STEPS, 3: BASELINES}
 
 
 def networks_of(tables: Iterable[int]) -> list[str]:

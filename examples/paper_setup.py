@@ -1,4 +1,4 @@
-"""What a reproduction starts from: command line, settings, cases, folds; and files that are whole or not there."""
+"""What a reproduction starts from: command line, settings, cases, folds; and files that are written atomically."""
 
 import argparse
 import csv
@@ -18,7 +18,7 @@ from guided_attention.data import (
     read_nifti_pairs,
     write_phantom_cohort,
 )
-from guided_attention.preparation import normalize
+from guided_attention.labels import LabelSpec
 
 # What is not given on the command line: as the paper has it, and for a smoke run.
 FULL = {"folds": 3, "val": 2, "epochs": None, "size": 256, "batch_size": 8, "slice_step": 1}
@@ -27,8 +27,8 @@ SMOKE_NOTE = "SMOKE RUN: tiny networks, hardly trained. These figures mean nothi
 CHAOS_SUBJECTS = 20
 
 
-def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line; `labels` become a dictionary."""
+def parse(description: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; `labels` become a `LabelSpec`."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -56,7 +56,7 @@ def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
             setattr(args, name, value)
     args.out = args.out or Path("runs") / ("paper-smoke" if args.smoke else "paper")
     args.is_nifti = args.labels is not None
-    args.labels = dict(args.labels or CHAOS_MR_LABELS)
+    args.labels = LabelSpec(dict(args.labels)) if args.labels else CHAOS_MR_LABELS
     return args
 
 
@@ -86,11 +86,11 @@ def read_cases(args: argparse.Namespace) -> dict[str, Case]:
     else:
         folder = args.data or write_phantom_cohort(args.out / "phantoms", subjects=6, size=48)
         cases = read_chaos(folder, source=args.source)
-    return {case.case_id: normalize(case) for case in cases}
+    return {case.case_id: case for case in cases}
 
 
 def read_folds(args: argparse.Namespace, ids: Sequence[str]) -> list[Split]:
-    """Deal the subjects once and write the folds down; later runs, and your own folds, are read from there.
+    """Deal the subjects once and write the folds to files; later runs, and your own folds, are read from there.
 
     Folds of CHAOS's 20 subjects are the first of four with 13, 2 and 5: no subject is tested twice.
     """
@@ -116,7 +116,8 @@ def read_folds(args: argparse.Namespace, ids: Sequence[str]) -> list[Split]:
 def keep_settings(args: argparse.Namespace) -> None:
     """Write down the settings of all runs of a folder; later ones have to have the same."""
     names = (*FULL, "smoke", "seed", "source", "labels")
-    now = json.loads(json.dumps({name: getattr(args, name) for name in names}))
+    values = {name: getattr(args, name) for name in names}
+    now = json.loads(json.dumps({**values, "labels": args.labels.to_dict()["names"]}))
     path = args.out / "settings.json"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +140,7 @@ def as_csv(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a file atomically."""
     draft = path.with_name(f".unfinished.{path.name}")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)

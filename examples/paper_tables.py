@@ -12,7 +12,7 @@ from paper_setup import as_csv, write_whole
 TITLES = {
     1: "Table I: kinds of attention",
     2: "Table II: steps and parts (2 steps where no number stands)",
-    3: "Table III: rivals",
+    3: "Table III: other networks",
 }
 EXPLAINED = """\
 "ours": mean ± standard deviation over the test subjects. DSC and VS in per cent; MSD in voxels, as the paper has it (in

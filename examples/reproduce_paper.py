@@ -1,41 +1,43 @@
-"""Train every network of the paper's tables on the same folds, and lay our figures and the paper's side by side.
+"""Train every network of the paper's tables on the same folds, and print our figures beside the paper's.
 
     python examples/reproduce_paper.py --data CHAOS_FOLDER
     python examples/reproduce_paper.py --data NIFTI_FOLDER --labels "1=left atrium" --tables 1
     python examples/reproduce_paper.py --smoke
 
-With --labels the data are NIfTI pairs. --smoke sends tiny networks through everything in some minutes: its figures mean
-nothing. The same command again, after a break, keeps what is done and goes on with what is not.
+With --labels the data are NIfTI pairs. --smoke runs tiny networks through everything in some minutes: its figures mean
+nothing. The same command again, after an interruption, keeps what is done and continues with the rest.
 """
 
 import argparse
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from command_line import run_command
 from guided_attention import Trainer
 from guided_attention.case import Case
 from guided_attention.data import Split
-from guided_attention.evaluation import mean_dice
-from guided_attention.inference import evaluate_model, evaluate_prediction, predict_case
+from guided_attention.evaluation import Validation, evaluate
+from guided_attention.inference import Predictor
 from guided_attention.losses import GuidedAttentionLoss
+from guided_attention.preparation import Preparation
 from guided_attention.sampling import FlipRotate, SliceDataset
-from guided_attention.training import TrainerConfig, load_weights, reduce_on_plateau, seed_everything
+from guided_attention.training import TrainerConfig, reduce_on_plateau, seed_everything
 from paper_figures import figures, read_rows
 from paper_networks import EPOCHS, builders, networks_of, parameter_counts
 from paper_setup import as_csv, describe, keep_settings, parse, read_cases, read_folds, write_whole
 from paper_tables import write_tables
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(args: argparse.Namespace) -> None:
     """Train and score what is not done yet, then write the tables."""
-    args = parse(str(__doc__), argv)
     if args.smoke:
-        torch.set_num_threads(1)  # tiny networks lose more time to threads than they win
+        torch.set_num_threads(1)  # with tiny networks, threads cost more time than they save
     cases = read_cases(args)
     keep_settings(args)
     splits = read_folds(args, list(cases))
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         except (ImportError, FloatingPointError) as error:
             not_run[name] = str(error)
             print(f"{name}: not run. {error}")
-    organs, is_chaos = list(args.labels.values()), not args.is_nifti
+    organs, is_chaos = list(args.labels.names.values()), not args.is_nifti
     found = [figure for table in args.tables for figure in figures(table, scores, organs, is_chaos=is_chaos)]
     write_tables(args.out, found, not_run, tables=args.tables, counts=parameter_counts(), about=about)
 
@@ -59,19 +61,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(
     name: str, fold: int, cases: Mapping[str, Case], split: Split, args: argparse.Namespace
 ) -> list[dict[str, str]]:
-    """Return the scores of one network on one fold; train and score it first if they are not there."""
+    """Return the scores of one network on one fold; train and score it first if there are none."""
     folder = args.out / "runs" / re.sub("[^a-z0-9]+", "-", name.lower()).strip("-") / f"fold_{fold}"
     if not (folder / "scores.csv").is_file():
         train, val, test = ([cases[id_] for id_ in part] for part in (split.train, split.val, split.test))
         seed_everything(args.seed)
         build = builders(smoke=args.smoke)[name]
-        model = build(train[0].image.shape[0], max(args.labels) + 1).to(args.device)
+        model = build(train[0].image.shape[0], args.labels.num_classes).to(args.device)
         print(f"{name}, fold {fold} of {args.folds}", flush=True)
-        fit(model, train, val, folder, EPOCHS.get(name, 250), args)
+        best = fit(model, train, val, folder, EPOCHS.get(name, 250), args)
         begin = {"network": name, "fold": fold, "smoke": args.smoke}
-        rows = [{**begin, **row} for row in score(model, test, args.labels, args.size)]
+        rows = [{**begin, **row} for row in score(best, test)]
         write_whole(folder / "scores.csv", as_csv(rows))
-    (folder / "last.pt").unlink(missing_ok=True)  # large, and of no more use
+    (folder / "last.pt").unlink(missing_ok=True)  # large, and no longer needed
     return read_rows(folder / "scores.csv")
 
 
@@ -82,24 +84,21 @@ def fit(
     folder: Path,
     epochs: int,
     args: argparse.Namespace,
-) -> None:
-    """Train with the paper's settings, from where an earlier run broke off, and load the best epoch's weights."""
+) -> Predictor:
+    """Train with the paper's settings, resuming an interrupted run; return a predictor with the best weights."""
     size = (args.size, args.size)
+    # CHAOS is acquired in axial slices; for other data the axis of the largest spacing is taken.
+    preparation = Preparation(slice_axis=None if args.is_nifti else "axial", min_size=size).fit(train)
+    predictor = Predictor(model, preparation, args.labels, device=args.device)
     slices = SliceDataset(
-        train,
-        num_classes=max(args.labels) + 1,
-        size=size,
-        augment=FlipRotate(),
-        slice_step=args.slice_step,
+        train, preparation, args.labels, size=size, augment=FlipRotate(), slice_step=args.slice_step
     )
     trainer = Trainer(
         model,
         GuidedAttentionLoss(),
         torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.99)),
         train_loader=DataLoader(slices, batch_size=args.batch_size, shuffle=True, drop_last=True),
-        validate=lambda network: mean_dice(
-            evaluate_model(network, val, args.labels, distances=False, min_size=size)
-        ),
+        validate=Validation(predictor.with_model, val, args.labels),
         run_dir=folder,
         config=TrainerConfig(
             max_epochs=args.epochs or epochs,
@@ -108,25 +107,23 @@ def fit(
             quiet=args.smoke,
             schedule=reduce_on_plateau(epochs=50, factor=0.5),
         ),
+        metadata=predictor.metadata,
     )
     begun, best = (folder / "last.pt").is_file(), folder / "best.pt"
     if begun or not best.is_file():
         trainer.fit(resume=begun)
-    load_weights(model, best)
+    return Predictor.load(best, device=args.device, model=model)
 
 
-def score(
-    model: torch.nn.Module, cases: Sequence[Case], labels: Mapping[int, str], size: int
-) -> list[dict[str, object]]:
+def score(predictor: Predictor, cases: Sequence[Case]) -> list[dict[str, object]]:
     """Score whole volumes: distances in millimetres, and in voxels as the paper has them."""
-    rows: list[dict[str, object]] = []
-    for case in cases:
-        prediction = predict_case(model, case, min_size=(size, size))  # padded, if smaller, as in training
-        unit = evaluate_prediction(prediction, replace(case, spacing_mm=(1.0, 1.0, 1.0)), labels)
-        for in_mm, in_voxels in zip(evaluate_prediction(prediction, case, labels), unit, strict=True):
-            rows.append({**asdict(in_mm), "assd_voxels": in_voxels.assd_mm})
-    return rows
+    predicted = {case.case_id: predictor.predict(case).labels for case in cases}
+    of_voxels = [Case(case.case_id, case.image, case.labels, np.eye(4)) for case in cases]
+    in_mm, in_voxels = (
+        evaluate(lambda case: predicted[case.case_id], some, predictor.labels) for some in (cases, of_voxels)
+    )
+    return [{**asdict(mm), "assd_voxels": one.assd_mm} for mm, one in zip(in_mm, in_voxels, strict=True)]
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, parse(str(__doc__)), needs_resume=False)

@@ -163,10 +163,10 @@ def test_high_labels_keep_their_value(value, dtype, given):
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [
-        (0.6, "whole numbers, got 0.6.* Pass the mask, not a probability"),
-        (1.002, "whole numbers, got 1.002"),
-        (np.nan, "whole numbers, got nan"),
-        (np.inf, "whole numbers, got inf"),
+        (0.6, "whole numbers from 0, got 0.6.* Pass the mask, not a probability"),
+        (1.002, "whole numbers from 0, got 1.002"),
+        (np.nan, "whole numbers from 0, got nan"),
+        (np.inf, "whole numbers from 0, got inf"),
         (-1.0, "0 or above, got -1. Set voxels without a label to 0"),
         (65536.0, "at most 65535, got 65536. Pass the mask, not the image"),
         (1e30, "at most 65535, got 1"),
@@ -190,7 +190,7 @@ def test_integer_labels_out_of_range_are_refused(value):
 
 def test_a_probability_map_lists_a_few_of_its_values():
     labels = np.linspace(0, 1, 105).reshape(3, 5, 7)
-    with pytest.raises(DataError, match=r"whole numbers, got 0.0096\d+, .* and 1 more. Pass the mask"):
+    with pytest.raises(DataError, match=r"whole numbers from 0, got 0.0096\d+, .* and 1 more. Pass the mask"):
         _case(labels=labels)
 
 

@@ -180,5 +180,10 @@ def test_each_kind_of_change_is_told(before, now, wanted):
     assert changes({"m": before}, {"m": now}) == wanted
 
 
-def test_a_subpackage_that_comes_or_goes_is_told_name_by_name():
-    assert changes({"old": {"f": DATA}}, {"new": {"f": DATA}}) == ["new.f was added", "old.f was removed"]
+def test_a_name_that_moved_to_another_subpackage_is_told_with_its_new_place():
+    before = {"old": {"f": DATA, "g": DATA}, "kept": {"g": DATA}}
+    assert changes(before, {"new": {"f": DATA}, "kept": {"g": DATA}}) == [
+        "new.f was added",
+        "old.f was removed (moved to new?)",
+        "old.g was removed",
+    ]

@@ -4,9 +4,9 @@ Arrays are indexed ``[..., z, y, x]``; an affine takes the voxel index ``(x, y, 
 ``a`` (0 is depth) belongs to column ``2 - a`` of the affine.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,11 @@ __all__ = [
     "checked_affine",
     "checked_spacing",
     "grid_affine",
+    "is_same_place",
     "is_sheared",
     "orientation_of",
     "reorientation",
+    "require_same_place",
     "slice_axis_of",
     "spacing_of",
 ]
@@ -47,6 +49,8 @@ _SHEAR = 1e-3
 _FLAT = 1e-3
 """Volume that three directions must span to count as independent; at right angles it is 1."""
 _SHORTEST = 1e-9
+_SHARE_OF_VOXEL = 0.1
+"""How far apart two volumes of one place may lie at a corner, as a share of the smallest spacing."""
 
 
 def spacing_of(affine: Affine) -> SpacingMm:
@@ -119,6 +123,27 @@ def grid_affine(
     inner[:3, 3] = start[::-1]
     result: Affine = affine @ inner
     return result
+
+
+def is_same_place(affine: Affine, reference: Affine, shape: Sequence[int]) -> bool:
+    """Return whether no corner of a ``(z, y, x)`` volume is further than a tenth of a voxel from its place."""
+    return _apart_mm(affine, reference, shape) <= _SHARE_OF_VOXEL * min(spacing_of(reference))
+
+
+def require_same_place(
+    where: str, affine: Affine, reference: Affine, shape: Sequence[int], whose: str, cure: str
+) -> None:
+    """Raise a `DataError` unless `is_same_place`; `whose` names what has the affine `reference`."""
+    limit = _SHARE_OF_VOXEL * min(spacing_of(reference))
+    wanted, got = f"within {limit:.3g} mm of {whose} at every corner", _apart_mm(affine, reference, shape)
+    good = is_same_place(affine, reference, shape)
+    require(good, where, wanted, f"{got:.3g} mm apart", cure, error=DataError)
+
+
+def _apart_mm(first: Affine, second: Affine, shape: Sequence[int]) -> float:
+    """Return the largest distance between the corners of a volume under two affines."""
+    corners = [[*corner, 1.0] for corner in product(*((0, size) for size in reversed(shape)))]
+    return float(np.linalg.norm(((first - second) @ np.transpose(corners))[:3], axis=0).max())
 
 
 def is_sheared(affine: Affine) -> bool:

@@ -1,6 +1,7 @@
 """Checks of the images and maps that networks, blocks and losses take, and how they treat tensor subclasses."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from guided_attention.errors import ArgumentError, ArgumentTypeError
 
 __all__ = [
     "first_weight",
+    "is_autocast_enabled",
     "plain",
     "require_factory",
     "require_map",
@@ -17,6 +19,7 @@ __all__ = [
     "require_module",
     "require_sequence",
     "require_tensor",
+    "without_autocast",
 ]
 
 _SPACE = {2: "height, width", 3: "depth, height, width", None: "*space"}
@@ -38,8 +41,26 @@ def plain(x: Tensor) -> Tensor:
 
 
 def first_weight(module: nn.Module) -> Tensor | None:
-    """Return the first parameter of a module, None if it has none."""
-    return next(module.parameters(), None)
+    """Return the first parameter of a module, None if it has none; quicker than ``next(module.parameters())``."""
+    inside = vars(module)
+    for parameter in inside["_parameters"].values():
+        if parameter is not None:
+            found: Tensor = parameter
+            return found
+    children = (first_weight(child) for child in inside["_modules"].values() if child is not None)
+    return next((weight for weight in children if weight is not None), None)
+
+
+def without_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Return a context without autocast; where there is none already, one that costs nothing."""
+    if torch.compiler.is_compiling() or is_autocast_enabled(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
+
+
+def is_autocast_enabled(device_type: str) -> bool:
+    """Return whether autocast is on; torch raises an error for devices that do not know it, such as ``"meta"``."""
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
 def require_map(
@@ -79,7 +100,7 @@ def require_map(
 def _types_agree(x: Tensor, like: Tensor) -> bool:
     if x.dtype == like.dtype:
         return True
-    return torch.is_autocast_enabled(x.device.type) and x.dtype in _CAST and like.dtype in _CAST
+    return is_autocast_enabled(x.device.type) and x.dtype in _CAST and like.dtype in _CAST
 
 
 def _explain(

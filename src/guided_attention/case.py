@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from guided_attention._checks import cut_list, require, require_type
-from guided_attention._geometry import affine_of, checked_affine, orientation_of, reorientation, spacing_of
+from guided_attention._geometry import (
+    affine_of,
+    checked_affine,
+    orientation_of,
+    reorientation,
+    require_same_place,
+    spacing_of,
+)
 from guided_attention._typing import Affine, ImageVolume, LabelVolume, SpacingMm
 from guided_attention.errors import ArgumentTypeError, DataError
 
@@ -18,8 +25,6 @@ __all__ = ["Case", "Volume", "affine_of", "orientation_of", "spacing_of"]
 
 _WHOLE = 1e-3
 """How far a label may lie from a whole number: headers with a slope turn 1 into 0.99998."""
-_SHARE_OF_VOXEL = 0.1
-"""How far apart image and mask may lie at a corner of the volume, as a share of the smallest spacing."""
 _HIGHEST_LABEL = 65535
 _SHOWN = 6
 _AXES = 3
@@ -230,26 +235,27 @@ def _checked_labels(labels: object, wanted: tuple[int, ...], where: str) -> Labe
     return converted
 
 
-def whole_labels(array: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
+def whole_labels(array: npt.NDArray[Any], where: str, *, file: object = None) -> npt.NDArray[Any]:
     """Return labels of any number type as the smallest unsigned type, rounded; `where` names them in errors."""
-    dtype = np.min_scalar_type(_require_labels(array, where))
+    dtype = np.min_scalar_type(_require_labels(array, where, file))
     return (np.rint(array) if array.dtype.kind == "f" else array).astype(dtype, copy=False)
 
 
-def _require_labels(array: npt.NDArray[Any], where: str) -> int:
+def _require_labels(array: npt.NDArray[Any], where: str, file: object = None) -> int:
     """Return the highest label; raise where one is negative, too high or no whole number."""
     if array.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
             odd = ~(np.abs(array - np.rint(array)) <= _WHOLE)
         cure = "Pass the mask, not a probability; resample masks with nearest-neighbour interpolation."
         shown = np.unique(array[odd])[: _SHOWN + 1].tolist() if odd.any() else []
-        require(not shown, where, "whole numbers", cut_list(shown), cure, error=DataError)
+        require(not shown, where, "whole numbers from 0", cut_list(shown), cure, error=DataError, file=file)
         lowest, highest = round(float(array.min())), round(float(array.max()))
     else:
         lowest, highest = int(array.min()), int(array.max())
-    require(lowest >= 0, where, "0 or above", lowest, "Set voxels without a label to 0.", error=DataError)
-    cure = "Pass the mask, not the image, or renumber the labels."
-    require(highest <= _HIGHEST_LABEL, where, f"at most {_HIGHEST_LABEL}", highest, cure, error=DataError)
+    cure = "Set voxels without a label to 0."
+    require(lowest >= 0, where, "0 or above", lowest, cure, error=DataError, file=file)
+    wanted, cure = f"at most {_HIGHEST_LABEL}", "Pass the mask, not the image, or renumber the labels."
+    require(highest <= _HIGHEST_LABEL, where, wanted, highest, cure, error=DataError, file=file)
     return highest
 
 
@@ -268,9 +274,8 @@ def _checked_names(names: object, channels: int, where: str) -> tuple[str, ...]:
 
 def _on_grid_of(image: Volume, labels: Volume, where: str) -> npt.NDArray[Any]:
     """Return the mask in the storage order of the image, or raise where it lies on another grid."""
-    relative = np.eye(
-        4
-    )  # from mask axes to image axes: a change of order, however oblique both lie in the patient
+    # From mask axes to image axes: a change of order, however oblique both lie in the patient.
+    relative = np.eye(4)
     relative[:3, :3] = np.linalg.solve(image.affine[:3, :3], labels.affine[:3, :3])
     turn = reorientation(relative, "RAS")
     mask = labels.array[0] if labels.array.ndim > _AXES and len(labels.array) == 1 else labels.array
@@ -278,10 +283,6 @@ def _on_grid_of(image: Volume, labels: Volume, where: str) -> npt.NDArray[Any]:
     turned, wanted = turn.apply(mask), image.array.shape[-_AXES:]
     require(turned.shape == wanted, where, f"of the image's size {wanted}", turned.shape, error=DataError)
     affine = turn.affine(labels.affine, mask.shape)
-    corners = [[x, y, z, 1.0] for z in (0, wanted[0]) for y in (0, wanted[1]) for x in (0, wanted[2])]
-    apart = float(np.linalg.norm(((affine - image.affine) @ np.transpose(corners))[:3], axis=0).max())
-    limit = _SHARE_OF_VOXEL * min(spacing_of(image.affine))
-    wanted_place = f"within {limit:.3g} mm of the image at every corner"
     cure = "Resample the mask onto the image's grid first."
-    require(apart <= limit, where, wanted_place, f"{apart:.3g} mm apart", cure, error=DataError)
+    require_same_place(where, affine, image.affine, wanted, "the image", cure)
     return turned

@@ -1,12 +1,43 @@
 import json
+from argparse import Namespace
 
 import pytest
-from benchmarks.left_atrium_networks import asked_for, known, summary, table
+import torch
+from benchmarks.contestants import FIVE, contestants
+from benchmarks.left_atrium_networks import asked_for, known, summary, table, trained
+from torch import nn
+
+from guided_attention.case import Case, affine_of
 
 
 def _run(dice, minutes=24.0, *, seed=0, epochs=4):
     scores = {"dice": dice, "dice_sd": dice / 10, "volume_similarity": dice + 0.1, "assd_mm": 2.0}
     return {"seed": seed, "parameters": 1234, "minutes": minutes, "epochs": epochs, **scores}
+
+
+def _bright_box(number):
+    generator = torch.Generator().manual_seed(number)
+    labels = torch.zeros(3, 13, 17)
+    labels[:, 2 + number : 9 + number, 3:12] = 1
+    noise = torch.randn(1, 3, 13, 17, generator=generator)
+    return Case(str(number), 9 * labels + noise, labels, affine_of((3.0, 1.0, 1.0)))
+
+
+def test_a_network_is_trained_and_scored_on_its_test_volumes():
+    train, val, test = [_bright_box(n) for n in range(2)], [_bright_box(2)], [_bright_box(n) for n in (3, 4)]
+    args = Namespace(side=[11, 13], slice_step=1, batch=2, minutes=None, epochs=60, precision="fp32")
+    torch.manual_seed(0)
+    scores = trained(lambda: nn.Conv2d(1, 2, 1), (train, val, test), args, 0)
+    assert (scores["parameters"], scores["epochs"]) == (4, 60)
+    assert scores["dice"] > 0.9, "one threshold on the intensity tells the box"
+    assert scores.keys() >= {"dice_sd", "volume_similarity", "assd_mm"}
+
+
+def test_every_network_of_the_benchmark_can_be_built_and_predicts():
+    networks, image = contestants(4), torch.randn(2, 1, 33, 37)
+    assert set(FIVE) < set(networks)
+    for build in networks.values():
+        assert build().eval()(image).shape == (2, 2, 33, 37)
 
 
 def test_a_table_has_the_mean_over_the_seeds_and_the_least_and_greatest_score():

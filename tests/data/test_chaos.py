@@ -6,7 +6,15 @@ from PIL import Image
 from tests.data.dicom_maker import numbered, write_masks, write_series
 from tests.real_data import real_data
 
-from guided_attention.data import CHAOS_CT_LABELS, CHAOS_MR_LABELS, read_chaos, read_chaos_case
+from guided_attention.data import (
+    CHAOS_CT_LABELS,
+    CHAOS_MR_LABELS,
+    make_phantom,
+    read_chaos,
+    read_chaos_case,
+    write_phantom_cohort,
+)
+from guided_attention.errors import ArgumentTypeError, DataError
 
 GREYS = np.array([0, 63, 126, 189, 252, 55, 70, 110, 135, 175, 200, 240, 255], np.uint8)
 CLASSES = [0, 1, 2, 3, 4, 1, 1, 2, 2, 3, 3, 4, 4]
@@ -231,3 +239,44 @@ def test_the_real_ct_case_reads_with_its_published_geometry():
     assert 70 < np.median(liver) < 170
     assert set(np.unique(case.labels)) == {0, 1}
     assert 1000 < liver.size * np.prod(case.spacing_mm) / 1000 < 2500  # millilitres
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [("t1_in", ("in",)), ("t1_out", ("out",)), ("t1_dual", ("in", "out")), ("t2", ("t2",))],
+)
+def test_channels_are_named_as_those_of_a_phantom(tmp_path, source, names):
+    case = read_chaos_case(_mr(tmp_path / "21"), source=source)
+    assert case.channel_names == names
+    assert make_phantom(0, size=16, source=source).channel_names == names
+    (read,) = read_chaos(write_phantom_cohort(tmp_path / "cohort", subjects=1, size=16), source=source)
+    phantom = make_phantom(0, size=16, source=source)
+    assert read.channel_names == phantom.channel_names
+    np.testing.assert_array_equal(read.image, phantom.image)
+
+
+def test_the_channel_of_ct_is_named(tmp_path):
+    assert read_chaos_case(_ct(tmp_path / "3"), source="ct").channel_names == ("ct",)
+
+
+def test_errors_name_the_file(tmp_path):
+    _mr(tmp_path)
+    file = tmp_path / "T1DUAL" / "Ground" / "IMG-0004-00004.png"
+    Image.fromarray(np.full((5, 7), 30, np.uint8)).save(file)
+    with pytest.raises(DataError) as caught:
+        read_chaos_case(tmp_path)
+    assert caught.value.file == file
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize("reader", [read_chaos, read_chaos_case])
+def test_what_is_no_path_is_told(reader):
+    with pytest.raises(ArgumentTypeError, match="`folder` must be a path, got a int"):
+        reader(5)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_one_id_is_no_list(tmp_path):
+    _mr(tmp_path / "MR" / "5")
+    with pytest.raises(ArgumentTypeError, match=r"`case_ids` must be a list of names, got a str. Write"):
+        read_chaos(tmp_path, case_ids="5")

@@ -1,9 +1,15 @@
+import tracemalloc
+
 import numpy as np
+import pydicom
 import pytest
+from pydicom.encaps import encapsulate
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSLossless, RLELossless
 from tests.data.dicom_maker import numbered, write_series
 from tests.real_data import real_data
 
 from guided_attention.data import read_dicom_series
+from guided_attention.errors import ArgumentTypeError, DataError, GuidedAttentionError
 
 
 def _world(affine, x, y, z):
@@ -171,3 +177,146 @@ def test_real_ct_with_blank_identifiers_lies_under_its_own_mask():
     # Liver in portal phase has about 100 HU; a mask laid on wrongly meets air and fat.
     assert 60 < np.median(liver) < 160
     assert np.percentile(liver, 5) > 0
+
+
+def _change(path, old, new):
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    assert len(old) == len(new)
+    path.write_bytes(content.replace(old, new))
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DS")
+def test_a_decimal_comma_is_told(tmp_path):
+    write_series(tmp_path, numbered(), pixel_mm=(1.25, 1.75))
+    _change(tmp_path / "i0001.dcm", b"1.25\\1.75", b"1,25\\1,75")
+    wanted = r"(PixelSpacing of .*)?i0001.dcm` must be .*(could not convert string to float: '1,25').*"
+    with pytest.raises(DataError, match=wanted) as caught:
+        read_dicom_series(tmp_path)
+    assert caught.value.file == tmp_path / "i0001.dcm"
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "wanted"),
+    [
+        (
+            "ImageOrientationPatient",
+            [1, 0, 0],
+            r"`ImageOrientationPatient of .*i0000.dcm` must be 6 finite numbers",
+        ),
+        (
+            "ImageOrientationPatient",
+            [1, 0, 0, 0, 2, 0],
+            "must be two directions of length 1 at right angles, got",
+        ),
+        (
+            "ImageOrientationPatient",
+            [1, 0, 0, 0.6, 0.8, 0],
+            "must be two directions of length 1 at right angles, got",
+        ),
+        ("PixelSpacing", [1.5], "`PixelSpacing of .*i0000.dcm` must be 2 finite numbers"),
+        ("PixelSpacing", [1.5, 0], r"`PixelSpacing of .*i0000.dcm` must be above 0, got \[1.5, 0.0\]"),
+        ("PixelSpacing", [-1.5, 1], "`PixelSpacing of .*i0000.dcm` must be above 0"),
+        ("ImagePositionPatient", [1, 2], "`ImagePositionPatient of .*i0000.dcm` must be 3 finite numbers"),
+        (
+            "RescaleSlope",
+            [1, 2],
+            "`RescaleSlope of .*i0000.dcm` must be 1 finite number, written with a point, got",
+        ),
+    ],
+)
+def test_a_header_with_other_numbers_is_told(tmp_path, tag, value, wanted):
+    write_series(tmp_path, numbered(), **{tag: value})
+    with pytest.raises(DataError, match=wanted) as caught:
+        read_dicom_series(tmp_path)
+    assert caught.value.file == tmp_path / "i0000.dcm"
+
+
+def test_many_frames_in_one_file_have_a_cure_of_their_own(tmp_path):
+    write_series(tmp_path, numbered(depth=1), NumberOfFrames=7, ImagePositionPatient=None)
+    with pytest.raises(
+        DataError, match="It holds many frames: convert it to NIfTI, for example with dcm2niix"
+    ):
+        read_dicom_series(tmp_path)
+
+
+def test_a_missing_decoder_is_not_called_damage(tmp_path):
+    write_series(tmp_path, numbered())
+    for path in tmp_path.iterdir():
+        slice_ = pydicom.dcmread(path)
+        slice_.file_meta.TransferSyntaxUID = JPEGLSLossless
+        slice_.PixelData = encapsulate([b"xxxx"])
+        slice_["PixelData"].VR = "OB"
+        slice_.save_as(path)
+    wanted = (
+        r"i0000.dcm` must be a slice whose pixels an installed package decodes, got JPEG-LS Lossless Image Compr.*"
+        r"Install a decoder \(pip install pylibjpeg"
+    )
+    if pydicom.pixels.decoders.base.get_decoder(JPEGLSLossless).is_available:
+        pytest.skip("a decoder is installed")
+    with pytest.raises(DataError, match=wanted):
+        read_dicom_series(tmp_path)
+
+
+def test_a_file_without_permission_is_not_called_damaged(tmp_path, monkeypatch):
+    write_series(tmp_path, numbered())
+
+    def refuse(path, **_options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(pydicom, "dcmread", refuse)
+    with pytest.raises(
+        DataError, match="i0000.dcm` must be a DICOM that you may read, got: permission denied"
+    ):
+        read_dicom_series(tmp_path)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize("bad", [5, None, ["a"]])
+def test_what_is_no_path_is_told(bad):
+    with pytest.raises(ArgumentTypeError, match="`folder` must be a path, got a"):
+        read_dicom_series(bad)
+
+
+def _compressed(path, kind):
+    slice_ = pydicom.dcmread(path)
+    if kind == "run lengths":
+        slice_.compress(RLELossless)
+    elif kind == "deflated":
+        slice_.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    slice_.save_as(path)
+    return path.read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom warns of much that it reads all the same
+@pytest.mark.parametrize("kind", ["plain", "run lengths", "deflated"])
+def test_damaged_files_raise_our_errors_only(tmp_path, kind):
+    write_series(tmp_path, numbered(), RescaleSlope=2, RescaleIntercept=-1000)
+    path = tmp_path / "i0001.dcm"
+    whole = _compressed(path, kind)
+    np.testing.assert_array_equal(read_dicom_series(tmp_path).array, 2.0 * numbered() - 1000)
+    rng = np.random.default_rng(0)
+    for trial in range(300):
+        content = bytearray(whole)
+        if trial % 3 == 0:
+            content = content[: rng.integers(len(content))]
+        else:
+            for _ in range(trial % 3):
+                content[rng.integers(120, len(content))] = rng.integers(256)
+        path.write_bytes(content)
+        try:
+            volume = read_dicom_series(tmp_path)
+        except GuidedAttentionError as error:
+            assert error.file in {path, tmp_path, tmp_path / "i0002.dcm"}  # noqa: PT017 - some inputs do not raise
+        else:
+            assert volume.array.shape == (3, 5, 7)
+
+
+def test_reading_needs_less_than_eight_bytes_a_voxel(tmp_path):
+    write_series(tmp_path, np.zeros((31, 256, 256), int))
+    read_dicom_series(tmp_path)  # what is imported at the first call is no part of the volume
+    tracemalloc.start()
+    volume = read_dicom_series(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1] / volume.array.size
+    tracemalloc.stop()
+    assert peak < 8

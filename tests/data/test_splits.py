@@ -3,6 +3,7 @@ import json
 import pytest
 
 from guided_attention.data import Split, k_fold, split_subjects
+from guided_attention.errors import ArgumentTypeError, DataError, MissingFileError
 
 IDS = [str(i) for i in range(1, 21)]
 
@@ -87,7 +88,7 @@ def test_one_fold_is_none():
 
 def test_a_split_is_saved_and_loaded_unchanged(tmp_path):
     split = split_subjects(IDS, train=13, val=2, test=5, seed=3)
-    split.save(tmp_path / "split.json")
+    assert split.save(str(tmp_path / "split.json")) == tmp_path / "split.json"
     assert Split.load(tmp_path / "split.json") == split
     assert [path.name for path in tmp_path.iterdir()] == ["split.json"]
     assert json.loads((tmp_path / "split.json").read_text())["val"] == list(split.val)
@@ -103,3 +104,55 @@ def test_a_file_that_is_no_split_is_named(tmp_path, text):
 def test_a_missing_split_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"`path` must be an existing split file, got .*nowhere.json"):
         Split.load(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe",
+        b'{"train": "123", "val": [], "test": []}',
+        b'{"train": [null], "val": [], "test": []}',
+        b'{"train": [[1]], "val": [], "test": []}',
+    ],
+)
+def test_a_damaged_split_names_the_file(tmp_path, content):
+    (tmp_path / "split.json").write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        Split.load(tmp_path / "split.json")
+    assert caught.value.file == tmp_path / "split.json"
+
+
+def test_numbers_in_a_file_are_names(tmp_path):
+    (tmp_path / "split.json").write_text('{"train": [1, 2], "val": [], "test": ["3"]}')
+    assert Split.load(tmp_path / "split.json") == Split(("1", "2"), (), ("3",))
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Split(train="123", val=(), test=()),
+        lambda: Split(train=(1,), val=(), test=()),
+        lambda: Split.load(5),
+        lambda: Split((), (), ()).save(5),
+        lambda: split_subjects("123", train=1, val=1, test=1),
+        lambda: split_subjects(IDS, train=1.5, val=1, test=1),
+        lambda: split_subjects(IDS, train=1, val=1, test=1, seed=None),
+        lambda: k_fold(None, folds=2, val=1),
+        lambda: k_fold([1, 2, 3, 4], folds=2, val=1),
+        lambda: k_fold(IDS, folds="2", val=1),
+    ],
+)
+def test_wrong_types_are_told(call):
+    with pytest.raises(ArgumentTypeError, match="must be a (list|path|whole number)"):
+        call()
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_lists_are_taken_and_kept_as_tuples():
+    assert Split(train=["1"], val=["2"], test=[]) == Split(("1",), ("2",), ())
+
+
+def test_a_missing_folder_to_save_in_is_told(tmp_path):
+    with pytest.raises(MissingFileError, match="`path` must be in an existing folder"):
+        Split((), (), ()).save(tmp_path / "nowhere" / "split.json")

@@ -193,7 +193,8 @@ def test_the_table_of_empties_holds_for_every_number():
         assert (row.dice, row.volume_similarity, row.jaccard, row.sensitivity, row.precision) == (0.0,) * 5
         assert (row.assd_mm, row.masd_mm, row.hausdorff95_mm, row.hausdorff_mm) == (math.inf,) * 4
     assert (missed.ravd_percent, false_alarm.ravd_percent) == (100.0, math.inf)
-    numbers = "dice volume_similarity jaccard sensitivity precision ravd_percent assd_mm masd_mm hausdorff95_mm hausdorff_mm surface_dice"
+    numbers = "dice volume_similarity jaccard sensitivity precision ravd_percent "
+    numbers += "assd_mm masd_mm hausdorff95_mm hausdorff_mm surface_dice"
     assert all(math.isnan(getattr(absent, name)) for name in numbers.split())
 
 

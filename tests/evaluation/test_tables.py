@@ -2,8 +2,11 @@ import csv
 import json
 import math
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.scores import absent, missed, score
 
 from guided_attention.evaluation import (
@@ -91,6 +94,95 @@ def test_written_scores_are_read_back_without_loss(ending, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+FORMULAS = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "'=1",
+    "''",
+    "'",
+    "'liver'",
+    "=",
+    "a=1",
+    "",
+    " =1",
+]
+
+
+@pytest.mark.parametrize("ending", WRITERS)
+def test_names_that_a_spreadsheet_takes_for_formulas_are_quoted_and_read_back(ending, tmp_path):
+    rows = [score(name, f"{name} organ", 0.5) for name in FORMULAS]
+    path = WRITERS[ending](tmp_path / f"scores{ending}", rows)
+    assert read_scores(path) == rows
+    if ending == ".csv":
+        with path.open(encoding="utf-8", newline="") as file:
+            cells = [cell for row in csv.DictReader(file) for cell in (row["case_id"], row["organ"])]
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+        assert cells[0] == "'=1+1"
+
+
+@given(names=st.lists(st.text(), unique=True, max_size=7))
+@pytest.mark.parametrize("ending", WRITERS)
+def test_any_names_are_read_back_or_refused(ending, names, tmp_path_factory):
+    rows = [score(name, name[::-1], 0.5) for name in names]
+    path = tmp_path_factory.getbasetemp() / f"scores{ending}"
+    assert read_scores(WRITERS[ending](path, rows)) == rows
+
+
+@pytest.mark.parametrize("ending", WRITERS)
+def test_names_that_utf_8_cannot_hold_are_refused(ending, tmp_path):
+    with pytest.raises(ValueError, match=r"`scores.case_id` must be text that UTF-8 can hold, got '.udc80'"):
+        WRITERS[ending](tmp_path / f"scores{ending}", [score("\udc80", "liver", 0.5)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_apostrophe_of_an_earlier_version_stays(tmp_path):
+    line = "'t Hart,liver,missed,0.0,0.0,inf,0.0,1.5\n"
+    header = "case_id,organ,status,dice,volume_similarity,assd_mm,prediction_ml,reference_ml\n"
+    (tmp_path / "old.csv").write_text(header + line, encoding="utf-8")
+    assert read_scores(tmp_path / "old.csv")[0].case_id == "'t Hart"
+
+
+def test_files_of_the_last_version_are_read(tmp_path):
+    columns = "jaccard,sensitivity,precision,ravd_percent,masd_mm,hausdorff95_mm,hausdorff_mm,surface_dice"
+    header = "case_id,organ,status,dice,volume_similarity,assd_mm,prediction_ml,reference_ml," + columns
+    line = (
+        "7,liver,scored,0.9,0.95,1.2,1480.0,1510.0,0.8,0.9,0.9,2.0,1.3,3.0,7.0,0.7,surfel,pooled,2.0,diagonal"
+    )
+    text = f"{header},surface,combine,tolerance_mm,one_empty\n{line}\n"
+    (tmp_path / "old.csv").write_text(text, encoding="utf-8")
+    (row,) = read_scores(tmp_path / "old.csv")
+    assert row.definition == DistanceDefinition("surfel", "pooled", 2.0, "diagonal")
+    assert (row.hausdorff_mm, row.surface_dice) == (7.0, 0.7)
+    assert write_scores_csv(tmp_path / "new.csv", [row]).read_text(encoding="utf-8") == text
+
+
+def test_writers_return_the_path_and_take_texts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for write, name in (
+        (write_scores_csv, "a.csv"),
+        (write_scores_json, "a.json"),
+        (write_report, "a.md"),
+    ):
+        assert write(name, [score("a", "liver", 0.5)]) == Path(name)
+        assert Path(name).is_file()
+
+
+def test_names_do_not_break_the_tables_of_the_report(tmp_path):
+    path = write_report(tmp_path / "report.md", [score("a|b\nc", "liver", 0.5)])
+    assert "| liver | a\\|b c | scored | 0.500 |  1.000 |       – |\n" in path.read_text(encoding="utf-8")
+
+
+def test_a_report_without_distances_says_so(tmp_path):
+    row = replace(score("a", "liver", 0.5, assd_mm=math.nan), definition=None)
+    text = write_report(tmp_path / "report.md", [row]).read_text(encoding="utf-8")
+    assert "How distances were measured: not measured." in text
+    assert "Mean surface distance" not in text
+
+
 def test_the_json_is_strict(tmp_path):
     write_scores_json(tmp_path / "scores.json", all_kinds())
 
@@ -102,7 +194,8 @@ def test_the_json_is_strict(tmp_path):
 
 
 def test_a_file_of_an_earlier_version_is_read_with_nan_for_what_it_lacks(tmp_path):
-    lines = "case_id,organ,status,dice,volume_similarity,assd_mm,prediction_ml,reference_ml\n7,liver,missed,0.0,0.0,inf,0.0,1.5\n"
+    lines = "case_id,organ,status,dice,volume_similarity,assd_mm,prediction_ml,reference_ml\n"
+    lines += "7,liver,missed,0.0,0.0,inf,0.0,1.5\n"
     (tmp_path / "old.csv").write_text(lines, encoding="utf-8")
     assert read_scores(tmp_path / "old.csv") == [
         CaseScore("7", "liver", "missed", 0.0, 0.0, math.inf, 0.0, 1.5)

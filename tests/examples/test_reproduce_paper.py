@@ -19,10 +19,14 @@ import pytest
 import torch
 from scipy import stats
 
+from guided_attention.case import Case, affine_of
 from guided_attention.data import Split, make_phantom, write_nifti
+from guided_attention.evaluation import evaluate_case
+from guided_attention.labels import LabelSpec
 from guided_attention.losses import CrossEntropyLoss
 from guided_attention.metrics import holm
-from guided_attention.preparation import normalize
+from guided_attention.outputs import Prediction
+from guided_attention.preparation import Preparation, ZScore
 from guided_attention.sampling import FlipRotate
 from guided_attention.training import TrainingProgress, load_checkpoint
 
@@ -248,7 +252,7 @@ def test_without_anything_else_the_settings_are_the_papers():
     args = command("--data", "chaos")
     names = ("folds", "val", "epochs", "size", "batch_size", "slice_step", "tables", "source", "smoke")
     assert [getattr(args, n) for n in names] == [3, 2, None, 256, 8, 1, [1, 2, 3], "t1_in", False]
-    assert (args.labels, args.out) == (dict(enumerate(CHAOS, start=1)), Path("runs/paper"))
+    assert (args.labels.names, args.out) == (dict(enumerate(CHAOS, start=1)), Path("runs/paper"))
     epochs = load("paper_networks").EPOCHS
     assert epochs == {"DANet": 400, "PAN (ResNet34)": 400, "PAN (ResNet101)": 400}
 
@@ -261,7 +265,7 @@ def test_a_smoke_run_is_small_but_for_what_is_given():
 
 def test_organs_are_named_on_the_command_line():
     args = command("--data", "x", "--labels", "2=left atrium", "1=blood=pool")
-    assert (args.labels, args.is_nifti) == ({2: "left atrium", 1: "blood=pool"}, True)
+    assert (args.labels.names, args.is_nifti) == ({2: "left atrium", 1: "blood=pool"}, True)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +326,7 @@ def test_other_settings_are_refused_and_named(tmp_path):
     assert json.loads((tmp_path / "new" / "settings.json").read_text())["seed"] == 0
 
 
-def test_a_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_a_file_is_written_atomically(tmp_path, monkeypatch):
     setup = load("paper_setup")
     setup.write_whole(tmp_path / "scores.csv", "before")
 
@@ -346,7 +350,7 @@ def test_the_examples_in_docstrings_are_true(name):
 
 
 def small_cases(count=2):
-    return [normalize(make_phantom(seed=0, subject=n, size=16)) for n in range(1, count + 1)]
+    return [make_phantom(seed=0, subject=n, size=16) for n in range(1, count + 1)]
 
 
 def test_training_has_the_papers_settings(tmp_path, monkeypatch):
@@ -360,10 +364,10 @@ def test_training_has_the_papers_settings(tmp_path, monkeypatch):
             seen["resume"] = resume
 
     monkeypatch.setattr(script, "Trainer", Recorder)
-    monkeypatch.setattr(script, "load_weights", lambda *_arguments: None)
     model = torch.nn.Conv2d(1, 5, 1)
     args = command("--data", "x", "--seed", 3, "--device", "cpu")
-    script.fit(model, small_cases(), small_cases(1), tmp_path, 250, args)
+    with pytest.raises(FileNotFoundError, match="best.pt"):  # the recorder writes none
+        script.fit(model, small_cases(), small_cases(1), tmp_path, 250, args)
 
     assert isinstance(seen["optimizer"], torch.optim.Adam)
     group = seen["optimizer"].param_groups[0]
@@ -377,19 +381,47 @@ def test_training_has_the_papers_settings(tmp_path, monkeypatch):
     assert loader.dataset.augment == FlipRotate(flip=0.5, mirror=0.5, rotate=0.5, degrees=30.0)
     assert (seen["config"].max_epochs, seen["config"].seed, seen["resume"]) == (250, 3, False)
     flat = [TrainingProgress(scores=tuple((n, 0.5) for n in range(1, last + 1))) for last in (50, 51)]
-    assert [seen["schedule"](progress) for progress in flat] == [1.0, 0.5]
+    assert [seen["config"].schedule(progress) for progress in flat] == [1.0, 0.5]
+    stored = Preparation.from_dict(seen["metadata"]["preparation"])
+    assert (stored.min_size, stored.slice_axis, stored.intensity) == ((256, 256), "axial", (ZScore(),))
+    assert seen["metadata"]["keep_largest"] is False, "nothing is done to predictions before they are scored"
 
 
 def test_the_weights_that_are_scored_are_those_of_the_best_epoch(tmp_path, monkeypatch):
     script, marks = load("reproduce_paper"), iter((0.1, 0.9, 0.5))
-    monkeypatch.setattr(script, "mean_dice", lambda _scores: next(marks))
+    monkeypatch.setattr(script, "Validation", lambda *_arguments: lambda _network: next(marks))
     args = command("--smoke", "--size", 16, "--device", "cpu")
     args.epochs, model = 3, torch.nn.Conv2d(1, 5, 1)
-    script.fit(model, small_cases(), small_cases(1), tmp_path, 250, args)
+    predictor = script.fit(model, small_cases(), small_cases(1), tmp_path, 250, args)
     best, last = (load_checkpoint(tmp_path / name) for name in ("best.pt", "last.pt"))
     assert (best["epoch"], last["run"]["epoch"]) == (2, 3)
-    assert torch.equal(model.weight, best["model"]["weight"])
-    assert not torch.equal(model.weight, last["model"]["weight"])
+    assert torch.equal(predictor.model.weight, best["model"]["weight"])
+    assert not torch.equal(predictor.model.weight, last["model"]["weight"])
+
+
+def test_distances_are_in_millimetres_and_in_voxels():
+    """A box of which the prediction lacks the last of four rows: surfaces are apart by one voxel of 3 mm."""
+    labels = LabelSpec({1: "box"})
+    mask = np.zeros((5, 7, 11), np.uint8)
+    mask[1:4, 1:5, 2:7] = 1
+    case = Case("7", np.random.default_rng(0).normal(size=(1, 5, 7, 11)), mask, affine_of((7.0, 3.0, 2.0)))
+    predicted = mask.copy()
+    predicted[:, 4] = 0
+
+    class Stub:
+        def predict(self, case):
+            return Prediction(case.case_id, predicted, np.zeros(mask.shape, np.float32), case.affine)
+
+    stub = Stub()
+    stub.labels = labels
+    (row_,) = load("reproduce_paper").score(stub, [case])
+    slow = {
+        name: evaluate_case(predicted, mask, labels=labels, spacing_mm=spacing, case_id="7")[0].assd_mm
+        for name, spacing in (("assd_mm", (7.0, 3.0, 2.0)), ("assd_voxels", (1.0, 1.0, 1.0)))
+    }
+    assert {name: row_[name] for name in slow} == slow
+    assert row_["assd_mm"] != row_["assd_voxels"]
+    assert (row_["case_id"], row_["organ"], row_["dice"]) == ("7", "box", 2 * 45 / (45 + 60))
 
 
 def test_a_network_that_cannot_be_trained_is_named_and_the_others_go_on(tmp_path, monkeypatch, capsys):
@@ -406,7 +438,7 @@ def test_a_network_that_cannot_be_trained_is_named_and_the_others_go_on(tmp_path
     monkeypatch.setattr(script, "read_cases", lambda _args: dict.fromkeys("123456"))
     monkeypatch.setattr(script, "parameter_counts", dict)
     monkeypatch.setattr(script.torch, "set_num_threads", lambda _count: None)
-    script.main(["--smoke", "--tables", "1", "--out", str(tmp_path / "out")])
+    script.main(command("--smoke", "--tables", "1", "--out", str(tmp_path / "out")))
     text = capsys.readouterr().out
     assert "MS-PAM: not run. `loss` must be finite, got loss = nan at epoch 3." in text
     assert "MS-CAM: not run. This needs the package 'x'." in text

@@ -1,13 +1,22 @@
 """The example scripts run as users run them, and leave what they promise."""
 
 import csv
+import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.real_data import real_data
+
+from guided_attention.data import read_nifti_pairs
+from guided_attention.inference import Predictor
+from guided_attention.models import save_pretrained
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 pytestmark = pytest.mark.example
@@ -53,13 +62,75 @@ def test_the_chaos_example_without_arguments_segments_phantoms(tmp_path):
             np.testing.assert_allclose(here[:3] * [-1, -1, 1], slice_.ImagePositionPatient, atol=1e-3)
 
 
-def test_a_run_is_never_overwritten(tmp_path):
+def start(script, *arguments, cwd):
+    command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def fails(script, *arguments, cwd):
+    """Return what a command that ends with an error writes there."""
+    process = start(script, *arguments, cwd=cwd)
+    out, errors = process.communicate()
+    assert process.returncode == 1
+    assert out == ""
+    return errors
+
+
+@pytest.mark.parametrize("script", ["compose_blocks.py", "train_chaos.py", "train_left_atrium.py"])
+def test_a_run_is_never_overwritten_and_the_way_to_continue_is_named(script, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "best.pt").touch()
-    command = [sys.executable, str(EXAMPLES / "compose_blocks.py"), "--out", "run"]
-    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert finished.returncode != 0
-    assert "FileExistsError" in finished.stderr
+    (tmp_path / "run" / "last.pt").touch()
+    data = ("--data", tmp_path / "none") if script == "train_left_atrium.py" else ()
+    said = fails(script, "--out", "run", *data, cwd=tmp_path)
+    assert said == (
+        "error: --out must be a folder without a run, got run, which holds last.pt. "
+        "Add --resume to continue that run, or name another folder.\n"
+    )
+    said = fails(script, "--out", "other", "--resume", *data, cwd=tmp_path)
+    assert said == "error: --out must hold a run to resume, got other, which has no last.pt. Drop --resume.\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"], (
+        "noticed before any data are made or read"
+    )
+
+
+@pytest.mark.parametrize("script", ["train_chaos.py", "train_left_atrium.py"])
+def test_a_misspelt_encoder_is_noticed_before_data_are_read(script, tmp_path):
+    data = ("--data", tmp_path / "none") if script == "train_left_atrium.py" else ()
+    said = fails(script, "--encoder", "resnet81", *data, cwd=tmp_path)
+    assert said.count("\n") == 1
+    assert re.search(r"error: .*'resnet18'.*resnet81", said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def interrupted(process, is_time):
+    """Press Ctrl-C once `is_time()` is true; return what the command writes as errors."""
+    deadline = time.monotonic() + 300
+    while not is_time():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    return errors
+
+
+def test_control_c_ends_in_one_line_and_the_run_is_resumed(tmp_path):
+    arguments = ("--block", "none", "--out", "run", "--epochs", 3)
+    process = start("compose_blocks.py", *arguments, cwd=tmp_path)
+    errors = interrupted(process, (tmp_path / "run" / "last.pt").is_file)
+    assert errors.endswith("\nInterrupted. Run the same command with --resume to continue.\n")
+    assert "--resume" in fails("compose_blocks.py", *arguments, cwd=tmp_path)
+    assert "left kidney" in run("compose_blocks.py", *arguments, "--resume", cwd=tmp_path)
+    with (tmp_path / "run" / "log.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+
+
+def test_control_c_before_the_training_says_so(tmp_path):
+    process = start("train_chaos.py", cwd=tmp_path)
+    errors = interrupted(process, (tmp_path / "phantom-cohort").exists)
+    assert errors.endswith("\nInterrupted. Run the same command to start again: training had not begun.\n")
 
 
 @pytest.mark.parametrize("block", ["none", "pam", "cam", "guided"])
@@ -69,10 +140,99 @@ def test_the_blocks_train_in_a_plain_network(block, tmp_path):
     assert (tmp_path / f"runs/compose-{block}/test_subjects.png").is_file()
 
 
-def test_the_left_atrium_example_runs_on_real_volumes(tmp_path):
-    """A short run: the score of the full one stands in the README."""
-    folder = real_data("left-atrium-mr")
-    short = ("--channels", 4, "--epochs", 1, "--slice-step", 40, "--minutes", 5)
-    out = run("train_left_atrium.py", "--data", folder, *short, cwd=tmp_path)
+ELSEWHERE = """
+import sys
+from pathlib import Path
+
+from guided_attention.data import read_nifti_pairs
+from guided_attention.inference import Predictor
+
+data, network, out, *names = sys.argv[1:]
+cases = read_nifti_pairs(data, case_ids=names)
+entries = Predictor.load(network, device="cpu").predict_to(out, cases)
+assert [entry.status for entry in entries] == ["done"] * len(names), entries
+"""
+
+BARE = """
+import sys
+
+import torch
+
+from guided_attention.models import from_pretrained
+
+network, seen, out = sys.argv[1:]
+with torch.inference_mode():
+    torch.save(from_pretrained(network)(torch.load(seen)), out)
+"""
+
+
+def in_another_process(code, *arguments, cwd):
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    finished = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+
+
+def voxels(folder):
+    nibabel = pytest.importorskip("nibabel")
+    files = sorted(folder.glob("*_prediction.nii.gz"))
+    volumes = {file.name: nibabel.load(file) for file in files}
+    return {name: (np.asarray(file.dataobj), file.affine) for name, file in volumes.items()}
+
+
+def assert_same_voxels(folder, wanted):
+    found = voxels(folder)
+    assert found.keys() == wanted.keys()
+    for name, (labels, affine) in found.items():
+        np.testing.assert_array_equal(labels, wanted[name][0])
+        np.testing.assert_array_equal(affine, wanted[name][1])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A short run of the left-atrium example on few slices: the score of the full one is in the README."""
+    folder, data = tmp_path_factory.mktemp("left-atrium"), real_data("left-atrium-mr")
+    short = ("--channels", 4, "--epochs", 2, "--slice-step", 11, "--minutes", 5, "--device", "cpu")
+    return (
+        run("train_left_atrium.py", "--data", data, *short, cwd=folder),
+        folder / "runs" / "left-atrium",
+        data,
+    )
+
+
+def test_the_left_atrium_example_runs_on_real_volumes(trained):
+    out, folder, _ = trained
     assert "left atrium" in out
-    assert len(list((tmp_path / "runs/left-atrium/predictions").glob("*.nii.gz"))) == 6
+    predicted = voxels(folder / "predictions")
+    assert len(predicted) == 6
+    assert any(labels.any() for labels, _ in predicted.values()), "an empty volume would tell nothing below"
+
+
+def test_a_copy_of_the_run_folder_predicts_the_same_voxels_in_another_process(trained, tmp_path):
+    _, folder, data = trained
+    (tmp_path / "moved").mkdir()
+    shutil.copy(folder / "best.pt", tmp_path / "moved")
+    names = [f"case{number}" for number in range(25, 31)]
+    in_another_process(ELSEWHERE, data, "moved", "predictions", *names, cwd=tmp_path)
+    assert_same_voxels(tmp_path / "predictions", voxels(folder / "predictions"))
+
+
+def test_a_saved_predictor_predicts_the_same_voxels_in_another_process(trained, tmp_path):
+    _, folder, data = trained
+    Predictor.load(folder, device="cpu").save(tmp_path / "saved")
+    in_another_process(ELSEWHERE, data, "saved", "predictions", "case25", cwd=tmp_path)
+    wanted = voxels(folder / "predictions")
+    first = "case25_prediction.nii.gz"
+    assert_same_voxels(tmp_path / "predictions", {first: wanted[first]})
+
+
+def test_a_pretrained_network_gives_the_same_logits_in_another_process(trained, tmp_path):
+    _, folder, data = trained
+    predictor = Predictor.load(folder, device="cpu")
+    (case,) = read_nifti_pairs(data, case_ids=["case25"])
+    seen = predictor.preparation.apply(case).slices(40, 43)
+    save_pretrained(predictor.model, tmp_path / "network")
+    torch.save(seen, tmp_path / "seen.pt")
+    in_another_process(BARE, "network", "seen.pt", "logits.pt", cwd=tmp_path)
+    with torch.inference_mode():
+        wanted = predictor.model.eval()(seen)
+    torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), wanted, rtol=0, atol=0)

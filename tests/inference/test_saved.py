@@ -72,7 +72,7 @@ def _elsewhere(path, case, tmp_path):
 def _assert_same(got, wanted):
     np.testing.assert_array_equal(got["labels"], wanted.labels)
     np.testing.assert_array_equal(got["uncertainty"], wanted.uncertainty)
-    assert len(np.unique(wanted.labels)) > 1
+    assert len(np.unique(wanted.uncertainty)) > 100
 
 
 def test_a_copy_of_a_run_folder_predicts_the_same_voxels_elsewhere(tmp_path):
@@ -144,9 +144,7 @@ def test_a_network_of_ones_own_is_saved_by_checkpoint_and_loaded_into(tmp_path):
 
 def test_weights_without_metadata_say_how_to_go_on(tmp_path):
     save_checkpoint(tmp_path / "bare.pt", {"model": network().state_dict()})
-    with pytest.raises(
-        CheckpointError, match=r"holds weights only\. Train with Trainer\(metadata=predictor\.metadata\)"
-    ):
+    with pytest.raises(CheckpointError, match=r"holds weights only\. Train with Trainer\(metadata=pred"):
         Predictor.load(tmp_path / "bare.pt")
 
 

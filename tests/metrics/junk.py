@@ -52,8 +52,7 @@ def try_all(function, valid, argument, *, more=()):
     for name, value in {**values(), **dict(more)}.items():
         try:
             function(**{**valid, argument: value})
-        except GuidedAttentionError as error:
-            assert str(error)
+        except GuidedAttentionError:
             refused.add(name)
         except Exception as error:
             message = f"{argument} = {name}: {type(error).__name__}: {error}"

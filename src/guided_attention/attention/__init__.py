@@ -1,4 +1,8 @@
-"""Attention blocks: position, channel, both, and both guided by autoencoders."""
+"""Attention blocks: position, channel, both, and both guided by autoencoders.
+
+Blocks raise an `ArgumentError` or `ArgumentTypeError` for numbers out of range and for maps of another rank, number of
+channels, floating type or device. In a compiled graph the maps are not checked.
+"""
 
 from guided_attention.attention.attend import attend
 from guided_attention.attention.channel import CAM, ChannelEnergy

@@ -10,7 +10,7 @@ from torch.autograd import Function
 from torch.nn import functional as F  # noqa: N812
 
 from guided_attention._checks import require
-from guided_attention._maps import plain, require_tensor
+from guided_attention._maps import plain, require_tensor, without_autocast
 from guided_attention._typing import Keys, QueriedValues, Queries, Values
 
 __all__ = ["attend"]
@@ -33,8 +33,8 @@ def attend(query: Queries, key: Keys, value: Values) -> QueriedValues:
         out[b, i]        = Σ_j weights[b, i, j] · value[b, j]
 
     The scores are not divided by ``sqrt(head_width)``, unlike those of a transformer. The weights are never stored, not
-    even during training: memory grows with the number of positions, not with its square. Scores, softmax and sums
-    are at least in single precision, so that unscaled scores of half precision do not overflow.
+    even during training: memory grows with the number of positions, not with its square. Scores, softmax and sums are
+    at least in single precision, so that unscaled scores of half precision do not overflow.
 
     On CUDA, and in a compiled or exported graph, this is torch's ``scaled_dot_product_attention`` on rows padded with
     zeros to one width. On the CPU, and in double precision on CUDA, it works tile by tile: torch's CPU kernel would
@@ -48,23 +48,24 @@ def attend(query: Queries, key: Keys, value: Values) -> QueriedValues:
     Returns:
         One averaged value for each query, ``(batch, queries, channels)``; a plain tensor for every tensor subclass.
 
-    Raises:
-        ArgumentError: Shapes, devices or floating types do not fit together.
-        ArgumentTypeError: An argument is not a tensor.
-
     Example:
-        >>> import torch
         >>> value = torch.tensor([[[1.0], [3.0]]])
         >>> attend(torch.ones(1, 1, 4), torch.ones(1, 2, 4), value)  # equal keys: the mean
         tensor([[[2.]]])
 
     References:
-        Sinha & Dolz, JBHI 2020, equations 2 and 3, without gate and residual. The softmax over tiles follows Milakov &
-        Gimelshein, "Online normalizer calculation for softmax", 2018, and Dao et al., "FlashAttention", NeurIPS 2022.
+        Milakov & Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention", NeurIPS
+        2022.
     """
+    if not torch.compiler.is_compiling():
+        _require_rows(query, key, value)
+    return weighted_average(query, key, value)
+
+
+def weighted_average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return what `attend` does, without its checks: for modules that made the three themselves."""
     if torch.compiler.is_compiling():
         return _by_torch(query, key, value)
-    _require_rows(query, key, value)
     # The autograd function works with the memory of its inputs, where a tensor subclass would interfere.
     query, key, value = plain(query), plain(key), plain(value)
     if query.is_cuda and query.dtype != torch.float64:
@@ -74,22 +75,24 @@ def attend(query: Queries, key: Keys, value: Values) -> QueriedValues:
 
 
 def _require_rows(query: Tensor, key: Tensor, value: Tensor) -> None:
-    names = ("query", "key", "value")
-    for name, rows in zip(names, (query, key, value), strict=True):
+    for name, rows in (("query", query), ("key", key), ("value", value)):
         require_tensor(name, rows, "a tensor (batch, positions, channels)")
-        fits = rows.ndim == 3 and rows.numel() > 0 and rows.is_floating_point()  # noqa: PLR2004
-        if not fits:
-            got = f"{rows.dtype} of shape {tuple(rows.shape)}"
-            require(fits, name, "a floating tensor (batch, positions, channels), none of them 0", got)
+        if rows.ndim != 3 or rows.numel() == 0 or not rows.is_floating_point():  # noqa: PLR2004
+            wanted = "a floating tensor (batch, positions, channels), none of them 0"
+            _refuse(name, wanted, f"{rows.dtype} of shape {tuple(rows.shape)}")
         if rows.device != query.device or rows.dtype != query.dtype:
-            wanted, got = f"{query.dtype} on {query.device}, as `query` is", f"{rows.dtype} on {rows.device}"
-            require(condition=False, argument=name, wanted=wanted, got=got, cure=f"Pass `{name}.to(query)`.")
+            wanted = f"{query.dtype} on {query.device}, as `query` is"
+            _refuse(name, wanted, f"{rows.dtype} on {rows.device}", f"Pass `{name}.to(query)`.")
     if key.shape[0] != query.shape[0] or key.shape[2] != query.shape[2]:
         wanted = f"of shape ({query.shape[0]}, keys, {query.shape[2]}), for `query` of {tuple(query.shape)}"
-        require(condition=False, argument="key", wanted=wanted, got=tuple(key.shape))
+        _refuse("key", wanted, tuple(key.shape))
     if value.shape[:2] != key.shape[:2]:
         wanted = f"of shape ({key.shape[0]}, {key.shape[1]}, channels), one value for each key"
-        require(condition=False, argument="value", wanted=wanted, got=tuple(value.shape))
+        _refuse("value", wanted, tuple(value.shape))
+
+
+def _refuse(name: str, wanted: str, got: object, cure: str = "") -> None:
+    require(condition=False, argument=name, wanted=wanted, got=got, cure=cure)
 
 
 def _by_torch(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -116,7 +119,7 @@ class _ByTiles(Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # noqa: ANN401
-        with torch.autocast(query.device.type, enabled=False):
+        with without_autocast(query.device.type):
             samples = [_average(*sample) for sample in _samples(query, key, value)]
             averaged, log_sums = (torch.cat(parts) for parts in zip(*samples, strict=True))
         ctx.save_for_backward(query, key, value, averaged, log_sums)
@@ -127,7 +130,7 @@ class _ByTiles(Function):
         (gradient,) = map(plain, gradients)
         saved = ctx.saved_tensors  # read once: checkpointing allows no more
         inputs = saved[:3]
-        with torch.autocast(gradient.device.type, enabled=False):
+        with without_autocast(gradient.device.type):
             if torch.is_grad_enabled():  # the gradients themselves will be differentiated
                 found = torch.autograd.grad(_stored(*inputs), inputs, gradient, create_graph=True)
             else:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from guided_attention._checks import require_choice
-from guided_attention._maps import require_map
+from guided_attention._maps import require_map, without_autocast
 from guided_attention._typing import FeatureMap
 
 __all__ = ["CAM", "ChannelEnergy"]
@@ -25,27 +25,17 @@ class CAM(nn.Module):
         out[i]        = gate · Σ_j weights[i, j] · X[j]  +  X[i]  equation 5
 
     The two forms are opposites. DANet's code, the original code of this paper and every later copy use the first: a
-    channel gathers what it lacks. With the printed formula, the second, a channel attends to those most like it, which
-    is mostly itself. The gate is learnt and starts at 0. Energies are in single precision, also under autocast.
+    channel gathers what it lacks. With the printed formula, the second, a channel mostly attends to itself. The gate is
+    learnt and starts at 0. Maps ``(batch, channels, *space)`` have any number of channels and axes; energies are in
+    single precision, also under autocast.
 
     Args:
         energy: ``"danet"`` or ``"paper"``.
 
-    Shape:
-        ``(batch, channels, *space)`` in and out, any number of channels and spatial axes.
-
-    Raises:
-        ArgumentError: `energy` is something else; in `forward`, `x` does not fit.
-
     Example:
-        >>> import torch
-        >>> from guided_attention import CAM
         >>> x = torch.randn(1, 5, 7, 11)
         >>> torch.equal(CAM()(x), x)  # the gate is 0
         True
-
-    References:
-        Sinha & Dolz, JBHI 2020, equations 4 and 5; Fu et al., CVPR 2019.
     """
 
     def __init__(self, *, energy: ChannelEnergy = "danet") -> None:
@@ -56,12 +46,13 @@ class CAM(nn.Module):
 
     def forward(self, x: FeatureMap) -> FeatureMap:
         """Return the map with a mixture of its channels added to each."""
-        require_map("x", x, like=self.gate, any_float=True)
+        gate = self.gate
+        require_map("x", x, like=gate, any_float=True)
         # A sum over thousands of positions does not fit half precision: no autocast for these two products.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             rows = x.flatten(2).to(torch.promote_types(x.dtype, torch.float32))
             energy = rows @ rows.mT
             # softmax(max − E) = softmax(−E): the row's maximum is a constant that the softmax drops.
             weights = torch.softmax(-energy if self.energy == "danet" else energy, dim=-1)
             mixed = (weights @ rows).reshape(x.shape).to(x.dtype)
-        return self.gate * mixed + x
+        return gate * mixed + x

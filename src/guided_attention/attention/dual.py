@@ -28,33 +28,22 @@ class DualOutput(NamedTuple):
 
 
 class DualAttention(nn.Module):
-    """Position attention and channel attention side by side; their outputs are summed.
+    """Position attention and channel attention side by side; their outputs are summed (figure 2 of the paper).
 
-    Each branch is convolution 3 x 3, batch norm, PReLU, the attention, convolution 3 x 3, batch norm, PReLU::
+    Each branch is an `attention_branch`::
 
         out = after_p(PAM(before_p(x))) + after_c(CAM(before_c(x)))
 
     Args:
-        in_channels: Channels of the map that comes in.
+        in_channels: Channels of the map, ``(batch, in_channels, *space)``, any size from 1 up.
         out_channels: Channels inside the branches and of the result; `in_channels` if None.
         channel_attention: Builds the channel attention: `CAM`, or ``partial(CAM, energy="paper")``.
         spatial_dims: 2 for images, 3 for volumes.
 
-    Shape:
-        In ``(batch, in_channels, *space)``, out ``(batch, out_channels, *space)``, any size from 1 up.
-
-    Raises:
-        ArgumentError: A number is out of range; in `forward`, `x` does not fit.
-
     Example:
         >>> import torch
-        >>> from guided_attention import DualAttention
         >>> DualAttention(32, 16)(torch.randn(2, 32, 7, 11)).shape
         torch.Size([2, 16, 7, 11])
-
-    References:
-        Sinha & Dolz, JBHI 2020, figure 2 and section II.C. The layers of the branches are not in the text; they are the
-        original code's, and give the paper's parameter counts.
     """
 
     def __init__(
@@ -96,6 +85,9 @@ def attention_branch(
 ) -> nn.Sequential:
     """Return an attention between two convolutions 3 x 3, each with batch norm and PReLU.
 
+    The layers are the original code's; with 128 and 64 channels they have the 116,179 (PAM) and 110,979 (CAM)
+    parameters that the paper's counts need.
+
     Args:
         in_channels: Channels of the map that comes in.
         attention: A module that keeps the shape of a map of `channels` channels, as `PAM` and `CAM` do.
@@ -104,14 +96,8 @@ def attention_branch(
 
     Example:
         >>> import torch
-        >>> from guided_attention import CAM
-        >>> from guided_attention.attention import attention_branch
         >>> attention_branch(5, CAM(), 3)(torch.randn(2, 5, 7, 11)).shape
         torch.Size([2, 3, 7, 11])
-
-    References:
-        The layers are not in the paper's text; with 128 and 64 channels they have the 116,179 (PAM) and 110,979
-        (CAM) parameters that its counts need.
     """
     require_count("in_channels", in_channels)
     require_count("channels", channels)

@@ -17,30 +17,20 @@ __all__ = ["MultiScaleGatedAttention"]
 class MultiScaleGatedAttention(nn.Module):
     """Gate the fused map by an attention of each scale, and refine the result together with the scale's own map.
 
-    With ``F_s`` the map of scale ``s``, ``F`` the fused map, ``[a, b]`` concatenation along channels and ``·`` the
-    product element by element::
+    With ``F_s`` the map of scale ``s``, ``F`` the fused map and ``[a, b]`` concatenation along channels::
 
         A_s = gate_s( [F_s, F] ),   out_s = refine_s( [F_s, A_s · F] )
 
-    ``refine`` is convolution 3 x 3, 3 x 3, 1 x 1, each with batch norm and PReLU. The paper's baseline DAF and its
-    variants with PAM, CAM or DANet's attention differ only in their gates.
+    ``refine`` is convolution 3 x 3, 3 x 3, 1 x 1, each with batch norm and PReLU: the layers that fit the published
+    parameter counts. The paper's baseline DAF and its variants with PAM, CAM or DANet's attention differ only in their
+    gates.
 
     Args:
         gates: A module for each scale, from ``2 · channels`` to `channels` channels, size kept.
-        channels: Channels of every map.
+        channels: Channels of every map ``(batch, channels, *space)``; all have one shape.
         spatial_dims: 2 for images, 3 for volumes.
 
-    Shape:
-        Every map ``(batch, channels, *space)``, all of one shape; `AttendedFeatures` of one step out.
-
-    Raises:
-        ArgumentError: There is no gate or a number is out of range; in `forward`, the maps do not fit.
-        ArgumentTypeError: A gate is not a `torch.nn.Module`.
-
     Example:
-        >>> import torch
-        >>> from torch import nn
-        >>> from guided_attention.attention import MultiScaleGatedAttention
         >>> gates = [nn.Sequential(nn.Conv2d(8, 4, 1), nn.Sigmoid()) for _ in range(2)]
         >>> maps = [torch.randn(1, 4, 5, 7) for _ in range(2)]
         >>> features = MultiScaleGatedAttention(gates, channels=4)(maps, sum(maps))
@@ -48,9 +38,7 @@ class MultiScaleGatedAttention(nn.Module):
         [(1, 4, 5, 7), (1, 4, 5, 7)]
 
     References:
-        Wang et al., "Deep attentional features for prostate segmentation in ultrasound", MICCAI 2018 (DAF); Sinha &
-        Dolz, JBHI 2020, the rows DAF, PAM, CAM and DANet of Table I. The layers are not in the text; they are those
-        that fit the published parameter counts.
+        Wang et al., "Deep attentional features for prostate segmentation in ultrasound", MICCAI 2018 (DAF).
     """
 
     num_steps = 1

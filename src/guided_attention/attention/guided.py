@@ -85,7 +85,7 @@ class MultiScaleGuidedAttention(nn.Module):
     PAM and CAM are then returned in place of the reconstructions: the paper's "dist".
 
     Args:
-        channels: Channels of every map.
+        channels: Channels of every map ``(batch, channels, *space)``; all have one shape.
         num_scales: Number of maps that come in.
         steps: Number of refinement steps; the paper found 2 best.
         autoencoder: Builds the autoencoder of a step from its channels and ``spatial_dims``: `SemanticAutoencoder`,
@@ -95,16 +95,7 @@ class MultiScaleGuidedAttention(nn.Module):
         channel_attention: Builds the channel attention: `CAM`, or ``partial(CAM, energy="paper")``.
         spatial_dims: 2 for images, 3 for volumes.
 
-    Shape:
-        Every map ``(batch, channels, *space)``, all of one shape; `AttendedFeatures` out.
-
-    Raises:
-        ArgumentError: A number is out of range; in `forward`, the maps do not fit.
-        ArgumentTypeError: `autoencoder` or `channel_attention` is a module instead of a function that builds one.
-
     Example:
-        >>> import torch
-        >>> from guided_attention.attention import MultiScaleGuidedAttention
         >>> attention = MultiScaleGuidedAttention(4, num_scales=3, steps=2)
         >>> maps = [torch.randn(1, 4, 5, 7) for _ in range(3)]
         >>> features = attention(maps, sum(maps))
@@ -112,10 +103,9 @@ class MultiScaleGuidedAttention(nn.Module):
         (2, 3, 6)
 
     References:
-        Sinha & Dolz, JBHI 2020, section II.D. Figure 3 shows a matrix product between attention and reconstruction;
-        the original code multiplies element by element, and so do we. The code has one ``guide`` per scale; the
-        paper's parameter counts hold with one for all, the default here. For "dist" the paper does not say which
-        modules are compared: we take PAM and CAM.
+        Sinha & Dolz, JBHI 2020, section II.D. Figure 3 shows a matrix product between attention and reconstruction; we
+        multiply element by element, as the original code. Its code has one ``guide`` per scale; the paper's parameter
+        counts hold with one for all. The paper does not say which modules "dist" compares: we take PAM and CAM.
     """
 
     def __init__(
@@ -210,29 +200,17 @@ class GuidedAttention(nn.Module):
         X_1 = [x, x],   X_{i+1} = [x, A_i · x],   out = A_steps
 
     Args:
-        channels: Channels of the map, in and out.
+        channels: Channels of the map, ``(batch, channels, *space)``, any size from 1 up.
         steps: Number of refinement steps.
-        autoencoder: Builds the autoencoder of a step; None for attention without guidance.
+        autoencoder: See `MultiScaleGuidedAttention`.
         compare_modules: See `MultiScaleGuidedAttention`.
         channel_attention: Builds the channel attention.
         spatial_dims: 2 for images, 3 for volumes.
 
-    Shape:
-        ``(batch, channels, *space)`` in and out, any size from 1 up.
-
-    Raises:
-        ArgumentError: A number is out of range; in `forward` and `outputs`, `x` does not fit.
-
     Example:
-        >>> import torch
-        >>> from guided_attention import GuidedAttention
-        >>> block = GuidedAttention(8, steps=2)
-        >>> x = torch.randn(2, 8, 7, 11)
+        >>> block, x = GuidedAttention(8, steps=2), torch.randn(2, 8, 7, 11)
         >>> block(x).shape, len(block.outputs(x).codes)
         (torch.Size([2, 8, 7, 11]), 1)
-
-    References:
-        Sinha & Dolz, JBHI 2020, section II.D. The paper only has it on four scales with a fused context.
     """
 
     def __init__(

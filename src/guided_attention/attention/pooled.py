@@ -22,37 +22,25 @@ class PooledAttention(nn.Module):
         A_i,s = attention( norm_0(pool(F_0)), norm_1(pool(F_1)), …; norm(pool(F)) )
         out_i,s = F + w · resize( A_i,s )
 
-    ``pool`` averages over `factor` positions along each axis, ``norm`` is batch norm, ``resize`` is linear, and ``w``
-    is one weight per channel that starts at 0: at initialization the network has no attention. The attention costs
-    about ``factor²`` times less (``factor³`` in volumes; the square of it where all positions are compared with all
-    others), while edges stay as sharp as in the fused map. Codes and reconstructions are those of the coarse grid. The
-    norms keep the reconstruction loss, which grows with the maps, from outweighing the others.
+    ``pool`` averages over `factor` positions along each axis (the last cell over those that are left), ``norm`` is
+    batch norm, ``resize`` is linear, and ``w`` is one weight per channel that starts at 0: at initialization the
+    network has no attention. The attention costs about ``factor²`` times less (``factor³`` in volumes; the square of it
+    for the comparison of all positions), while edges stay as sharp as in the fused map. Codes and reconstructions are
+    those of the coarse grid. The norms keep the reconstruction loss, which grows with the maps, from outweighing the
+    others. It is not in the paper.
 
     Args:
         attention: Any module that meets the `MultiScaleAttention` protocol.
         factor: By what the grid of the attention is coarser.
         spatial_dims: 2 for images, 3 for volumes.
 
-    Shape:
-        Every map ``(batch, channels, *space)``, all of one shape and any size from 1 up: where a side does not divide
-        by `factor`, the last cell averages over the positions that are left. `AttendedFeatures` out.
-
-    Raises:
-        ArgumentError: A number is out of range; in `forward`, the maps do not fit.
-        ArgumentTypeError: `attention` is not a `torch.nn.Module` of the protocol.
-
     Example:
-        >>> import torch
-        >>> from guided_attention.attention import MultiScaleGuidedAttention, PooledAttention
+        >>> from guided_attention.attention import MultiScaleGuidedAttention
         >>> attention = PooledAttention(MultiScaleGuidedAttention(4, num_scales=2), factor=4)
         >>> maps = [torch.randn(1, 4, 13, 18) for _ in range(2)]
         >>> features = attention(maps, sum(maps))
         >>> features.attended[0][0].shape, features.reconstructions[0][0].shape
         (torch.Size([1, 4, 13, 18]), torch.Size([1, 8, 4, 5]))
-
-    References:
-        Not in the paper, whose attention works at a quarter of the image's side. Wang et al., "Pyramid vision
-        transformer", ICCV 2021, reduces keys and values; here the whole attention moves to the coarse grid.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from guided_attention._checks import require, require_count, require_integer, re
 from guided_attention._layers import conv
 from guided_attention._maps import require_map
 from guided_attention._typing import AnyFeatureMap, FeatureMap, Keys, SpatialDims
-from guided_attention.attention.attend import attend
+from guided_attention.attention.attend import weighted_average
 
 __all__ = ["PAM"]
 
@@ -22,31 +22,23 @@ class PAM(nn.Module):
         weights[i, j] = softmax_j( q[i] · k[j] )                 equation 2
         out[i]        = gate · Σ_j weights[i, j] · v[j]  +  x[i]  equation 3
 
-    The gate is learnt and starts at 0: at initialization the module returns its input unchanged. The ``N x N`` weights
-    are never stored (see `attend`): memory grows with ``N``.
+    The gate is learnt and starts at 0: at initialization the input is returned unchanged. The ``N x N`` weights are
+    never stored (see `attend`). Maps ``(batch, channels, *space)`` go in and out, from one position up.
 
     Args:
-        channels: Channels of the map, in and out.
+        channels: Channels of the map.
         reduction: Queries and keys have ``channels // reduction`` channels, at least one.
         spatial_dims: 2 for images, 3 for volumes.
 
-    Shape:
-        ``(batch, channels, *space)`` in and out, any size from one position up.
-
-    Raises:
-        ArgumentError: A number is out of range; in `forward`, `x` does not fit.
-
     Example:
-        >>> import torch
-        >>> from guided_attention import PAM
         >>> x = torch.randn(1, 16, 7, 11)
         >>> torch.equal(PAM(16)(x), x)  # the gate is 0
         True
 
     References:
-        Sinha & Dolz, "Multi-scale self-guided attention for medical image segmentation", JBHI 2020, equations 2 and 3,
-        after Fu et al., "Dual attention network for scene segmentation", CVPR 2019. Equation 3 prints ``F_j`` under
-        the sum; ``F_i`` is meant and computed.
+        Sinha & Dolz, "Multi-scale self-guided attention for medical image segmentation", JBHI 2020, after Fu et al.,
+        "Dual attention network for scene segmentation", CVPR 2019. Equation 3 prints ``F_j`` under the sum; ``F_i`` is
+        meant.
     """
 
     def __init__(self, channels: int, *, reduction: int = 8, spatial_dims: SpatialDims = 2) -> None:
@@ -63,9 +55,10 @@ class PAM(nn.Module):
 
     def forward(self, x: FeatureMap) -> FeatureMap:
         """Return the map with what each position gathered from all others added to it."""
-        require_map("x", x, channels=self.channels, spatial_dims=self.spatial_dims, like=self.gate)
-        gathered = attend(_rows(self.query(x)), _rows(self.key(x)), _rows(self.value(x)))
-        return self.gate * gathered.mT.reshape(x.shape) + x
+        gate = self.gate
+        require_map("x", x, channels=self.channels, spatial_dims=self.spatial_dims, like=gate)
+        gathered = weighted_average(_rows(self.query(x)), _rows(self.key(x)), _rows(self.value(x)))
+        return gate * gathered.mT.reshape(x.shape) + x
 
     def attention_map(self, x: FeatureMap, positions: Sequence[Sequence[int]]) -> AnyFeatureMap:
         """Return the weights of chosen positions, without building the whole matrix.
@@ -77,12 +70,7 @@ class PAM(nn.Module):
         Returns:
             ``(batch, len(positions), *space)``: the weights of each position over all positions; they sum to 1.
 
-        Raises:
-            ArgumentError: A position lies outside the map or has another number of coordinates.
-
         Example:
-            >>> import torch
-            >>> from guided_attention import PAM
             >>> PAM(16).attention_map(torch.randn(1, 16, 5, 7), [(0, 0), (4, 6)]).shape
             torch.Size([1, 2, 5, 7])
         """

@@ -35,11 +35,7 @@ class MultiScaleAttention(Protocol):
         num_steps: Number of refinement steps: the rows of `AttendedFeatures.attended`.
 
     Example:
-        Any `torch.nn.Module` with these four members fits; this one attends to nothing:
-
-        >>> import torch
         >>> from torch import nn
-        >>> from guided_attention.attention import AttendedFeatures, MultiScaleAttention
         >>> class Plain(nn.Module):
         ...     channels, num_scales, num_steps = 8, 2, 1
         ...

@@ -28,7 +28,7 @@ class SemanticOutput(NamedTuple):
 
 
 class SemanticAutoencoder(nn.Module):
-    """Convolutional autoencoder whose code describes the content of a feature map.
+    """Convolutional autoencoder whose code describes the content of a feature map (figure 3 of the paper).
 
     Two encoder blocks (twice convolution 3 x 3, batch norm, ReLU; then max-pool by 2) and two decoder blocks (the
     same, then a transposed convolution by 2)::
@@ -36,30 +36,20 @@ class SemanticAutoencoder(nn.Module):
         code = E(x),   reconstruction = D(E(x))
 
     The guidance loss pulls the codes of successive attention steps together (equation 6); the reconstruction loss keeps
-    the codes meaningful (equation 7).
+    the codes meaningful (equation 7). The layers are the original code's and give the paper's 6,970,496 parameters at
+    128 channels. Where a side does not divide by 4, the decoder's maps are resized linearly to the sizes of the
+    encoder's.
 
     Args:
-        channels: Channels of the map, in and out.
+        channels: Channels of the map, ``(batch, channels, *space)``, any size from 1 up.
         width: Channels after the first encoder block; the code has twice as many. ``2 · channels`` if None.
         spatial_dims: 2 for images, 3 for volumes.
 
-    Shape:
-        ``(batch, channels, *space)`` in; see `SemanticOutput`. Any size from 1 up: where a side does not divide by 4,
-        the decoder's maps are resized linearly to the sizes of the encoder's.
-
-    Raises:
-        ArgumentError: A number is out of range; in `forward`, `x` does not fit.
-
     Example:
         >>> import torch
-        >>> from guided_attention.attention import SemanticAutoencoder
         >>> output = SemanticAutoencoder(6)(torch.randn(2, 6, 13, 8))
         >>> output.code.shape, output.reconstruction.shape
         (torch.Size([2, 24, 3, 2]), torch.Size([2, 6, 13, 8]))
-
-    References:
-        Sinha & Dolz, JBHI 2020, section II.D and figure 3. The layers are not in the text; they are the original code's
-        and give the paper's 6,970,496 parameters at 128 channels. The original fails on odd sides.
     """
 
     def __init__(self, channels: int, *, width: int | None = None, spatial_dims: SpatialDims = 2) -> None:

@@ -1,7 +1,10 @@
-"""What the readers share: natural order of names, pairs of files, PNG read safely."""
+"""What the readers share: paths, natural order of names, pairs of files, errors that name the file, PNG read safely."""
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,30 +12,63 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from guided_attention._checks import cut_list, require
+from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike
+from guided_attention.case import Case, Volume
+from guided_attention.errors import DataError, GuidedAttentionError, MissingFileError
 
 __all__ = [
+    "DAMAGE",
+    "broken",
+    "case_from_files",
+    "case_id_of",
     "files_in",
     "keep_ids",
     "natural_key",
     "numbers_of",
     "read_png",
+    "reading",
+    "require_file",
     "require_folder",
     "require_pairs",
+    "require_path",
     "to_labels",
 ]
 
 _Key = TypeVar("_Key")
 
 # Left by desktops and by DICOM media, never slices.
-_LITTER = {"DICOMDIR", "Thumbs.db", "desktop.ini"}
+_LITTER = {"dicomdir", "thumbs.db", "desktop.ini"}
+_NIFTI_ENDINGS = (".gz", ".nii", ".hdr", ".img")
+_MARKS = ("_image", "_label", "_0000")
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+DAMAGE = (OSError, EOFError, zlib.error, ValueError, OverflowError)
+"""What libraries raise over a damaged file of any kind."""
+
+
+def case_id_of(path: PathLike, suffix: str = "") -> str:
+    """Return the name of a case from that of its file.
+
+    Either `suffix` or the file's ending is taken off, then one of each ``_image``, ``_label`` and ``_0000``.
+
+    >>> case_id_of("scans/case25_image.nii.gz"), case_id_of("heart_009.nii"), case_id_of("7_ct.nii.gz", "_ct.nii.gz")
+    ('case25', 'heart_009', '7')
+    """
+    name = require_path("path", path).name
+    if suffix and name.lower().endswith(suffix.lower()):
+        name = name[: -len(suffix)]
+    else:
+        for ending in _NIFTI_ENDINGS:
+            name = name[: -len(ending)] if name.lower().endswith(ending) else name
+    for mark in _MARKS:
+        name = name.removesuffix(mark)
+    return name
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Return a sort key under which "case2" comes before "case10"."""
     parts = re.split(r"(\d+)", name)
-    return [(1, int(part), part) if part.isdigit() else (0, 0, part) for part in parts if part]
+    return [(1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts if part]
 
 
 def numbers_of(name: str) -> list[int]:
@@ -40,37 +76,62 @@ def numbers_of(name: str) -> list[int]:
     return [int(digits) for digits in re.findall(r"\d+", name)]
 
 
+def require_path(argument: str, path: object, cure: str = "") -> Path:
+    """Return `path` as a `Path`, or raise where it is none."""
+    require_type(argument, path, (str, os.PathLike), "a path", cure)
+    text = os.fspath(path)  # type: ignore[call-overload]  # checked above
+    require_type(argument, text, str, "a path of text", "Use os.fsdecode.")
+    return Path(text)
+
+
+def require_file(argument: str, path: PathLike, kind: str, cure: str = "") -> Path:
+    """Return `path` as a `Path`, or say that there is no such file, or that a link leads nowhere."""
+    file = require_path(argument, path, cure)
+    with reading(file, kind):
+        if not file.is_file():
+            link = (
+                "a link that leads nowhere: " if file.is_symlink() else "a folder: " if file.is_dir() else ""
+            )
+            message = f"`{argument}` must be an existing {kind} file, got {link}{file}."
+            raise MissingFileError(message, argument=argument, file=file)
+    return file
+
+
 def require_folder(argument: str, folder: PathLike, *, cure: str = "") -> Path:
     """Return `folder` as a path, or say that it is not there."""
-    path = Path(folder)
+    path = require_path(argument, folder)
     if not path.is_dir():
-        raise FileNotFoundError(
-            f"`{argument}` must be an existing folder, got {path}." + (f" {cure}" if cure else "")
-        )
+        message = f"`{argument}` must be an existing folder, got {path}." + (f" {cure}" if cure else "")
+        raise MissingFileError(message, argument=argument, file=path)
     return path
 
 
 def files_in(folder: Path, *, suffix: str = "", argument: str = "folder") -> list[Path]:
-    """Return the files of a folder in natural order; an empty one is an error."""
-    names = [
-        path
-        for path in require_folder(argument, folder).iterdir()
-        if path.is_file() and _is_wanted(path, suffix)
-    ]
+    """Return the files of a folder in natural order; an empty one is an error, and so is a link that leads nowhere."""
+    with reading(require_folder(argument, folder), "folder"):
+        found = [path for path in folder.iterdir() if _is_wanted(path, suffix)]
+    for path in found:
+        if path.is_symlink() and not path.exists():
+            message = f"`{path}` must be a file, got a link that leads nowhere. Fetch the file it stands for."
+            raise MissingFileError(message, argument=argument, file=path)
+    names = [path for path in found if path.is_file()]
     if not names:
         kind = f"*{suffix} files" if suffix else "files"
-        raise FileNotFoundError(f"`{argument}` must be a folder with {kind} in it, got none in {folder}.")
+        message = f"`{argument}` must be a folder with {kind} in it, got none in {folder}."
+        raise MissingFileError(message, argument=argument, file=folder)
     return sorted(names, key=lambda path: natural_key(path.name))
 
 
 def _is_wanted(path: Path, suffix: str) -> bool:
-    return path.name.endswith(suffix) and not path.name.startswith(".") and path.name not in _LITTER
+    name = path.name.lower()
+    return name.endswith(suffix.lower()) and not name.startswith(".") and name not in _LITTER
 
 
 def keep_ids(found: Sequence[str], case_ids: Sequence[str] | None, *, folder: object) -> list[str]:
     """Return the names asked for, in the order asked for, all of them where none were asked for."""
     if case_ids is None:
         return list(found)
+    require_type("case_ids", case_ids, (tuple, list), "a list of names", 'Write ["7"] for one case.')
     missing = [name for name in case_ids if name not in found]
     there = f"Found there: {cut_list(found)}."
     require(not missing, "case_ids", f"names of subjects in {folder}", cut_list(missing), cure=there)
@@ -79,30 +140,88 @@ def keep_ids(found: Sequence[str], case_ids: Sequence[str] | None, *, folder: ob
 
 def require_pairs(images: Mapping[_Key, Path], labels: Mapping[_Key, Path], *, cure: str = "") -> None:
     """Raise unless both hold the same keys, and name the files left over."""
-    left = [images[key].name for key in images if key not in labels]
-    right = [labels[key].name for key in labels if key not in images]
-    parts = [f"no mask for {cut_list(left)}"] if left else []
-    parts += [f"no image for {cut_list(right)}"] if right else []
+    left = [images[key] for key in images if key not in labels]
+    right = [labels[key] for key in labels if key not in images]
+    parts = [f"no mask for {cut_list([path.name for path in left])}"] if left else []
+    parts += [f"no image for {cut_list([path.name for path in right])}"] if right else []
     where = next(iter({**labels, **images}.values())).parent
-    require(not parts, f"images and masks of {where}", "pairs", "; ".join(parts), cure=cure)
+    odd, what = next(iter([*left, *right]), None), f"images and masks of {where}"
+    require(not parts, what, "pairs", "; ".join(parts), cure=cure, error=DataError, file=odd)
+
+
+@contextmanager
+def reading(path: Path, kind: str, damage: tuple[type[Exception], ...] = DAMAGE) -> Iterator[None]:
+    """Turn what a library raises over a file into an error that names the file, with a cure that fits the reason.
+
+    `damage` lists what the library raises over a damaged file; anything else is a fault of ours and passes.
+    """
+    try:
+        yield
+    except GuidedAttentionError:
+        raise
+    except PermissionError as error:
+        message = (
+            f"`{path}` must be a {kind} that you may read, got: permission denied. Change its permissions."
+        )
+        raise DataError(message, file=path) from error
+    except FileNotFoundError as error:
+        message = f"`{path}` must be an existing {kind}, got none: it was deleted meanwhile."
+        raise MissingFileError(message, file=path) from error
+    except damage as error:
+        raise broken(path, kind, str(error) or type(error).__name__) from error
+
+
+def broken(path: Path, kind: str, reason: str) -> DataError:
+    """Return the error for a damaged file."""
+    cut = " ".join(reason.split())[:200]
+    message = f"`{path}` must be a whole {kind} file, got one that cannot be read ({cut}). Copy it again."
+    return DataError(message, file=path)
+
+
+def case_from_files(
+    case_id: str, image: Volume, labels: Volume | None, names: Sequence[str], files: Sequence[Path]
+) -> Case:
+    """Join image and mask as `Case.from_volumes` does, and name their files in errors."""
+    try:
+        return Case.from_volumes(case_id, image, labels, channel_names=names)
+    except DataError as error:
+        at_fault = files[-1] if (error.argument or "").startswith("labels") else files[0]
+        message = f"{error} Read from {' and '.join(map(str, files))}."
+        raise DataError(message, argument=error.argument, file=at_fault) from error
 
 
 def read_png(path: Path) -> npt.NDArray[Any]:
     """Return the grey values of a PNG file, ``(height, width)``; one-bit files give 0 and 1."""
-    try:
-        with Image.open(path) as image:
+    with reading(path, "PNG", (*DAMAGE, SyntaxError, Image.DecompressionBombError)):
+        _check_png(path)
+        with Image.open(path, formats=["PNG"]) as image:
             mode, pixels = image.mode, np.array(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        message = f"`{path}` must be a whole PNG file, got one that cannot be read ({error}). Copy it again."
-        raise ValueError(message) from error
-    require(
-        mode in {"1", "L", "I", "I;16"},
-        str(path),
-        "a PNG of grey levels",
-        f"mode {mode}",
-        "Convert it to mode L.",
-    )
+    wanted, cure = "a PNG of grey levels", "Convert it to mode L."
+    good = mode in {"1", "L", "I", "I;16"}
+    require(good, str(path), wanted, f"mode {mode}", cure, error=DataError, file=path)
     return pixels.astype(np.uint8) if mode == "1" else pixels
+
+
+def _check_png(path: Path) -> None:
+    """Test the checksum of every chunk: Pillow does not test those of the pixels."""
+    content = path.read_bytes()
+    require(
+        content.startswith(_PNG_SIGNATURE),
+        str(path),
+        "a PNG file",
+        "another format",
+        error=DataError,
+        file=path,
+    )
+    place, kind = len(_PNG_SIGNATURE), b""
+    while kind != b"IEND":
+        length, kind = int.from_bytes(content[place : place + 4]), content[place + 4 : place + 8]
+        end = place + 8 + length
+        if zlib.crc32(content[place + 4 : end]) != int.from_bytes(content[end : end + 4]) or end + 4 > len(
+            content
+        ):
+            raise ValueError(f"checksum of its part {kind!r} is wrong")
+        place = end + 4
 
 
 def to_labels(
@@ -114,7 +233,7 @@ def to_labels(
     inside = np.isin(grey, list(levels))
     if not inside.all():
         cure = f"The map is {shown}. JPEG or smooth resizing makes such values: export the masks again."
-        unknown = np.unique(grey[~inside]).tolist()
-        require(False, f"grey values of {path}", "in the map", cut_list(unknown), cure)  # noqa: FBT003
+        got = cut_list(np.unique(grey[~inside]).tolist())
+        require(False, f"grey values of {path}", "in the map", got, cure, error=DataError, file=path)  # noqa: FBT003
     labels: npt.NDArray[np.uint8] = table[grey]
     return labels

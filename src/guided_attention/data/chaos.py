@@ -13,6 +13,7 @@ from guided_attention._files import PathLike
 from guided_attention._typing import LabelVolume, SpacingMm
 from guided_attention.case import Case, Volume
 from guided_attention.data._files import (
+    case_from_files,
     files_in,
     keep_ids,
     natural_key,
@@ -23,6 +24,7 @@ from guided_attention.data._files import (
     to_labels,
 )
 from guided_attention.data.dicom import read_size_in_file_order, read_slices_in_file_order
+from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 
 __all__ = [
@@ -73,6 +75,9 @@ _MASKS = {
     "t2": "T2SPIR/Ground",
 }
 _PHASE_TOLERANCE_MM = 0.1
+_DOWNLOAD = "Download CHAOS from https://chaos.grand-challenge.org and unpack it."
+_CHANNELS = {"t1_in": ("in",), "t1_out": ("out",), "t1_dual": ("in", "out"), "t2": ("t2",), "ct": ("ct",)}
+"""Names of the channels of each source; those of phantoms are the same."""
 
 
 def read_chaos(
@@ -91,8 +96,8 @@ def read_chaos(
         Cases with grey values as in the files (CT: Hounsfield units), see `read_chaos_case`.
 
     Raises:
-        FileNotFoundError: No subjects found; the message lists where they were looked for.
-        ValueError: A subject is incomplete or damaged, see `read_chaos_case`.
+        MissingFileError: No subjects found; the message lists where they were looked for.
+        DataError: A subject is incomplete or damaged, see `read_chaos_case`.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -107,7 +112,7 @@ def read_chaos(
         Analysis 69, 2021. https://chaos.grand-challenge.org
     """
     require_choice("source", source, tuple(_IMAGES))
-    subjects = _find_subjects(Path(folder), source)
+    subjects = _find_subjects(require_folder("folder", folder, cure=_DOWNLOAD), source)
     kept = keep_ids(list(subjects), case_ids, folder=folder)
     return [read_chaos_case(subjects[name], source=source) for name in kept]
 
@@ -120,24 +125,22 @@ def read_chaos_case(
 ) -> Case:
     """Read one CHAOS subject: its slices, its masks if it has any, and its geometry in millimetres.
 
-    Slices keep the order of their file names, as CHAOS pairs masks with images; the affine's third column
-    says whether that order runs to the head or to the feet. The step between slices comes from
-    ImagePositionPatient of the first and last slice. MR masks are read by ranges of grey (55-70 liver,
-    110-135 right kidney, 175-200 left kidney, 240-255 spleen), see `CHAOS_MR_LABELS`; CT masks are 0 and 1 or
-    255 (liver).
+    Slices keep the order of their file names, as CHAOS pairs masks with images; the affine's third column says whether
+    that order runs to the head or to the feet. MR masks are read by ranges of grey (55-70 liver, 110-135 right kidney,
+    175-200 left kidney, 240-255 spleen), see `CHAOS_MR_LABELS`; CT masks are 0 and 1 or 255 (liver).
 
     Args:
         folder: The subject's folder, e.g. ``Train_Sets/MR/21``, or a CT folder that holds ``DICOM_anon``.
         source: Which scan, see `read_chaos`.
-        case_id: The case's name; the folder's where left out.
+        case_id: Name of the case; that of the folder where left out.
 
     Returns:
-        The case; labels are None where the subject has no ``Ground`` folder.
+        The case, its channels named "in", "out", "t2" or "ct"; labels are None where there is no ``Ground`` folder.
 
     Raises:
-        FileNotFoundError: A folder of slices is missing or empty.
-        ValueError: Images and masks do not pair up or differ in size, a mask has a grey value outside the
-            map, or the series is damaged, mixed or incomplete.
+        MissingFileError: A folder of slices is missing or empty.
+        DataError: Images and masks do not pair up or differ in size, a mask has a grey value outside the map, or the
+            series is damaged, mixed or incomplete.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -154,10 +157,13 @@ def read_chaos_case(
     masks = _find_masks(subject, source)
     volumes = [read_slices_in_file_order(path) for path in folders]
     _check_phases(volumes, folders)
-    image = np.stack([volume.array for volume in volumes])
+    image = np.stack([volume.array for volume in volumes]) if len(volumes) > 1 else volumes[0].array[None]
     labels = _read_masks(masks, files_in(folders[0]), image.shape[1:], source) if masks else None
     name = subject.resolve().name if case_id is None else case_id
-    return Case(name, image, labels, volumes[0].affine)
+    mask = None if labels is None else Volume(labels, volumes[0].affine)
+    return case_from_files(
+        name, Volume(image, volumes[0].affine), mask, _CHANNELS[source], [*folders, *masks[:1]]
+    )
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,8 @@ def read_drawn_masks(masks: Sequence[Path], shape: Sequence[int], source: ChaosS
     slices = []
     for mask in masks:
         grey, wanted = read_png(mask), tuple(shape[1:])
-        require(grey.shape == wanted, f"size of {mask}", f"that of the scan, {wanted}", grey.shape)
+        good, shown = grey.shape == wanted, f"that of the scan, {wanted}"
+        require(good, f"size of {mask}", shown, grey.shape, error=DataError, file=mask)
         is_ct = source == "ct"
         slices.append(
             (grey > 0).astype(np.uint8) if is_ct else to_labels(grey, _MR_GREYS, mask, shown=_MR_MAP)
@@ -213,15 +220,13 @@ def _masked_scan(name: str, subject: Path, source: ChaosSource, argument: str) -
     masks = _find_masks(subject, source)
     where = subject / _MASKS.get(source, "Ground")
     cure = "Only cases whose masks are public can be scored."
-    require(bool(masks), f"masks of case {name!r}", f"in {where}", "none", cure=cure)
+    require(bool(masks), f"masks of case {name!r}", f"in {where}", "none", cure, error=DataError, file=where)
     return MaskedScan(name, tuple(masks), shape, spacing_mm)
 
 
 def _find_subjects(folder: Path, source: str, argument: str = "folder") -> dict[str, Path]:
     modality = "CT" if source == "ct" else "MR"
-    require_folder(
-        argument, folder, cure="Download CHAOS from https://chaos.grand-challenge.org and unpack it."
-    )
+    require_folder(argument, folder, cure=_DOWNLOAD)
     within = (f"Train_Sets/{modality}", f"Test_Sets/{modality}", modality, ".")
     for candidate in (folder / name for name in within):
         subjects = (
@@ -230,9 +235,10 @@ def _find_subjects(folder: Path, source: str, argument: str = "folder") -> dict[
         if subjects:
             return {path.name: path for path in sorted(subjects, key=lambda path: natural_key(path.name))}
     looked_for = ", ".join(str(folder / name / "<id>" / _IMAGES[source][0]) for name in within)
-    raise FileNotFoundError(
+    message = (
         f"`{argument}` must be a CHAOS release for source {source!r}, got none: looked for {looked_for}."
     )
+    raise MissingFileError(message, argument=argument, file=folder)
 
 
 def _is_subject(path: Path, source: str) -> bool:
@@ -242,7 +248,7 @@ def _is_subject(path: Path, source: str) -> bool:
 
 
 def _find_masks(subject: Path, source: str) -> list[Path]:
-    """Return the masks in file order, checked to pair with the images; none where nobody drew any."""
+    """Return the masks in file order, checked to pair with the images; none where there are none."""
     folder = subject / _MASKS.get(source, "Ground")
     if not folder.is_dir():
         return []
@@ -276,9 +282,8 @@ def _by_number(files: Sequence[Path]) -> dict[int, Path]:
 
 def _check_counts(images: Sequence[Path], masks: Sequence[Path]) -> None:
     where = f"images in {images[0].parent} and masks in {masks[0].parent}"
-    require(
-        len(images) == len(masks), where, "equal in number", f"{len(images)} images and {len(masks)} masks"
-    )
+    good, got = len(images) == len(masks), f"{len(images)} images and {len(masks)} masks"
+    require(good, where, "equal in number", got, error=DataError, file=masks[0].parent)
 
 
 def _check_numbers(masks: Sequence[Path]) -> None:
@@ -288,25 +293,19 @@ def _check_numbers(masks: Sequence[Path]) -> None:
         f"{masks[i].name} and {masks[i + 1].name}"
         for i in np.flatnonzero(steps != steps.min(initial=1 << 30)).tolist()
     ]
-    where = f"masks in {masks[0].parent}"
-    require(
-        not gaps, where, "numbered without gaps", f"a gap between {cut_list(gaps)}", "Copy the missing masks."
-    )
+    folder, got, cure = masks[0].parent, f"a gap between {cut_list(gaps)}", "Copy the missing masks."
+    require(not gaps, f"masks in {folder}", "numbered without gaps", got, cure, error=DataError, file=folder)
 
 
 def _check_phases(volumes: Sequence[Volume], folders: Sequence[Path]) -> None:
     first = volumes[0]
     for volume, folder in zip(volumes[1:], folders[1:], strict=True):
         wanted, got = first.array.shape, volume.array.shape
-        require(wanted == got, f"slices of {folder}", f"of the size of {folders[0]}, {wanted}", got)
+        size = f"of the size of {folders[0]}, {wanted}"
+        require(wanted == got, f"slices of {folder}", size, got, error=DataError, file=folder)
         close = np.allclose(first.affine, volume.affine, rtol=0, atol=_PHASE_TOLERANCE_MM)
-        require(
-            close,
-            f"position of {folder}",
-            f"that of {folders[0]}",
-            "another",
-            "Read the phases one at a time.",
-        )
+        what, place, cure = f"position of {folder}", f"that of {folders[0]}", "Read the phases one at a time."
+        require(close, what, place, "another", cure, error=DataError, file=folder)
 
 
 def _read_masks(
@@ -316,8 +315,7 @@ def _read_masks(
     slices = []
     for mask, image in zip(masks, images, strict=True):
         grey, wanted = read_png(mask), tuple(shape[1:])
-        require(
-            grey.shape == wanted, f"size of {mask}", f"that of its image {image.name}, {wanted}", grey.shape
-        )
+        good, size = grey.shape == wanted, f"that of its image {image.name}, {wanted}"
+        require(good, f"size of {mask}", size, grey.shape, error=DataError, file=mask)
         slices.append(to_labels(grey, greys, mask, shown=shown))
     return np.stack(slices)

@@ -1,4 +1,4 @@
-"""NIfTI: volumes in and out, their place in the patient kept."""
+"""NIfTI: volumes read and written, their place in the patient kept."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,37 +6,51 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
-from guided_attention._checks import cut_list, needs_extra, require
+from guided_attention._checks import cut_list, needs_extra, require, require_type
 from guided_attention._files import PathLike, replacing
-from guided_attention._typing import Affine, LabelVolume
-from guided_attention.case import Case, Volume
-from guided_attention.data._files import files_in, keep_ids, natural_key, require_pairs
+from guided_attention._geometry import checked_affine, is_same_place
+from guided_attention._typing import Affine
+from guided_attention.case import Case, Volume, as_array
+from guided_attention.data._files import (
+    case_from_files,
+    case_id_of,
+    files_in,
+    keep_ids,
+    natural_key,
+    require_pairs,
+    require_path,
+)
+from guided_attention.data._nifti_stream import NiftiFile
+from guided_attention.errors import ArgumentError, DataError
 
 __all__ = ["read_nifti", "read_nifti_case", "read_nifti_pairs", "write_nifti"]
 
-_TOLERANCE_MM = 1e-3
-_KEPT = ("uint8", "int16", "float32")
 _ENDINGS = (".nii", ".nii.gz")
+_INTEGERS = ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+_LONGEST_SIDE = 32767
 
 
 def read_nifti(path: PathLike) -> Volume:
-    """Read a NIfTI file as an array in (z, y, x) order, with its spacing in millimetres and its affine.
+    """Read a NIfTI file: its array in (z, y, x) order and its affine in millimetres.
 
-    The file's axes (x, y, z) are turned round, nothing is flipped or resampled, so that the affine still
-    holds for voxel index (x, y, z). A fourth axis becomes the channels, in front. The number type is the
-    file's own, float64 where the header scales the values.
+    The file's axes (x, y, z) are turned round and nothing is flipped or resampled, so that the affine still holds for
+    voxel index (x, y, z). A fourth axis becomes the channels, in front. Whole numbers keep their type; floating-point
+    numbers, and values that the header scales, become float32. The file is read in pieces, and to its end, where the
+    checksum of a ``.nii.gz`` stands.
 
     Args:
-        path: A ``.nii`` or ``.nii.gz`` file.
+        path: A ``.nii`` or ``.nii.gz`` file, or one of a pair ``.hdr`` and ``.img``.
 
     Returns:
         The volume, ``(depth, height, width)`` or ``(channels, depth, height, width)``.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is damaged, has not three or four axes, or holds NaN or infinite values.
-        ModuleNotFoundError: nibabel is not installed.
+        MissingFileError: There is no such file.
+        DataError: The file is damaged or may not be read, has not three or four axes, holds NaN or infinite values, or
+            its affine is no affine.
+        MissingPackageError: nibabel is not installed.
 
     Example:
         >>> import numpy as np
@@ -48,34 +62,8 @@ def read_nifti(path: PathLike) -> Volume:
         >>> volume.array.shape, volume.spacing_mm
         ((3, 5, 7), (9.0, 1.5, 1.5))
     """
-    array, affine = _load(Path(path))
-    require(
-        array.ndim in {3, 4},
-        str(path),
-        "a file of three axes, or four with channels last",
-        f"{array.ndim} axes",
-    )
-    require(array.size > 0, str(path), "of at least one voxel", f"size {array.shape}")
-    require(array.dtype.kind in "biuf", str(path), "a file of plain numbers", f"type {array.dtype}")
-    finite = array.dtype.kind != "f" or bool(np.isfinite(array).all())
-    require(finite, f"values of {path}", "finite everywhere", "NaN or infinite values", "Replace them first.")
-    return Volume(np.ascontiguousarray(array.T), affine)
-
-
-def _load(path: Path) -> tuple[npt.NDArray[Any], Affine]:
-    with needs_extra("nifti"):
-        import nibabel  # noqa: PLC0415
-    if not path.is_file():
-        raise FileNotFoundError(f"`path` must be an existing NIfTI file, got {path}.")
-    try:
-        image: Any = nibabel.load(path)
-        return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
-    except Exception as error:  # gzip, zlib, struct and nibabel each have their own
-        reason = str(error) or type(error).__name__
-        message = (
-            f"`{path}` must be a whole NIfTI file, got one that cannot be read ({reason}). Copy it again."
-        )
-        raise ValueError(message) from error
+    file = NiftiFile.open(path, "path")
+    return Volume(file.array(), file.affine)
 
 
 def read_nifti_case(
@@ -83,66 +71,42 @@ def read_nifti_case(
     label: PathLike | None = None,
     *,
     case_id: str | None = None,
+    channel_names: Sequence[str] = (),
 ) -> Case:
-    """Read one subject from a NIfTI image and, where there is one, its NIfTI mask.
+    """Read one subject from a NIfTI image and its NIfTI mask.
+
+    A mask in another storage order than its image is reordered.
 
     Args:
         image: The image file; a fourth axis becomes the channels.
-        label: The mask file: whole numbers from 0 (background).
-        case_id: The case's name; the image's file name without its ending where left out.
+        label: The mask file, None where there is no mask.
+        case_id: Name of the case; where left out, the image's file name without its ending, ``_image`` and ``_0000``.
+        channel_names: One name a channel, such as ``("T1", "T2")``.
 
     Returns:
-        The case, labels None where no mask was given.
+        The case; its labels are None where no mask was given.
 
     Raises:
-        FileNotFoundError: A file is missing.
-        ValueError: A file is damaged, the mask is not of whole numbers, or image and mask differ in size or
-            by more than 0.001 in a number of their affines.
+        MissingFileError: A file is missing.
+        DataError: See `read_nifti`; or the mask is not made of whole numbers, has another size than the image, or lies
+            further than a tenth of a voxel from it.
 
     Example:
         >>> import numpy as np
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
-        ...     path = write_nifti(f"{folder}/7.nii.gz", np.zeros((3, 5, 7), np.float32), np.eye(4))
+        ...     path = write_nifti(f"{folder}/7_image.nii.gz", np.zeros((3, 5, 7), np.float32), np.eye(4))
         ...     case = read_nifti_case(path)
         >>> case.case_id, case.image.shape, case.labels
         ('7', (1, 3, 5, 7), None)
     """
-    volume = read_nifti(image)
-    channels = volume.array if volume.array.ndim == 4 else volume.array[None]  # noqa: PLR2004
-    labels = None if label is None else _read_labels(Path(label), Path(image), volume)
-    name = _without_ending(Path(image).name) if case_id is None else case_id
-    return Case(name, channels.astype(np.float32), labels, volume.affine)
-
-
-def _read_labels(path: Path, image: Path, volume: Volume) -> LabelVolume:
-    mask = read_nifti(path)
-    wanted, got = volume.array.shape[-3:], mask.array.shape
-    require(got in {wanted, (1, *wanted)}, f"size of {path}", f"that of its image {image}, {wanted}", got)
-    close = np.allclose(mask.affine, volume.affine, rtol=0, atol=_TOLERANCE_MM)
-    cure = "Resample the mask onto the image first."
-    got_affine = mask.affine.round(3).tolist()
-    require(
-        close,
-        f"affine of {path}",
-        f"that of its image {image}, {volume.affine.round(3).tolist()}",
-        got_affine,
-        cure,
-    )
-    values = np.unique(mask.array)
-    odd = [value for value in values.tolist() if value < 0 or value != int(value)]
-    require(
-        not odd,
-        f"values of {path}",
-        "whole numbers from 0",
-        cut_list(odd),
-        "Give the mask, not a probability.",
-    )
-    return mask.array.reshape(wanted).astype(np.min_scalar_type(int(values[-1])))
-
-
-def _without_ending(name: str) -> str:
-    return name.removesuffix(".gz").removesuffix(".nii")
+    picture = NiftiFile.open(image, "image")
+    mask = None if label is None else NiftiFile.open(label, "label")
+    files = [picture.path] if mask is None else [picture.path, mask.path]
+    volume = Volume(picture.array(np.float32), picture.affine)
+    labels = None if mask is None else Volume(mask.labels(), mask.affine)
+    name = case_id_of(picture.path) if case_id is None else case_id
+    return case_from_files(name, volume, labels, channel_names, files)
 
 
 def read_nifti_pairs(
@@ -152,26 +116,28 @@ def read_nifti_pairs(
     image_suffix: str = "_image.nii.gz",
     label_suffix: str = "_label.nii.gz",
     case_ids: Sequence[str] | None = None,
+    channel_names: Sequence[str] = (),
 ) -> list[Case]:
     """Read every image with the mask of the same name, ordered by name with numbers as numbers.
 
-    A subject's name is its file name without the suffix: ``case2_image.nii.gz`` and ``case2_label.nii.gz``
-    make the case ``case2``. For folders as the Medical Segmentation Decathlon has them, give ``imagesTr`` and
+    The name of a case is its file name without the suffix: ``case2_image.nii.gz`` and ``case2_label.nii.gz`` make the
+    case ``case2``. For folders as the Medical Segmentation Decathlon and nnU-Net have them, give ``imagesTr`` and
     ``labelsTr`` and the suffix ``.nii.gz`` for both.
 
     Args:
         images: A folder, or the image files.
         labels: A folder, or the mask files; the folder of the images where left out.
-        image_suffix: What image file names end in. Files of a folder that end otherwise are no images.
+        image_suffix: What image file names end in; other files of a folder are ignored.
         label_suffix: The same for masks.
-        case_ids: Names of the subjects to read, in the order wanted; all where left out.
+        case_ids: Names of the cases to read, in the order wanted; all where left out.
+        channel_names: One name a channel, for all cases.
 
     Returns:
         One case a pair.
 
     Raises:
-        FileNotFoundError: A folder is missing or has no such files.
-        ValueError: An image lacks its mask or a mask its image (names listed), or see `read_nifti_case`.
+        MissingFileError: A folder is missing or has no such files.
+        DataError: An image has no mask or a mask no image, two files have one name, or see `read_nifti_case`.
 
     Example:
         >>> import numpy as np
@@ -190,47 +156,64 @@ def read_nifti_pairs(
         {name: path for name, path in masks.items() if case_ids is None or name in wanted},
         cure="Add the missing files, or read images without masks by `read_nifti_case`.",
     )
-    return [read_nifti_case(pictures[name], masks[name], case_id=name) for name in wanted]
+    return [
+        read_nifti_case(pictures[name], masks[name], case_id=name, channel_names=channel_names)
+        for name in wanted
+    ]
 
 
 def _by_id(files: PathLike | Sequence[PathLike], suffix: str, argument: str) -> Mapping[str, Path]:
-    if isinstance(files, str) or not isinstance(files, Sequence):
-        paths = files_in(Path(files), suffix=suffix, argument=argument)
-    else:
-        paths = sorted(map(Path, files), key=lambda path: natural_key(path.name))
+    require_type("image_suffix" if argument == "images" else "label_suffix", suffix, str, "a text")
+    if isinstance(files, (tuple, list)):
+        paths = [require_path(argument, path) for path in files]
         require(bool(paths), argument, "at least one file", "none")
-    odd = [path.name for path in paths if not path.name.endswith(suffix)]
+    else:
+        paths = files_in(require_path(argument, files), suffix=suffix, argument=argument)
+    odd = [path.name for path in paths if not path.name.lower().endswith(suffix.lower())]
     require(not odd, argument, f"files that end in {suffix!r}", cut_list(odd), "Give the suffix they end in.")
-    return {path.name.removesuffix(suffix): path for path in paths}
+    named: dict[str, Path] = {}
+    for path in sorted(paths, key=lambda path: natural_key(path.name)):
+        name = case_id_of(path, suffix)
+        other = named.setdefault(name, path)
+        wanted, got = (
+            "files with a name of their own before the suffix",
+            f"{path} and {other}: both are {name!r}",
+        )
+        cure = "Read them one by one with `read_nifti_case`, each with a `case_id`."
+        require(other is path and bool(name), argument, wanted, got, cure, error=DataError, file=path)
+    return named
 
 
-def _beside(images: PathLike | Sequence[PathLike]) -> Path:
-    if isinstance(images, str) or not isinstance(images, Sequence):
-        return Path(images)
-    raise ValueError(
-        "`labels` must be given where `images` is a list, got None. Give the list of mask files."
-    )
+def _beside(images: PathLike | Sequence[PathLike]) -> PathLike:
+    if isinstance(images, (tuple, list)):
+        message = "`labels` must be given where `images` is a list, got None. Give the list of mask files."
+        raise ArgumentError(message, argument="labels")
+    return require_path("images", images)
 
 
-def write_nifti(path: PathLike, volume: npt.NDArray[Any], affine: Affine) -> Path:
-    """Write a volume as NIfTI so that any viewer lays it over the scan it belongs to.
+def write_nifti(path: PathLike, volume: npt.NDArray[Any] | Tensor, affine: Affine) -> Path:
+    """Write a volume as NIfTI so that any viewer lays it over the scan it belongs to; atomically.
 
-    The array's axes (z, y, x) are turned to NIfTI's (x, y, z), channels go last, sform and qform are both set
-    with code 1 (scanner), in float32 as the format has it, and the number type is kept. The file appears
-    whole or not at all: an existing one is replaced at the end.
+    The array's axes (z, y, x) are turned to NIfTI's (x, y, z), channels go last. Whole numbers are written as the
+    smallest type that holds them (uint8, int16, uint16, int32, ...), floating-point numbers as float32.
+
+    The affine is written as sform and as qform, both with code 1 (scanner), in float32 as the format has it. A qform
+    cannot hold shear: it then has code 0, so that nibabel and others read the sform. SimpleITK refuses sheared files
+    ("no orthonormal definition found") where it would put them elsewhere otherwise.
 
     Args:
         path: A name that ends in ``.nii`` or ``.nii.gz``, in an existing folder.
-        volume: ``(depth, height, width)`` or ``(channels, depth, height, width)``; uint8, int16 or float32.
+        volume: ``(depth, height, width)`` or ``(channels, depth, height, width)``, any real number type.
         affine: 4 x 4 matrix from voxel index ``(x, y, z)`` to RAS millimetres.
 
     Returns:
         The path written.
 
     Raises:
-        FileNotFoundError: The folder is missing.
-        ValueError: The ending, the number of axes or the number type is another.
-        ModuleNotFoundError: nibabel is not installed.
+        MissingFileError: The folder is missing.
+        ArgumentError: The path ends otherwise.
+        DataError: The array has another number of axes, no voxel or a number beyond float32; or the affine is none.
+        MissingPackageError: nibabel is not installed.
 
     Example:
         >>> import numpy as np
@@ -241,16 +224,40 @@ def write_nifti(path: PathLike, volume: npt.NDArray[Any], affine: Affine) -> Pat
     """
     with needs_extra("nifti"):
         from nibabel.nifti1 import Nifti1Image  # noqa: PLC0415
-    wanted = Path(path)
-    require(wanted.name.endswith(_ENDINGS), "path", "a name that ends in .nii or .nii.gz", wanted.name)
-    require(volume.ndim in {3, 4}, "volume", "of three axes, or four with channels first", volume.shape)
-    cure = "Convert it: volume.astype(numpy.uint8) suits masks, numpy.float32 images."
-    require(str(volume.dtype) in _KEPT, "volume", f"of type {', '.join(_KEPT)}", volume.dtype, cure)
-    make: Callable[[npt.NDArray[Any], Affine], Any] = Nifti1Image  # nibabel leaves it untyped
-    image = make(np.ascontiguousarray(volume.T), affine)
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
+    wanted = require_path("path", path)
+    good = wanted.name.endswith(_ENDINGS)
+    require(good, "path", "a name that ends in .nii or .nii.gz", wanted.name)
+    place, array = checked_affine(affine, "affine"), _storable(volume)
+    make: Callable[..., Any] = Nifti1Image  # nibabel leaves it untyped
+    image = make(array.T, place, dtype=array.dtype)
+    image.set_sform(place, code=1)
+    image.set_qform(place, code=1)
+    if not is_same_place(image.get_qform(), place, array.shape[-3:]):
+        image.set_qform(place, code=0)
     image.header.set_xyzt_units("mm")
     with replacing(wanted) as draft:
         image.to_filename(draft)
     return wanted
+
+
+def _storable(volume: npt.NDArray[Any] | Tensor) -> npt.NDArray[Any]:
+    """Return the array in a type that NIfTI and its readers have."""
+    array = as_array(volume, "volume")
+    wanted = "of three axes, or four with channels first"
+    require(array.ndim in {3, 4}, "volume", wanted, f"shape {array.shape}", error=DataError)
+    good = array.size > 0 and max(array.shape) <= _LONGEST_SIDE
+    wanted = f"of at least one voxel and at most {_LONGEST_SIDE} along an axis"
+    require(good, "volume", wanted, f"shape {array.shape}", error=DataError)
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            single = array.astype(np.float32, copy=False)
+        lost = any(
+            bool((np.isinf(new) & ~np.isinf(old)).any()) for new, old in zip(single, array, strict=True)
+        )
+        require(
+            not lost, "volume", "of numbers that float32 holds", "larger ones", "Scale them.", error=DataError
+        )
+        return single
+    lowest, highest = int(array.min()), int(array.max())
+    holds = (name for name in _INTEGERS if np.iinfo(name).min <= lowest and highest <= np.iinfo(name).max)
+    return array.astype(next(holds), copy=False)

@@ -1,4 +1,4 @@
-"""The paper's PNG slices: read and written."""
+"""PNG slices in the layout of the paper's code: read and written."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from guided_attention._checks import cut_list, require
+from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike, whole_folder
-from guided_attention._typing import SpacingMm
+from guided_attention._geometry import reorientation
+from guided_attention._typing import Affine, SpacingMm
 from guided_attention.case import Case, affine_of
 from guided_attention.data._files import (
     files_in,
@@ -19,8 +20,10 @@ from guided_attention.data._files import (
     read_png,
     require_folder,
     require_pairs,
+    require_path,
     to_labels,
 )
+from guided_attention.errors import DataError
 
 __all__ = ["PNG_GREY_LEVELS", "read_png_slices", "write_png_slices"]
 
@@ -35,23 +38,23 @@ def read_png_slices(
 ) -> list[Case]:
     """Read subjects from PNG slices ``Img/Subj_<id>slice_<number>.png`` with masks of that name in ``GT``.
 
-    PNG files know no lengths: the spacing has to be given, and the affine holds it and nothing else. Subjects
-    and slices are ordered by number (slice 2 before slice 10).
+    PNG files hold no geometry: the spacing has to be given, and the slices count as shown in radiological convention
+    (orientation "LPS"): columns run from the patient's right to the left, rows from front to back, slices to the head.
+    Subjects and slices are ordered by number (slice 2 before slice 10).
 
     Args:
-        folder: One part of a split, e.g. ``train``, that holds ``Img`` and, where masks were drawn, ``GT``.
-        spacing_mm: Distance between voxel centres in millimetres, ``(z, y, x)``, of all subjects in the
-            folder.
+        folder: One part of a split, e.g. ``train``, that holds ``Img`` and, where there are masks, ``GT``.
+        spacing_mm: Distance between voxel centres in millimetres, ``(z, y, x)``, of all subjects in the folder.
         grey_levels: The class of each grey level in the masks.
 
     Returns:
-        One case a subject, image of one channel with the grey values of the files, labels None without
-        ``GT``.
+        One case a subject, image of one channel with the grey values of the files, labels None without ``GT``.
 
     Raises:
-        FileNotFoundError: The folder or its ``Img`` is missing or empty.
-        ValueError: An image lacks its mask or a mask its image, slices are missing in the middle, sizes
-            differ, a grey level is not in the map, or a file is damaged or called otherwise.
+        MissingFileError: The folder or its ``Img`` is missing or empty.
+        DataError: An image has no mask or a mask no image, slices are missing in the middle, sizes differ, a grey level
+            is not in the map, or a file is damaged or has another name.
+        ArgumentError: The spacing or the map is none.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -62,21 +65,32 @@ def read_png_slices(
         >>> case.case_id, case.image.shape[2:], float(case.image.max())
         ('1', (16, 16), 255.0)
     """
-    root = require_folder("folder", folder)
+    root, levels = require_folder("folder", folder), _checked_levels(grey_levels)
+    affine = affine_of(spacing_mm) @ np.diag([-1.0, -1.0, 1.0, 1.0])
     images, masks = _by_name(root / "Img"), _by_name(root / "GT") if (root / "GT").is_dir() else {}
     if masks:
         require_pairs(images, masks, cure="Add the missing files, or delete those left over.")
     subjects = sorted({subject for subject, _ in images}, key=natural_key)
-    return [_read_subject(subject, images, masks, spacing_mm, grey_levels) for subject in subjects]
+    return [_read_subject(subject, images, masks, affine, levels) for subject in subjects]
+
+
+def _checked_levels(levels: object) -> Mapping[int, int]:
+    """Return the map from grey level to class, or raise where it is none that PNG files of one byte can hold."""
+    wanted = "a mapping from grey level to class, each a whole number from 0 to 255"
+    require_type("grey_levels", levels, Mapping, wanted)
+    numbers = dict(levels) if isinstance(levels, Mapping) else {}
+    flat = [*numbers, *numbers.values()]
+    good = all(isinstance(value, int) and 0 <= value <= _WHITE for value in flat) and bool(numbers)
+    require(good, "grey_levels", wanted, numbers)
+    return numbers
 
 
 def _by_name(folder: Path) -> dict[tuple[str, int], Path]:
     files = files_in(folder, suffix=".png")
     matches = [(path, _NAME.fullmatch(path.name)) for path in files]
     odd = [path.name for path, match in matches if match is None]
-    require(
-        not odd, f"files of {folder}", "called Subj_<id>slice_<number>.png", cut_list(odd), "Rename them."
-    )
+    what, wanted = f"files of {folder}", "called Subj_<id>slice_<number>.png"
+    require(not odd, what, wanted, cut_list(odd), "Rename them.", error=DataError, file=folder)
     return {(match["id"], int(match["number"])): path for path, match in matches if match}
 
 
@@ -84,24 +98,30 @@ def _read_subject(
     subject: str,
     images: Mapping[tuple[str, int], Path],
     masks: Mapping[tuple[str, int], Path],
-    spacing_mm: SpacingMm,
+    affine: Affine,
     grey_levels: Mapping[int, int],
 ) -> Case:
     numbers = sorted(number for name, number in images if name == subject)
     missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
-    where, cure = f"slices of subject {subject!r}", "Add the missing slices."
-    require(not missing, where, "numbered without gaps", f"no slice {cut_list(missing)}", cure)
+    where, got, cure = (
+        f"slices of subject {subject!r}",
+        f"no slice {cut_list(missing)}",
+        "Add the missing slices.",
+    )
+    folder = next(iter(images.values())).parent
+    require(not missing, where, "numbered without gaps", got, cure, error=DataError, file=folder)
     keys = [(subject, number) for number in numbers]
     image = _read_stack([images[key] for key in keys])[None].astype(np.float32)
     labels = _read_png_labels([masks[key] for key in keys], image.shape[2:], grey_levels) if masks else None
-    return Case(subject, image, labels, affine_of(spacing_mm))
+    return Case(subject, image, labels, affine)
 
 
 def _read_stack(paths: Sequence[Path]) -> npt.NDArray[np.generic]:
     slices = [read_png(path) for path in paths]
     for path, pixels in zip(paths, slices, strict=True):
-        wanted = slices[0].shape
-        require(pixels.shape == wanted, f"size of {path}", f"that of {paths[0].name}, {wanted}", pixels.shape)
+        wanted = f"that of {paths[0].name}, {slices[0].shape}"
+        good = pixels.shape == slices[0].shape
+        require(good, f"size of {path}", wanted, pixels.shape, error=DataError, file=path)
     return np.stack(slices)
 
 
@@ -110,7 +130,8 @@ def _read_png_labels(
 ) -> npt.NDArray[np.uint8]:
     greys = [read_png(path) for path in paths]
     for path, grey in zip(paths, greys, strict=True):
-        require(grey.shape == size, f"size of {path}", f"that of its image, {size}", grey.shape)
+        wanted = f"that of its image, {size}"
+        require(grey.shape == size, f"size of {path}", wanted, grey.shape, error=DataError, file=path)
     shown = str(dict(grey_levels))
     return np.stack(
         [to_labels(grey, grey_levels, path, shown=shown) for grey, path in zip(greys, paths, strict=True)]
@@ -120,25 +141,26 @@ def _read_png_labels(
 def write_png_slices(
     cases: Sequence[Case], folder: PathLike, *, grey_levels: Mapping[int, int] = PNG_GREY_LEVELS
 ) -> Path:
-    """Write cases as the PNG slices that the paper's code reads, numbered from 1.
+    """Write cases as the PNG slices that the paper's code reads, numbered from 1 at the feet.
 
-    Grey values that are whole numbers from 0 to 255 are written as they are; other images are stretched so
-    that the volume's least and greatest values become 0 and 255. (The paper stretches slice by slice, which
-    gives the same tissue another grey in every slice.) Spacing and affine are lost: the layout has no place
-    for them.
+    Cases are reordered to radiological convention ("LPS", see `read_png_slices`) first; spacing and position are lost,
+    because the layout cannot hold them. Intensities that are whole numbers from 0 to 255 are written as they are; other
+    images are stretched so that the smallest and largest value of the volume become 0 and 255. (The paper stretches
+    slice by slice, which gives the same tissue another grey in every slice.)
 
     Args:
         cases: Subjects of one part of a split, of one channel each.
-        folder: The part's folder, new or empty, e.g. ``dataset/train``; it appears whole or not at all.
-        grey_levels: The class of each grey level in the masks, written the other way round.
+        folder: The part's folder, new or empty, e.g. ``dataset/train``; written atomically.
+        grey_levels: The class of each grey level in the masks, applied in reverse.
 
     Returns:
         The folder. It holds ``Img`` and, where all cases have labels, ``GT``.
 
     Raises:
-        FileExistsError: The folder holds something.
-        ValueError: There are no cases, an id comes twice, an image has several channels, only some cases have
-            labels, or a class has no grey level.
+        ExistingFileError: The folder holds something.
+        DataError: There are no cases, an id comes twice, an image has several channels, only some cases have labels, or
+            a class has no grey level.
+        ArgumentTypeError: `cases` is no list of cases.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -148,47 +170,44 @@ def write_png_slices(
         ...     sorted(path.name for path in written.iterdir())
         ['GT', 'Img']
     """
-    _check_writable(cases, grey_levels)
+    levels = _checked_levels(grey_levels)
+    _check_writable(cases, levels)
     greys = np.zeros(256, dtype=np.uint8)
-    greys[list(grey_levels.values())] = list(grey_levels)
+    greys[list(levels.values())] = list(levels)
 
     def fill(draft: Path) -> None:
         for case in cases:
-            _write_stack(_to_grey(case.image[0]), draft / "Img", case.case_id)
+            turn = reorientation(case.affine, "LPS")
+            _write_stack(turn.apply(_to_grey(case.image[0])), draft / "Img", case.case_id)
             if case.labels is not None:
-                _write_stack(greys[case.labels], draft / "GT", case.case_id)
+                _write_stack(turn.apply(greys[case.labels]), draft / "GT", case.case_id)
 
-    return whole_folder(folder, fill)
+    return whole_folder(require_path("folder", folder), fill)
 
 
-def _check_writable(cases: Sequence[Case], grey_levels: Mapping[int, int]) -> None:
-    require(len(cases) > 0, "cases", "at least one case", "none")
-    require(
-        len({case.case_id for case in cases}) == len(cases),
-        "cases",
-        "of different ids",
-        [case.case_id for case in cases],
-    )
-    drawn = [case.case_id for case in cases if case.labels is not None]
-    require(
-        len(drawn) in {0, len(cases)},
-        "cases",
-        "all with labels or all without",
-        f"labels for {cut_list(drawn)}",
-    )
-    for case in cases:
-        channels = case.image.shape[0]
+def _check_writable(cases: object, grey_levels: Mapping[int, int]) -> None:
+    require_type("cases", cases, (tuple, list), "a list of cases")
+    given: list[Case] = []
+    for case in cases if isinstance(cases, (tuple, list)) else ():
+        require_type("cases", case, Case, "a list of cases")
+        given.append(case)
+    names = [case.case_id for case in given]
+    require(bool(given), "cases", "at least one case", "none", error=DataError)
+    require(len(set(names)) == len(names), "cases", "of different ids", names, error=DataError)
+    odd = [name for name in names if not name.isprintable() or set(name) & set("/\\")]
+    require(not odd, "cases", "of ids that can be part of a file name", cut_list(odd), error=DataError)
+    masked = [case.case_id for case in given if case.labels is not None]
+    wanted, got = "all with labels or all without", f"labels for {cut_list(masked)}"
+    require(len(masked) in {0, len(given)}, "cases", wanted, got, error=DataError)
+    for case in given:
+        channels, where = case.image.shape[0], f"image of case {case.case_id!r}"
         require(
-            channels == 1,
-            f"image of case {case.case_id!r}",
-            "of one channel",
-            channels,
-            "Write one channel a folder.",
+            channels == 1, where, "of one channel", channels, "Write one channel a folder.", error=DataError
         )
         present = [] if case.labels is None else np.unique(case.labels).tolist()
-        odd = [label for label in present if label not in grey_levels.values()]
+        odd = [str(label) for label in present if label not in grey_levels.values()]
         where, wanted = f"labels of case {case.case_id!r}", f"classes of the map {dict(grey_levels)}"
-        require(not odd, where, wanted, cut_list(odd), "Give `grey_levels` that name them.")
+        require(not odd, where, wanted, cut_list(odd), "Give `grey_levels` that name them.", error=DataError)
 
 
 def _to_grey(image: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

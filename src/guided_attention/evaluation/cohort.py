@@ -7,8 +7,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from guided_attention._checks import require, require_same_shape, require_type
-from guided_attention._geometry import checked_affine, is_sheared
-from guided_attention._typing import Affine, AnyLabels, LabelVolume
+from guided_attention._geometry import checked_affine, is_sheared, require_same_place
+from guided_attention._typing import AnyLabels, LabelVolume
 from guided_attention.case import Case
 from guided_attention.errors import ArgumentTypeError, DataError
 from guided_attention.evaluation.scores import (
@@ -33,9 +33,6 @@ __all__ = ["Predict", "Validation", "evaluate", "evaluate_prediction"]
 
 Predict: TypeAlias = Callable[[Case], AnyLabels | Prediction]
 """A function from a case to its predicted label volume (array or tensor) or `Prediction`."""
-
-_SHARE_OF_VOXEL = 0.1
-"""How far a corner of the prediction may lie from the scan's, as a share of the smallest spacing."""
 
 
 def evaluate(
@@ -271,15 +268,6 @@ def _require_same_grid(prediction: Prediction, case: Case) -> None:
     wanted, got = f"that of case {case.case_id!r}", f"case {prediction.case_id!r}"
     require(prediction.case_id == case.case_id, "prediction", wanted, got, error=DataError)
     affine = checked_affine(prediction.affine, f"affine of the prediction of case {case.case_id!r}")
-    apart = _apart_mm(affine, case.affine, case.image.shape[1:])
-    limit = _SHARE_OF_VOXEL * min(case.spacing_mm)
+    where = f"prediction of case {case.case_id!r}"
     cure = "Predict this scan, or resample the prediction onto its grid."
-    wanted, got = f"within {limit:.3g} mm of the scan at every corner", f"{apart:.3g} mm apart"
-    require(apart <= limit, f"prediction of case {case.case_id!r}", wanted, got, cure, error=DataError)
-
-
-def _apart_mm(first: Affine, second: Affine, shape: tuple[int, ...]) -> float:
-    """Return the largest distance between the corners of a volume under two affines."""
-    ends = np.array(np.meshgrid(*((0, size) for size in reversed(shape)))).reshape(3, -1)
-    corners = np.vstack([ends, np.ones(ends.shape[1])])
-    return float(np.linalg.norm(((first - second) @ corners)[:3], axis=0).max())
+    require_same_place(where, affine, case.affine, case.image.shape[1:], "the scan", cure)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from guided_attention._checks import require, require_known_keys, require_type
 from guided_attention._files import PathLike, replacing
@@ -64,9 +64,11 @@ def write_scores_csv(path: PathLike, scores: Sequence[CaseScore]) -> Path:
     for row in rows:
         row.update({name: _quoted(row[name]) for name in _TEXTS})
         row["tolerance_mm"] = math.nan if row["tolerance_mm"] is None else row["tolerance_mm"]
+    # A carriage return in a name would end the row; Python quotes it by itself only from version 3.13 on.
+    returns = any("\r" in row[name] for row in rows for name in _TEXTS)
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
     with replacing(target) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
-        # A name may hold a carriage return: only quoted does it not end the row.
-        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n", quoting=quoting)
         writer.writeheader()
         writer.writerows(rows)
     return target

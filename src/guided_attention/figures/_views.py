@@ -7,8 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import require, require_type
-from guided_attention._geometry import CANONICAL, checked_affine, reorientation, spacing_of
-from guided_attention._typing import Affine, LabelArray, LabelVolume, MaskArray, SliceAxis
+from guided_attention._geometry import (
+    CANONICAL,
+    checked_affine,
+    reorientation,
+    require_same_place,
+    spacing_of,
+)
+from guided_attention._typing import LabelArray, LabelVolume, MaskArray, SliceAxis
 from guided_attention.case import Case
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
@@ -17,8 +23,6 @@ from guided_attention.outputs import Prediction
 __all__ = ["View", "outline", "sides_of", "view_of"]
 
 _OPPOSITE = dict(zip("LPIRAS", "RASLPI", strict=True))
-_SHARE_OF_VOXEL = 0.1
-"""How far apart case and prediction may lie at a corner of the volume, as a share of the smallest spacing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,12 +117,5 @@ def _require_same_grid(case: Case, prediction: Prediction) -> None:
     same = prediction.labels.shape == size
     require(same, where, f"of the case's size {size}", prediction.labels.shape, cure, error=DataError)
     where = f"affine of prediction {case.case_id!r}"
-    apart = _farthest_corner_mm(checked_affine(prediction.affine, where) - case.affine, size)
-    limit = _SHARE_OF_VOXEL * min(spacing_of(case.affine))
-    wanted = f"within {limit:.3g} mm of the case's at every corner"
-    require(apart <= limit, where, wanted, f"{apart:.3g} mm apart", cure, error=DataError)
-
-
-def _farthest_corner_mm(difference: Affine, size: tuple[int, ...]) -> float:
-    corners = [[x, y, z, 1.0] for z in (0, size[0]) for y in (0, size[1]) for x in (0, size[2])]
-    return float(np.linalg.norm((difference @ np.array(corners).T)[:3], axis=0).max())
+    affine = checked_affine(prediction.affine, where)
+    require_same_place(where, affine, case.affine, size, "the case's", cure)

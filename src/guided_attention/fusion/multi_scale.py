@@ -35,27 +35,22 @@ class MultiScaleFusion(nn.Module):
         F_s = resize( conv_s(map_s) ),   F = convs([F_0, F_1, …])
 
     Args:
-        in_channels: Channels of each map, fine to coarse: the encoder's ``out_channels``.
+        in_channels: Channels of each map ``(batch, in_channels[s], *space_s)``, fine to coarse: the encoder's
+            ``out_channels``.
         channels: Channels of every resulting map.
         spatial_dims: 2 for images, 3 for volumes.
-
-    Shape:
-        In: a list of maps ``(batch, in_channels[s], *space_s)`` of any sizes; out: `FusedMaps`.
 
     Raises:
         ArgumentError: `in_channels` is empty or a number is out of range; in `forward`, the maps do not fit.
 
     Example:
-        >>> import torch
-        >>> from guided_attention import MultiScaleFusion
-        >>> fusion = MultiScaleFusion((3, 5), channels=4)
-        >>> maps, fused = fusion([torch.randn(1, 3, 13, 11), torch.randn(1, 5, 7, 6)])
+        >>> maps, fused = MultiScaleFusion((3, 5), channels=4)([torch.randn(1, 3, 13, 11), torch.randn(1, 5, 7, 6)])
         >>> fused.shape, len(maps)
         (torch.Size([1, 4, 13, 11]), 2)
 
     References:
-        Sinha & Dolz, JBHI 2020, section II.A, ``F_MS``; the layers are the original code's. We concatenate fine to
-        coarse as in the paper, the code coarse to fine: the same up to the order of a kernel's input channels.
+        Sinha & Dolz, JBHI 2020, section II.A; the layers are the original code's. It concatenates coarse to fine, we
+        and the paper fine to coarse: the same up to the order of a kernel's input channels.
     """
 
     def __init__(

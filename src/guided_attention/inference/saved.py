@@ -75,6 +75,14 @@ class Knowledge:
             not missing, where, f"with {', '.join(known)}", f"no {missing}", error=CheckpointError, file=path
         )
         rest = {name: values[name] for name in ("batch_size", "precision", "keep_largest", "spatial_dims")}
+        good = (
+            isinstance(rest["batch_size"], int)
+            and rest["precision"] in ("fp32", "bf16")
+            and isinstance(rest["keep_largest"], bool)
+            and rest["spatial_dims"] in (2, 3)
+        )
+        wanted = "with batch_size, precision, keep_largest and spatial_dims as `Predictor` takes them"
+        require(good, where, wanted, rest, error=CheckpointError, file=path)
         return cls(
             Preparation.from_dict(values["preparation"]), LabelSpec.from_dict(values["labels"]), **rest
         )

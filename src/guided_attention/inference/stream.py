@@ -92,7 +92,8 @@ def _read(cases: Iterator[Reader], number: int) -> Case | Failure | None:
 def _checked(case: object) -> Case:
     if isinstance(case, Case):
         return case
-    message = f"`cases` must be cases, or functions that return one, got a function that returns a {type(case).__name__}."
+    kind = type(case).__name__
+    message = f"`cases` must be cases, or functions that return one, got a function that returns a {kind}."
     raise ArgumentTypeError(message, argument="cases")
 
 

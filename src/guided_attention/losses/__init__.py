@@ -1,4 +1,8 @@
-"""Losses: each a function, and the same as a module."""
+"""Losses: each a function, and the same as a module.
+
+They raise an `ArgumentError` or `ArgumentTypeError` for tensors that do not fit together, labels that are neither a
+class nor ignored (not looked for in a compiled graph) and settings out of range. The result is a plain scalar tensor.
+"""
 
 from guided_attention.losses.combined import DiceCrossEntropyLoss, dice_cross_entropy_loss
 from guided_attention.losses.cross_entropy import CrossEntropyLoss, cross_entropy_loss

@@ -24,7 +24,7 @@ def dice_cross_entropy_loss(
     """Penalise poor overlap of the organs and low probability of single pixels; 0 is a perfect and certain match.
 
     The overlap keeps small organs from being outweighed by the background, the cross-entropy gives every pixel a
-    gradient::
+    gradient. The paper trains only on cross-entropy::
 
         loss = dice_weight · dice_loss + cross_entropy_weight · cross_entropy_loss
 
@@ -38,20 +38,10 @@ def dice_cross_entropy_loss(
         class_weights: One weight for each class, 0 or more, for both terms.
         ignore_index: Label of the positions that do not count, in both terms; with None all count.
 
-    Returns:
-        A scalar.
-
-    Raises:
-        ArgumentError: As `dice_loss`, or one of the two weights is negative.
-        ArgumentTypeError: An argument is not a tensor.
-
     Example:
         >>> import torch
         >>> dice_cross_entropy_loss(torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, dtype=torch.long))
         tensor(0.9789)
-
-    References:
-        Not in the paper, which trains only on cross-entropy; usual since Isensee et al., nnU-Net, 2021.
     """
     require_weight("dice_weight", dice_weight)
     require_weight("cross_entropy_weight", cross_entropy_weight)
@@ -61,16 +51,7 @@ def dice_cross_entropy_loss(
 
 
 class DiceCrossEntropyLoss(nn.Module):
-    """`dice_cross_entropy_loss` as a module, with shapes and errors of the function.
-
-    Args:
-        dice_weight: Weight of the overlap, 0 or more.
-        cross_entropy_weight: Weight of the cross-entropy, 0 or more.
-        class_weights: One weight for each class, 0 or more, for both terms. They are kept in the state dict.
-        ignore_index: Label of the positions that do not count, in both terms; with None all count.
-
-    Raises:
-        ArgumentError: A weight is negative or not finite, or all class weights are 0.
+    """`dice_cross_entropy_loss` as a module, with its arguments; the class weights are kept in the state dict.
 
     Example:
         >>> import torch

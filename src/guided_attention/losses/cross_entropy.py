@@ -41,23 +41,11 @@ def cross_entropy_loss(
         class_weights: One weight for each class, 0 or more.
         ignore_index: Label of the positions that do not count; with None all count.
 
-    Returns:
-        A scalar.
-
-    Raises:
-        ArgumentError: Shapes, types or devices do not fit, `target` holds a value that is neither a class nor ignored
-            (not checked inside ``torch.compile``), or the weights are not one a class.
-        ArgumentTypeError: An argument is not a tensor, such as a `SegmentationOutput` in place of its logits.
-
     Example:
         Two classes of equal probability: every pixel costs log 2.
 
-        >>> import torch
         >>> cross_entropy_loss(torch.zeros(1, 2, 3, 3), torch.ones(1, 3, 3, dtype=torch.long))
         tensor(0.6931)
-
-    References:
-        Sinha and Dolz, the term L_Seg of equation 10.
     """
     logits, target = checked_inputs(logits, target, ignore_index)
     labels, counted = counted_labels(logits, target, ignore_index)
@@ -73,19 +61,10 @@ def cross_entropy_loss(
 
 
 class CrossEntropyLoss(nn.Module):
-    """`cross_entropy_loss` as a module, with shapes and errors of the function.
-
-    Args:
-        class_weights: One weight for each class, 0 or more. They are kept in the state dict.
-        ignore_index: Label of the positions that do not count; with None all count.
-
-    Raises:
-        ArgumentError: A weight is negative or not finite, or all are 0.
+    """`cross_entropy_loss` as a module, with its arguments; the class weights are kept in the state dict.
 
     Example:
-        >>> import torch
-        >>> loss = CrossEntropyLoss([1.0, 3.0])
-        >>> loss(torch.zeros(1, 2, 3, 3), torch.ones(1, 3, 3, dtype=torch.long))
+        >>> CrossEntropyLoss([1.0, 3.0])(torch.zeros(1, 2, 3, 3), torch.ones(1, 3, 3, dtype=torch.long))
         tensor(0.6931)
     """
 

@@ -39,8 +39,7 @@ def dice_loss(
 
     * The sums run over the batch, not over each image, because an organ is absent from most slices of a body.
     * An organ absent from the whole batch still counts: its loss is ``s / (s + smooth)`` for ``s`` falsely
-      predicted pixels. With a tiny `smooth` instead of one pixel, that loss would be 1 for the least probability and
-      have almost no gradient.
+      predicted pixels. With a tiny `smooth` it would be 1 for the least probability and have almost no gradient.
     * The background, class 0, is omitted by default: it is most of the image and easy to predict.
     * Where no position counts, or every class has weight 0, the loss is 0.
 
@@ -52,23 +51,14 @@ def dice_loss(
         ignore_index: Label of the positions that do not count; with None all count.
         smooth: Pixels added to both sides of the ratio, above 0.
 
-    Returns:
-        A scalar.
-
-    Raises:
-        ArgumentError: As `cross_entropy_loss`, or there is only a background, or `smooth` is not above 0.
-        ArgumentTypeError: An argument is not a tensor.
-
     Example:
         Four pixels of an organ, each predicted with probability one half: 1 − (2·2 + 1) / (2 + 4 + 1).
 
-        >>> import torch
         >>> dice_loss(torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, dtype=torch.long))
         tensor(0.2857)
 
     References:
-        The Dice coefficient of Sinha and Dolz, equation 12, on probabilities (Milletari et al., V-Net, 2016,
-        with squares in the denominator). The paper itself trains only on cross-entropy.
+        Sinha and Dolz, equation 12, on probabilities; Milletari et al., V-Net, 2016, with squares in the denominator.
     """
     require_positive("smooth", smooth)
     logits, target = checked_inputs(logits, target, ignore_index)
@@ -97,19 +87,9 @@ def _overlap_by_class(logits: Logits, target: LabelMap, ignore_index: int | None
 
 
 class DiceLoss(nn.Module):
-    """`dice_loss` as a module, with shapes and errors of the function.
-
-    Args:
-        include_background: Whether class 0 counts as an organ.
-        class_weights: One weight for each class, background included, 0 or more. They are kept in the state dict.
-        ignore_index: Label of the positions that do not count; with None all count.
-        smooth: Pixels added to both sides of the ratio, above 0.
-
-    Raises:
-        ArgumentError: A weight is negative or not finite, all are 0, or `smooth` is not above 0.
+    """`dice_loss` as a module, with its arguments; the class weights are kept in the state dict.
 
     Example:
-        >>> import torch
         >>> DiceLoss()(torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, dtype=torch.long))
         tensor(0.2857)
     """

@@ -29,10 +29,12 @@ def guidance_loss(
 ) -> Scalar:
     """Penalise differences between the codes of successive attention steps; 0 is agreement.
 
-    Summed over the pairs of codes, the earlier step first::
+    Summed over the pairs of codes, the earlier step first (equations 6 and 8)::
 
         loss = Σ_pairs mean((later − earlier)²)                 reduction "mean"
         loss = Σ_pairs Σ (later − earlier)² / batch             reduction "sum"
+
+    It is computed in float32 even for codes of half precision, and 0 if there is no pair.
 
     Args:
         codes: The pairs, such as `SegmentationOutput.codes`; both of a pair have one shape ``(batch, ...)``.
@@ -41,20 +43,9 @@ def guidance_loss(
         detached: Whether the first of each pair gets no gradient, so that only the second moves towards it. The
             original detaches nothing.
 
-    Returns:
-        A scalar, in float32 even for codes of half precision; 0 if there is no pair.
-
-    Raises:
-        ArgumentError: The two of a pair differ in shape or device, or `reduction` is neither of the two.
-        ArgumentTypeError: `codes` is not a list of pairs of tensors.
-
     Example:
-        >>> import torch
         >>> guidance_loss([(torch.zeros(1, 4), torch.full((1, 4), 3.0))])
         tensor(9.)
-
-    References:
-        Sinha and Dolz, equation 6 for each scale, summed over the scales by equation 8.
     """
     return _sum_of_squares("codes", codes, reduction, detached)
 
@@ -68,7 +59,7 @@ def reconstruction_loss(
     """Penalise differences between the inputs of autoencoders and their reconstructions; 0 is a perfect one.
 
     The formulas are those of `guidance_loss`, with the input as the earlier and the reconstruction as the later of a
-    pair.
+    pair (equations 7 and 9).
 
     Args:
         pairs: The pairs, such as `SegmentationOutput.reconstructions`; both of a pair have one shape ``(batch, ...)``.
@@ -76,20 +67,9 @@ def reconstruction_loss(
         detached: Whether the input of each pair gets no gradient here (it keeps the one through the autoencoder), so
             that it cannot become easy to reconstruct by fading. The original detaches nothing.
 
-    Returns:
-        A scalar, in float32 even for maps of half precision; 0 if there is no pair.
-
-    Raises:
-        ArgumentError: As `guidance_loss`.
-        ArgumentTypeError: `pairs` is not a list of pairs of tensors.
-
     Example:
-        >>> import torch
         >>> reconstruction_loss([(torch.zeros(1, 2, 3, 3), torch.ones(1, 2, 3, 3))], reduction="sum")
         tensor(18.)
-
-    References:
-        Sinha and Dolz, equation 7 for each scale, summed over the scales by equation 9.
     """
     return _sum_of_squares("pairs", pairs, reduction, detached)
 
@@ -104,39 +84,24 @@ class GuidedAttentionLoss(nn.Module):
                 + reconstruction_weight · reconstruction
 
     A network without side predictions is judged by its `logits`, so the same loss trains a plain network. Parts that
-    the network does not return are 0.
+    the network does not return are 0. The call takes what ``model.outputs(x)`` returns or plain logits, and a target
+    ``(batch, *space)``; it returns `LossTerms` of scalars, whose `parts` are unweighted and without gradient.
 
     Args:
         segmentation: Function or module of ``(logits, target)`` that returns a scalar; None is `CrossEntropyLoss()`.
         segmentation_weight: The paper's alpha, 0 or more.
         guidance_weight: The paper's beta, 0 or more.
         reconstruction_weight: The paper's gamma, 0 or more.
-        reduction: ``"mean"`` or ``"sum"`` for guidance and reconstruction, see `guidance_loss`. The default weights are
-            made for ``"mean"``.
-        detached: Whether the first of each pair gets no gradient: see `guidance_loss`.
-
-    Shape:
-        - ``output``: what ``model.outputs(x)`` returns, or logits ``(batch, classes, *space)``.
-        - ``target``: ``(batch, *space)``.
-        - returns: `LossTerms` of scalars. `total` has the gradient; `parts` are ``"segmentation"``,
-          ``"guidance"`` and ``"reconstruction"``, unweighted and without gradient.
-
-    Raises:
-        ArgumentError: A weight is negative, or `reduction` is neither of the two; in `forward`, as the segmentation
-            loss and `guidance_loss`.
-        ArgumentTypeError: `output` is neither a `SegmentationOutput` nor a tensor.
+        reduction: See `guidance_loss`; the default weights are made for ``"mean"``.
+        detached: See `guidance_loss`.
 
     Example:
-        >>> import torch
-        >>> from guided_attention.outputs import SegmentationOutput
         >>> side = torch.zeros(1, 2, 3, 3)
         >>> codes = (torch.zeros(1, 4), torch.ones(1, 4))
         >>> output = SegmentationOutput(side, raw_logits=(side,), attended_logits=(side,), codes=(codes,))
         >>> terms = GuidedAttentionLoss()(output, torch.ones(1, 3, 3, dtype=torch.long))
         >>> {name: round(part.item(), 4) for name, part in terms.parts.items()}
         {'segmentation': 1.3863, 'guidance': 1.0, 'reconstruction': 0.0}
-        >>> round(terms.total.item(), 4)
-        1.6363
 
     References:
         Sinha and Dolz, equations 6 to 11, with the weights 1, 0.25 and 0.1 of their text. Means instead of the printed

@@ -34,7 +34,7 @@ _MOST_WORKERS = 4096
 
 
 def as_array(argument: str, value: object) -> npt.NDArray[Any]:
-    """Return a NumPy array in native byte order; tensors may be on any device. Copies only where it must."""
+    """Return a NumPy array; tensors may be on any device. Copies only where it must."""
     if isinstance(value, Tensor):
         value = _from_tensor(argument, value)
     if not isinstance(value, np.ndarray):
@@ -42,8 +42,7 @@ def as_array(argument: str, value: object) -> npt.NDArray[Any]:
         raise ArgumentTypeError(message, argument=argument)
     masked = isinstance(value, np.ma.MaskedArray)
     require(not masked, argument, "an array without masked values", "some", cure="Use volume.filled(0).")
-    array = np.asarray(value)
-    return array.astype(array.dtype.newbyteorder("="), copy=False) if array.dtype.kind in "iuf" else array
+    return np.asarray(value)
 
 
 def _from_tensor(argument: str, tensor: Tensor) -> npt.NDArray[Any]:

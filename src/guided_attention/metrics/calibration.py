@@ -84,9 +84,6 @@ def expected_calibration_error(
         0.0
         >>> expected_calibration_error(probabilities, np.array([1, 1, 0, 1]))
         0.5
-
-    References:
-        Guo et al., "On calibration of modern neural networks", ICML 2017, equations 2, 3 and 5.
     """
     number = as_whole("bins", bins, 1, _MOST_BINS)
     volumes = _checked(probabilities, reference, mask)
@@ -118,9 +115,6 @@ def brier_score(
         >>> import numpy as np
         >>> brier_score(np.array([[1.0, 0.5], [0.0, 0.5]]), np.array([0, 1]))
         0.25
-
-    References:
-        Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78, 1950.
     """
     squares, total = 0.0, 0
     for shares, expected in _chunks(*_checked(probabilities, reference, mask)):
@@ -133,7 +127,7 @@ def brier_score(
 def uncertainty_correlation(uncertainties: Numbers, dice: Numbers) -> UncertaintyCorrelation:
     """Return whether the cases that a network is uncertain of are those that it gets wrong.
 
-    Spearman's rank correlation: Pearson's correlation ``r`` of the ranks, equal values sharing the mean of their
+    Spearman's rank correlation (1904): Pearson's correlation ``r`` of the ranks, equal values sharing the mean of their
     ranks::
 
         spearman = r(rank(uncertainty), rank(dice))
@@ -152,9 +146,6 @@ def uncertainty_correlation(uncertainties: Numbers, dice: Numbers) -> Uncertaint
     Example:
         >>> uncertainty_correlation([0.1, 0.2, 0.9, 0.3], [0.95, 0.9, 0.2, float("nan")])
         UncertaintyCorrelation(spearman=-1.0, count=3, skipped=1)
-
-    References:
-        Spearman, "The proof and measurement of association between two things", 1904.
     """
     # Loaded here, for it takes longer than all other metrics together.
     from scipy.stats import spearmanr  # noqa: PLC0415

@@ -23,6 +23,10 @@ None says enough on its own: a prediction of the whole image has sensitivity 1, 
 
 All take boolean arrays or tensors of any number of axes, ``(*space)``, the same shape for both. They raise an
 `ArgumentTypeError` for anything else, and an `ArgumentError` for masks that are not boolean or differ in shape.
+
+Sinha and Dolz, equations 12 and 13, print Dice and volume similarity in per cent; here they are fractions. Jaccard,
+"The distribution of the flora in the alpine zone", 1912. Taha and Hanbury, "Metrics for evaluating 3D medical image
+segmentation", BMC Medical Imaging 15, 2015. Kavur et al., CHAOS challenge, Medical Image Analysis 69, 2021 ("RAVD").
 """
 
 import math
@@ -94,15 +98,12 @@ class Counts(NamedTuple):
 def dice(prediction: AnyMask, reference: AnyMask) -> float:
     """Return the Dice coefficient: twice the shared voxels divided by the voxels of both masks.
 
-    Formula, special cases and errors: see `guided_attention.metrics.overlap`.
+    See `guided_attention.metrics.overlap`.
 
     Example:
         >>> import numpy as np
         >>> dice(np.array([True, True, False]), np.array([False, True, False]))
         0.6666666666666666
-
-    References:
-        Sinha and Dolz, equation 12, which prints it in per cent; here it is a fraction.
     """
     return Counts.of(*as_masks(prediction, reference)).dice()
 
@@ -110,15 +111,12 @@ def dice(prediction: AnyMask, reference: AnyMask) -> float:
 def jaccard(prediction: AnyMask, reference: AnyMask) -> float:
     """Return the Jaccard index (intersection over union), ``dice / (2 − dice)``.
 
-    Formula, special cases and errors: see `guided_attention.metrics.overlap`.
+    See `guided_attention.metrics.overlap`.
 
     Example:
         >>> import numpy as np
         >>> jaccard(np.array([True, True, False]), np.array([False, True, False]))
         0.5
-
-    References:
-        Jaccard, "The distribution of the flora in the alpine zone", 1912.
     """
     return Counts.of(*as_masks(prediction, reference)).jaccard()
 
@@ -126,15 +124,12 @@ def jaccard(prediction: AnyMask, reference: AnyMask) -> float:
 def sensitivity(prediction: AnyMask, reference: AnyMask) -> float:
     """Return the share of the reference that was found: recall, true positive rate.
 
-    Formula, special cases and errors: see `guided_attention.metrics.overlap`.
+    See `guided_attention.metrics.overlap`.
 
     Example:
         >>> import numpy as np
         >>> sensitivity(np.array([True, False, False]), np.array([True, True, False]))
         0.5
-
-    References:
-        Taha and Hanbury, "Metrics for evaluating 3D medical image segmentation", BMC Medical Imaging 15, 2015.
     """
     return Counts.of(*as_masks(prediction, reference)).sensitivity()
 
@@ -142,15 +137,12 @@ def sensitivity(prediction: AnyMask, reference: AnyMask) -> float:
 def precision(prediction: AnyMask, reference: AnyMask) -> float:
     """Return the share of the prediction that is right: positive predictive value.
 
-    Formula, special cases and errors: see `guided_attention.metrics.overlap`.
+    See `guided_attention.metrics.overlap`.
 
     Example:
         >>> import numpy as np
         >>> precision(np.array([True, True, False]), np.array([False, True, False]))
         0.5
-
-    References:
-        Taha and Hanbury, "Metrics for evaluating 3D medical image segmentation", BMC Medical Imaging 15, 2015.
     """
     return Counts.of(*as_masks(prediction, reference)).precision()
 
@@ -158,16 +150,12 @@ def precision(prediction: AnyMask, reference: AnyMask) -> float:
 def volume_similarity(prediction: AnyMask, reference: AnyMask) -> float:
     """Return how similar the volumes of two masks are, wherever the masks lie.
 
-    Some programs give the same name to a signed quantity, ``2 (|P| − |R|) / (|P| + |R|)``. Formula, special cases and
-    errors: see `guided_attention.metrics.overlap`.
+    Some programs give this name to a signed quantity. See `guided_attention.metrics.overlap`.
 
     Example:
         >>> import numpy as np
         >>> volume_similarity(np.array([True, True, True]), np.array([False, True, False]))
         0.5
-
-    References:
-        Sinha and Dolz, equation 13, which prints it in per cent; here it is a fraction.
     """
     return Counts.of(*as_masks(prediction, reference)).volume_similarity()
 
@@ -175,15 +163,12 @@ def volume_similarity(prediction: AnyMask, reference: AnyMask) -> float:
 def relative_volume_difference(prediction: AnyMask, reference: AnyMask) -> float:
     """Return the absolute difference of the volumes in per cent of the reference: "RAVD" in CHAOS.
 
-    Formula, special cases and errors: see `guided_attention.metrics.overlap`.
+    See `guided_attention.metrics.overlap`.
 
     Example:
         >>> import numpy as np
         >>> relative_volume_difference(np.array([True, True, True]), np.array([False, True, True]))
         50.0
-
-    References:
-        Kavur et al., CHAOS challenge, Medical Image Analysis 69, 2021.
     """
     return Counts.of(*as_masks(prediction, reference)).relative_volume_difference()
 

@@ -8,10 +8,11 @@ import numpy as np
 from guided_attention._checks import require, require_known_keys, require_type
 from guided_attention.errors import ArgumentTypeError, DataError
 
-__all__ = ["kind_and_values", "kind_to_dict", "number", "whole"]
+__all__ = ["kind_and_values", "kind_to_dict", "number", "tuples", "whole"]
 
 Record = TypeVar("Record")
 _LARGEST = float(np.finfo(np.float32).max)
+_HIGHEST = 2**31 - 1
 
 
 def number(argument: str, value: object) -> float:
@@ -29,7 +30,15 @@ def whole(argument: str, value: object, *, least: int) -> int:
     require(good, argument, "a whole number", f"a {type(value).__name__}", error=ArgumentTypeError)
     assert isinstance(value, (int, np.integer))  # noqa: S101 - for the type checker
     require(bool(value >= least), argument, f"{least} or above", value)
+    require(bool(value <= _HIGHEST), argument, f"at most {_HIGHEST}", "a number beyond it")
     return int(value)
+
+
+def tuples(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """Return plain values with tuples in place of lists: JSON has lists only, and records hold tuples."""
+    if isinstance(value, Mapping):
+        return {name: tuples(part) for name, part in value.items()}
+    return tuple(tuples(part) for part in value) if isinstance(value, list | tuple) else value
 
 
 def kind_to_dict(record: object, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Fingerprint:
         spacings_mm: Three spacings in millimetres.
         intensities: A channel's quantiles as stored in the files.
         prepared_intensities: The same as the network sees them.
-        tails: The smallest `Quantiles.tail` over the cohort as the network sees it, channel by channel.
+        tails: The smallest `Quantiles.tail` over the cohort, as stored and as the network sees it, for each channel.
 
     Example:
         >>> from guided_attention.data import make_phantom
@@ -99,7 +99,7 @@ class Fingerprint:
     spacings_mm: tuple[SpacingMm, ...]
     intensities: tuple[tuple[Quantiles, Quantiles], ...]
     prepared_intensities: tuple[tuple[Quantiles, Quantiles], ...]
-    tails: tuple[float, ...]
+    tails: tuple[tuple[float, float], ...]
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -123,12 +123,11 @@ class Fingerprint:
         for name in ("intensities", "prepared_intensities"):
             pairs = _checked(name, getattr(self, name), (self.channels, 2, len(_QUANTILES)))
             object.__setattr__(self, name, tuple((Quantiles(*low), Quantiles(*high)) for low, high in pairs))
-        object.__setattr__(self, "tails", _checked("tails", self.tails, (self.channels,)))
+        object.__setattr__(self, "tails", _checked("tails", self.tails, (self.channels, 2)))
 
     @classmethod
     def of(cls, observed: Sequence[Observed], channel_names: tuple[str, ...]) -> "Fingerprint":
         """Return the fingerprint of the scans observed."""
-        tails = [[quantiles.tail for quantiles in one.prepared] for one in observed]
         return cls(
             cases=len(observed),
             channels=len(observed[0].raw),
@@ -138,7 +137,13 @@ class Fingerprint:
             spacings_mm=_spread([one.spacing_mm for one in observed]),
             intensities=_ranges([one.raw for one in observed]),
             prepared_intensities=_ranges([one.prepared for one in observed]),
-            tails=tuple(min(column) for column in zip(*tails, strict=True)),
+            tails=tuple(
+                (
+                    min(one.raw[place].tail for one in observed),
+                    min(one.prepared[place].tail for one in observed),
+                )
+                for place in range(len(observed[0].raw))
+            ),
         )
 
     def warn_if_unlike(self, case_id: str, observed: Observed) -> None:
@@ -153,7 +158,7 @@ class Fingerprint:
         self._warn_of_spacing(case_id, observed.spacing_mm)
         names = self.channel_names or range(self.channels)
         for place, (name, seen) in enumerate(zip(names, observed.prepared, strict=True)):
-            if self._is_unlike(place, seen):
+            if self._is_unlike(place, seen) or self._is_cut_off(place, observed.raw[place], seen):
                 lowest, highest = self.prepared_intensities[place]
                 given, least, most = (_shown(quantiles) for quantiles in (seen, lowest, highest))
                 warnings.warn(
@@ -172,10 +177,16 @@ class Fingerprint:
             low - slack <= v <= high + slack for v, low, high in zip(seen, lowest, highest, strict=True)
         )
         narrowest, widest = lowest.high - highest.low, highest.high - lowest.low
-        width, tail = seen.high - seen.low, self.tails[channel]
+        width = seen.high - seen.low
         odd = width * _WIDTH_FACTOR < narrowest or width > widest * _WIDTH_FACTOR
-        clipped = tail >= _LEAST_TAIL and seen.tail * _TAIL_FACTOR < tail
-        return odd or clipped or not all(within)
+        return odd or not all(within)
+
+    def _is_cut_off(self, channel: int, raw: Quantiles, prepared: Quantiles) -> bool:
+        """Whether a window was applied before: clipping by the preparation itself leaves the stored tail."""
+        return all(
+            tail >= _LEAST_TAIL and seen.tail * _TAIL_FACTOR < tail
+            for seen, tail in zip((raw, prepared), self.tails[channel], strict=True)
+        )
 
     def _warn_of_spacing(self, case_id: str, spacing_mm: SpacingMm) -> None:
         smallest, _, largest = self.spacings_mm
@@ -218,7 +229,15 @@ class Fingerprint:
             f"no {missing}",
             error=DataError,
         )
-        return cls(**values)
+        channels = whole("fingerprint.channels", values["channels"], least=1)
+        pairs = {
+            name: tuple(
+                (Quantiles(*low), Quantiles(*high))
+                for low, high in _checked(name, values[name], (channels, 2, len(_QUANTILES)))
+            )
+            for name in ("intensities", "prepared_intensities")
+        }
+        return cls(**{**values, **pairs})
 
 
 def _checked(name: str, value: object, size: tuple[int, ...], least: float = -math.inf) -> Any:  # noqa: ANN401

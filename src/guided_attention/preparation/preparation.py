@@ -14,7 +14,7 @@ from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation._survey import Survey, per_channel, rounded_spacing
-from guided_attention.preparation._values import number, whole
+from guided_attention.preparation._values import number, tuples, whole
 from guided_attention.preparation.crop import BodyCrop, CenterCrop, Crop, crop_from_dict, crop_to_dict
 from guided_attention.preparation.fingerprint import Fingerprint, Observed, quantiles_of, scaled
 from guided_attention.preparation.grid import Axis, Grid, resampled_axis
@@ -137,6 +137,7 @@ class Preparation:
         survey = Survey(labels, self.intensity)
         for case in cases:
             survey.add(case)
+        survey.require_cases()
         slice_axis = survey.slice_axis if self.slice_axis is None else self.slice_axis
         intensities = survey.intensities()
         fingerprint = survey.fingerprint(slice_axis, intensities)
@@ -274,7 +275,7 @@ class Preparation:
         missing = [name for name in known if name not in values]
         wanted = f"a mapping with the keys {', '.join(known)}"
         require(not missing, "preparation", wanted, f"no {missing}", error=DataError)
-        rest = {name: value for name, value in values.items() if name != "version"}
+        rest = {name: tuples(value) for name, value in values.items() if name != "version"}
         intensity = rest.get("intensity")
         if intensity is not None:
             several = isinstance(intensity, list | tuple)

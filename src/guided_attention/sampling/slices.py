@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from guided_attention._checks import require, require_type
+from guided_attention._checks import require, require_integer, require_type
 from guided_attention._typing import ImageSlice, LabelSlice
 from guided_attention.case import Case
-from guided_attention.errors import DataError
+from guided_attention.errors import ArgumentTypeError, DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation import Preparation, Prepared
 
@@ -41,8 +41,9 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
 
     Raises:
         ArgumentError: `size` or `slice_step` is out of range, or the preparation is not fitted.
+        ArgumentTypeError: An argument has the wrong type.
         DataError: There is no case, a case has no labels or unknown ones, prepared slices are smaller than `size` or
-            differ in size, or no slice is left.
+            differ in size or channels, or no slice is left.
 
     Example:
         >>> from guided_attention.data import CHAOS_MR_LABELS, make_phantom
@@ -68,15 +69,20 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         require_type("cases", cases, Iterable, "an iterable of cases")
         require_type("preparation", preparation, Preparation, "a Preparation")
         require_type("labels", labels, LabelSpec, "a LabelSpec")
-        require_type("slice_step", slice_step, int, "a whole number")
+        require_type("foreground_only", foreground_only, bool, "True or False")
+        require_integer("slice_step", slice_step)
         require(slice_step >= 1, "slice_step", "1 or above", slice_step)
+        works, got = augment is None or callable(augment), f"a {type(augment).__name__}"
+        require(works, "augment", "a function or None", got, error=ArgumentTypeError)
         self.augment, self.size = augment, _checked_size(size)
-        self._prepared, self._classes = [], []
+        self._prepared: list[Prepared] = []
+        self._classes: list[Tensor] = []
         for case in cases:
             prepared = preparation.apply(case)
             self._classes.append(_classes_of(prepared, labels))
             self._prepared.append(prepared)
         require(bool(self._prepared), "cases", "at least one case", "none", error=DataError)
+        _require_same_channels(self._prepared)
         _check_sizes(self._prepared, self.size)
         self._places = [
             (i, z)
@@ -112,9 +118,11 @@ def _checked_size(size: tuple[int, int] | None) -> tuple[int, int] | None:
         return None
     sides: Sequence[object] = size
     require_type("size", sides, (tuple, list), "(height, width)")
-    good = [isinstance(side, int) and side >= 1 for side in sides] == [True, True]
+    for side in sides:
+        require_integer("size", side)
+    good = len(sides) == 2 and min(size) >= 1  # noqa: PLR2004
     require(good, "size", "a height and a width above 0", size)
-    return size[0], size[1]
+    return int(size[0]), int(size[1])
 
 
 def _classes_of(prepared: Prepared, labels: LabelSpec) -> Tensor:
@@ -132,6 +140,15 @@ def _classes_of(prepared: Prepared, labels: LabelSpec) -> Tensor:
 
 def _has_organ(classes: Tensor, num_classes: int) -> bool:
     return bool(((classes > 0) & (classes < num_classes)).any())
+
+
+def _require_same_channels(prepared: list[Prepared]) -> None:
+    first = prepared[0]
+    for one in prepared:
+        wanted = f"as many as of case {first.case_id!r}, {first.image.shape[0]}"
+        cure = "Fit the preparation on all cases: Preparation.fit."
+        where, got = f"channels of case {one.case_id!r}", one.image.shape[0]
+        require(got == first.image.shape[0], where, wanted, got, cure, error=DataError)
 
 
 def _check_sizes(prepared: list[Prepared], size: tuple[int, int] | None) -> None:
