@@ -40,7 +40,7 @@ class Volume:
 
     Raises:
         DataError: The array has another number of axes or no numbers, or the affine is no affine.
-        ArgumentTypeError: The array is neither a NumPy array nor a tensor.
+        ArgumentTypeError: The array is no NumPy array or tensor.
 
     Example:
         >>> import numpy as np

@@ -28,7 +28,7 @@ class LabelSpec:
         names: Name of each organ by its value in label volumes.
         colours: ``"#rrggbb"`` by value; values without one get a colour of a fixed palette.
         pairs: Pairs of values that change places when a body is mirrored, such as right and left kidney.
-        ignore_value: Value of voxels that count neither in training nor in scores; None where there is none.
+        ignore_value: Value of voxels that training and scores leave out; None where there is none.
 
     Raises:
         DataError: There is no organ, a value is 0, negative or above 65535, two organs share a name, a pair or colour

@@ -123,9 +123,11 @@ def split_subjects(case_ids: Sequence[str], *, train: int, val: int, test: int, 
         len(case_ids),
         cure,
     )
-    dealt = _shuffled(case_ids, seed)
+    shuffled = _shuffled(case_ids, seed)
     return Split(
-        _sorted(dealt[:train]), _sorted(dealt[train : train + val]), _sorted(dealt[train + val : needed])
+        _sorted(shuffled[:train]),
+        _sorted(shuffled[train : train + val]),
+        _sorted(shuffled[train + val : needed]),
     )
 
 
