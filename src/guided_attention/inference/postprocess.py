@@ -33,7 +33,7 @@ def keep_largest_component(
         A new array of the same shape and integer type.
 
     Raises:
-        ValueError: An organ is not above 0, or the connectivity is not from 1 to the number of axes.
+        ArgumentError: An organ is not above 0, or the connectivity is not from 1 to the number of axes.
 
     Example:
         >>> import numpy as np

@@ -79,7 +79,7 @@ class FlipRotate:
         degrees: Rotations are drawn evenly from ``-degrees`` to ``degrees``. The paper gives no angle.
 
     Raises:
-        ValueError: A probability is not from 0 to 1.
+        ArgumentError: A probability is not from 0 to 1.
 
     Example:
         >>> import torch
@@ -125,7 +125,7 @@ class RandomIntensity:
         shift: How far the brightness goes, in parts of the slice's range.
 
     Raises:
-        ValueError: A probability is not from 0 to 1, or ``gamma``, ``scale`` or ``shift`` is negative.
+        ArgumentError: A probability is not from 0 to 1, or ``gamma``, ``scale`` or ``shift`` is negative.
 
     Example:
         >>> import torch
