@@ -102,7 +102,7 @@ class ModelSettings:
     def __post_init__(self) -> None:
         """Check the types, and keep a copy that no one else changes."""
         require_type("builder", self.builder, str, "the name of a builder")
-        wanted = "a mapping of names to text, numbers, truth values and None"
+        wanted = "a mapping of names to text, numbers, booleans and None"
         require_type("arguments", self.arguments, Mapping, wanted)
         for name, value in self.arguments.items():
             require_type("arguments", name, str, wanted)

@@ -16,6 +16,7 @@ from guided_attention.errors import (
 )
 
 __all__ = [
+    "HIGHEST_LABEL",
     "cut_list",
     "needs_extra",
     "require",
@@ -29,6 +30,9 @@ __all__ = [
     "require_same_shape",
     "require_type",
 ]
+
+HIGHEST_LABEL = 65535
+"""The highest value of a label volume: 16 bits hold it."""
 
 _SHOWN = 6
 
