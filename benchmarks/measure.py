@@ -17,7 +17,7 @@ import torch
 from benchmarks import entries
 from benchmarks.rows import NOT_RUN, Spec
 
-__all__ = ["measured", "one_pass", "prepared"]
+__all__ = ["held_bytes", "measured", "one_pass", "peak_bytes", "prepared"]
 
 
 def _surfaces(spec: Spec) -> entries.Work:
@@ -69,13 +69,13 @@ def one_pass(spec: Spec) -> dict[str, float]:
     """Time one pass and watch its memory."""
     work = prepared(spec)
     cuda = spec.device.startswith("cuda")
-    held = _held_bytes(cuda=cuda)
+    held = held_bytes(cuda=cuda)
     started = time.perf_counter()
     work()
     if cuda:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - started
-    peak = _peak_bytes(cuda=cuda)
+    peak = peak_bytes(cuda=cuda)
     return {
         "seconds": seconds,
         "peak_mb": peak / _MB,
@@ -107,21 +107,21 @@ def _counted(spec: Spec) -> dict[str, float]:
     return makers[spec.task](spec)
 
 
-def _held_bytes(*, cuda: bool) -> int:
+def held_bytes(*, cuda: bool) -> int:
     """Return what is held now, and begin the count of the most that is held anew."""
     if cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
     if not _STATUS.is_file():
-        return _peak_bytes(cuda=False)
+        return peak_bytes(cuda=False)
     # Memory that was freed while the weights were built goes back to the system: it is not held.
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     return _status_bytes("VmRSS")
 
 
-def _peak_bytes(*, cuda: bool) -> int:
+def peak_bytes(*, cuda: bool) -> int:
     """Return the most that was held.
 
     On Linux this is the kernel's count for this program alone: the one of `getrusage` begins with what the process

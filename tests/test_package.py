@@ -17,6 +17,7 @@ ROOMS = (
     "figures",
     "fusion",
     "inference",
+    "labels",
     "losses",
     "metrics",
     "models",

@@ -214,10 +214,17 @@ def test_damaged_rows_are_named(ending, old, new, tmp_path):
     assert caught.value.file == path
 
 
+def test_a_file_that_is_cut_short_is_named(tmp_path):
+    whole = write_scores_csv(tmp_path / "scores.csv", SCORES).read_text(encoding="utf-8")
+    (tmp_path / "scores.csv").write_text(whole[: whole.rindex(",0.7,") + 4], encoding="utf-8")
+    with pytest.raises(GuidedAttentionError, match="as many cells in each row as in the first"):
+        evaluation.read_scores(tmp_path / "scores.csv")
+
+
 def test_what_is_no_file_is_no_file_of_scores(tmp_path):
-    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    (tmp_path / "device.json").symlink_to("/dev/null")
     (tmp_path / "folder.csv").mkdir()
-    for name in ("zero.json", "folder.csv", "missing.csv"):
+    for name in ("device.json", "folder.csv", "missing.csv"):
         with pytest.raises(
             FileNotFoundError, match=r"`path` must be a file of scores, got .* which is no file"
         ):

@@ -133,10 +133,13 @@ class Survey:
     def _per_channel(self, channels: int) -> tuple[Intensity | None, ...]:
         return per_channel(self._intensities, channels)
 
+    def require_cases(self) -> None:
+        """Raise where no case was added."""
+        require(bool(self._affines), "cases", "at least one case", "none", error=DataError)
+
     @property
     def slice_axis(self) -> SliceAxis:
         """The axis of the largest spacing over the cohort: see `slice_axis_of`."""
-        require(bool(self._affines), "cases", "at least one case", "none", error=DataError)
         return slice_axis_of(*self._affines)
 
     def intensities(self) -> tuple[Intensity, ...] | None:

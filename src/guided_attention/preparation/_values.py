@@ -12,6 +12,7 @@ __all__ = ["kind_and_values", "kind_to_dict", "number", "tuples", "whole"]
 
 Record = TypeVar("Record")
 _LARGEST = float(np.finfo(np.float32).max)
+_HIGHEST = 2**31 - 1
 
 
 def number(argument: str, value: object) -> float:
@@ -29,6 +30,7 @@ def whole(argument: str, value: object, *, least: int) -> int:
     require(good, argument, "a whole number", f"a {type(value).__name__}", error=ArgumentTypeError)
     assert isinstance(value, (int, np.integer))  # noqa: S101 - for the type checker
     require(bool(value >= least), argument, f"{least} or above", value)
+    require(bool(value <= _HIGHEST), argument, f"at most {_HIGHEST}", "a number beyond it")
     return int(value)
 
 

@@ -25,6 +25,20 @@ _SAME = 1e-4
 """Share by which a spacing may differ from the wanted one and still count as equal: readers round lengths."""
 
 
+class Spare:
+    """Memory for what an interpolation needs in between, kept from one slice to the next."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+
+    def like(self, name: str, x: Tensor, shape: Sequence[int]) -> Tensor:
+        """Return memory for a tensor of this shape, of the type and on the device of `x`."""
+        key = (name, tuple(shape))
+        if key not in self._kept:
+            self._kept[key] = x.new_empty(tuple(shape))
+        return self._kept[key]
+
+
 @dataclass(frozen=True)
 class Taps:
     """The voxels that each new voxel is a weighted mean of, along one axis.
@@ -46,7 +60,7 @@ class Taps:
         index = self.index[:, 0]
         return bool((self.weight[:, 0] == 1).all()) and torch.equal(index, torch.arange(old))
 
-    def apply(self, x: Tensor, axis: int, first: int = 0) -> Tensor:
+    def apply(self, x: Tensor, axis: int, first: int = 0, spare: Spare | None = None) -> Tensor:
         """Interpolate along `axis`, counted from the front, whose position 0 has the index `first`."""
         index = self.index - first
         if bool((self.weight[:, 0] == 1).all()):
@@ -54,8 +68,10 @@ class Taps:
         shape = [1] * x.ndim
         shape[axis] = len(index)
         if index.shape[1] == 2:  # noqa: PLR2004
-            low, high = (_taken(x, axis, index[:, tap]) for tap in (0, 1))
-            return torch.lerp(low, high, self.weight[:, 1].reshape(shape).to(x.device))
+            low, places = x.index_select(axis, index[:, 0].to(x.device)), index[:, 1].to(x.device)
+            high = (spare or Spare()).like("high", x, low.shape)
+            torch.index_select(x, axis, places, out=high)
+            return low.lerp_(high, self.weight[:, 1].reshape(shape).to(x.device))
         out = torch.zeros((*x.shape[:axis], len(index), *x.shape[axis + 1 :]), dtype=x.dtype, device=x.device)
         for tap in range(index.shape[1]):
             out.addcmul_(_taken(x, axis, index[:, tap]), self.weight[:, tap].reshape(shape).to(x.device))
@@ -236,7 +252,9 @@ class Grid:
             part = depth.part(start, start + at_once)
             low, high = int(part.index.min()), int(part.index.max())
             values = torch.from_numpy(scaled(np.ascontiguousarray(canonical[low : high + 1])))
-            inner[start : start + at_once] = part.apply(_in_plane(values, rows, columns), 0, low).numpy()
+            inner[start : start + at_once] = part.apply(
+                _in_plane(values, rows, columns, Spare()), 0, low
+            ).numpy()
 
     def labels(self, canonical: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return label values at the nearest voxels; padding is background."""
@@ -260,37 +278,42 @@ class Grid:
         taps, rows, columns = depth.backward(), height.backward(), width.backward()
         outside = [torch.from_numpy(axis.outside()) for axis in self.axes]
         lowest, highest = (taps.index.aminmax(dim=1)[end] + depth.before for end in (0, 1))
-        held, first, done = torch.empty(0), 0, 0
+        held, first, done, spare = torch.empty(0), 0, 0, Spare()
         for block in blocks:
             held = block if done == 0 and held.numel() == 0 else torch.cat([held, block], dim=1)
             inside = held[:, :, self.inner[1], self.inner[2]]
             # One slice at a time: sums of another shape could differ in their last bit, and so from block to block.
             while done < depth.old and int(highest[done]) < first + held.shape[1]:
                 part = taps.part(done, done + 1).apply(inside, 1, first - depth.before)
-                scores = _in_plane(part, rows, columns)
+                scores = _in_plane(part, rows, columns, spare)
                 yield (
                     slice(done, done + 1),
                     _background_where([outside[0][done : done + 1], *outside[1:]], scores),
                 )
                 done += 1
             unneeded = int(lowest[done]) - first if done < depth.old else held.shape[1]
-            held, first = held[:, max(0, unneeded) :], first + max(0, min(unneeded, held.shape[1]))
+            unneeded = max(0, min(unneeded, held.shape[1]))
+            held, first = (
+                held[:, unneeded:].clone(),
+                first + unneeded,
+            )  # without the clone, all of it would stay
 
 
-def _in_plane(x: Tensor, rows: Taps, columns: Taps) -> Tensor:
+def _in_plane(x: Tensor, rows: Taps, columns: Taps, spare: Spare) -> Tensor:
     """Interpolate along the last two axes, first along the one that leaves fewer values."""
     across = x.ndim - 1
     if len(rows.index) * x.shape[across] <= len(columns.index) * x.shape[across - 1]:
-        return _along_rows(rows.apply(x, across - 1), columns)
-    return rows.apply(_along_rows(x, columns), across - 1)
+        return _along_rows(rows.apply(x, across - 1, spare=spare), columns, spare)
+    return rows.apply(_along_rows(x, columns, spare), across - 1, spare=spare)
 
 
-def _along_rows(x: Tensor, columns: Taps) -> Tensor:
+def _along_rows(x: Tensor, columns: Taps, spare: Spare) -> Tensor:
     """Interpolate along the last axis, with its values laid out row by row: several times faster than in place."""
     if columns.is_identity(x.shape[-1]):
         return x
-    turned = x.transpose(-1, -2).contiguous()
-    return columns.apply(turned, x.ndim - 2).transpose(-1, -2).contiguous()
+    turned = x.transpose(-1, -2)
+    turned = spare.like("turned", x, turned.shape).copy_(turned)
+    return columns.apply(turned, x.ndim - 2, spare=spare).transpose(-1, -2).contiguous()
 
 
 def _background_where(outside: Sequence[Tensor], scores: Tensor) -> Tensor:

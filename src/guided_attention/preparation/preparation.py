@@ -137,6 +137,7 @@ class Preparation:
         survey = Survey(labels, self.intensity)
         for case in cases:
             survey.add(case)
+        survey.require_cases()
         slice_axis = survey.slice_axis if self.slice_axis is None else self.slice_axis
         intensities = survey.intensities()
         fingerprint = survey.fingerprint(slice_axis, intensities)

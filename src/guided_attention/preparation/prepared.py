@@ -17,6 +17,7 @@ from guided_attention.preparation.grid import Grid
 __all__ = ["Prepared"]
 
 _SLICES = 8
+"""Slices of another precision that are converted at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,7 @@ class Prepared:
             )
             seen += block.shape[1]
             require(seen <= depth, "blocks", f"of {depth} slices together", f"{seen} or more")
-            yield block.float()
+            yield block.detach().float()
         require(seen == depth, "blocks", f"of {depth} slices together", seen)
 
     def restore(self, scores: Tensor | npt.NDArray[Any]) -> LabelVolume:
@@ -130,7 +131,8 @@ class Prepared:
             ArgumentError: The scores have another size, are not floating-point, or are of one class.
         """
         checked = self._checked_scores(scores)
-        blocks = (checked[:, z : z + _SLICES] for z in range(0, checked.shape[1], _SLICES))
+        at_once = checked.shape[1] if checked.dtype == torch.float32 else _SLICES
+        blocks = (checked[:, z : z + at_once] for z in range(0, checked.shape[1], at_once))
         labels = np.empty(self.grid.scan_shape, np.min_scalar_type(len(checked) - 1))
         view = self.grid.turn.apply(labels)
         for part, block in self.restored(blocks):
