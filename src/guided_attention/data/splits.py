@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from guided_attention._checks import cut_list, require, require_type
+from guided_attention._checks import cut_list, require, require_path, require_type
 from guided_attention._files import PathLike, replacing
-from guided_attention.data._files import natural_key, reading, require_path
+from guided_attention.data._files import natural_key, reading
 from guided_attention.errors import DataError, MissingFileError
 
 __all__ = ["Split", "k_fold", "split_subjects"]

@@ -1,4 +1,4 @@
-"""A folder of predictions and its ledger: one line a case, so that a killed run can go on where it stopped."""
+"""A folder of predictions and its ledger: one line a case, so that a killed run can be resumed."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from guided_attention._checks import require, require_type
+from guided_attention._checks import require, require_path, require_type
 from guided_attention._files import DRAFT_PREFIX, PathLike
 from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, DataError, ExistingFileError
@@ -28,7 +28,7 @@ LedgerStatus: TypeAlias = Literal["done", "skipped", "failed"]
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """What became of one case.
+    """The result of one case.
 
     Attributes:
         case_id: Name of the case; ``"case number 3"`` where it could not be read.
@@ -54,14 +54,14 @@ def read_ledger(folder: PathLike) -> list[LedgerEntry]:
         folder: The folder; one without a ledger gives an empty list.
 
     Raises:
-        DataError: The ledger is damaged or of a newer version. A last line that a kill has cut short is left out.
+        DataError: The ledger is damaged or of a newer version. A last line that a kill has cut short is ignored.
 
     Example:
         >>> import tempfile
         >>> read_ledger(tempfile.mkdtemp())
         []
     """
-    return list(_Ledger(Path(folder)).entries.values())
+    return list(_Ledger(require_path("folder", folder)).entries.values())
 
 
 class _Ledger:
@@ -133,7 +133,7 @@ def predict_to(
     both = "Resume keeps what is complete, overwrite discards it."
     if resume and overwrite:
         raise ArgumentError(f"`resume` and `overwrite` must not both be set. {both}", argument="resume")
-    root = Path(folder)
+    root = require_path("folder", folder)
     _begin(root, identity, resume=resume, overwrite=overwrite)
     ledger = _Ledger(root)
     if ledger.identity is None:

@@ -5,13 +5,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from torch import nn
 
-from guided_attention._checkpoints import ModelSettings, load_checkpoint, load_weights, settings_of
-from guided_attention._checks import require, require_known_keys, require_type
+from guided_attention._checkpoints import (
+    SAFETENSORS,
+    ModelSettings,
+    load_checkpoint,
+    load_weights,
+    settings_of,
+)
+from guided_attention._checks import require, require_known_keys, require_path, require_type
 from guided_attention._files import PathLike, replacing, whole_folder
 from guided_attention._typing import SpatialDims
 from guided_attention.errors import CheckpointError, GuidedAttentionError, MissingFileError
@@ -19,7 +25,10 @@ from guided_attention.labels import LabelSpec
 from guided_attention.models import build, from_pretrained, save_pretrained
 from guided_attention.preparation import Preparation
 
-__all__ = ["Knowledge", "load_knowledge", "save_knowledge"]
+__all__ = ["Knowledge", "Precision", "load_knowledge", "save_knowledge"]
+
+Precision: TypeAlias = Literal["fp32", "bf16"]
+"""Number format of the network: single precision, or bfloat16 under autocast."""
 
 _VERSION = 1
 _FILE = "predictor.json"
@@ -33,7 +42,7 @@ class Knowledge:
     preparation: Preparation
     labels: LabelSpec
     batch_size: int
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     keep_largest: bool
     spatial_dims: SpatialDims
 
@@ -77,7 +86,7 @@ class Knowledge:
         rest = {name: values[name] for name in ("batch_size", "precision", "keep_largest", "spatial_dims")}
         good = (
             isinstance(rest["batch_size"], int)
-            and rest["precision"] in ("fp32", "bf16")
+            and rest["precision"] in get_args(Precision)
             and isinstance(rest["keep_largest"], bool)
             and rest["spatial_dims"] in (2, 3)
         )
@@ -105,13 +114,12 @@ def save_knowledge(folder: PathLike, model: nn.Module, knowledge: Knowledge) -> 
         with replacing(draft / _FILE) as path:
             path.write_text(text, encoding="utf-8")
 
-    whole_folder(folder, fill)
+    whole_folder(require_path("folder", folder), fill)
 
 
 def load_knowledge(path: PathLike, model: nn.Module | None) -> tuple[nn.Module, Knowledge]:
     """Return the network, with its weights, and the rest."""
-    require_type("path", path, (str, Path), "a folder or a checkpoint")
-    root = Path(path)
+    root = require_path("path", path)
     if (root / _FILE).is_file():
         return _from_folder(root, model)
     checkpoint = root / _BEST if root.is_dir() else root
@@ -140,9 +148,11 @@ def _from_folder(root: Path, model: nn.Module | None) -> tuple[nn.Module, Knowle
     knowledge = _read(values, file)
     if model is None:
         return from_pretrained(root), knowledge
-    load_weights(
-        model, next(path for path in sorted(root.iterdir()) if path.suffix in {".safetensors", ".pt"})
-    )
+    weights = [path for path in sorted(root.iterdir()) if path.suffix in {SAFETENSORS, ".pt"}]
+    if not weights:
+        message = f"`path` must be a folder with weights, got {root} without any. Copy the folder again."
+        raise MissingFileError(message, argument="path", file=root)
+    load_weights(model, weights[0])
     return model, knowledge
 
 
