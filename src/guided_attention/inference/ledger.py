@@ -94,19 +94,18 @@ class _Ledger:
         self.identity = values.get("predictor")
 
     def append(self, values: dict[str, Any]) -> None:
-        """Add a line, and wait until it is on the disk. A line that a kill has cut short is ended first."""
-        cut = (
-            self.path.is_file()
-            and not self.path.read_bytes().endswith(b"\n")
-            and self.path.stat().st_size > 0
-        )
-        if cut:
-            whole = self.path.read_bytes().rpartition(b"\n")
-            self.path.write_bytes(whole[0] + whole[1])
+        """Add a line, and wait until it is on the disk."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def discard_cut_line(self) -> None:
+        """Remove a last line that a kill has cut short, so that the next one begins on a line of its own."""
+        content = self.path.read_bytes() if self.path.is_file() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            self.path.write_bytes(whole)
 
     def is_complete(self, case_id: str, paths: dict[str, Path]) -> bool:
         """Return whether the files of a case are those that its line tells of."""
@@ -136,6 +135,7 @@ def predict_to(
     root = require_path("folder", folder)
     _begin(root, identity, resume=resume, overwrite=overwrite)
     ledger = _Ledger(root)
+    ledger.discard_cut_line()
     if ledger.identity is None:
         ledger.append({"version": _VERSION, "predictor": identity})
     run = _Run(predict, ledger, root, include_uncertainty, resume)
