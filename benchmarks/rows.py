@@ -9,7 +9,7 @@ NOT_RUN = "not measured"
 """The entry of a result that says why there are no numbers."""
 
 BENCHMARKS: Mapping[str, str] = {
-    "attention": "PAM on 64 channels alone, forward and backward, gate open",
+    "attention": "PAM on 64 channels, forward and backward, gate open",
     "training": "one training step of the network in the original's layout: loss, backward, Adam",
     "evaluation": "one forward pass of the network in the original's layout in evaluation mode, without gradients",
     "networks": "training step and evaluation of whole networks against the side of the image, batch 1",

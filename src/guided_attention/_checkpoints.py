@@ -1,6 +1,5 @@
 """Checkpoints: written atomically, tested before they are read, loaded completely or not at all."""
 
-import os
 import pickle
 import struct
 import zipfile
@@ -15,7 +14,14 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from guided_attention._checks import cut_list, needs_extra, require, require_known_keys, require_type
+from guided_attention._checks import (
+    cut_list,
+    needs_extra,
+    require,
+    require_known_keys,
+    require_path,
+    require_type,
+)
 from guided_attention._files import DRAFT_PREFIX, PathLike, replacing
 from guided_attention._state_dicts import matching_entries, plain_network, weights_in
 from guided_attention.errors import ArgumentError, CheckpointError, ExistingFileError, MissingFileError
@@ -24,7 +30,6 @@ __all__ = [
     "SAFETENSORS",
     "ModelSettings",
     "Plain",
-    "as_path",
     "differing_settings",
     "existing_file",
     "load_checkpoint",
@@ -99,7 +104,7 @@ class ModelSettings:
     def __post_init__(self) -> None:
         """Check the types, and keep a copy that no one else changes."""
         require_type("builder", self.builder, str, "the name of a builder")
-        wanted = "a mapping of names to text, numbers, truth values and None"
+        wanted = "a mapping of names to text, numbers, booleans and None"
         require_type("arguments", self.arguments, Mapping, wanted)
         for name, value in self.arguments.items():
             require_type("arguments", name, str, wanted)
@@ -143,7 +148,7 @@ def save_checkpoint(path: PathLike, contents: Mapping[str, object]) -> Path:
         >>> load_checkpoint(path)["epoch"]
         3
     """
-    target = as_path(path, "path")
+    target = require_path("path", path)
     require_type("contents", contents, Mapping, "a mapping of names to values")
     if target.is_dir():
         message = f"`path` must be a file, got the folder {target}. Add a file name, such as last.pt."
@@ -254,7 +259,7 @@ def read_contents(
 
 def existing_file(path: PathLike, argument: str) -> Path:
     """Return a path at which a regular file is; a pipe or a device is none."""
-    file = as_path(path, argument)
+    file = require_path(argument, path)
     try:
         found = file.is_file()
     except OSError:  # a name that is too long for the file system
@@ -263,12 +268,6 @@ def existing_file(path: PathLike, argument: str) -> Path:
         message = f"`{argument}` must be a checkpoint, got {file}, which is no file. Check its name."
         raise MissingFileError(message, argument=argument, file=file)
     return file
-
-
-def as_path(path: PathLike, argument: str) -> Path:
-    """Return a `Path` made of a string or path; raise for anything else."""
-    require_type(argument, path, (str, os.PathLike), "a path")
-    return Path(path)
 
 
 def _dictionary(contents: object, path: PathLike) -> dict[Any, Any]:

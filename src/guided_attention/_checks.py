@@ -1,9 +1,11 @@
 """Checks of arguments, with one form of message: what, what was wanted, what came, what to do."""
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
+from pathlib import Path
 
 from guided_attention.errors import (
     ArgumentError,
@@ -14,6 +16,7 @@ from guided_attention.errors import (
 )
 
 __all__ = [
+    "HIGHEST_LABEL",
     "cut_list",
     "needs_extra",
     "require",
@@ -22,10 +25,14 @@ __all__ = [
     "require_integer",
     "require_known_keys",
     "require_number",
+    "require_path",
     "require_positive",
     "require_same_shape",
     "require_type",
 ]
+
+HIGHEST_LABEL = 65535
+"""The highest value of a label volume: 16 bits hold it."""
 
 _SHOWN = 6
 
@@ -93,6 +100,14 @@ def require_choice(argument: str, value: object, choices: Sequence[object]) -> N
     """Raise unless `value` is one of `choices`."""
     listed = ", ".join(repr(choice) for choice in choices)
     require(value in choices, argument, f"one of {listed}", repr(value))
+
+
+def require_path(argument: str, path: object, cure: str = "") -> Path:
+    """Return a path, or raise for anything else, bytes included."""
+    require_type(argument, path, (str, os.PathLike), "a path", cure)
+    text = os.fspath(path)  # type: ignore[call-overload]  # checked above
+    require_type(argument, text, str, "a path of text", "Use os.fsdecode.")
+    return Path(text)
 
 
 def require_number(argument: str, value: object) -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from guided_attention._checks import cut_list, require, require_type
+from guided_attention._checks import HIGHEST_LABEL, cut_list, require, require_type
 from guided_attention._geometry import (
     affine_of,
     checked_affine,
@@ -25,7 +25,6 @@ __all__ = ["Case", "Volume", "affine_of", "orientation_of", "spacing_of"]
 
 _WHOLE = 1e-3
 """How far a label may lie from a whole number: headers with a slope turn 1 into 0.99998."""
-_HIGHEST_LABEL = 65535
 _SHOWN = 6
 _AXES = 3
 
@@ -40,7 +39,7 @@ class Volume:
 
     Raises:
         DataError: The array has another number of axes or no numbers, or the affine is no affine.
-        ArgumentTypeError: The array is neither a NumPy array nor a tensor.
+        ArgumentTypeError: The array is no NumPy array or tensor.
 
     Example:
         >>> import numpy as np
@@ -254,8 +253,8 @@ def _require_labels(array: npt.NDArray[Any], where: str, file: object = None) ->
         lowest, highest = int(array.min()), int(array.max())
     cure = "Set voxels without a label to 0."
     require(lowest >= 0, where, "0 or above", lowest, cure, error=DataError, file=file)
-    wanted, cure = f"at most {_HIGHEST_LABEL}", "Pass the mask, not the image, or renumber the labels."
-    require(highest <= _HIGHEST_LABEL, where, wanted, highest, cure, error=DataError, file=file)
+    wanted, cure = f"at most {HIGHEST_LABEL}", "Pass the mask, not the image, or renumber the labels."
+    require(highest <= HIGHEST_LABEL, where, wanted, highest, cure, error=DataError, file=file)
     return highest
 
 

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import cut_list, require, require_known_keys, require_type
+from guided_attention._checks import HIGHEST_LABEL, cut_list, require, require_known_keys, require_type
 from guided_attention.errors import ArgumentTypeError, DataError
 
 __all__ = ["LabelSpec"]
 
 _PALETTE = ("#e6194b", "#3cb44b", "#4363d8", "#ffe119", "#f58231", "#42d4f4", "#f032e6", "#bfef45")
-_HIGHEST = 65535
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class LabelSpec:
         names: Name of each organ by its value in label volumes.
         colours: ``"#rrggbb"`` by value; values without one get a colour of a fixed palette.
         pairs: Pairs of values that change places when a body is mirrored, such as right and left kidney.
-        ignore_value: Value of voxels that count neither in training nor in scores; None where there is none.
+        ignore_value: Value of voxels that training and scores leave out; None where there is none.
 
     Raises:
         DataError: There is no organ, a value is 0, negative or above 65535, two organs share a name, a pair or colour
@@ -50,13 +49,15 @@ class LabelSpec:
         """Check every value, and fill in the colours."""
         names = dict(sorted(_by_value("labels.names", self.names, "name").items()))
         require(bool(names), "labels.names", "a mapping with at least one organ", "none", error=DataError)
-        good, cure = all(0 < value <= _HIGHEST for value in names), "Background is 0 and has no entry."
-        require(good, "labels.names", f"of values from 1 to {_HIGHEST}", list(names), cure, error=DataError)
+        good, cure = all(0 < value <= HIGHEST_LABEL for value in names), "Background is 0 and has no entry."
+        require(
+            good, "labels.names", f"of values from 1 to {HIGHEST_LABEL}", list(names), cure, error=DataError
+        )
         different = len(set(names.values())) == len(names) and all(names.values())
         require(different, "labels.names", "of different names", list(names.values()), error=DataError)
         ignored = None if self.ignore_value is None else _value("labels.ignore_value", self.ignore_value)
-        good = ignored is None or (0 < ignored <= _HIGHEST and ignored not in names)
-        wanted = f"a value from 1 to {_HIGHEST} that is no organ"
+        good = ignored is None or (0 < ignored <= HIGHEST_LABEL and ignored not in names)
+        wanted = f"a value from 1 to {HIGHEST_LABEL} that is no organ"
         require(good, "labels.ignore_value", wanted, ignored, error=DataError)
         fields = {
             "names": names,

@@ -410,6 +410,21 @@ def test_every_flipped_bit_of_a_gzip_file_is_refused_or_changes_nothing(tmp_path
     assert refused > 0.9 * 8 * (len(whole) - 10)  # bits of gzip's own header change nothing
 
 
+@pytest.mark.parametrize("place", [-1, -4, -5, -8, -100_000])  # length and checksum at the end, and voxels
+def test_the_checksum_of_a_long_file_is_tested_too(tmp_path, place):
+    volume = np.random.default_rng(0).integers(0, 256, (61, 67, 71)).astype(np.uint8)
+    path = write_nifti(tmp_path / "a.nii.gz", volume, STRAIGHT)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    for read in (read_nifti, read_nifti_case):
+        with pytest.raises(DataError, match="must be a whole NIfTI file"):
+            read(path)
+    image = write_nifti(tmp_path / "b.nii.gz", volume, STRAIGHT)
+    with pytest.raises(DataError, match="must be a whole NIfTI file"):
+        read_nifti_case(image, path)
+
+
 @pytest.mark.filterwarnings("ignore:Extension size is not a multiple of 16")
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 def test_damaged_files_raise_our_errors_only(tmp_path, ending):

@@ -10,8 +10,10 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from guided_attention import MSGA, models
 from guided_attention.case import Case, affine_of
-from guided_attention.inference import predict_case
+from guided_attention.inference import Predictor
+from guided_attention.labels import LabelSpec
 from guided_attention.models import fuse
+from guided_attention.preparation import Preparation
 
 ALL = ["daf", "ms_pam", "ms_cam", "ms_danet", "ms_dual", "ms_dual_guided", "ms_dist", "danet"]
 SPACES = {2: (37, 53), 3: (5, 37, 23)}
@@ -101,7 +103,11 @@ def test_a_fused_network_predicts_the_same_labels():
     image = np.random.default_rng(3).normal(size=(1, 3, 37, 53)).astype(np.float32)
     case = Case("7", image, None, affine_of((5.5, 1.5, 1.25)))
     model = opened(small("daf"))
-    plain, folded = predict_case(model, case), predict_case(fuse(model), case)
+    labels = LabelSpec({value: f"organ {value}" for value in range(1, 5)})
+    plain, folded = (
+        Predictor(network, Preparation(slice_axis="axial"), labels).predict(case)
+        for network in (model, fuse(model))
+    )
     np.testing.assert_array_equal(folded.labels, plain.labels)
     np.testing.assert_allclose(folded.uncertainty, plain.uncertainty, atol=1e-4)
 

@@ -117,23 +117,47 @@ def test_autocast_converts_types_itself(name):
         assert torch.isfinite(model(x)).all()
 
 
-def test_an_encoder_that_does_not_tell_its_channels_is_not_asked_for_them():
-    class Silent(nn.Module):
-        out_channels, strides = (3,), (2,)
+class _Unchecked(nn.Module):
+    """An encoder of a user's own, which checks nothing and does not tell its channels."""
 
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(2, 3, 3, stride=2, padding=1)
+    out_channels, strides = (3,), (2,)
 
-        def forward(self, x):
-            return [self.conv(x)]
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 3, 3, stride=2, padding=1)
 
-    encoder = Silent()
-    model = SegmentationModel(
-        encoder, MultiScaleFusion((3,), channels=4), MultiScaleGuidedAttention(4, num_scales=1), num_classes=2
-    )
+    def forward(self, x):
+        return [self.conv(x)]
+
+
+def with_own_encoder(kind):
+    if kind == "danet":
+        return DualAttentionNetwork(_Unchecked(), 4, num_classes=2)
+    fusion, attention = MultiScaleFusion((3,), channels=4), MultiScaleGuidedAttention(4, num_scales=1)
+    return SegmentationModel(_Unchecked(), fusion, attention, num_classes=2)
+
+
+@pytest.mark.parametrize("kind", ["wired by hand", "danet"])
+def test_an_encoder_that_does_not_tell_its_channels_is_not_asked_for_them(kind):
+    model = with_own_encoder(kind)
     assert model.in_channels is None
     assert model(drawn(1, 2, 11, 13)).shape == (1, 2, 11, 13)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(
+    "wrong", ["no batch axis", "a volume", "whole numbers", "double", "another device", "numpy"]
+)
+@pytest.mark.parametrize("kind", ["wired by hand", "danet"])
+def test_the_network_checks_for_an_encoder_that_does_not(kind, wrong):
+    make, message = _WRONG[wrong]
+    model = with_own_encoder(kind)
+    for run in (model, model.outputs):
+        with pytest.raises(
+            (ArgumentError, ArgumentTypeError),
+            match="`x` must be .*" + message.replace("1, h", "channels, h"),
+        ):
+            run(make())
 
 
 # Tensor subclasses

@@ -12,6 +12,7 @@ from torch import nn
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
+from guided_attention.errors import ExistingFileError, NonFiniteError
 from guided_attention.models import MSGA
 from guided_attention.outputs import LossTerms, SegmentationOutput
 from guided_attention.training import (
@@ -525,7 +526,7 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(make_trainer, na
     folder.mkdir()
     (folder / name).write_text("earlier")
     with pytest.raises(
-        FileExistsError, match=rf"`run_dir` must be a folder without a run, got .*run, which holds {name}\."
+        ExistingFileError, match=rf"`run_dir` must be a folder without a run, got .*run, which holds {name}\."
     ):
         trainer.fit()
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [(name, "earlier")]
@@ -560,7 +561,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_part(make_trainer
         r"gradient = (nan|inf) at epoch 2, batch 2\. "
         r".*last\.pt holds those of the epoch before\. Try a lower learning rate"
     )
-    with pytest.raises(FloatingPointError, match=message):
+    with pytest.raises(NonFiniteError, match=message):
         trainer.fit()
     last = load_checkpoint(trainer._folder.path / "last.pt")
     assert last["run"]["epoch"] == 1
@@ -573,7 +574,7 @@ def test_a_gradient_that_is_not_finite_is_caught_before_the_step(make_trainer):
         return LossTerms(torch.sqrt(output.logits.square() * 0).sum())
 
     trainer = make_trainer(loss=loss)
-    with pytest.raises(FloatingPointError, match=r"got gradient = nan at epoch 1, batch 1"):
+    with pytest.raises(NonFiniteError, match=r"got gradient = nan at epoch 1, batch 1"):
         trainer.fit()
     assert load_checkpoint(trainer._folder.path / "last.pt")["run"]["epoch"] == 0
     assert torch.isfinite(trainer.model[3].weight).all()

@@ -16,6 +16,7 @@ from guided_attention.attention.channel import CAM
 from guided_attention.attention.dual import DualAttention, DualOutput
 from guided_attention.attention.protocol import AttendedFeatures
 from guided_attention.attention.semantic import SemanticAutoencoder
+from guided_attention.errors import ArgumentTypeError
 
 __all__ = ["GuidedAttention", "MultiScaleGuidedAttention"]
 
@@ -66,7 +67,9 @@ class _Step(nn.Module):
 def _dual_outputs(dual: nn.Module, x: Tensor) -> DualOutput:
     """Tell the type checker, which sees plain modules in a list, what the list holds."""
     if not isinstance(dual, DualAttention):
-        raise TypeError(f"`dual` must be a DualAttention, got {type(dual).__name__}.")
+        raise ArgumentTypeError(
+            f"`dual` must be a DualAttention, got {type(dual).__name__}.", argument="dual"
+        )
     return dual.outputs(x)
 
 

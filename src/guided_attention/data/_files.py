@@ -1,6 +1,5 @@
 """What the readers share: paths, natural order of names, pairs of files, errors that name the file, PNG read safely."""
 
-import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from guided_attention._checks import cut_list, require, require_type
+from guided_attention._checks import cut_list, require, require_path, require_type
 from guided_attention._files import PathLike
 from guided_attention.case import Case, Volume
 from guided_attention.errors import DataError, GuidedAttentionError, MissingFileError
@@ -31,7 +30,6 @@ __all__ = [
     "require_file",
     "require_folder",
     "require_pairs",
-    "require_path",
     "to_labels",
 ]
 
@@ -74,14 +72,6 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 def numbers_of(name: str) -> list[int]:
     """Return every number in a file name, in order."""
     return [int(digits) for digits in re.findall(r"\d+", name)]
-
-
-def require_path(argument: str, path: object, cure: str = "") -> Path:
-    """Return `path` as a `Path`, or raise where it is none."""
-    require_type(argument, path, (str, os.PathLike), "a path", cure)
-    text = os.fspath(path)  # type: ignore[call-overload]  # checked above
-    require_type(argument, text, str, "a path of text", "Use os.fsdecode.")
-    return Path(text)
 
 
 def require_file(argument: str, path: PathLike, kind: str, cure: str = "") -> Path:

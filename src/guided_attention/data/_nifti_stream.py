@@ -57,7 +57,7 @@ class NiftiFile:
 
     @classmethod
     def open(cls, path: PathLike, argument: str) -> "NiftiFile":
-        """Read the header alone, and check it."""
+        """Read only the header, and check it."""
         with needs_extra("nifti"):
             import nibabel  # noqa: PLC0415
             from nibabel.filebasedimages import ImageFileError  # noqa: PLC0415

@@ -168,7 +168,7 @@ def read_chaos_case(
 
 @dataclass(frozen=True)
 class MaskedScan:
-    """One scan of a subject whose organs are drawn: the mask files in the order of its slices, and its size."""
+    """One scan of a subject with masks: the mask files in the order of its slices, and its size."""
 
     case_id: str
     masks: tuple[Path, ...]
@@ -179,7 +179,7 @@ class MaskedScan:
 def find_masked_scans(
     folder: PathLike, *, source: ChaosSource, case_ids: Sequence[str] | None, argument: str
 ) -> list[MaskedScan]:
-    """Find the scans with masks of a CHAOS release, or of one subject's folder, by headers and names alone.
+    """Find the scans with masks of a CHAOS release, or of one subject's folder, from headers and names only.
 
     `argument` is what messages call the folder.
     """

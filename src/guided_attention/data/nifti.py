@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from guided_attention._checks import cut_list, needs_extra, require, require_type
+from guided_attention._checks import cut_list, needs_extra, require, require_path, require_type
 from guided_attention._files import PathLike, replacing
 from guided_attention._geometry import checked_affine, is_same_place
 from guided_attention._typing import Affine
@@ -20,7 +20,6 @@ from guided_attention.data._files import (
     keep_ids,
     natural_key,
     require_pairs,
-    require_path,
 )
 from guided_attention.data._nifti_stream import NiftiFile
 from guided_attention.errors import ArgumentError, DataError

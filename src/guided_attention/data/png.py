@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from guided_attention._checks import cut_list, require, require_type
+from guided_attention._checks import cut_list, require, require_path, require_type
 from guided_attention._files import PathLike, whole_folder
 from guided_attention._geometry import reorientation
 from guided_attention._typing import Affine, SpacingMm
@@ -20,7 +20,6 @@ from guided_attention.data._files import (
     read_png,
     require_folder,
     require_pairs,
-    require_path,
     to_labels,
 )
 from guided_attention.errors import DataError

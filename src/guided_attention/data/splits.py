@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from guided_attention._checks import cut_list, require, require_type
+from guided_attention._checks import cut_list, require, require_path, require_type
 from guided_attention._files import PathLike, replacing
-from guided_attention.data._files import natural_key, reading, require_path
+from guided_attention.data._files import natural_key, reading
 from guided_attention.errors import DataError, MissingFileError
 
 __all__ = ["Split", "k_fold", "split_subjects"]
@@ -123,9 +123,11 @@ def split_subjects(case_ids: Sequence[str], *, train: int, val: int, test: int, 
         len(case_ids),
         cure,
     )
-    dealt = _shuffled(case_ids, seed)
+    shuffled = _shuffled(case_ids, seed)
     return Split(
-        _sorted(dealt[:train]), _sorted(dealt[train : train + val]), _sorted(dealt[train + val : needed])
+        _sorted(shuffled[:train]),
+        _sorted(shuffled[train : train + val]),
+        _sorted(shuffled[train + val : needed]),
     )
 
 

@@ -7,13 +7,12 @@ The columns of a CSV file, and the keys of a row in a JSON file, are the attribu
 import csv
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
-from guided_attention._checks import require, require_known_keys, require_type
+from guided_attention._checks import require, require_known_keys, require_path
 from guided_attention._files import PathLike, replacing
 from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, MissingFileError
 from guided_attention.evaluation.scores import CaseScore
@@ -137,11 +136,9 @@ def checked_target(path: PathLike) -> Path:
 
 
 def _path(path: object) -> Path:
-    require_type("path", path, (str, os.PathLike), "a path")
-    named = os.fspath(path)  # type: ignore[call-overload]  # checked above
-    require_type("path", named, str, "a path of text")
-    require("\0" not in named, "path", "a path without null characters", repr(named))
-    return Path(named)
+    named = require_path("path", path)
+    require("\0" not in str(named), "path", "a path without null characters", repr(str(named)))
+    return named
 
 
 def _flat(score: CaseScore) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from scipy.ndimage import find_objects
 
-from guided_attention._checks import require, require_same_shape, require_type
+from guided_attention._checks import HIGHEST_LABEL, require, require_same_shape, require_type
 from guided_attention._typing import AnyLabels, LabelArray, MaskArray, Numbers
 from guided_attention.labels import LabelSpec
 from guided_attention.metrics import DistanceDefinition, surface_distances
@@ -36,8 +36,6 @@ OrganStatus: TypeAlias = Literal["scored", "absent in both", "missed", "false al
 _Box: TypeAlias = tuple[slice, ...]
 
 _MM3_PER_ML = 1000
-_HIGHEST = 65535
-"""The highest value of a `LabelSpec`; SciPy lists the boxes of all values up to the highest one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +214,7 @@ def boxes_of_values(where: str, volume: LabelArray, labels: LabelSpec) -> dict[i
     """Return the box of each value in the volume; raise where it holds one that `labels` does not know."""
     if not volume.size:
         return {}
-    if volume.min() >= 0 and volume.max() <= _HIGHEST:
+    if volume.min() >= 0 and volume.max() <= HIGHEST_LABEL:
         found: Sequence[_Box | None] = find_objects(volume)
         boxes = {value: box for value, box in enumerate(found, 1) if box is not None}
         if boxes.keys() <= {*labels.values, labels.ignore_value}:

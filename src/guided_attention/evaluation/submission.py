@@ -1,11 +1,10 @@
 """The score of a whole submission to CHAOS, read from its folders."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from guided_attention._checks import require, require_type
+from guided_attention._checks import require, require_path
 from guided_attention._files import PathLike
 from guided_attention._typing import LabelVolume
 from guided_attention.data import CHAOS_CT_LABELS, CHAOS_MR_LABELS, ChaosSource
@@ -83,7 +82,7 @@ def score_submission(
         2021. https://chaos.grand-challenge.org
     """
     for argument, path in (("submission", submission), ("reference", reference)):
-        require_type(argument, path, (str, os.PathLike), "a path")
+        require_path(argument, path)
     as_choice("source", source, get_args(ChaosSource))
     if case_ids is not None:
         as_records("case_ids", case_ids, str)

@@ -1,7 +1,6 @@
 """Picture grids: image, reference and prediction side by side, a row a case."""
 
 import math
-import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guided_attention._checks import needs_extra, require, require_choice, require_type
+from guided_attention._checks import needs_extra, require, require_choice, require_path, require_type
 from guided_attention._files import PathLike, replacing
 from guided_attention._geometry import CANONICAL, slice_axis_of
 from guided_attention._typing import LabelArray, SliceAxis
@@ -102,8 +101,7 @@ def save_prediction_grid(
 
 
 def _checked_path(path: PathLike) -> Path:
-    require_type("path", path, (str, os.PathLike), "a path")
-    png = Path(path)
+    png = require_path("path", path)
     good = png.suffix.lower() == ".png" and not png.is_dir()
     require(good, "path", "a file name that ends with .png", png, file=png)
     return png

@@ -2,7 +2,8 @@
 
 from guided_attention.inference.ledger import LedgerEntry, LedgerStatus, read_ledger
 from guided_attention.inference.postprocess import keep_largest_component
-from guided_attention.inference.predictor import Precision, Predictor
+from guided_attention.inference.predictor import Predictor
+from guided_attention.inference.saved import Precision
 from guided_attention.inference.writing import save_prediction
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""A folder of predictions and its ledger: one line a case, so that a killed run can go on where it stopped."""
+"""A folder of predictions and its ledger: one line a case, so that a killed run can be resumed."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from guided_attention._checks import require, require_choice, require_type
+from guided_attention._checks import require, require_choice, require_path, require_type
 from guided_attention._files import DRAFT_PREFIX, PathLike, made_folder
 from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, ExistingFileError
@@ -34,7 +34,7 @@ LedgerStatus: TypeAlias = Literal["done", "skipped", "failed"]
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """What became of one case.
+    """The result of one case.
 
     Attributes:
         case_id: Name of the case; ``"case number 3"`` where it could not be read.
@@ -72,15 +72,14 @@ def read_ledger(folder: PathLike) -> list[LedgerEntry]:
         folder: The folder; one without a ledger gives an empty list.
 
     Raises:
-        DataError: The ledger is damaged or of a newer version. A last line that a kill has cut short is left out.
+        DataError: The ledger is damaged or of a newer version. A last line that a kill has cut short is ignored.
 
     Example:
         >>> import tempfile
         >>> read_ledger(tempfile.mkdtemp())
         []
     """
-    require_type("folder", folder, (str, os.PathLike), "a path")
-    return list(_Ledger(Path(folder)).entries.values())
+    return list(_Ledger(require_path("folder", folder)).entries.values())
 
 
 class _Ledger:

@@ -1,4 +1,4 @@
-"""Corrections of label volumes after the network has spoken."""
+"""Corrections of predicted label volumes."""
 
 from collections.abc import Collection
 from typing import Any
@@ -18,13 +18,11 @@ def keep_largest_component(
 ) -> LabelArray:
     """Keep the largest connected piece of each organ and turn its smaller pieces into background.
 
-    Right for organs that a healthy body has in one piece. Each organ is looked at alone: two organs that
-    touch do not join. Of pieces of equal size, the one that is met first in array order (slice by slice, row
-    by row) stays.
+    Meant for organs that a healthy body has in one piece. Organs are treated separately: two that touch do not join.
+    Of pieces of equal size, the first in array order (slice by slice, row by row) is kept.
 
     Args:
-        labels: ``(depth, height, width)``, or any other number of axes; integers, 0 is background. Left as
-            it is.
+        labels: ``(depth, height, width)``, or any other number of axes; integers, 0 is background. Not changed.
         organs: The labels to treat; None treats every label but the background.
         connectivity: Along how many axes at once two neighbouring voxels may differ and still belong
             together: 1 joins across faces, 2 across edges too, 3 across corners too.
@@ -33,7 +31,7 @@ def keep_largest_component(
         A new array of the same shape and integer type.
 
     Raises:
-        ValueError: An organ is not above 0, or the connectivity is not from 1 to the number of axes.
+        ArgumentError: An organ is not above 0, or the connectivity is not from 1 to the number of axes.
 
     Example:
         >>> import numpy as np
@@ -57,7 +55,7 @@ def _clear_small_pieces(labels: LabelArray, organ: int, connectivity: int) -> No
     boxes = ndimage.find_objects(mask.astype(np.uint8))
     if not boxes:
         return
-    # Pieces are looked for in the organ's box alone, which is small beside the volume.
+    # Only in the organ's box, which is small compared with the volume.
     inside = mask[boxes[0]]
     pieces, count = ndimage.label(inside, ndimage.generate_binary_structure(labels.ndim, connectivity))
     if count > 1:

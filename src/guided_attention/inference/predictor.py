@@ -1,9 +1,9 @@
-"""Predictor: what a trained network becomes, with all that has to be known to predict a scan."""
+"""Predictor: a trained network with its preparation and its labels."""
 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +18,14 @@ from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError
 from guided_attention.inference.ledger import LedgerEntry, predict_to
 from guided_attention.inference.postprocess import keep_largest_component
-from guided_attention.inference.saved import Knowledge, load_knowledge, save_knowledge
+from guided_attention.inference.saved import Knowledge, Precision, load_knowledge, save_knowledge
 from guided_attention.inference.stream import stream
 from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
 from guided_attention.preparation import Preparation, Prepared
 from guided_attention.preparation._values import whole
 
-__all__ = ["Precision", "Predictor"]
-
-Precision: TypeAlias = Literal["fp32", "bf16"]
-"""Number format of the network: single precision, or bfloat16 under autocast."""
+__all__ = ["Predictor"]
 
 
 class Predictor:
@@ -39,15 +36,15 @@ class Predictor:
         label(voxel)       = the class of the highest probability; of equal ones, the lowest class
         uncertainty(voxel) = - Σ_class p · log p / log(classes)
 
-    Logits are interpolated to the scan's grid before both. Beside the scan, what is prepared of it, and the two volumes
-    of the result, memory holds one batch.
+    Logits are interpolated to the scan's grid before both. Memory holds the scan, the prepared scan, the two volumes of
+    the result and one batch.
 
     Args:
         model: Takes images ``(batch, in_channels, *space)`` to logits ``(batch, classes, *space)``.
         preparation: The preparation that the network was trained with, fitted.
-        labels: What its classes stand for.
-        device: Where to compute: a torch device, ``"auto"`` for a GPU where there is one, or None for where the network
-            is. The network is moved there for good.
+        labels: Values and names of its classes.
+        device: A torch device, ``"auto"`` for a GPU if there is one, or None for the device of the network. The network
+            is moved there.
         batch_size: Slices that go through the network at once; for 3-D networks the volume is one batch.
         precision: ``"fp32"`` or ``"bf16"``.
         keep_largest: Whether only the largest connected component of each organ is kept.
@@ -87,7 +84,7 @@ class Predictor:
         require_type("labels", labels, LabelSpec, "a LabelSpec")
         self.batch_size = whole("batch_size", batch_size, least=1)
         require_type("keep_largest", keep_largest, bool, "True or False")
-        require_choice("precision", precision, ("fp32", "bf16"))
+        require_choice("precision", precision, get_args(Precision))
         require(preparation.slice_axis is not None, "preparation", "fitted", "one without a slice axis", _FIT)
         self.model, self.preparation, self.labels = model, preparation, labels
         self.precision, self.keep_largest = precision, keep_largest
@@ -114,10 +111,10 @@ class Predictor:
         return self.predict(case)
 
     def predict(self, case: Case) -> Prediction:
-        """Predict the organs of one scan, and for each voxel how uncertain the network is.
+        """Predict the organs of one scan, and the uncertainty of each voxel.
 
         Args:
-            case: A scan, as its reader gives it; its labels are not looked at.
+            case: A scan, as its reader returns it; its labels are not used.
 
         Returns:
             Labels, with the values of the `LabelSpec`, and uncertainty, on the scan's own grid.
@@ -145,7 +142,7 @@ class Predictor:
         """Return the probability of each class ``(classes, depth, height, width)`` on the scan's own grid.
 
         Args:
-            case: A scan, as its reader gives it.
+            case: A scan, as its reader returns it.
 
         Raises:
             DataError, ArgumentError: As `predict`.
@@ -160,8 +157,8 @@ class Predictor:
     def stream(self, cases: Iterable[Case]) -> Generator[Prediction, None, None]:
         """Predict one case after another, and read the next one meanwhile.
 
-        Reading overlaps where `cases` reads when it is asked, as a generator does. Memory holds one case ahead. You can
-        stop at any time; no thread is left.
+        Reading overlaps with prediction if `cases` is a generator. Memory holds one case ahead. You can stop at any
+        time; no thread is left.
 
         Args:
             cases: What to predict, such as ``(read_nifti_case(path) for path in paths)``.
@@ -222,7 +219,7 @@ class Predictor:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """All but the weights as plain values: pass it to `Trainer`, which writes it into every checkpoint."""
+        """All except the weights as plain values: pass it to `Trainer`, which writes it into every checkpoint."""
         return self._knowledge.to_dict(self.model)
 
     @property
@@ -246,10 +243,10 @@ class Predictor:
     def load(
         cls, path: PathLike, *, device: torch.device | str | None = "auto", model: nn.Module | None = None
     ) -> "Predictor":
-        """Load a predictor from what training or `save` has left.
+        """Load a predictor from a run folder, a checkpoint, or a folder of `save`.
 
         Args:
-            path: A folder that `save` wrote, the run folder of a `Trainer` (its ``best.pt`` is taken), or a checkpoint.
+            path: A folder that `save` wrote, the run folder of a `Trainer` (its ``best.pt`` is used), or a checkpoint.
             device: See `Predictor`.
             model: For a network with parts of your own: the network, built as for training. Its weights are loaded.
 
@@ -314,7 +311,9 @@ class Predictor:
         require(got == wanted, "model(images)", f"logits of shape (batch, classes, *size), {wanted}", got)
         require(logits.is_floating_point(), "model(images)", "floating-point logits", logits.dtype)
         single = logits.float()
-        cure = "Train again with a lower learning rate, or predict with precision='fp32'."
+        cure = "Look at the weights: train again with a lower learning rate."
+        if self.precision == "bf16":
+            cure = "Predict with precision='fp32', or train again with a lower learning rate."
         require(bool(single.isfinite().all()), "model(images)", "finite", "NaN or infinite logits", cure)
         return single
 
@@ -352,7 +351,7 @@ def _chosen_device(model: nn.Module, wanted: torch.device | str | None) -> torch
 
 
 def _called(model: nn.Module, images: Tensor) -> Tensor:
-    """Return the logits of a batch; what the network trips over becomes an error that says what it was given."""
+    """Return the logits of a batch; an error of the network is raised as one that names the input shape."""
     try:
         logits: object = model(images)
     except torch.OutOfMemoryError:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from torch import nn
@@ -17,7 +17,7 @@ from guided_attention._checkpoints import (
     require_same_settings,
     settings_of,
 )
-from guided_attention._checks import cut_list, require, require_known_keys, require_type
+from guided_attention._checks import cut_list, require, require_known_keys, require_path, require_type
 from guided_attention._files import PathLike, replacing, whole_folder
 from guided_attention._typing import SpatialDims
 from guided_attention.errors import CheckpointError, GuidedAttentionError, MissingFileError
@@ -25,7 +25,10 @@ from guided_attention.labels import LabelSpec
 from guided_attention.models import build, from_pretrained, save_pretrained
 from guided_attention.preparation import Preparation
 
-__all__ = ["Knowledge", "load_knowledge", "save_knowledge"]
+__all__ = ["Knowledge", "Precision", "load_knowledge", "save_knowledge"]
+
+Precision: TypeAlias = Literal["fp32", "bf16"]
+"""Number format of the network: single precision, or bfloat16 under autocast."""
 
 _VERSION = 1
 _FILE = "predictor.json"
@@ -41,7 +44,7 @@ class Knowledge:
     preparation: Preparation
     labels: LabelSpec
     batch_size: int
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     keep_largest: bool
     spatial_dims: SpatialDims
 
@@ -85,7 +88,7 @@ class Knowledge:
         rest = {name: values[name] for name in ("batch_size", "precision", "keep_largest", "spatial_dims")}
         good = (
             isinstance(rest["batch_size"], int)
-            and rest["precision"] in ("fp32", "bf16")
+            and rest["precision"] in get_args(Precision)
             and isinstance(rest["keep_largest"], bool)
             and rest["spatial_dims"] in (2, 3)
         )
@@ -115,13 +118,12 @@ def save_knowledge(folder: PathLike, model: nn.Module, knowledge: Knowledge) -> 
         with replacing(draft / _FILE) as path:
             path.write_text(text, encoding="utf-8")
 
-    whole_folder(folder, fill)
+    whole_folder(require_path("folder", folder), fill)
 
 
 def load_knowledge(path: PathLike, model: nn.Module | None) -> tuple[nn.Module, Knowledge]:
     """Return the network, with its weights, and the rest."""
-    require_type("path", path, (str, Path), "a folder or a checkpoint")
-    root = Path(path)
+    root = require_path("path", path)
     if not _exists(root):
         message = f"`path` must be an existing file or folder, got {path}."
         raise MissingFileError(message, argument="path", file=path)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from guided_attention._checks import require, require_type
+from guided_attention._checks import require, require_path, require_type
 from guided_attention._files import PathLike, made_folder
 from guided_attention.data import write_nifti
 from guided_attention.errors import DataError, ExistingFileError
@@ -64,7 +64,8 @@ def prediction_paths(case_id: str, folder: PathLike, *, include_uncertainty: boo
     wanted = f"fit for a file name, of at most {_LONGEST} bytes"
     require(plain, "case_id", wanted, repr(case_id), "Rename the case.", error=DataError)
     kinds = ("prediction", "uncertainty") if include_uncertainty else ("prediction",)
-    return {kind: Path(folder) / f"{case_id}_{kind}.nii.gz" for kind in kinds}
+    root = require_path("folder", folder)
+    return {kind: root / f"{case_id}_{kind}.nii.gz" for kind in kinds}
 
 
 def write_prediction(prediction: Prediction, paths: dict[str, Path]) -> None:

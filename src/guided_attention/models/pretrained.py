@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from guided_attention._checkpoints import (
     ModelSettings,
-    as_path,
     read_contents,
     save_checkpoint,
     settings_of,
 )
-from guided_attention._checks import cut_list, require, require_known_keys, require_type
+from guided_attention._checks import cut_list, require, require_known_keys, require_path, require_type
 from guided_attention._files import PathLike, replacing, whole_folder
 from guided_attention._state_dicts import matching_entries, plain_name, plain_network, weights_in
 from guided_attention.errors import ArgumentError, ArgumentTypeError, CheckpointError, MissingFileError
@@ -119,7 +118,7 @@ def save_pretrained(model: nn.Module, folder: PathLike, *, overwrite: bool = Fal
     """
     require_type("model", model, nn.Module, "a torch.nn.Module")
     require_type("overwrite", overwrite, bool, "True or False")
-    target, settings = as_path(folder, "folder"), _settings_to_save(model)
+    target, settings = require_path("folder", folder), _settings_to_save(model)
     state = _state_to_save(model, settings)
 
     def fill(draft: Path) -> None:
@@ -151,7 +150,7 @@ def from_pretrained(folder: PathLike) -> SegmentationModel | DualAttentionNetwor
         CheckpointError: A file is damaged, was edited, was written by a newer version, or does not fit the others.
         MissingPackageError: The weights are in ``model.safetensors``, and the package is not installed.
     """
-    root = as_path(folder, "folder")
+    root = require_path("folder", folder)
     file = root / _CONFIG
     if not file.is_file():
         message = f"`folder` must be one that `save_pretrained` wrote, got {root}, which has no {_CONFIG}."

@@ -2,7 +2,7 @@
 
 from guided_attention.preparation.crop import BodyCrop, CenterCrop, Crop
 from guided_attention.preparation.fingerprint import Fingerprint, Quantiles
-from guided_attention.preparation.grid import Axis, Grid
+from guided_attention.preparation.grid import Grid
 from guided_attention.preparation.intensity import (
     CohortPercentiles,
     Intensity,
@@ -16,7 +16,6 @@ from guided_attention.preparation.prepared import Prepared
 from guided_attention.preparation.space import crop_or_pad, resample_in_plane
 
 __all__ = [
-    "Axis",
     "BodyCrop",
     "CenterCrop",
     "CohortPercentiles",

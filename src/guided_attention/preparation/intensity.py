@@ -43,6 +43,7 @@ __all__ = [
 
 _Channel: TypeAlias = npt.NDArray[np.float32]
 _HIGHEST = 100
+_PERCENTILES = (0.5, 99.5)
 
 
 class Scale(NamedTuple):
@@ -76,7 +77,7 @@ class ZScore:
         (0.5, 99.5)
     """
 
-    percentiles: tuple[float, float] = (0.5, 99.5)
+    percentiles: tuple[float, float] = _PERCENTILES
 
     def __post_init__(self) -> None:
         """Check the percentiles."""
@@ -147,7 +148,7 @@ class CohortPercentiles:
         Isensee et al., nnU-Net, Nature Methods 18, 2021: the normalisation of CT.
     """
 
-    percentiles: tuple[float, float] = (0.5, 99.5)
+    percentiles: tuple[float, float] = _PERCENTILES
     low: float | None = None
     high: float | None = None
     mean: float | None = None
@@ -210,7 +211,7 @@ def intensity_from_dict(values: object) -> Intensity:
     return cls(**rest)
 
 
-def normalize(case: Case, *, percentiles: tuple[float, float] = (0.5, 99.5)) -> Case:
+def normalize(case: Case, *, percentiles: tuple[float, float] = _PERCENTILES) -> Case:
     """Bring each channel to mean 0 and standard deviation 1 over the volume: `ZScore` as a function.
 
     Args:

@@ -21,7 +21,7 @@ def flip_rotate(
     """Flip a slice upside down, mirror it left to right, then turn it about its centre; labels alike.
 
     Flips are exact. The turn (counterclockwise as displayed, rows downwards) interpolates the image linearly
-    and takes the nearest label; what turns in from outside is the image's least value, each channel apart,
+    and takes the nearest label; what turns in from outside is the image's lowest value, channel by channel,
     and background. Pixels are taken as square.
 
     Args:
@@ -69,7 +69,7 @@ class FlipRotate:
     """Random flip, mirror and rotation of training slices: the three changes the paper names, each by chance.
 
     Draws come from torch's generator: seed it with `torch.manual_seed`, a `DataLoader` seeds its workers.
-    See `flip_rotate` for what is done with what was drawn.
+    `flip_rotate` describes the changes.
 
     Attributes:
         flip: Probability of an upside-down flip.
@@ -79,7 +79,7 @@ class FlipRotate:
         degrees: Rotations are drawn evenly from ``-degrees`` to ``degrees``. The paper gives no angle.
 
     Raises:
-        ValueError: A probability is not from 0 to 1.
+        ArgumentError: A probability is not from 0 to 1.
 
     Example:
         >>> import torch
@@ -125,7 +125,7 @@ class RandomIntensity:
         shift: How far the brightness goes, in parts of the slice's range.
 
     Raises:
-        ValueError: A probability is not from 0 to 1, or ``gamma``, ``scale`` or ``shift`` is negative.
+        ArgumentError: A probability is not from 0 to 1, or ``gamma``, ``scale`` or ``shift`` is negative.
 
     Example:
         >>> import torch

@@ -146,7 +146,7 @@ def _require_same_channels(prepared: list[Prepared]) -> None:
     first = prepared[0]
     for one in prepared:
         wanted = f"as many as of case {first.case_id!r}, {first.image.shape[0]}"
-        cure = "Fit the preparation on all cases: Preparation.fit."
+        cure = "Read the same channels for all cases."
         where, got = f"channels of case {one.case_id!r}", one.image.shape[0]
         require(got == first.image.shape[0], where, wanted, got, cure, error=DataError)
 

@@ -4,12 +4,14 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from guided_attention._files import replacing
+from guided_attention._checks import require_path
+from guided_attention._files import PathLike, replacing
+from guided_attention.errors import MissingFileError
 
 __all__ = ["read_log", "write_log"]
 
 
-def write_log(path: Path | str, rows: Sequence[Mapping[str, float]]) -> None:
+def write_log(path: PathLike, rows: Sequence[Mapping[str, float]]) -> None:
     """Write a table of numbers as CSV; a crash leaves the old table or the new one, never half a row.
 
     The columns are the names of all rows in the order in which they first come up; a row without one of them
@@ -33,7 +35,7 @@ def write_log(path: Path | str, rows: Sequence[Mapping[str, float]]) -> None:
         writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
 
 
-def read_log(path: Path | str) -> list[dict[str, float]]:
+def read_log(path: PathLike) -> list[dict[str, float]]:
     """Read the rows that `write_log` wrote, empty cells left out.
 
     Args:
@@ -45,7 +47,7 @@ def read_log(path: Path | str) -> list[dict[str, float]]:
         each part, and ``validation_score`` where there was a validation.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        MissingFileError: There is no such file.
 
     Example:
         >>> import tempfile
@@ -54,10 +56,12 @@ def read_log(path: Path | str) -> list[dict[str, float]]:
         >>> read_log(path)
         [{'epoch': 1.0, 'loss': 0.5}]
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"`path` must be the log of a run, got {path}, which is no file.")
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+    file = require_path("path", path)
+    if not file.is_file():
+        message = f"`path` must be the log of a run, got {path}, which is no file."
+        raise MissingFileError(message, argument="path", file=file)
+    with file.open(newline="", encoding="utf-8") as table:
+        return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(table)]
 
 
 def _cell(value: float) -> str:

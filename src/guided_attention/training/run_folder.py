@@ -1,4 +1,4 @@
-"""The files of one run: never another run's, always whole, and enough to go on from."""
+"""The files of one run: written atomically, and enough to resume it."""
 
 import math
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from guided_attention._checkpoints import load_checkpoint, load_weights, save_checkpoint
+from guided_attention.errors import ExistingFileError
 from guided_attention.training.log import read_log, write_log
 from guided_attention.training.seeding import random_state, restore_random_state
 
@@ -24,7 +25,7 @@ class Counters:
     """How far a run has come: plain numbers, stored in ``last.pt``.
 
     Attributes:
-        epoch: The epoch that is going on or was the last, from 1; 0 before the first.
+        epoch: The current or last epoch, from 1; 0 before the first.
         batches: Batches of it that are done.
         best_epoch: Epoch of the best validation score, 0 before the first.
         best_score: That score, NaN where there is none.
@@ -76,13 +77,15 @@ class RunFolder:
         """Raise where the folder already holds a run."""
         held = [name for name in (_LOG, _LAST, _BEST) if (self.path / name).exists()]
         if held:
-            raise FileExistsError(
+            raise ExistingFileError(
                 f"`run_dir` must be a folder without a run, got {self.path}, which holds {', '.join(held)}. "
-                "Name another folder, or go on with that run: fit(resume=True)."
+                "Name another folder, or resume that run: fit(resume=True).",
+                argument="run_dir",
+                file=self.path,
             )
 
     def save_last(self, counters: Counters) -> None:
-        """Write ``last.pt``: all that going on takes, in plain tensors and numbers."""
+        """Write ``last.pt``: all that resuming needs, in plain tensors and numbers."""
         self.path.mkdir(parents=True, exist_ok=True)
         generator = self._loader.generator
         contents = {
@@ -109,14 +112,14 @@ class RunFolder:
         self.save_last(counters)
 
     def resume(self) -> Counters:
-        """Take up weights, optimizer and random numbers where ``last.pt`` has them; return its counters."""
+        """Load weights, optimizer and random numbers from ``last.pt``; return its counters."""
         held = load_checkpoint(self.path / _LAST)
         load_weights(self._model, self.path / _LAST)
         self._optimizer.load_state_dict(held["optimizer"])
         if self._averaged is not None and held["averaged"] is not None:
             self._averaged.load_state_dict(held["averaged"])
         counters = Counters(**held["run"])
-        # A crash between the two writings leaves a row that last.pt knows nothing of: that epoch comes again.
+        # A crash between the two writings leaves a row that last.pt does not count: that epoch is repeated.
         self._rows = read_log(self.path / _LOG)[: counters.epoch] if counters.epoch > 0 else []
         restore_random_state(held["random"])
         if self._loader.generator is not None and held["loader"] is not None:

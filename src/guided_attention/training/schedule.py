@@ -12,14 +12,13 @@ __all__ = ["Schedule", "TrainingProgress", "cosine_decay", "polynomial_decay", "
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingProgress:
-    """How far a run has come: all that a schedule may look at.
+    """How far a run has come: the input of a schedule.
 
-    A schedule that is a function of this record, and of nothing that it remembers itself, goes on after a
-    break as if there had been none.
+    A schedule that depends only on this record, and has no state of its own, is the same in a resumed run.
 
     Attributes:
         share: Share of the run that is done, 0 to 1: of its epochs or its minutes, whichever is larger.
-        epoch: The epoch that is going on, from 1.
+        epoch: The current epoch, from 1.
         scores: Epoch and score of each validation so far, in order; higher is better.
 
     Example:
@@ -34,7 +33,7 @@ class TrainingProgress:
 
 
 Schedule: TypeAlias = Callable[[TrainingProgress], float]
-"""Takes how far the run has come to the factor on the learning rate."""
+"""Function from the progress of the run to the factor on the learning rate."""
 
 
 def polynomial_decay(power: float = 0.9) -> Schedule:
@@ -51,7 +50,7 @@ def polynomial_decay(power: float = 0.9) -> Schedule:
         A function from the progress of the run to the factor on the learning rate.
 
     Raises:
-        ValueError: The power is not above 0.
+        ArgumentError: The power is not above 0.
 
     Example:
         >>> schedule = polynomial_decay(power=2.0)
@@ -77,7 +76,7 @@ def cosine_decay(warmup: float = 0.0) -> Schedule:
         A function from the progress of the run to the factor on the learning rate.
 
     Raises:
-        ValueError: The share is below 0, or 1 and more.
+        ArgumentError: The share is below 0, or 1 and more.
 
     Example:
         >>> schedule = cosine_decay(warmup=0.2)
@@ -97,16 +96,15 @@ def cosine_decay(warmup: float = 0.0) -> Schedule:
 def reduce_on_plateau(epochs: int = 50, factor: float = 0.5) -> Schedule:
     """Cut the learning rate each time that the validation has not improved for so many epochs.
 
-    The scores are gone through in order. One above all before it is an improvement. At the first score that
-    comes ``epochs`` epochs or more after the last improvement, the rate is cut, and the count starts again at
-    its epoch. A run that never improved counts from its start.
+    A score above all earlier ones is an improvement. At the first score that comes ``epochs`` epochs or more after the
+    last improvement, the rate is cut, and the count restarts at its epoch. Without any improvement it starts at 0.
 
     ::
 
         factor(progress) = factor ** (number of cuts)
 
-    Cuts come with validations alone, so with `validate_every` above 1 up to that many epochs later. An equal
-    score and NaN are no improvement.
+    The rate is only cut after a validation: with `validate_every` above 1, up to that many epochs later. An equal score
+    or NaN is no improvement.
 
     Args:
         epochs: Epochs without improvement before each cut.
@@ -116,7 +114,7 @@ def reduce_on_plateau(epochs: int = 50, factor: float = 0.5) -> Schedule:
         A function from the progress of the run to the factor on the learning rate.
 
     Raises:
-        ValueError: The epochs are below 1, or the factor is not between 0 and 1.
+        ArgumentError: The epochs are below 1, or the factor is not between 0 and 1.
 
     Example:
         >>> schedule = reduce_on_plateau(epochs=2)

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from guided_attention._checks import require, require_integer
+
 __all__ = ["random_state", "restore_random_state", "seed_everything"]
 
 
@@ -18,7 +20,8 @@ def seed_everything(seed: int) -> None:
         seed: From 0 to 2³² - 1.
 
     Raises:
-        ValueError: The seed lies outside that range.
+        ArgumentError: The seed lies outside that range.
+        ArgumentTypeError: The seed is no integer.
 
     Example:
         >>> import torch
@@ -28,8 +31,8 @@ def seed_everything(seed: int) -> None:
         >>> bool((torch.rand(3) == first).all())
         True
     """
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"`seed` must be from 0 to 2**32 - 1, got {seed}.")
+    require_integer("seed", seed)
+    require(0 <= seed < 2**32, "seed", "from 0 to 2**32 - 1", seed)
     random.seed(seed)
     # Transforms of others still draw from NumPy's global generator.
     np.random.seed(seed)  # noqa: NPY002

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from guided_attention._typing import Image, LabelMap
+from guided_attention.errors import ArgumentTypeError, NonFiniteError
 from guided_attention.outputs import LossTerms, SegmentationOutput
 
 __all__ = ["Loss", "Means", "ModelWithLoss", "averaged_copy", "finite_values"]
 
 Loss: TypeAlias = Callable[[SegmentationOutput, Tensor], LossTerms]
-"""Takes what a network gives and the true labels to the loss and its parts."""
+"""Function from the output of a network and the reference labels to the loss and its parts."""
 
 _Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 _Update: TypeAlias = Callable[[_Tensors, _Tensors, Tensor | int], None]
@@ -23,19 +24,19 @@ _Update: TypeAlias = Callable[[_Tensors, _Tensors, Tensor | int], None]
 class ModelWithLoss(nn.Module):
     """A network and its loss as one module that takes images and labels to the loss.
 
-    Wrapped like this, data-parallel training sees one forward pass and synchronises all gradients.
+    Data-parallel training of this module has one forward pass, and so synchronises all gradients.
 
     Args:
-        model: A network. Where it has a method ``outputs``, that gives the `SegmentationOutput`; of any other
-            network ``model(image)`` is taken as the logits.
-        loss: Takes the output and the labels to `LossTerms`: a function or a module.
+        model: A network. Its method ``outputs`` returns the `SegmentationOutput`; without one, ``model(image)`` is
+            used as the logits.
+        loss: Function or module from the output and the labels to `LossTerms`.
 
     Shape:
         - ``image``: ``(batch, in_channels, *space)``, float.
         - ``target``: ``(batch, *space)``, integer labels.
 
     Raises:
-        TypeError: The loss returns anything but `LossTerms`.
+        ArgumentTypeError: The loss returns anything but `LossTerms`.
 
     Example:
         >>> import torch
@@ -55,9 +56,10 @@ class ModelWithLoss(nn.Module):
         """Return the loss of one batch and its parts."""
         terms = self.loss(self._output(image), target)
         if not isinstance(terms, LossTerms):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"`loss` must return LossTerms, got {type(terms).__name__}. "
-                "Wrap the value: LossTerms(total=value, parts={'segmentation': value})."
+                "Wrap the value: LossTerms(total=value, parts={'segmentation': value}).",
+                argument="loss",
             )
         return terms
 
@@ -65,7 +67,8 @@ class ModelWithLoss(nn.Module):
         outputs = getattr(self.model, "outputs", None)
         output = outputs(image) if callable(outputs) else SegmentationOutput(logits=self.model(image))
         if not isinstance(output, SegmentationOutput):
-            raise TypeError(f"`model.outputs` must return a SegmentationOutput, got {type(output).__name__}.")
+            message = f"`model.outputs` must return a SegmentationOutput, got {type(output).__name__}."
+            raise ArgumentTypeError(message, argument="model")
         return output
 
 
@@ -98,7 +101,7 @@ def finite_values(terms: LossTerms, gradient_norm: Tensor, *, epoch: int, batch:
     """Return the loss and its parts as numbers, or stop the run where one or a gradient is not finite.
 
     Raises:
-        FloatingPointError: Something is NaN or infinite; the message names it, the epoch and the batch.
+        NonFiniteError: Something is NaN or infinite; the message names it, the epoch and the batch.
     """
     named = {"loss": terms.total, **{f"loss_{name}": part for name, part in terms.parts.items()}}
     # One transfer for all: every separate one would make the host wait for the device once more.
@@ -106,11 +109,12 @@ def finite_values(terms: LossTerms, gradient_norm: Tensor, *, epoch: int, batch:
     values = dict(zip([*named, "gradient"], stacked.tolist(), strict=True))
     broken = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
     if broken:
-        raise FloatingPointError(
+        raise NonFiniteError(
             f"`loss` must be finite, got {', '.join(broken)} at epoch {epoch}, batch {batch}. "
             "This batch changed no weights, and last.pt holds those of the epoch before. "
             "Try a lower learning rate, clip_grad_norm=1.0 or precision='fp32', and look for NaN or "
-            "very large values in the images."
+            "very large values in the images.",
+            argument="loss",
         )
     del values["gradient"]
     return values

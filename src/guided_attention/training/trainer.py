@@ -1,4 +1,4 @@
-"""The training loop: handed network, loss, optimizer and data; leaves a folder with log and checkpoints."""
+"""The training loop: takes network, loss, optimizer and data, and writes a folder with log and checkpoints."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -33,22 +33,21 @@ class TrainerConfig:
     """The numbers of a training run.
 
     Attributes:
-        max_epochs: Stop after so many passes over the training data.
-        max_minutes: Stop after so many minutes, the last validation included (see `Trainer`); None sets no
-            limit.
+        max_epochs: Maximum number of epochs.
+        max_minutes: Maximum number of minutes, the last validation included (see `Trainer`); None sets no limit.
         precision: ``"fp32"``, or ``"bf16"`` to run network and loss under autocast in bfloat16.
-        clip_grad_norm: Shorten the gradient to at most this length; None leaves it as it is.
+        clip_grad_norm: Maximum norm of the gradient; None does not clip.
         ema_decay: Keep a moving average of the weights with this decay, for example 0.999; it is what is
             validated and stored as best. None keeps none.
         validate_every: Validate after so many epochs, and always after the last.
         seed: Of all random numbers of the run.
         device: Training device, as a `torch.device` string.
         quiet: Whether to write no reports on standard error.
-        schedule: Takes how far the run has come, a `TrainingProgress`, to a factor on the learning rates, such as
-            `polynomial_decay` or `reduce_on_plateau`; None leaves them as they are.
+        schedule: Function from a `TrainingProgress` to a factor on the learning rates, such as `polynomial_decay()`
+            or `reduce_on_plateau()`; None keeps them constant.
 
     Raises:
-        ValueError: A number is out of its range, or the precision is unknown.
+        ArgumentError: A number is out of its range, or the precision is unknown.
 
     Example:
         >>> TrainerConfig(max_epochs=3).precision
@@ -80,7 +79,7 @@ class TrainerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """What came out of a training run.
+    """Result of a training run.
 
     Attributes:
         best_epoch: Epoch of the weights in ``best.pt``.
@@ -105,36 +104,33 @@ _DEFAULTS = TrainerConfig()
 class Trainer:
     """Trains a network and keeps the weights that did best on the validation subjects.
 
-    For each batch: learning rate from the schedule, forward, backward, optional clipping, step, and a look at
-    the clock. After each epoch: validation, ``best.pt`` if the score is the highest yet, a row in
-    ``log.csv``, ``last.pt``. The minutes hold with the last validation included: as long as the one before
-    took is set aside for it (so only a run that ends before its first validation exceeds them, by that
-    validation). With a limit in minutes, the speed of the machine decides how many steps are taken, and runs
-    repeat only up to that.
+    For each batch: learning rate from the schedule, forward, backward, optional clipping, step. After each epoch:
+    validation, ``best.pt`` if the score is the highest so far, a row in ``log.csv``, ``last.pt``. The limit in minutes
+    includes the last validation: the time that the previous one took is reserved for it, so that only a run that ends
+    before its first validation takes longer. With a limit in minutes, the number of steps depends on the machine.
 
-    Two runs with the same seed, software and machine give the same weights, bit for bit on the CPU: build the
-    network after ``seed_everything(seed)``, and `fit` seeds again. A loader without a generator of its own
-    draws its order from torch's global one and so repeats; one with its own generator keeps it.
+    Two runs with the same seed, software and machine give the same weights, bit for bit on the CPU, if the network is
+    built after ``seed_everything(seed)``; `fit` seeds again. A loader takes its order from torch's global generator, or
+    from its own if it has one.
 
-    After `fit` the network holds its *last* weights. The best are one call away:
-    ``load_weights(model, run_dir / "best.pt")``. With ``ema_decay`` these are the averaged ones.
+    After `fit` the network holds its *last* weights. ``load_weights(model, run_dir / "best.pt")`` loads the best; with
+    ``ema_decay`` these are the averaged ones.
 
     Args:
-        model: A network: ``model.outputs(image)`` is used where it exists, else ``model(image)`` as the
-            logits.
-        loss: Takes `SegmentationOutput` and labels to `LossTerms`.
-        optimizer: Over the network's parameters. Its learning rates are those that the schedule scales.
-        train_loader: Gives pairs: images ``(batch, in_channels, *space)`` and labels ``(batch, *space)``.
-        validate: Takes the network, in evaluation mode, to a score, higher is better: the mean 3-D DSC over
-            the validation subjects.
-        run_dir: Folder to write to, made where it is missing.
+        model: A network: ``model.outputs(image)`` is used if it exists, otherwise ``model(image)`` as the logits.
+        loss: Function from `SegmentationOutput` and labels to `LossTerms`.
+        optimizer: Optimizer of the network's parameters. The schedule scales its learning rates.
+        train_loader: Returns pairs: images ``(batch, in_channels, *space)`` and labels ``(batch, *space)``.
+        validate: Function from the network, in evaluation mode, to a score, higher is better, such as
+            `guided_attention.evaluation.Validation`.
+        run_dir: Folder to write to, created if it is missing.
         config: The numbers.
         metadata: Plain values to write into every checkpoint, such as `Predictor.metadata`, with which
             `Predictor.load` needs nothing but the checkpoint; None writes none.
 
     Raises:
-        ValueError: The loader has no batch, or the metadata tells of another network.
-        TypeError: The metadata holds what a checkpoint could not be read with, such as a NumPy number.
+        ArgumentError: The loader has no batch, or the metadata tells of another network.
+        ArgumentTypeError: The metadata holds what a checkpoint could not be read with, such as a NumPy number.
 
     Example:
         >>> import tempfile
@@ -203,17 +199,17 @@ class Trainer:
         self._started = monotonic()
 
     def fit(self, *, resume: bool = False) -> TrainingResult:
-        """Train until the epochs or the minutes are used up.
+        """Train until the limit in epochs or minutes.
 
         Args:
-            resume: Go on from ``last.pt`` of the run folder, after a crash or with larger limits. Built with
-                the same settings, the run then ends with the weights it would have had without the break. An
-                epoch that the break cut short is done again; one that the clock had cut short counts as done.
+            resume: Resume from ``last.pt`` of the run folder, after a crash or with larger limits. With the same
+                settings, the run ends with the weights that it would have had without the interruption. An interrupted
+                epoch is repeated; one that the limit in minutes ended counts as done.
 
         Raises:
-            FileExistsError: The folder already holds a run, and `resume` is not set.
-            FileNotFoundError: `resume` is set and there is no ``last.pt``.
-            FloatingPointError: The loss, one of its parts or a gradient is NaN or infinite.
+            ExistingFileError: The folder already holds a run, and `resume` is not set.
+            MissingFileError: `resume` is set and there is no ``last.pt``.
+            NonFiniteError: The loss, one of its parts or a gradient is NaN or infinite.
         """
         run = self._resume() if resume else self._begin()
         # A fresh run takes one batch however short its time, so that it always leaves a best.pt.
@@ -239,7 +235,7 @@ class Trainer:
         )
 
     def _train_epoch(self, reporter: Progress) -> dict[str, float]:
-        """Go once over the data, or as far as the time allows; return the row of the log."""
+        """Train one epoch, or until the time is over; return the row of the log."""
         run, means = self._run, Means()
         run.batches = 0
         self._joint.train()

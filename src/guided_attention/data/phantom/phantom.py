@@ -40,8 +40,8 @@ def make_phantom(
         The case, named after the subject; channels "in", "out" or "t2", classes as in `CHAOS_MR_LABELS`.
 
     Raises:
-        ValueError: Seed, subject or size is too small, or the source is unknown.
-        TypeError: Seed, subject or size is not a whole number.
+        ArgumentError: Seed, subject or size is too small, or the source is unknown.
+        ArgumentTypeError: Seed, subject or size is not a whole number.
 
     Example:
         >>> case = make_phantom(0, size=32, source="t1_dual")

@@ -1,7 +1,6 @@
 """A cohort of phantoms, written in the form of a CHAOS release."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from guided_attention._checks import needs_extra, require, require_type
+from guided_attention._checks import needs_extra, require, require_path, require_type
 from guided_attention._files import PathLike, whole_folder
 from guided_attention.data.phantom._frame import Geometry
 from guided_attention.data.phantom._scanner import Scan, check_numbers, scan_subject
@@ -44,9 +43,9 @@ def write_phantom_cohort(folder: PathLike, *, subjects: int = 20, seed: int = 0,
         The folder, which holds ``Train_Sets/MR/<n>``.
 
     Raises:
-        FileExistsError: The folder holds something else.
-        ValueError: ``subjects`` is below 1, or see `make_phantom`.
-        TypeError: A number is not whole, or the folder is not a path.
+        ExistingFileError: The folder holds something else.
+        ArgumentError: ``subjects`` is below 1, or see `make_phantom`.
+        ArgumentTypeError: A number is not whole, or the folder is not a path.
         ModuleNotFoundError: pydicom is not installed.
 
     Example:
@@ -56,7 +55,7 @@ def write_phantom_cohort(folder: PathLike, *, subjects: int = 20, seed: int = 0,
         ...     sorted(path.name for path in (cohort / "Train_Sets/MR").iterdir())
         ['1', '2']
     """
-    require_type("folder", folder, (str, os.PathLike), "a path")
+    root = require_path("folder", folder)
     require_type("subjects", subjects, Integral, "a whole number")
     require(subjects >= 1, "subjects", "1 or more", subjects)
     check_numbers(seed, 1, size)
@@ -64,9 +63,9 @@ def write_phantom_cohort(folder: PathLike, *, subjects: int = 20, seed: int = 0,
         import pydicom  # noqa: F401, PLC0415 - asked for before anything is written
     numbers = {"version": _VERSION, "subjects": int(subjects), "seed": int(seed), "size": int(size)}
     recipe = json.dumps(numbers).encode()
-    marker = Path(folder) / _RECIPE
+    marker = root / _RECIPE
     if marker.is_file() and marker.read_bytes() == recipe:
-        return Path(folder)
+        return root
 
     def fill(draft: Path) -> None:
         for subject in range(1, subjects + 1):
@@ -74,7 +73,7 @@ def write_phantom_cohort(folder: PathLike, *, subjects: int = 20, seed: int = 0,
             _write_subject(draft / "Train_Sets" / "MR" / str(subject), scan, f"{seed}.{subject}")
         (draft / _RECIPE).write_bytes(recipe)
 
-    return whole_folder(folder, fill)
+    return whole_folder(root, fill)
 
 
 def _write_subject(folder: Path, scan: Scan, name: str) -> None:
