@@ -16,6 +16,7 @@ from guided_attention.errors import GuidedAttentionError
 from guided_attention.inference import Predictor, keep_largest_component
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation import CenterCrop, Preparation, Window
+from guided_attention.sampling import SliceDataset
 
 ONE = LabelSpec({1: "above"})
 
@@ -420,3 +421,6 @@ def test_named_channels_need_a_preparation_that_knows_their_order():
     case = replace(scan(2), channel_names=("T1", "T2"))
     with pytest.raises(ValueError, match="fitted for channels with names, got the names T1, T2"):
         Predictor(network(channels=2), AS_IT_IS, ORGANS).predict(case)
+    labelled = replace(case, labels=np.ones(SHAPE, np.uint8))
+    with pytest.raises(ValueError, match="fitted for channels with names, got the names T1, T2"):
+        SliceDataset([labelled], AS_IT_IS, ORGANS)

@@ -24,6 +24,7 @@ from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
 from guided_attention.preparation import Preparation, Prepared
 from guided_attention.preparation._values import whole
+from guided_attention.preparation.preparation import require_channel_order
 
 __all__ = ["Predictor"]
 
@@ -277,6 +278,7 @@ class Predictor:
 
     def _prepared(self, case: Case) -> Prepared:
         prepared = self.preparation.apply(case)
+        require_channel_order(self.preparation, case)
         wanted, got = self._network_channels, len(prepared.image) * (2 * self.preparation.neighbours + 1)
         where, cure = f"image of case {case.case_id!r}", "Read the channels that the network was trained on."
         good = wanted is None or got == wanted

@@ -30,7 +30,7 @@ from guided_attention.preparation.intensity import (
 )
 from guided_attention.preparation.prepared import Prepared
 
-__all__ = ["Preparation", "Spacing"]
+__all__ = ["Preparation", "Spacing", "require_channel_order"]
 
 Spacing: TypeAlias = tuple[float | None, float | None, float | None]
 """Spacing to resample to in millimetres, (depth, height, width); None keeps an axis as it is."""
@@ -190,9 +190,6 @@ class Preparation:
         """Return for each channel of the cohort its place in the case."""
         got, seen = case.channel_names, self.fingerprint
         if seen is None:
-            named = f"the names {', '.join(got)}"
-            cure = "Fit the preparation, which then knows their order (`Preparation.fit`), or leave out the names."
-            require(len(got) < 2, "preparation", "fitted for channels with names", named, cure)  # noqa: PLR2004
             return range(case.image.shape[0])
         where = f"channels of case {case.case_id!r}"
         wanted = f"{seen.channels}, as in the cohort" + (
@@ -299,6 +296,14 @@ class Preparation:
         if rest.get("fingerprint") is not None:
             rest["fingerprint"] = Fingerprint.from_dict(rest["fingerprint"])
         return cls(**rest)
+
+
+def require_channel_order(preparation: Preparation, case: Case) -> None:
+    """Raise where channels have names and the preparation, not fitted, does not know their order."""
+    got = case.channel_names
+    cure = "Fit the preparation, which then knows their order (`Preparation.fit`), or leave out the names."
+    good = preparation.fingerprint is not None or len(got) < 2  # noqa: PLR2004
+    require(good, "preparation", "fitted for channels with names", f"the names {', '.join(got)}", cure)
 
 
 def _checked_spacing(spacing: object) -> Spacing | Literal["median"] | None:
