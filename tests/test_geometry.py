@@ -270,3 +270,20 @@ def test_what_is_no_orientation_is_refused(bad):
 def test_an_affine_of_a_spacing_runs_right_front_head():
     np.testing.assert_array_equal(affine_of((9, 1.5, 2)), np.diag([2, 1.5, 9, 1]))
     assert orientation_of(affine_of((9.0, 1.5, 2.0))) == "RAS"
+
+
+def test_turned_by_45_degrees_about_two_axes_every_storage_order_has_one_orientation():
+    half = np.sqrt(0.5)
+    about_x = np.array([[1, 0, 0], [0, half, -half], [0, half, half]])
+    about_y = np.array([[half, 0, half], [0, 1, 0], [-half, 0, half]])
+    about_z = np.array([[half, -half, 0], [half, half, 0], [0, 0, 1]])
+    volume = np.arange(30).reshape(2, 3, 5)
+    for first, second in permutations((about_x, about_y, about_z), 2):
+        affine = np.eye(4)
+        affine[:3, :3] = first @ second * [1.0, 1.5, 4.0]
+        canonical = reorientation(affine, "LPS")
+        for target in ALL_ORDERS:
+            turn = reorientation(affine, target)
+            stored, place = turn.apply(volume), turn.affine(affine, volume.shape)
+            back = reorientation(place, "LPS")
+            np.testing.assert_array_equal(back.apply(stored), canonical.apply(volume))

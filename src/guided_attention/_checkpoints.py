@@ -30,10 +30,12 @@ __all__ = [
     "SAFETENSORS",
     "ModelSettings",
     "Plain",
+    "differing_settings",
     "existing_file",
     "load_checkpoint",
     "load_weights",
     "read_contents",
+    "require_same_settings",
     "save_checkpoint",
     "settings_of",
 ]
@@ -210,7 +212,7 @@ def load_weights(model: nn.Module, path: PathLike) -> None:
     """
     require_type("model", model, nn.Module, "a torch.nn.Module")
     contents = load_checkpoint(path)
-    _require_same_settings(model, contents, path)
+    require_same_settings(model, contents, path)
     wanted = model.state_dict()
     empty = [name for name, value in wanted.items() if isinstance(value, Tensor) and value.is_meta]
     cure = "Build the network without torch.device('meta')."
@@ -328,16 +330,9 @@ def _with_checksums() -> Iterator[None]:
         torch.serialization.set_crc32_options(before)
 
 
-def _require_same_settings(model: nn.Module, contents: Mapping[str, Any], path: PathLike) -> None:
+def require_same_settings(model: nn.Module, contents: Mapping[str, Any], path: PathLike) -> None:
     """Raise where the file stores with which settings the network was built, and the network has others."""
-    metadata, ours = contents.get("metadata"), settings_of(model)
-    stored = metadata.get("model") if isinstance(metadata, Mapping) else None
-    if ours is None or not isinstance(stored, Mapping) or not isinstance(stored.get("arguments"), Mapping):
-        return
-    here = {"builder": ours.builder, **ours.arguments}
-    there = {"builder": stored.get("builder"), **stored["arguments"]}
-    names = [name for name in here | there if here.get(name) != there.get(name)]
-    differing = ", ".join(f"{name} {there.get(name)!r} instead of {here.get(name)!r}" for name in names)
+    differing = differing_settings(model, contents.get("metadata"))
     if differing:
         raise CheckpointError(
             f"`path` must be a checkpoint of a network with these settings, got {path} with {differing}. "
@@ -345,3 +340,15 @@ def _require_same_settings(model: nn.Module, contents: Mapping[str, Any], path: 
             argument="path",
             file=path,
         )
+
+
+def differing_settings(model: nn.Module, metadata: object) -> str:
+    """Return where the settings of a network are not those that metadata tell of; empty where either has none."""
+    ours = settings_of(model)
+    stored = metadata.get("model") if isinstance(metadata, Mapping) else None
+    if ours is None or not isinstance(stored, Mapping) or not isinstance(stored.get("arguments"), Mapping):
+        return ""
+    here = {"builder": ours.builder, **ours.arguments}
+    there = {"builder": stored.get("builder"), **stored["arguments"]}
+    names = [name for name in here | there if here.get(name) != there.get(name)]
+    return ", ".join(f"{name} {there.get(name)!r} instead of {here.get(name)!r}" for name in names)

@@ -8,15 +8,40 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from guided_attention.errors import ExistingFileError, MissingFileError
+from guided_attention.errors import ArgumentError, ArgumentTypeError, ExistingFileError, MissingFileError
 
-__all__ = ["DRAFT_PREFIX", "PathLike", "refuse_filled", "replacing", "whole_folder"]
+__all__ = ["DRAFT_PREFIX", "PathLike", "made_folder", "refuse_filled", "replacing", "whole_folder"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 """Path of a file or folder."""
 
 DRAFT_PREFIX = ".unfinished-"
 """What the names of temporary files and folders begin with."""
+
+
+def made_folder(folder: PathLike, argument: str = "folder") -> Path:
+    """Return `folder` as a path, created where it is missing; raise where it cannot hold files."""
+    path = _as_path(folder, argument)
+    message = f"`{argument}` must be a folder that files can be written to, got {path}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        text = f"{message}, where a file is. Choose another name."
+        raise ExistingFileError(text, argument=argument, file=path) from error
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        raise ArgumentError(
+            f"{message} ({error}). Choose another one.", argument=argument, file=path
+        ) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ArgumentError(f"{message} (no permission). Choose another one.", argument=argument, file=path)
+    return path
+
+
+def _as_path(path: object, argument: str) -> Path:
+    if isinstance(path, (str, os.PathLike)):
+        return Path(path)
+    message = f"`{argument}` must be a path, got a {type(path).__name__}."
+    raise ArgumentTypeError(message, argument=argument)
 
 
 @contextmanager
@@ -63,8 +88,8 @@ def whole_folder(folder: PathLike, fill: Callable[[Path], None], *, replaceable:
     A folder that only holds files with the names in `replaceable` is replaced: a crash leaves the old one, under its
     own name or as a draft.
     """
-    path = _replaceable(folder, replaceable).absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _replaceable(_as_path(folder, "folder"), replaceable).absolute()
+    made_folder(path.parent)
     draft, old = (path.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{path.name}") for _ in range(2))
     draft.mkdir()
     try:

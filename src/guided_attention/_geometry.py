@@ -208,16 +208,20 @@ def orientation_of(affine: Affine) -> str:
 def _anatomical_axes(columns: npt.NDArray[np.float64]) -> tuple[int, ...]:
     """Return for each column the anatomical axis that it is nearest to: 0 left-right, 1 back-front, 2 feet-head.
 
-    The three cosines have the largest sum. At 45 degrees two choices are equal; products of two components decide,
-    which a flip of the axis does not change, so that one scan stored in two orders has one orientation.
+    The three cosines have the largest sum. At 45 degrees several choices are equal; what neither the order nor a flip
+    of the columns changes decides, so that one scan stored in two orders has one orientation: products of two
+    components, then the directions themselves, axis by axis, each with its first component above 0.
     """
     directions = columns / np.linalg.norm(columns, axis=0)
     cosines, slants = np.abs(directions), (directions * np.roll(directions, 1, axis=0)).sum(axis=0)
+    first = directions[(cosines > _FLAT).argmax(axis=0), range(3)]
+    upward = directions * np.sign(first)
 
-    def nearness(axes: tuple[int, ...]) -> tuple[bool, float, float]:
+    def nearness(axes: tuple[int, ...]) -> tuple[bool, float, float, tuple[float, ...]]:
         chosen = cosines[axes, range(3)]
         slant = float(slants @ np.array(axes))
-        return bool(chosen.min() > _FLAT), round(float(chosen.sum()), 6), round(slant, 6)
+        by_axis = upward[:, np.argsort(axes)].round(6).ravel().tolist()
+        return bool(chosen.min() > _FLAT), round(float(chosen.sum()), 6), round(slant, 6), tuple(by_axis)
 
     return max(permutations(range(3)), key=nearness)
 

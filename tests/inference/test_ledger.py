@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,9 +17,10 @@ import pytest
 from tests.inference.conftest import AFFINE, AS_IT_IS, LONG_S, ORGANS, Never, Threshold, network, scan
 from torch import nn
 
+from guided_attention._files import DRAFT_PREFIX
 from guided_attention.data import read_nifti_case, write_nifti
-from guided_attention.errors import DataError, ExistingFileError
-from guided_attention.inference import LedgerEntry, Predictor, read_ledger
+from guided_attention.errors import DataError, ExistingFileError, GuidedAttentionError
+from guided_attention.inference import LedgerEntry, Predictor, read_ledger, save_prediction
 from guided_attention.labels import LabelSpec
 
 nibabel = pytest.importorskip("nibabel")
@@ -264,3 +266,96 @@ def test_a_killed_process_is_continued_by_another(tmp_path):
 
 def test_entries_are_plain_records():
     assert LedgerEntry("7", "done", {"a": "b"}) == LedgerEntry("7", "done", {"a": "b"})
+
+
+def test_another_scan_of_the_same_name_is_predicted_anew(tmp_path):
+    _threshold().predict_to(tmp_path, [_case(1), _case(2)])
+    other = replace(_case(3), case_id="case 1")
+    moved = replace(_case(2), affine=AFFINE @ np.diag([1, 1, 2, 1.0]))
+    assert _statuses(_threshold().predict_to(tmp_path, [other, moved], resume=True)) == [
+        ("case 1", "done"),
+        ("case 2", "done"),
+    ]
+    np.testing.assert_array_equal(_written(tmp_path, 1), other.image[0] > 0)
+    written = nibabel.load(tmp_path / "case 2_prediction.nii.gz")
+    np.testing.assert_allclose(written.affine, moved.affine, atol=1e-6)
+
+
+def test_overwrite_leaves_no_uncertainty_of_an_earlier_prediction(tmp_path):
+    _threshold().predict_to(tmp_path, [_case(1), _case(2)], include_uncertainty=True)
+    _threshold().predict_to(tmp_path, [_case(1)], overwrite=True)
+    assert _names(tmp_path) == ["case 1_prediction.nii.gz", "ledger.jsonl"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such lock")
+def test_a_folder_in_use_is_refused_and_its_drafts_are_left(tmp_path):
+    def cases():
+        (tmp_path / f"{DRAFT_PREFIX}x.nii.gz").touch()
+        with pytest.raises(ExistingFileError, match="another process is predicting into"):
+            _threshold().predict_to(tmp_path, [_case(2)], resume=True)
+        assert (tmp_path / f"{DRAFT_PREFIX}x.nii.gz").exists()
+        yield _case(1)
+
+    assert _statuses(_threshold().predict_to(tmp_path, cases())) == [("case 1", "done")]
+    assert _statuses(_threshold().predict_to(tmp_path, [_case(2)], resume=True)) == [("case 2", "done")]
+
+
+@pytest.mark.parametrize("bad", ["a\nb", "a\tb", "a\x1b[31m", "a\udc80", "ä" * 81, "a" * 161])
+def test_an_id_of_odd_or_too_many_characters_is_listed_and_the_others_are_done(tmp_path, bad):
+    entries = _threshold().predict_to(tmp_path, [replace(_case(1), case_id=bad), _case(2)])
+    assert _statuses(entries) == [(bad, "failed"), ("case 2", "done")]
+    assert entries[0].error.startswith(
+        "DataError: `case_id` must be fit for a file name, of at most 160 bytes"
+    )
+
+
+def test_the_longest_id_is_written(tmp_path):
+    entries = _threshold().predict_to(
+        tmp_path, [replace(_case(1), case_id="a" * 160)], include_uncertainty=True
+    )
+    assert entries[0].status == "done"
+
+
+def test_a_folder_in_the_place_of_a_prediction_fails_its_case_only(tmp_path):
+    (tmp_path / "case 1_prediction.nii.gz").mkdir()
+    entries = _threshold().predict_to(tmp_path, [_case(1), _case(2)], resume=True)
+    assert _statuses(entries) == [("case 1", "failed"), ("case 2", "done")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'"version"',
+        b"\xff\xfe",
+        b'{"case_id": ["7"], "status": "done"}',
+        b'{"case_id": "7", "status": "done", "files": null}',
+        b'{"case_id": "7", "status": "done", "files": {"a": 3}}',
+        b'{"case_id": "7", "status": "perhaps"}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_line_of_the_wrong_types_is_refused(tmp_path, line):
+    (tmp_path / "ledger.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(DataError, match="line 1 of .* must be a line that predict_to wrote"):
+        read_ledger(tmp_path)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    predictor, prediction = _threshold(), _threshold().predict(_case(1))
+    for folder, error in (
+        (tmp_path / "file", FileExistsError),
+        (tmp_path / "file" / "x", FileExistsError),
+        (3, TypeError),
+    ):
+        for call in (
+            lambda folder: predictor.predict_to(folder, [_case(1)]),
+            lambda folder: save_prediction(prediction, folder),
+        ):
+            with pytest.raises(GuidedAttentionError, match="`folder` must be a") as caught:
+                call(folder)
+            assert isinstance(caught.value, error)
+    (tmp_path / "ledger.jsonl").mkdir()
+    with pytest.raises(DataError, match=r"ledger\.jsonl can be read"):
+        predictor.predict_to(tmp_path, [_case(1)], resume=True)

@@ -16,6 +16,7 @@ from guided_attention.errors import GuidedAttentionError
 from guided_attention.inference import Predictor, keep_largest_component
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation import CenterCrop, Preparation, Window
+from guided_attention.sampling import SliceDataset
 
 ONE = LabelSpec({1: "above"})
 
@@ -358,3 +359,68 @@ def test_a_fitted_window_makes_the_same_prediction_as_the_windowed_scan_seen_as_
         Predictor(model, one, ORGANS).predict(two) for one, two in ((preparation, case), (AS_IT_IS, windowed))
     )
     np.testing.assert_allclose(got.uncertainty, wanted.uncertainty, atol=1e-5)
+
+
+class Wrapped(nn.Module):
+    """A 3-D network that knows itself."""
+
+    spatial_dims, in_channels, num_classes = 3, 1, 3
+
+    def __init__(self):
+        super().__init__()
+        self.inner = network(3)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_a_network_in_data_parallel_is_known_as_the_network_itself():
+    inner, case = Wrapped(), scan()
+    wrapped = Predictor(nn.DataParallel(inner), AS_IT_IS, ORGANS, device="cpu")
+    assert wrapped.spatial_dims == 3
+    wanted = Predictor(inner, AS_IT_IS, ORGANS, device="cpu").predict(case)
+    np.testing.assert_array_equal(wrapped.predict(case).labels, wanted.labels)
+    with pytest.raises(ValueError, match="`labels` must be of 3 classes, as the network, got 2"):
+        Predictor(nn.DataParallel(inner), AS_IT_IS, ONE, device="cpu")
+    with pytest.raises(ValueError, match="of 1 channels, as the network, got 2"):
+        wrapped.predict(scan(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.bfloat16])
+def test_weights_of_another_number_type_are_told_what_to_do(dtype):
+    predictor = Predictor(network().to(dtype), AS_IT_IS, ORGANS)
+    with pytest.raises(ValueError, match=r"call model\.float\(\) first") as caught:
+        predictor.predict(scan())
+    assert "multiple" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_network_without_weights_and_logits_without_fractions_are_refused():
+    with pytest.raises(ValueError, match="`model` must be a network with weights in memory"):
+        Predictor(network().to("meta"), AS_IT_IS, ORGANS)
+    with pytest.raises(ValueError, match="`device` must be a device of this machine, got 'meta'"):
+        Predictor(network(), AS_IT_IS, ORGANS, device="meta")
+    for dtype in (torch.int64, torch.complex64):
+        whole = Calls(lambda x, kind=dtype: torch.zeros((len(x), 3, *x.shape[2:]), dtype=kind))
+        with pytest.raises(ValueError, match=r"`model\(images\)` must be floating-point logits"):
+            Predictor(whole, AS_IT_IS, ORGANS).predict(scan())
+    with pytest.raises(TypeError, match="`keep_largest` must be True or False, got a str"):
+        Predictor(network(), AS_IT_IS, ORGANS, keep_largest="yes")
+
+
+class Calls(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def test_named_channels_need_a_preparation_that_knows_their_order():
+    case = replace(scan(2), channel_names=("T1", "T2"))
+    with pytest.raises(ValueError, match="fitted for channels with names, got the names T1, T2"):
+        Predictor(network(channels=2), AS_IT_IS, ORGANS).predict(case)
+    labelled = replace(case, labels=np.ones(SHAPE, np.uint8))
+    with pytest.raises(ValueError, match="fitted for channels with names, got the names T1, T2"):
+        SliceDataset([labelled], AS_IT_IS, ORGANS)

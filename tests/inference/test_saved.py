@@ -200,3 +200,53 @@ def test_a_record_that_is_no_json_is_refused(tmp_path):
         file.write_bytes(content)
         with pytest.raises(CheckpointError, match=r"predictor\.json` must be the JSON"):
             Predictor.load(tmp_path / "saved")
+
+
+def _saved(folder, seed=1):
+    torch.manual_seed(seed)
+    predictor = Predictor(MSGA(1, 3, **SMALL), AS_IT_IS, ORGANS, device="cpu")
+    predictor.save(folder)
+    return predictor
+
+
+def test_an_edited_record_is_refused_even_where_it_could_be_used(tmp_path):
+    _saved(tmp_path / "saved")
+    file = tmp_path / "saved" / "predictor.json"
+    file.write_text(file.read_text().replace('"liver"', '"lover"'))
+    with pytest.raises(CheckpointError, match="another checksum: it is damaged or was edited"):
+        Predictor.load(tmp_path / "saved")
+    file.write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match="got a damaged file"):
+        Predictor.load(tmp_path / "saved")
+
+
+def test_the_network_of_another_folder_is_refused(tmp_path):
+    _saved(tmp_path / "one"), _saved(tmp_path / "two", seed=2)
+    for path in (tmp_path / "two").iterdir():
+        if path.name != "predictor.json":
+            shutil.copy(path, tmp_path / "one" / path.name)
+    with pytest.raises(CheckpointError, match=r"config\.json of another network"):
+        Predictor.load(tmp_path / "one")
+
+
+def test_a_network_that_is_given_takes_the_weights_that_were_saved(tmp_path):
+    wanted = _saved(tmp_path / "saved").model.state_dict()
+    other, given = MSGA(1, 3, **SMALL), MSGA(1, 3, **SMALL)
+    save_checkpoint(tmp_path / "saved" / "a.pt", {"model": other.state_dict()})
+    Predictor.load(tmp_path / "saved", device="cpu", model=given)
+    for name, value in given.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), wanted[name].numpy())
+    with pytest.raises(CheckpointError, match="energy 'danet' instead of 'paper'"):
+        Predictor.load(tmp_path / "saved", model=MSGA(1, 3, **SMALL, energy="paper"))
+    for path in (tmp_path / "saved").glob("model.*"):
+        path.unlink()
+    with pytest.raises(MissingFileError, match="which has no weights"):
+        Predictor.load(tmp_path / "saved", model=given)
+
+
+def test_a_run_without_a_best_checkpoint_names_the_others(tmp_path):
+    save_checkpoint(tmp_path / "last.pt", {"model": {}})
+    with pytest.raises(MissingFileError, match=r"Name one of its files: last\.pt"):
+        Predictor.load(tmp_path)
+    with pytest.raises(MissingFileError, match="must be an existing file or folder"):
+        Predictor.load("a" * 300)

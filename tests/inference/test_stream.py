@@ -141,3 +141,12 @@ def test_what_is_no_list_of_cases_is_refused(given):
 def test_what_is_no_case_is_refused_where_it_comes():
     with pytest.raises(TypeError, match="`case"):
         list(_never().stream(["scan.nii.gz"]))
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_none_among_the_cases_does_not_end_them():
+    predictor = Predictor(network(), AS_IT_IS, ORGANS)
+    got = predictor.stream([scan(), None, scan()])
+    next(got)
+    with pytest.raises(TypeError, match="made of cases, or of functions that return one, got a NoneType"):
+        next(got)

@@ -7,6 +7,7 @@ from tests.preparation.geometries import case_of, random_affine
 from tests.reference import preparation as reference
 
 from guided_attention.case import Case
+from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation import BodyCrop, CenterCrop, CohortPercentiles, Preparation, Window, ZScore
 
@@ -285,3 +286,29 @@ def test_equal_scores_go_to_the_lowest_class():
     assert not prepared.restore(scores).any()
     scores[1:] = 1
     assert (prepared.restore(scores) == 1).all()
+
+
+@pytest.mark.parametrize("wanted", [1e-3, 1e-300, 2e4, 1e30])
+def test_a_spacing_in_other_units_is_refused_before_memory_is_taken(wanted):
+    case = Case("7", np.arange(30.0).reshape(1, 2, 3, 5), None, np.diag([10.0, 10.0, 10.0, 1.0]))
+    preparation = Preparation(slice_axis="axial", spacing_mm=(None, None, wanted))
+    with pytest.raises(DataError, match=r"factor of 1000 of the wanted .* lengths are in millimetres"):
+        preparation.apply(case)
+
+
+def test_a_volume_that_no_memory_holds_is_refused():
+    case = Case("7", np.arange(30.0).reshape(1, 2, 3, 5), None, np.eye(4))
+    with pytest.raises(DataError, match=r"`prepared volume of case '7'` must be of at most"):
+        Preparation(slice_axis="axial", min_size=(10**6, 10**6)).apply(case)
+
+
+def test_scores_that_are_no_numbers_are_not_background():
+    case = Case("7", np.arange(30.0).reshape(1, 2, 3, 5), None, np.eye(4))
+    prepared = Preparation(slice_axis="axial").apply(case)
+    scores = torch.zeros(3, 2, 3, 5)
+    scores[1, 1, 2, 4] = torch.nan
+    with pytest.raises(ValueError, match="`scores` must be numbers, got NaN"):
+        prepared.restore(scores)
+    for odd in (scores.to("meta"), scores.to_sparse()):
+        with pytest.raises(ValueError, match="`scores` must be a dense tensor with values"):
+            prepared.restore(odd)

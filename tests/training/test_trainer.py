@@ -2,6 +2,7 @@ import io
 import math
 import random
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
 from guided_attention.errors import ExistingFileError, NonFiniteError
+from guided_attention.models import MSGA
 from guided_attention.outputs import LossTerms, SegmentationOutput
 from guided_attention.training import (
     ModelWithLoss,
+    Trainer,
     TrainerConfig,
     load_checkpoint,
     load_weights,
@@ -604,3 +607,46 @@ def test_the_reports_go_to_standard_error_unless_quiet(make_trainer, monkeypatch
         monkeypatch.setattr("sys.stderr", stream)
         make_trainer(f"quiet-{quiet}", quiet=quiet).fit()
         assert len(stream.getvalue().splitlines()) == lines
+
+
+def _trainer_with(metadata, tmp_path, model=None):
+    model = toy_network() if model is None else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return Trainer(
+        model,
+        toy_loss,
+        optimizer,
+        train_loader=toy_data(),
+        validate=toy_score,
+        run_dir=tmp_path / "run",
+        metadata=metadata,
+    )
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (3, "`metadata` must be a mapping, got a int"),
+        ([("a", 1)], "`metadata` must be a mapping, got a list"),
+        ({"score": np.float64(0.5)}, r"`metadata\['score'\]` must be made of .* got a float64"),
+        ({"a": [{"b": Path("x")}]}, r"`metadata\['a'\]\[0\]\['b'\]` must be made of"),
+        ({"a": {1}}, "got a set"),
+    ],
+)
+def test_metadata_that_a_checkpoint_could_not_be_read_with_is_refused_before_training(
+    tmp_path, metadata, message
+):
+    with pytest.raises(TypeError, match=message):
+        _trainer_with(metadata, tmp_path)
+
+
+def test_metadata_of_another_network_is_refused_before_training(tmp_path):
+    trained, other = (MSGA(encoder="resnet18", channels=4, energy=energy) for energy in ("danet", "paper"))
+    with pytest.raises(
+        ValueError, match="`metadata` must be that of this network, got energy 'paper' instead of"
+    ):
+        _trainer_with({"model": other.settings.to_dict()}, tmp_path, trained)
+    _trainer_with({"model": trained.settings.to_dict()}, tmp_path, trained)
+    _trainer_with({"model": trained.settings.to_dict()}, tmp_path, nn.DataParallel(trained))
+    _trainer_with({"model": {"my": "own"}, "lists": [1, (2.5, None, True)]}, tmp_path)

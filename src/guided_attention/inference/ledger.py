@@ -3,24 +3,30 @@
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
-from guided_attention._checks import require, require_path, require_type
-from guided_attention._files import DRAFT_PREFIX, PathLike
+from guided_attention._checks import require, require_choice, require_path, require_type
+from guided_attention._files import DRAFT_PREFIX, PathLike, made_folder
 from guided_attention.case import Case
-from guided_attention.errors import ArgumentError, DataError, ExistingFileError
+from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, ExistingFileError
 from guided_attention.inference.stream import Failure, Reader, outcomes
 from guided_attention.inference.writing import prediction_paths, write_prediction
 from guided_attention.outputs import Prediction
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = ["LEDGER", "LedgerEntry", "LedgerStatus", "predict_to", "read_ledger"]
 
 LEDGER = "ledger.jsonl"
 _VERSION = 1
+_ENDINGS = ("_prediction.nii.gz", "_uncertainty.nii.gz")
 
 LedgerStatus: TypeAlias = Literal["done", "skipped", "failed"]
 """Whether a case was predicted, was complete already, or could not be predicted."""
@@ -34,6 +40,7 @@ class LedgerEntry:
         case_id: Name of the case; ``"case number 3"`` where it could not be read.
         status: ``"done"``, ``"skipped"`` or ``"failed"``.
         files: SHA-256 of each file written, by name.
+        scan: SHA-256 of the scan that was predicted, empty where there is no prediction.
         error: Class and message of the error of a failed case, empty otherwise.
 
     Example:
@@ -45,6 +52,17 @@ class LedgerEntry:
     status: LedgerStatus
     files: dict[str, str] = field(default_factory=dict)
     error: str = ""
+    scan: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the types: entries are read from files."""
+        for name in ("case_id", "status", "error", "scan"):
+            require_type(name, getattr(self, name), str, "a text")
+        require_choice("status", self.status, get_args(LedgerStatus))
+        wanted = "a mapping from file name to SHA-256"
+        require_type("files", self.files, dict, wanted)
+        texts = all(isinstance(part, str) for pair in self.files.items() for part in pair)
+        require(texts, "files", wanted, self.files, error=ArgumentTypeError)
 
 
 def read_ledger(folder: PathLike) -> list[LedgerEntry]:
@@ -71,16 +89,21 @@ class _Ledger:
         self.path = folder / LEDGER
         self.identity: str | None = None
         self.entries: dict[str, LedgerEntry] = {}
-        lines = self.path.read_text(encoding="utf-8").split("\n") if self.path.is_file() else []
-        for number, line in enumerate(lines[:-1], start=1):  # what follows the last line break was cut short
-            self._take(number, line)
+        try:
+            data = self.path.read_bytes() if self.path.exists() else b""
+        except OSError as error:
+            message = f"`folder` must be one whose {LEDGER} can be read, got {folder} ({error.strerror})."
+            raise DataError(f"{message} Name another folder.", argument="folder", file=self.path) from error
+        for number, line in enumerate(data.split(b"\n")[:-1], start=1):  # what follows the last was cut short
+            self._take(number, line.decode(errors="replace"))
 
     def _take(self, number: int, line: str) -> None:
         where, wanted = f"line {number} of {self.path}", "a line that predict_to wrote"
         try:
             values = json.loads(line)
-            entry = None if "version" in values else LedgerEntry(**values)
-        except (ValueError, TypeError) as error:
+            begins = isinstance(values, dict) and "version" in values
+            entry = None if begins else LedgerEntry(**values)
+        except (ValueError, TypeError, RecursionError) as error:
             message = (
                 f"`{where}` must be {wanted}, got {line[:60]!r}. Delete the file, or name another folder."
             )
@@ -100,6 +123,7 @@ class _Ledger:
             file.flush()
             os.fsync(file.fileno())
 
+<<<<<<< HEAD
     def discard_cut_line(self) -> None:
         """Remove a last line that a kill has cut short, so that the next one begins on a line of its own."""
         content = self.path.read_bytes() if self.path.is_file() else b""
@@ -109,10 +133,15 @@ class _Ledger:
 
     def is_complete(self, case_id: str, paths: dict[str, Path]) -> bool:
         """Return whether the files of a case are those that its line tells of."""
+=======
+    def is_complete(self, case_id: str, scan: str, paths: dict[str, Path]) -> bool:
+        """Return whether the files of a case are those that its line tells of, made from this very scan."""
+>>>>>>> breaker
         entry = self.entries.get(case_id)
         return (
             entry is not None
             and entry.status == "done"
+            and entry.scan == scan
             and all(path.is_file() and entry.files.get(path.name) == _sha256(path) for path in paths.values())
         )
 
@@ -132,6 +161,7 @@ def predict_to(
     both = "Resume keeps what is complete, overwrite discards it."
     if resume and overwrite:
         raise ArgumentError(f"`resume` and `overwrite` must not both be set. {both}", argument="resume")
+<<<<<<< HEAD
     root = require_path("folder", folder)
     _begin(root, identity, resume=resume, overwrite=overwrite)
     ledger = _Ledger(root)
@@ -140,13 +170,51 @@ def predict_to(
         ledger.append({"version": _VERSION, "predictor": identity})
     run = _Run(predict, ledger, root, include_uncertainty, resume)
     return run.entries(iter(cases))
+=======
+    root = made_folder(folder)
+    with _alone_in(root):
+        _begin(root, identity, resume=resume, overwrite=overwrite)
+        ledger = _Ledger(root)
+        if ledger.identity is None:
+            ledger.append({"version": _VERSION, "predictor": identity})
+        run = _Run(predict, ledger, root, include_uncertainty, resume)
+        return run.entries(iter(cases))
+
+
+@contextmanager
+def _alone_in(root: Path) -> Iterator[None]:
+    """Refuse a second process or thread in one folder: each would take the other's drafts for those of a killed one.
+
+    The system takes the lock back when a process ends, however it ends. Windows, and disks without locks, have none.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(root, os.O_RDONLY)
+    try:
+        if not _locked(handle):
+            message = f"`folder` must not be in use, got {root}, which another process is predicting into. "
+            cure = "Wait for it, or name another folder."
+            raise ExistingFileError(message + cure, argument="folder", file=root)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    """Return whether nobody else has the lock; a disk without locks cannot tell."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+>>>>>>> breaker
 
 
 def _begin(root: Path, identity: str, *, resume: bool, overwrite: bool) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    held = [
-        path for path in root.iterdir() if path.name == LEDGER or path.name.endswith("_prediction.nii.gz")
-    ]
+    held = [path for path in sorted(root.iterdir()) if path.name == LEDGER or path.name.endswith(_ENDINGS)]
     if held and not (resume or overwrite):
         raise ExistingFileError(
             f"`folder` must be without predictions, got {root}, which holds {held[0].name}. "
@@ -167,7 +235,7 @@ def _begin(root: Path, identity: str, *, resume: bool, overwrite: bool) -> None:
         file=root,
     )
     for path in root.iterdir():
-        if path.name.startswith(DRAFT_PREFIX) or (overwrite and path in held):
+        if path.is_file() and (path.name.startswith(DRAFT_PREFIX) or (overwrite and path in held)):
             path.unlink()
 
 
@@ -180,6 +248,7 @@ class _Run:
     root: Path
     include_uncertainty: bool
     resume: bool
+    scans: dict[str, str] = field(default_factory=dict)
 
     def entries(self, cases: Iterator[Reader]) -> list[LedgerEntry]:
         """Return one entry a case. A prediction is written while the next case is predicted."""
@@ -205,15 +274,21 @@ class _Run:
             cure = "Give each case an id of its own: one prediction would replace the other."
             require(name not in seen, "cases", "of different ids", f"two of {name!r}", cure, error=DataError)
             seen.add(name)
-            paths = self._paths(name)
-            if self.resume and self.ledger.is_complete(name, paths):
-                return LedgerEntry(name, "skipped", self.ledger.entries[name].files)
+            paths, scan = self._paths(name), _scan_hash(case)
+            if self.resume and self.ledger.is_complete(name, scan, paths):
+                return LedgerEntry(name, "skipped", self.ledger.entries[name].files, scan=scan)
+            self.scans[name] = scan
             return self.predict(case)
 
         return predict
 
     def _paths(self, case_id: str) -> dict[str, Path]:
-        return prediction_paths(case_id, self.root, include_uncertainty=self.include_uncertainty)
+        paths = prediction_paths(case_id, self.root, include_uncertainty=self.include_uncertainty)
+        blocked = [path.name for path in paths.values() if path.is_dir()]
+        require(
+            not blocked, "folder", "without folders of these names", blocked, error=DataError, file=self.root
+        )
+        return paths
 
     def _settled(self, result: Prediction | LedgerEntry | Failure, number: int) -> LedgerEntry:
         """Write a prediction, and a line of the ledger after its files."""
@@ -225,9 +300,18 @@ class _Run:
         else:
             paths = self._paths(result.case_id)
             write_prediction(result, paths)
-            entry = LedgerEntry(result.case_id, "done", {path.name: _sha256(path) for path in paths.values()})
+            files = {path.name: _sha256(path) for path in paths.values()}
+            entry = LedgerEntry(result.case_id, "done", files, scan=self.scans[result.case_id])
         self.ledger.append(asdict(entry))
         return entry
+
+
+def _scan_hash(case: Case) -> str:
+    """Return a hash of all that a prediction is made from: another scan under the same name is predicted anew."""
+    about = f"{case.image.shape} {case.affine.tolist()} {case.channel_names}"
+    digest = hashlib.sha256(about.encode())
+    digest.update(case.image.data)
+    return digest.hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from guided_attention._checks import require, require_choice, require_type
 from guided_attention._files import PathLike
+from guided_attention._state_dicts import plain_network
 from guided_attention._typing import SpatialDims
 from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError
@@ -22,6 +23,8 @@ from guided_attention.inference.stream import stream
 from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
 from guided_attention.preparation import Preparation, Prepared
+from guided_attention.preparation._values import whole
+from guided_attention.preparation.preparation import require_channel_order
 
 __all__ = ["Predictor"]
 
@@ -80,33 +83,29 @@ class Predictor:
         require_type("model", model, nn.Module, "a torch.nn.Module")
         require_type("preparation", preparation, Preparation, "a Preparation")
         require_type("labels", labels, LabelSpec, "a LabelSpec")
-        require_type("batch_size", batch_size, int, "a whole number")
-        require(batch_size >= 1, "batch_size", "1 or above", batch_size)
+        self.batch_size = whole("batch_size", batch_size, least=1)
+        require_type("keep_largest", keep_largest, bool, "True or False")
         require_choice("precision", precision, get_args(Precision))
         require(preparation.slice_axis is not None, "preparation", "fitted", "one without a slice axis", _FIT)
         self.model, self.preparation, self.labels = model, preparation, labels
-        self.batch_size, self.precision, self.keep_largest = batch_size, precision, keep_largest
+        self.precision, self.keep_largest = precision, keep_largest
         self.spatial_dims = _checked_dims(model, spatial_dims)
         self._check_fit()
         self.device = _chosen_device(model, device)
         model.to(self.device)
 
     def _check_fit(self) -> None:
-        classes = getattr(self.model, "num_classes", None)
+        classes = getattr(plain_network(self.model), "num_classes", None)
         if isinstance(classes, int):
             wanted = f"of {classes} classes, as the network"
             require(self.labels.num_classes == classes, "labels", wanted, self.labels.num_classes)
-        channels = getattr(self.model, "in_channels", None)
-        if isinstance(channels, int) and self.preparation.fingerprint is not None:
+        channels = self._network_channels
+        if channels is not None and self.preparation.fingerprint is not None:
             got = self.preparation.in_channels
             require(got == channels, "preparation", f"one of {channels} channels, as the network", got)
         joined = self.preparation.neighbours
-        require(
-            self.spatial_dims != _VOLUME or joined == 0,
-            "preparation.neighbours",
-            "0 for a 3-D network",
-            joined,
-        )
+        good = self.spatial_dims != _VOLUME or joined == 0
+        require(good, "preparation.neighbours", "0 for a 3-D network", joined)
 
     def __call__(self, case: Case) -> Prediction:
         """Return `predict` of a case."""
@@ -226,14 +225,8 @@ class Predictor:
 
     @property
     def _knowledge(self) -> Knowledge:
-        return Knowledge(
-            self.preparation,
-            self.labels,
-            self.batch_size,
-            self.precision,
-            self.keep_largest,
-            self.spatial_dims,
-        )
+        numbers = (self.batch_size, self.precision, self.keep_largest, self.spatial_dims)
+        return Knowledge(self.preparation, self.labels, *numbers)
 
     def save(self, folder: PathLike) -> None:
         """Save network, preparation and labels into a new folder, from which `load` makes the same predictor.
@@ -278,13 +271,17 @@ class Predictor:
         """Return a hash of weights and settings, by which a folder of predictions is known as this predictor's."""
         return self._knowledge.identity(self.model)
 
+    @property
+    def _network_channels(self) -> int | None:
+        channels = getattr(plain_network(self.model), "in_channels", None)
+        return channels if isinstance(channels, int) else None
+
     def _prepared(self, case: Case) -> Prepared:
         prepared = self.preparation.apply(case)
-        wanted, joined = getattr(self.model, "in_channels", None), 2 * self.preparation.neighbours + 1
-        got = len(prepared.image) * joined
+        require_channel_order(self.preparation, case)
+        wanted, got = self._network_channels, len(prepared.image) * (2 * self.preparation.neighbours + 1)
         where, cure = f"image of case {case.case_id!r}", "Read the channels that the network was trained on."
-        known = isinstance(wanted, int)
-        good = not known or got == wanted
+        good = wanted is None or got == wanted
         require(good, where, f"of {wanted} channels, as the network", got, cure, error=DataError)
         return prepared
 
@@ -314,6 +311,7 @@ class Predictor:
         wanted = (len(images), classes, *images.shape[2:])
         got = tuple(logits.shape)
         require(got == wanted, "model(images)", f"logits of shape (batch, classes, *size), {wanted}", got)
+        require(logits.is_floating_point(), "model(images)", "floating-point logits", logits.dtype)
         single = logits.float()
         cure = "Look at the weights: train again with a lower learning rate."
         if self.precision == "bf16":
@@ -328,7 +326,7 @@ _FIT = "Call `Preparation.fit` on the training cases, or name its `slice_axis`."
 
 
 def _checked_dims(model: nn.Module, given: SpatialDims | None) -> SpatialDims:
-    known = getattr(model, "spatial_dims", None)
+    known = getattr(plain_network(model), "spatial_dims", None)
     if given is not None:
         require_choice("spatial_dims", given, (2, 3))
         agrees = known not in {2, 3} or known == given
@@ -339,6 +337,7 @@ def _checked_dims(model: nn.Module, given: SpatialDims | None) -> SpatialDims:
 
 def _chosen_device(model: nn.Module, wanted: torch.device | str | None) -> torch.device:
     here = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    require(here.type != "meta", "model", "a network with weights in memory", "one on the meta device")
     if wanted is None:
         return here
     require_type("device", wanted, (str, torch.device), 'a torch device, "auto" or None')
@@ -346,7 +345,7 @@ def _chosen_device(model: nn.Module, wanted: torch.device | str | None) -> torch
         return torch.device("cuda") if here.type == "cpu" and torch.cuda.is_available() else here
     try:
         device = torch.device(wanted)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).cpu()  # "meta" has no numbers
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         message = f"`device` must be a device of this machine, got {wanted!r} ({error})."
         raise ArgumentError(message, argument="device") from error
@@ -360,9 +359,12 @@ def _called(model: nn.Module, images: Tensor) -> Tensor:
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError) as error:
+        others = {p.dtype for p in model.parameters() if p.is_floating_point()} - {images.dtype}
+        cure = "If it needs sides that are multiples of a number, set `multiple` in the Preparation."
+        if others and not torch.is_autocast_enabled(images.device.type):
+            cure = "Its weights are of another number type than images: call model.float() first."
         message = (
-            f"`model` must take images of shape {tuple(images.shape)}, got an error from it: {error}. If it needs "
-            "sides that are multiples of a number, set `multiple` in the Preparation."
+            f"`model` must take images of shape {tuple(images.shape)}, got an error from it: {error}. {cure}"
         )
         raise ArgumentError(message, argument="model") from error
     if not isinstance(logits, Tensor):

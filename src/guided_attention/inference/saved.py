@@ -11,13 +11,13 @@ import numpy as np
 from torch import nn
 
 from guided_attention._checkpoints import (
-    SAFETENSORS,
     ModelSettings,
     load_checkpoint,
     load_weights,
+    require_same_settings,
     settings_of,
 )
-from guided_attention._checks import require, require_known_keys, require_path, require_type
+from guided_attention._checks import cut_list, require, require_known_keys, require_path, require_type
 from guided_attention._files import PathLike, replacing, whole_folder
 from guided_attention._typing import SpatialDims
 from guided_attention.errors import CheckpointError, GuidedAttentionError, MissingFileError
@@ -33,6 +33,8 @@ Precision: TypeAlias = Literal["fp32", "bf16"]
 _VERSION = 1
 _FILE = "predictor.json"
 _BEST = "best.pt"
+_CONFIG, _WEIGHTS = "config.json", ("model.safetensors", "model.pt")
+_CHECKSUMS = ("sha256", "config_sha256")
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,12 @@ class Knowledge:
 
 def save_knowledge(folder: PathLike, model: nn.Module, knowledge: Knowledge) -> None:
     """Write the network as `save_pretrained` does, and the rest beside it, completely or not at all."""
-    text = json.dumps(knowledge.to_dict(model), indent=2) + "\n"
 
     def fill(draft: Path) -> None:
         save_pretrained(model, draft)
+        config = hashlib.sha256((draft / _CONFIG).read_bytes()).hexdigest()
+        values = knowledge.to_dict(model) | {"config_sha256": config}
+        text = json.dumps(values | {"sha256": _checksum(values)}, indent=2) + "\n"
         with replacing(draft / _FILE) as path:
             path.write_text(text, encoding="utf-8")
 
@@ -120,40 +124,84 @@ def save_knowledge(folder: PathLike, model: nn.Module, knowledge: Knowledge) -> 
 def load_knowledge(path: PathLike, model: nn.Module | None) -> tuple[nn.Module, Knowledge]:
     """Return the network, with its weights, and the rest."""
     root = require_path("path", path)
+    if not _exists(root):
+        message = f"`path` must be an existing file or folder, got {path}."
+        raise MissingFileError(message, argument="path", file=path)
     if (root / _FILE).is_file():
         return _from_folder(root, model)
     checkpoint = root / _BEST if root.is_dir() else root
     if not checkpoint.is_file():
+        others = [other.name for other in sorted(root.glob("*.pt"))] if root.is_dir() else []
         raise MissingFileError(
             f"`path` must be a folder that `Predictor.save` wrote, a run folder or a checkpoint, "
             f"got {path}, which holds neither {_FILE} nor {_BEST}."
-            if root.is_dir()
-            else f"`path` must be an existing file or folder, got {path}.",
+            + (f" Name one of its files: {cut_list(others)}." if others else ""),
             argument="path",
             file=path,
         )
     return _from_checkpoint(checkpoint, model)
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long for the file system
+        return False
+
+
 def _from_folder(root: Path, model: nn.Module | None) -> tuple[nn.Module, Knowledge]:
     file = root / _FILE
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         message = (
             f"`{file}` must be the JSON that `Predictor.save` wrote, got a damaged file ({error}). "
             "Copy the folder again."
         )
         raise CheckpointError(message, file=file) from error
+    checksums = {name: values.pop(name, None) for name in _CHECKSUMS} if isinstance(values, dict) else {}
     knowledge = _read(values, file)
+    _require_whole(values, checksums, file)
     if model is None:
         return from_pretrained(root), knowledge
-    weights = [path for path in sorted(root.iterdir()) if path.suffix in {SAFETENSORS, ".pt"}]
+    require_same_settings(model, {"metadata": values}, file)
+    weights = [root / name for name in _WEIGHTS if (root / name).is_file()]
     if not weights:
-        message = f"`path` must be a folder with weights, got {root} without any. Copy the folder again."
-        raise MissingFileError(message, argument="path", file=root)
+        message = f"`path` must be a folder that `Predictor.save` wrote, got {root}, which has no weights."
+        raise MissingFileError(f"{message} Copy the whole folder again.", argument="path", file=root)
     load_weights(model, weights[0])
     return model, knowledge
+
+
+def _require_whole(values: dict[str, Any], checksums: dict[str, Any], file: Path) -> None:
+    """Raise where the record was changed, or lies beside another network than it was saved with.
+
+    The first folders have no checksums.
+    """
+    if checksums.get("sha256") is None:
+        return
+    config, cure = file.with_name(_CONFIG), "Copy the whole folder again."
+    held = {"config_sha256": checksums["config_sha256"]}
+    got = f"{file} with another checksum: it is damaged or was edited"
+    good = checksums["sha256"] == _checksum(values | held)
+    require(good, "path", "a folder as it was saved", got, cure, error=CheckpointError, file=file)
+    got = f"{config} of another network"
+    good = (
+        not config.is_file() or checksums["config_sha256"] == hashlib.sha256(config.read_bytes()).hexdigest()
+    )
+    require(
+        good,
+        "path",
+        f"a folder with the network of its {_FILE}",
+        got,
+        cure,
+        error=CheckpointError,
+        file=config,
+    )
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _from_checkpoint(path: Path, model: nn.Module | None) -> tuple[nn.Module, Knowledge]:

@@ -18,6 +18,8 @@ Reader: TypeAlias = Case | Callable[[], Case]
 """A case, or a function that reads one."""
 
 _Result = TypeVar("_Result")
+_END = object()
+"""What follows the last case; None among the cases is a mistake that must not end them."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ def _worked(work: Callable[[Case], _Result], case: Case) -> _Result | Failure:
 
 def _read(cases: Iterator[Reader], number: int) -> Case | Failure | None:
     with _noting(f"reading case number {number}"):
-        item: object = next(cases, None)
-    if item is None:
+        item: object = next(cases, _END)
+    if item is _END:
         return None
     if isinstance(item, Case):
         return item

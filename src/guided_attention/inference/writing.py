@@ -3,14 +3,16 @@
 from pathlib import Path
 
 from guided_attention._checks import require, require_path, require_type
-from guided_attention._files import PathLike
+from guided_attention._files import PathLike, made_folder
 from guided_attention.data import write_nifti
 from guided_attention.errors import DataError, ExistingFileError
 from guided_attention.outputs import Prediction
 
 __all__ = ["prediction_paths", "save_prediction", "write_prediction"]
 
-_NOT_IN_NAMES = '/\\:*?"<>|\0'
+_NOT_IN_NAMES = '/\\:*?"<>|'
+_LONGEST = 160
+"""Bytes of an id: with what is added to it for a draft, file systems take 255."""
 
 
 def save_prediction(
@@ -41,7 +43,8 @@ def save_prediction(
         '7_prediction.nii.gz'
     """
     require_type("prediction", prediction, Prediction, "a Prediction")
-    paths = prediction_paths(prediction.case_id, folder, include_uncertainty=include_uncertainty)
+    root = made_folder(folder)
+    paths = prediction_paths(prediction.case_id, root, include_uncertainty=include_uncertainty)
     held = [str(path) for path in paths.values() if path.exists()]
     if held and not overwrite:
         raise ExistingFileError(
@@ -56,8 +59,10 @@ def save_prediction(
 
 def prediction_paths(case_id: str, folder: PathLike, *, include_uncertainty: bool) -> dict[str, Path]:
     """Return where each kind of volume of a case goes; raise where its id cannot be part of a file name."""
-    plain = bool(case_id) and not set(case_id) & set(_NOT_IN_NAMES) and not case_id.startswith(".")
-    require(plain, "case_id", "fit for a file name", repr(case_id), "Rename the case.", error=DataError)
+    short = case_id.isprintable() and len(case_id.encode()) <= _LONGEST
+    plain = short and bool(case_id) and not set(case_id) & set(_NOT_IN_NAMES) and not case_id.startswith(".")
+    wanted = f"fit for a file name, of at most {_LONGEST} bytes"
+    require(plain, "case_id", wanted, repr(case_id), "Rename the case.", error=DataError)
     kinds = ("prediction", "uncertainty") if include_uncertainty else ("prediction",)
     root = require_path("folder", folder)
     return {kind: root / f"{case_id}_{kind}.nii.gz" for kind in kinds}
@@ -67,5 +72,4 @@ def write_prediction(prediction: Prediction, paths: dict[str, Path]) -> None:
     """Write each kind of volume to its path, replacing what is there."""
     volumes = {"prediction": prediction.labels, "uncertainty": prediction.uncertainty}
     for kind, path in paths.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_nifti(path, volumes[kind], prediction.affine)

@@ -14,8 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from guided_attention._checks import require
 from guided_attention._geometry import Reorientation, grid_affine
 from guided_attention._typing import Affine
+from guided_attention.errors import DataError
 
 __all__ = ["Axis", "Grid", "Taps", "resampled_axis"]
 
@@ -23,6 +25,9 @@ _SLAB_VALUES = 2**20
 """Values of a scan that are interpolated at once: few enough for the cache, whatever the size of the volume."""
 _SAME = 1e-4
 """Share by which a spacing may differ from the wanted one and still count as equal: readers round lengths."""
+
+_FARTHEST = 1000
+"""Factor up to which scans are resampled: beyond it, lengths are in other units than millimetres."""
 
 
 class Spare:
@@ -184,10 +189,16 @@ def resampled_axis(old: int, spacing_mm: float, wanted_mm: float | None) -> Axis
     """Return an axis with voxels `wanted_mm` apart about the same centre.
 
     The voxels are kept where `wanted_mm` is None or differs from their spacing by less than one part in 10,000.
+
+    Raises:
+        DataError: The spacings are more than a factor of 1000 apart.
     """
     if wanted_mm is None or abs(wanted_mm / spacing_mm - 1) < _SAME:
         return Axis(old, 0.0, 1.0, old)
     step = wanted_mm / spacing_mm
+    wanted, got = f"within a factor of {_FARTHEST} of the wanted {wanted_mm:g} mm", f"{spacing_mm:g} mm"
+    cure = "Check both numbers: lengths are in millimetres."
+    require(1 / _FARTHEST <= step <= _FARTHEST, "spacing_mm", wanted, got, cure, error=DataError)
     size = max(1, round(old / step))
     return Axis(old, (old - 1) / 2 - (size - 1) / 2 * step, step, size)
 

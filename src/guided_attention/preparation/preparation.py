@@ -1,5 +1,6 @@
 """Preparation: all that is done to a scan before a network sees it, as one record that travels with the weights."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -29,7 +30,7 @@ from guided_attention.preparation.intensity import (
 )
 from guided_attention.preparation.prepared import Prepared
 
-__all__ = ["Preparation", "Spacing"]
+__all__ = ["Preparation", "Spacing", "require_channel_order"]
 
 Spacing: TypeAlias = tuple[float | None, float | None, float | None]
 """Spacing to resample to in millimetres, (depth, height, width); None keeps an axis as it is."""
@@ -37,6 +38,8 @@ Spacing: TypeAlias = tuple[float | None, float | None, float | None]
 _VERSION = 1
 _INTENSITIES = (ZScore, Window, CohortPercentiles)
 _DEFAULT = ZScore()
+_LARGEST = 2**33
+"""Voxels of a prepared channel, 32 GiB: far above any scan, and below what no machine could hold."""
 _Channel: TypeAlias = npt.NDArray[np.float32]
 
 
@@ -154,7 +157,8 @@ class Preparation:
 
         Raises:
             ArgumentError: The preparation has settings that only `fit` can fill in.
-            DataError: The scan has other channels than the cohort, or a channel of one value.
+            DataError: The scan has other channels than the cohort, a channel of one value, or a spacing so far from the
+                wanted one that it is hardly in millimetres.
 
         Warns:
             SpacingWarning: The spacing is far from that of the cohort.
@@ -169,6 +173,9 @@ class Preparation:
         affine = turn.affine(case.affine, case.image.shape[1:])
         spacing = rounded_spacing(affine)
         grid = Grid(turn, self._axes(channels, spacing))
+        wanted, cure = f"of at most {_LARGEST} voxels", "Check `spacing_mm`, `min_size` and `multiple`."
+        fits = math.prod(grid.shape) <= _LARGEST
+        require(fits, f"prepared volume of case {case.case_id!r}", wanted, grid.shape, cure, error=DataError)
         scales = self._scales(channels, f"image of case {case.case_id!r}")
         self._warn_if_unlike(case, channels, spacing, scales)
         image = np.empty((len(channels), *grid.shape), np.float32)
@@ -289,6 +296,14 @@ class Preparation:
         if rest.get("fingerprint") is not None:
             rest["fingerprint"] = Fingerprint.from_dict(rest["fingerprint"])
         return cls(**rest)
+
+
+def require_channel_order(preparation: Preparation, case: Case) -> None:
+    """Raise where channels have names and the preparation, not fitted, does not know their order."""
+    got = case.channel_names
+    cure = "Fit the preparation, which then knows their order (`Preparation.fit`), or leave out the names."
+    good = preparation.fingerprint is not None or len(got) < 2  # noqa: PLR2004
+    require(good, "preparation", "fitted for channels with names", f"the names {', '.join(got)}", cure)
 
 
 def _checked_spacing(spacing: object) -> Spacing | Literal["median"] | None:

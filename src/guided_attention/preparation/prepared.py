@@ -128,7 +128,7 @@ class Prepared:
 
         Raises:
             ArgumentTypeError: `scores` is no array or tensor.
-            ArgumentError: The scores have another size, are not floating-point, or are of one class.
+            ArgumentError: The scores have another size, are not floating-point, hold NaN, or are of one class.
         """
         checked = self._checked_scores(scores)
         at_once = checked.shape[1] if checked.dtype == torch.float32 else _SLICES
@@ -136,12 +136,25 @@ class Prepared:
         labels = np.empty(self.grid.scan_shape, np.min_scalar_type(len(checked) - 1))
         view = self.grid.turn.apply(labels)
         for part, block in self.restored(blocks):
-            view[part] = block.max(dim=0).indices.cpu().numpy()  # as argmax, in a fraction of its time
+            highest = block.max(dim=0)  # as argmax, in a fraction of its time
+            known = not bool(highest.values.isnan().any())
+            require(
+                known,
+                "scores",
+                "numbers",
+                "NaN",
+                "Look for NaN, or infinite scores, in what the network gives.",
+            )
+            view[part] = highest.indices.cpu().numpy()
         return labels
 
     def _checked_scores(self, scores: Tensor | npt.NDArray[Any]) -> Tensor:
         require_type("scores", scores, (Tensor, np.ndarray), "a tensor or an array")
         if isinstance(scores, Tensor):
+            plain = scores.layout == torch.strided and not scores.is_meta
+            require(
+                plain, "scores", "a dense tensor with values", f"one of {scores.layout} on {scores.device}"
+            )
             tensor = scores.detach()
         else:
             require(scores.dtype.kind == "f", "scores", "of floating-point numbers", scores.dtype)

@@ -14,6 +14,7 @@ from guided_attention.case import Case
 from guided_attention.errors import ArgumentTypeError, DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation import Preparation, Prepared
+from guided_attention.preparation.preparation import require_channel_order
 
 __all__ = ["SliceDataset", "SliceTransform"]
 
@@ -79,6 +80,7 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         self._classes: list[Tensor] = []
         for case in cases:
             prepared = preparation.apply(case)
+            require_channel_order(preparation, case)
             self._classes.append(_classes_of(prepared, labels))
             self._prepared.append(prepared)
         require(bool(self._prepared), "cases", "at least one case", "none", error=DataError)

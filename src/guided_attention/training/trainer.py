@@ -1,11 +1,12 @@
 """The training loop: takes network, loss, optimizer and data, and writes a folder with log and checkpoints."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from types import NoneType
 from typing import Literal, TypeAlias
 
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from guided_attention._checks import require, require_choice, require_positive
+from guided_attention._checkpoints import differing_settings
+from guided_attention._checks import require, require_choice, require_positive, require_type
+from guided_attention.errors import ArgumentTypeError
 from guided_attention.training.progress import Progress, Status
 from guided_attention.training.run_folder import Counters, RunFolder
 from guided_attention.training.schedule import Schedule, TrainingProgress
@@ -126,7 +129,8 @@ class Trainer:
             `Predictor.load` needs nothing but the checkpoint; None writes none.
 
     Raises:
-        ArgumentError: The loader has no batch.
+        ArgumentError: The loader has no batch, or the metadata tells of another network.
+        ArgumentTypeError: The metadata holds what a checkpoint could not be read with, such as a NumPy number.
 
     Example:
         >>> import tempfile
@@ -168,6 +172,13 @@ class Trainer:
         metadata: Mapping[str, object] | None = None,
     ) -> None:
         _require_batches(train_loader)
+        if metadata is not None:
+            _require_plain("metadata", metadata, Mapping)
+            differing, cure = (
+                differing_settings(model, metadata),
+                "Make the Predictor of the network that is trained.",
+            )
+            require(not differing, "metadata", "that of this network", differing, cure)
         self.config = config
         self.model = model
         self._joint = ModelWithLoss(model, loss).to(config.device)
@@ -332,6 +343,23 @@ class Trainer:
         if self._run.epoch >= self.config.max_epochs:
             return "epochs" if self._run.batches == len(self._loader) else "minutes"
         return "minutes" if self._is_time_over() else None
+
+
+def _require_plain(where: str, value: object, kind: type = object) -> None:
+    """Raise where a checkpoint with this value could be written, but not read again."""
+    require_type(where, value, kind, "a mapping", "Pass `Predictor.metadata`.")
+    parts: Iterable[tuple[object, object]] = ()
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, (list, tuple)):
+        parts = enumerate(value)
+    else:
+        plain = type(value) in {str, int, float, bool, NoneType, Tensor}
+        cure = "Use .item() or .tolist() of NumPy values, str() of paths."
+        wanted = "made of texts, numbers, tensors, lists and mappings"
+        require(plain, where, wanted, f"a {type(value).__name__}", cure, error=ArgumentTypeError)
+    for name, part in parts:
+        _require_plain(f"{where}[{name!r}]", part)
 
 
 def _require_batches(loader: DataLoader[tuple[Tensor, Tensor]]) -> None:
