@@ -123,7 +123,6 @@ class _Ledger:
             file.flush()
             os.fsync(file.fileno())
 
-<<<<<<< HEAD
     def discard_cut_line(self) -> None:
         """Remove a last line that a kill has cut short, so that the next one begins on a line of its own."""
         content = self.path.read_bytes() if self.path.is_file() else b""
@@ -131,12 +130,8 @@ class _Ledger:
         if whole != content:
             self.path.write_bytes(whole)
 
-    def is_complete(self, case_id: str, paths: dict[str, Path]) -> bool:
-        """Return whether the files of a case are those that its line tells of."""
-=======
     def is_complete(self, case_id: str, scan: str, paths: dict[str, Path]) -> bool:
         """Return whether the files of a case are those that its line tells of, made from this very scan."""
->>>>>>> breaker
         entry = self.entries.get(case_id)
         return (
             entry is not None
@@ -161,20 +156,11 @@ def predict_to(
     both = "Resume keeps what is complete, overwrite discards it."
     if resume and overwrite:
         raise ArgumentError(f"`resume` and `overwrite` must not both be set. {both}", argument="resume")
-<<<<<<< HEAD
-    root = require_path("folder", folder)
-    _begin(root, identity, resume=resume, overwrite=overwrite)
-    ledger = _Ledger(root)
-    ledger.discard_cut_line()
-    if ledger.identity is None:
-        ledger.append({"version": _VERSION, "predictor": identity})
-    run = _Run(predict, ledger, root, include_uncertainty, resume)
-    return run.entries(iter(cases))
-=======
     root = made_folder(folder)
     with _alone_in(root):
         _begin(root, identity, resume=resume, overwrite=overwrite)
         ledger = _Ledger(root)
+        ledger.discard_cut_line()
         if ledger.identity is None:
             ledger.append({"version": _VERSION, "predictor": identity})
         run = _Run(predict, ledger, root, include_uncertainty, resume)
@@ -210,7 +196,6 @@ def _locked(handle: int) -> bool:
     except OSError:
         return True
     return True
->>>>>>> breaker
 
 
 def _begin(root: Path, identity: str, *, resume: bool, overwrite: bool) -> None:
