@@ -206,9 +206,10 @@ def predicted(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_prediction_computes_nothing_that_nothing_reads(name, monkeypatch):
-    # What `attend` does within is its own affair: it may keep sums for a gradient.
+    # `attend` may keep sums for a gradient that nothing reads here.
     monkeypatch.setattr(
-        "guided_attention.attention.position.attend", lambda q, k, v: torch.softmax(q @ k.mT, dim=-1) @ v
+        "guided_attention.attention.position.weighted_average",
+        lambda q, k, v: torch.softmax(q @ k.mT, dim=-1) @ v,
     )
     model, x = predicted(name).eval(), drawn(1, 1, 33, 37)
     with torch.inference_mode(), _Reads() as reads:

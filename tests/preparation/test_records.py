@@ -289,6 +289,13 @@ def test_numbers_out_of_range(record, message):
         record()
 
 
+@pytest.mark.parametrize("name", ["neighbours", "min_size", "spacing_mm"])
+def test_true_is_no_number(name):
+    wrong = True if name == "neighbours" else (True,) * 3
+    with pytest.raises(ArgumentTypeError, match=f"`{name}` must be a (whole )?number, got a bool"):
+        Preparation(**{name: wrong})
+
+
 def test_numpy_numbers_become_plain_ones():
     given = Preparation(
         spacing_mm=[None, np.float32(1.5), np.int64(2)],
