@@ -94,14 +94,10 @@ def replace_labels(case, labels):
 
 
 def test_sums_do_not_depend_on_the_order_in_memory():
-    channel = np.random.default_rng(0).gamma(1.0, 1.0, (5, 131, 127)).astype(np.float32)
-    want = ZScore().scale(channel, "")
-    for same in (
-        np.asfortranarray(channel),
-        channel.transpose(0, 2, 1).copy().transpose(0, 2, 1),
-        channel[:, ::-1].copy()[:, ::-1],
-    ):
-        assert ZScore().scale(same, "") == want
+    for seed in range(40):
+        channel = np.random.default_rng(seed).normal(size=(1, 131, 127)).astype(np.float32)
+        other = channel.transpose(0, 2, 1).copy().transpose(0, 2, 1)
+        assert ZScore().scale(other, "") == ZScore().scale(channel, "")
 
 
 def test_a_patient_who_lies_the_other_way_round_is_seen_the_same_way():
