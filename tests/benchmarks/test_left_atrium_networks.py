@@ -23,6 +23,7 @@ def _bright_box(number):
     return Case(str(number), 9 * labels + noise, labels, affine_of((3.0, 1.0, 1.0)))
 
 
+@pytest.mark.peer
 def test_a_network_is_trained_and_scored_on_its_test_volumes():
     train, val, test = [_bright_box(n) for n in range(2)], [_bright_box(2)], [_bright_box(n) for n in (3, 4)]
     args = Namespace(side=[11, 13], slice_step=1, batch=2, minutes=None, epochs=60, precision="fp32")
@@ -33,6 +34,7 @@ def test_a_network_is_trained_and_scored_on_its_test_volumes():
     assert scores.keys() >= {"dice_sd", "volume_similarity", "assd_mm"}
 
 
+@pytest.mark.peer
 def test_every_network_of_the_benchmark_can_be_built_and_predicts():
     networks, image = contestants(4), torch.randn(2, 1, 33, 37)
     assert set(FIVE) < set(networks)

@@ -155,6 +155,22 @@ def test_a_path_without_a_network_is_named(tmp_path, path):
         Predictor.load(tmp_path / path)
 
 
+@pytest.fixture(scope="module")
+def saved_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "saved"
+    Predictor(MSGA(1, 3, **SMALL), AS_IT_IS, ORGANS, device="cpu").save(folder)
+    return folder
+
+
+@pytest.fixture
+def record(saved_folder):
+    """The record of a saved predictor, as it was again after the test."""
+    file = saved_folder / "predictor.json"
+    before = file.read_bytes()
+    yield file
+    file.write_bytes(before)
+
+
 def test_nothing_is_overwritten(tmp_path):
     predictor = Predictor(MSGA(1, 3, **SMALL), AS_IT_IS, ORGANS, device="cpu")
     (tmp_path / "saved").mkdir()
@@ -182,24 +198,18 @@ def test_nothing_is_overwritten(tmp_path):
         (lambda _: None, "must be a mapping"),
     ],
 )
-def test_a_changed_record_is_refused_by_name(tmp_path, change, message):
-    predictor = Predictor(MSGA(1, 3, **SMALL), AS_IT_IS, ORGANS, device="cpu")
-    predictor.save(tmp_path / "saved")
-    file = tmp_path / "saved" / "predictor.json"
-    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+def test_a_changed_record_is_refused_by_name(record, change, message):
+    record.write_text(json.dumps(change(json.loads(record.read_text()))))
     with pytest.raises(CheckpointError, match=message) as caught:
-        Predictor.load(tmp_path / "saved")
-    assert caught.value.file == file
+        Predictor.load(record.parent)
+    assert caught.value.file == record
 
 
-def test_a_record_that_is_no_json_is_refused(tmp_path):
-    predictor = Predictor(MSGA(1, 3, **SMALL), AS_IT_IS, ORGANS, device="cpu")
-    predictor.save(tmp_path / "saved")
-    file = tmp_path / "saved" / "predictor.json"
-    for content in (b"", file.read_bytes()[:-40], b"\xff\xfe"):
-        file.write_bytes(content)
+def test_a_record_that_is_no_json_is_refused(record):
+    for content in (b"", record.read_bytes()[:-40], b"\xff\xfe"):
+        record.write_bytes(content)
         with pytest.raises(CheckpointError, match=r"predictor\.json` must be the JSON"):
-            Predictor.load(tmp_path / "saved")
+            Predictor.load(record.parent)
 
 
 def _saved(folder, seed=1):
