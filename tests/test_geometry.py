@@ -287,3 +287,20 @@ def test_turned_by_45_degrees_about_two_axes_every_storage_order_has_one_orienta
             stored, place = turn.apply(volume), turn.affine(affine, volume.shape)
             back = reorientation(place, "LPS")
             np.testing.assert_array_equal(back.apply(stored), canonical.apply(volume))
+
+
+@pytest.mark.parametrize("target", ["LPS", "RAS", "LIA", "PSR", "ASL", "IRP"])
+def test_the_storage_orders_that_other_tests_write_are_those_of_the_loop_over_voxels(target):
+    affine = np.array([[0.0, 1.25, 0.0, 3.0], [-1.5, 0.0, 0.0, 7.0], [0.0, 0.0, 5.0, -11.0], [0, 0, 0, 1.0]])
+    array = np.arange(2 * 3 * 5).reshape(2, 3, 5)
+    wanted = reference.moved(array, affine, target)
+    storage = reference.Storage(affine, target)
+    np.testing.assert_array_equal(storage.apply(array), wanted)
+    np.testing.assert_array_equal(storage.undo(wanted), array)
+    new = storage.affine(affine, array.shape)
+    assert reference.orientation(new) == target
+    for z, y, x in np.ndindex(array.shape):
+        c, b, a = (int(places[0]) for places in np.nonzero(wanted == array[z, y, x]))
+        np.testing.assert_allclose(
+            reference.place(new, a, b, c), reference.place(affine, x, y, z), atol=1e-12
+        )

@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.reference.geometry import Storage
 from torch.utils.data import DataLoader
 
 from guided_attention import MSGA, Trainer
-from guided_attention._geometry import reorientation
 from guided_attention.case import Case
 from guided_attention.data import CHAOS_MR_LABELS, make_phantom
 from guided_attention.errors import CheckpointError, DataError, IntensityWarning, SpacingWarning
@@ -33,7 +33,7 @@ SMALL = {"encoder": "resnet18", "channels": 4, "steps": 1}
 
 def stored(case, orientation, *, degrees=0.0):
     """Return the same anatomy in another storage order, turned about the z axis by a few degrees."""
-    turn = reorientation(case.affine, orientation)
+    turn = Storage(case.affine, orientation)
     affine = turn.affine(case.affine, case.image.shape[1:])
     angle = np.radians(degrees)
     rotation = np.eye(4)

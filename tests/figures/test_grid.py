@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.reference.geometry import Storage
 
-from guided_attention._geometry import orientation_of, reorientation
+from guided_attention._geometry import orientation_of
 from guided_attention.case import Case
 from guided_attention.data import make_phantom
 from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, GuidedAttentionError
@@ -38,7 +39,7 @@ def prediction_of(case, labels=None):
 
 def stored_as(case, prediction, order):
     """The same scan and prediction in another storage order."""
-    turn = reorientation(case.affine, order)
+    turn = Storage(case.affine, order)
     affine = turn.affine(case.affine, case.image.shape[1:])
     labels = None if case.labels is None else turn.apply(case.labels)
     turned = Case(case.case_id, turn.apply(case.image), labels, affine, case.channel_names)

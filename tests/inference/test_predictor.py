@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from tests.inference.conftest import AFFINE, AS_IT_IS, ORGANS, SHAPE, Never, Threshold, network, scan
+from tests.reference.geometry import Storage
 from torch import nn
 
 from guided_attention import MSGA
-from guided_attention._geometry import reorientation
 from guided_attention.case import Case
 from guided_attention.errors import GuidedAttentionError
 from guided_attention.inference import Predictor, keep_largest_component
@@ -23,7 +23,7 @@ ONE = LabelSpec({1: "above"})
 
 def canonical(case):
     """Return image and way back of the orientation in which an axial network sees a scan."""
-    turn = reorientation(case.affine, "LPS")
+    turn = Storage(case.affine, "LPS")
     return turn.apply(case.image), turn.undo
 
 
@@ -213,7 +213,7 @@ def test_the_storage_order_of_a_scan_changes_no_voxel(orientation):
     )
     predictor = Predictor(network(), preparation, ORGANS)
     case = scan()
-    turn = reorientation(case.affine, orientation)
+    turn = Storage(case.affine, orientation)
     stored = Case("case 7", turn.apply(case.image), None, turn.affine(case.affine, SHAPE))
     wanted, got = predictor.predict(case), predictor.predict(stored)
     np.testing.assert_array_equal(turn.undo(got.labels), wanted.labels)

@@ -3,8 +3,8 @@
 from itertools import permutations, product
 
 import numpy as np
+from tests.reference.geometry import Storage
 
-from guided_attention._geometry import reorientation
 from guided_attention.case import Case
 
 __all__ = ["case_of", "random_affine", "rotation", "stored_as"]
@@ -48,7 +48,7 @@ def case_of(rng, shape, affine, *, channels=1, classes=4, names=(), case_id="7")
 
 def stored_as(case, orientation, *, turn=None):
     """Return the same patient in another storage order; `turn` is a rotation that the whole patient makes."""
-    way = reorientation(case.affine, orientation)
+    way = Storage(case.affine, orientation)
     affine = way.affine(case.affine, case.image.shape[1:])
     if turn is not None:
         whole = np.eye(4)

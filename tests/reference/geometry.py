@@ -66,6 +66,40 @@ def _pair(letter, pairs):
     return next(pair for pair in pairs if letter in pair)
 
 
+class Storage:
+    """Another storage order of a scan, found from `orientation` and written with NumPy's own transposes and flips."""
+
+    def __init__(self, affine, target):
+        source, pairs = orientation(affine), ("LR", "PA", "IS")
+        self.columns = [
+            next(c for c, have in enumerate(source) if new in _pair(have, pairs)) for new in target
+        ]
+        self.flipped = [axis for axis, c in enumerate(self.columns) if source[c] != target[axis]]
+
+    def apply(self, array):
+        lead = array.ndim - 3
+        xyz = array.transpose(*range(lead), lead + 2, lead + 1, lead)
+        turned = xyz.transpose(*range(lead), *(lead + c for c in self.columns))
+        turned = np.flip(turned, [lead + axis for axis in self.flipped])
+        return turned.transpose(*range(lead), lead + 2, lead + 1, lead)
+
+    def undo(self, array):
+        lead = array.ndim - 3
+        xyz = np.flip(
+            array.transpose(*range(lead), lead + 2, lead + 1, lead), [lead + a for a in self.flipped]
+        )
+        back = xyz.transpose(*range(lead), *(lead + self.columns.index(axis) for axis in range(3)))
+        return back.transpose(*range(lead), lead + 2, lead + 1, lead)
+
+    def affine(self, affine, shape):
+        size, corner, new = shape[::-1], [0, 0, 0], np.eye(4)
+        for axis, c in enumerate(self.columns):
+            new[:3, axis] = -affine[:3, c] if axis in self.flipped else affine[:3, c]
+            corner[c] = size[c] - 1 if axis in self.flipped else 0
+        new[:3, 3] = place(affine, *corner)
+        return new
+
+
 def random_affine(rng, kind):
     """An affine: straight, oblique (up to 30 degrees), turned (any rotation), tilted (a gantry) or sheared."""
     order, signs = rng.permutation(3), rng.choice([-1.0, 1.0], 3)
