@@ -1,0 +1,1 @@
+"""Folders that one process at a time may write to."""
