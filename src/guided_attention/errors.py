@@ -24,6 +24,7 @@ __all__ = [
     "ExistingFileError",
     "GuidedAttentionError",
     "IntensityWarning",
+    "LeftOutWarning",
     "MissingFileError",
     "MissingPackageError",
     "NonFiniteError",
@@ -101,3 +102,7 @@ class SpacingWarning(UnfitScanWarning):
 
 class IntensityWarning(UnfitScanWarning):
     """The intensities of a scan are far from every scan that the network was trained on."""
+
+
+class LeftOutWarning(UserWarning):
+    """Files of a folder are no slices of a scan and were left out."""

@@ -7,7 +7,7 @@ from guided_attention.data.chaos import (
     read_chaos,
     read_chaos_case,
 )
-from guided_attention.data.dicom import read_dicom_series
+from guided_attention.data.dicom import DicomSeries, find_dicom_series, read_dicom_series
 from guided_attention.data.nifti import read_nifti, read_nifti_case, read_nifti_pairs, write_nifti
 from guided_attention.data.phantom import PhantomSource, make_phantom, write_phantom_cohort
 from guided_attention.data.png import PNG_GREY_LEVELS, read_png_slices, write_png_slices
@@ -18,8 +18,10 @@ __all__ = [
     "CHAOS_MR_LABELS",
     "PNG_GREY_LEVELS",
     "ChaosSource",
+    "DicomSeries",
     "PhantomSource",
     "Split",
+    "find_dicom_series",
     "k_fold",
     "make_phantom",
     "read_chaos",
