@@ -22,6 +22,7 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "ExistingFileError",
+    "GeometryWarning",
     "GuidedAttentionError",
     "IntensityWarning",
     "LeftOutWarning",
@@ -106,3 +107,7 @@ class IntensityWarning(UnfitScanWarning):
 
 class LeftOutWarning(UserWarning):
     """Files of a folder are no slices of a scan and were left out."""
+
+
+class GeometryWarning(UserWarning):
+    """A file does not say clearly where its voxels lie; the message says what was taken."""
