@@ -8,6 +8,7 @@ from guided_attention.data.chaos import (
     read_chaos_case,
 )
 from guided_attention.data.dicom import DicomSeries, find_dicom_series, read_dicom_series
+from guided_attention.data.dicom_seg import Segments, read_dicom_seg, write_dicom_seg
 from guided_attention.data.nifti import read_nifti, read_nifti_case, read_nifti_pairs, write_nifti
 from guided_attention.data.phantom import PhantomSource, make_phantom, write_phantom_cohort
 from guided_attention.data.png import PNG_GREY_LEVELS, read_png_slices, write_png_slices
@@ -20,18 +21,21 @@ __all__ = [
     "ChaosSource",
     "DicomSeries",
     "PhantomSource",
+    "Segments",
     "Split",
     "find_dicom_series",
     "k_fold",
     "make_phantom",
     "read_chaos",
     "read_chaos_case",
+    "read_dicom_seg",
     "read_dicom_series",
     "read_nifti",
     "read_nifti_case",
     "read_nifti_pairs",
     "read_png_slices",
     "split_subjects",
+    "write_dicom_seg",
     "write_nifti",
     "write_phantom_cohort",
     "write_png_slices",

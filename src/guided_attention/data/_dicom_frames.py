@@ -260,9 +260,9 @@ def _half_unit(text: str) -> float:
 
 def damage() -> tuple[type[Exception], ...]:
     """Return what pydicom raises over damaged files."""
-    from pydicom.errors import BytesLengthException  # noqa: PLC0415
+    from pydicom.errors import BytesLengthException, InvalidDicomError  # noqa: PLC0415
 
-    return (*_DICOM_DAMAGE, BytesLengthException)
+    return (*_DICOM_DAMAGE, BytesLengthException, InvalidDicomError)
 
 
 def _check_directions(path: Path, directions: npt.NDArray[np.float64]) -> None:

@@ -74,7 +74,8 @@ class NiftiFile:
             proxy: Any = image.dataobj  # the header has lost the scaling by now
             unit, data = int(image.header["xyzt_units"]) & 7, Path(str(image.file_map["image"].filename))
             affine = np.array(image.affine, dtype=np.float64)
-            forms = image.get_sform(coded=True), image.get_qform(coded=True)
+            untyped: Any = image
+            forms = untyped.get_sform(coded=True), untyped.get_qform(coded=True)
             numbers = int(proxy.offset), float(proxy.slope), float(proxy.inter)
             shape = tuple(int(side) for side in proxy.shape)
         affine[:_AXES] *= _MILLIMETRES.get(unit, 1.0)

@@ -23,8 +23,10 @@ __all__ = [
     "DicomSeries",
     "find_dicom_series",
     "read_dicom_series",
+    "read_headers",
     "read_size_in_file_order",
     "read_slices_in_file_order",
+    "series_affine",
 ]
 
 # DICOM's patient frame is LPS (left, posterior, superior), NIfTI's is RAS.
@@ -136,6 +138,14 @@ def find_dicom_series(folder: PathLike) -> list[DicomSeries]:
     return [_record(name, frames) for name, frames in _scans(require_folder("folder", folder), headers=True)]
 
 
+def read_headers(folder: PathLike, *, series: str | int | None = None) -> list[Frame]:
+    """Return the frames of a scan in the order of its volume, without their pixels."""
+    path = require_folder("folder", folder)
+    frames = _in_order_of_position(_chosen(_scans(path, headers=True), series, path))
+    _check_steps(frames)
+    return frames
+
+
 def read_slices_in_file_order(folder: Path) -> Volume:
     """Read a series whose masks are paired by file name: order kept, and checked to be the order in space.
 
@@ -149,7 +159,7 @@ def read_size_in_file_order(folder: Path) -> tuple[tuple[int, int, int], Spacing
     frames = _in_file_order(folder, headers=True)
     _check_steps(frames)
     rows, columns = frames[0].size
-    return (len(frames), rows, columns), spacing_of(_affine(frames))
+    return (len(frames), rows, columns), spacing_of(series_affine(frames))
 
 
 def _in_file_order(folder: Path, *, headers: bool = False) -> list[Frame]:
@@ -298,7 +308,7 @@ def _along_normal(frames: Sequence[Frame]) -> npt.NDArray[np.float64]:
 
 def _assemble(frames: Sequence[Frame]) -> Volume:
     _check_steps(frames)
-    affine = _affine(frames)
+    affine = series_affine(frames)
     array = np.empty((len(frames), *frames[0].size), np.float32)
     for place, frame in enumerate(frames):
         array[place] = frame.pixels()
@@ -331,7 +341,7 @@ def _check_steps(frames: Sequence[Frame]) -> None:
     require(bool(away[worst] <= limit), what, wanted, got, cure, error=DataError, file=frames[worst].path)
 
 
-def _affine(frames: Sequence[Frame]) -> Affine:
+def series_affine(frames: Sequence[Frame]) -> Affine:
     """Return the matrix from voxel index (x, y, z) to RAS millimetres, slices in array order."""
     first, last = frames[0], frames[-1]
     across, down, normal = first.directions
