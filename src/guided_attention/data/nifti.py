@@ -237,8 +237,9 @@ def write_nifti(path: PathLike, volume: npt.NDArray[Any] | Tensor, affine: Affin
     if not is_same_place(image.get_qform(), place, array.shape[-3:]):
         image.set_qform(place, code=0)
     image.header.set_xyzt_units("mm")
-    with replacing(wanted) as draft, ImageOpener(draft, "wb") as file:
-        image.to_file_map({"image": FileHolder(fileobj=file)})
+    # What nibabel opens itself stays open after an error.
+    with replacing(wanted) as draft, ImageOpener(str(draft), "wb") as file:
+        image.to_file_map({"image": FileHolder(fileobj=file)})  # type: ignore[arg-type]  # any object that writes
     return wanted
 
 
