@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike
 from guided_attention.case import Case
-from guided_attention.data import Cohort, open_cohort
+from guided_attention.data import Cohort, Layout, open_cohort
 from guided_attention.errors import ArgumentError, DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes.plan import Plan
@@ -53,7 +54,7 @@ class Source:
 def source_of(data: object, labels: LabelSpec | None = None, *, layout: str = "auto") -> Source:
     """Return the cases of a folder, a `Cohort` or a sequence of cases, without reading a volume."""
     if isinstance(data, (str, Path)) or hasattr(data, "__fspath__"):
-        data = open_cohort(data, layout=layout, labels=labels)
+        data = open_cohort(data, layout=cast("Layout", layout), labels=labels)
     if isinstance(data, Cohort):
         return Source(
             folder=str(Path(data.folder).resolve()),

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from guided_attention._checks import require, require_type
+from guided_attention._checks import require_type
 from guided_attention.errors import ArgumentError
 from guided_attention.losses import GuidedAttentionLoss
 from guided_attention.models import ModelSettings, build
@@ -75,17 +75,18 @@ def cores() -> int:
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is computed by the hardware of the device."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     flags = _text("/proc/cpuinfo")
     return any(flag in flags for flag in _FAST_BF16)
 
 
-def bytes_of_step(network: ModelSettings, loss: GuidedAttentionLoss, size: tuple[int, int]) -> tuple[int, int]:
+def bytes_of_step(
+    network: ModelSettings, loss: GuidedAttentionLoss, size: tuple[int, int]
+) -> tuple[int, int]:
     """Measure the memory of a step of training: that of the weights, and that of each slice, in bytes.
 
     A forward pass of two slices on the CPU, in single precision, counts what it keeps for the backward pass.
     """
-    require("in_channels" in network.arguments, "network", "with in_channels", network.arguments)
     state = torch.random.get_rng_state()
     model = build(network).train()
     kept: dict[int, int] = {}
@@ -96,7 +97,7 @@ def bytes_of_step(network: ModelSettings, loss: GuidedAttentionLoss, size: tuple
         return tensor
 
     weights = sum(value.numel() for value in model.parameters())
-    image = torch.rand(2, model.in_channels, *size)
+    image = torch.rand(2, channels, *size)
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         terms = loss(model.outputs(image), torch.zeros(2, *size, dtype=torch.long))
     torch.random.set_rng_state(state)

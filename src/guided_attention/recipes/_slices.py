@@ -53,7 +53,11 @@ def fitted_to_slices(
 ) -> tuple[Preparation, tuple[int, int]]:
     """Return a preparation with the pixels and the padding that suit its cohort, and the size of slices in training."""
     seen = _fingerprint(preparation)
-    names = [type(one).__name__ for one in preparation.intensity] if isinstance(preparation.intensity, tuple) else []
+    names = (
+        [type(one).__name__ for one in preparation.intensity]
+        if isinstance(preparation.intensity, tuple)
+        else []
+    )
     why["preparation.intensity"] = f"{', '.join(sorted(set(names)))}: " + (
         "values below -200 in every scan, so CT, whose numbers mean the same in all of them"
         if is_ct
@@ -66,9 +70,12 @@ def fitted_to_slices(
         _MULTIPLE * ceil(round(length * factor, 6) / _MULTIPLE)
         for length, factor in zip(seen.sizes[1][1:], scale, strict=True)
     )
+    sides = " x ".join(
+        f"{length * factor:.0f}" for length, factor in zip(seen.sizes[1][1:], scale, strict=True)
+    )
     why["sampling.size"] = why["preparation.min_size"] = (
-        f"the median slice of {seen.sizes[1][1]:.0f} x {seen.sizes[1][2]:.0f} pixels as the network sees it, rounded up "
-        f"to multiples of {_MULTIPLE}; smaller slices are padded, of larger ones training sees a part"
+        f"the median slice has {sides} pixels as the network sees it, rounded up to multiples of {_MULTIPLE}; "
+        "smaller slices are padded, of larger ones training sees a part"
     )
     spacing = None if target is None else (None, target, target)
     return replace(preparation, spacing_mm=spacing, min_size=(height, width)), (height, width)
@@ -85,10 +92,11 @@ def _pixel_mm(seen: Fingerprint, most: int, device: torch.device, why: dict[str,
         why["preparation.spacing_mm"] = f"{about}: nearly equal, so slices are not resampled"
         return None
     target = _rounded_up(sqrt(height * width) * coarser)
+    made = f"{about}; {target:.3g} mm"
     why["preparation.spacing_mm"] = (
-        f"{about}; {target:.3g} mm give the median slice at most the {most:,} pixels that a {device.type} trains with in time"
+        f"{made} give the median slice at most the {most:,} pixels that a {device.type} trains with in time"
         if coarser >= _EQUAL
-        else f"{about}; {target:.3g} mm is the median"
+        else f"{made} is the median"
     )
     return target
 

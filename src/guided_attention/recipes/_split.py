@@ -36,7 +36,9 @@ def split_of(source: Source, seed: int, why: dict[str, str]) -> DataPlan:
 def _parts_of_layout(source: Source) -> tuple[list[str], list[str], list[str]]:
     """Return the parts; cases without labels can be predicted, and no more."""
     labelled = set(source.labelled)
-    train, val = ([name for name in source.parts.get(part, ()) if name in labelled] for part in ("train", "val"))
+    train, val = (
+        [name for name in source.parts.get(part, ()) if name in labelled] for part in ("train", "val")
+    )
     return train, val, list(source.parts.get("test", ()))
 
 
@@ -53,6 +55,8 @@ def _by_chance(
     test = max(1, round(_TEST * count)) if with_test and count >= _ENOUGH else 0
     why["data.val"] = f"{val} of {count} cases by chance, seed {seed}"
     if with_test:
-        why["data.test"] = f"{test} of {count} cases by chance" + ("" if test else f": fewer than {_ENOUGH} have labels")
+        why["data.test"] = f"{test} of {count} cases by chance" + (
+            "" if test else f": fewer than {_ENOUGH} have labels"
+        )
     split = split_subjects(names, train=count - val - test, val=val, test=test, seed=seed)
     return list(split.train), list(split.val), list(split.test)

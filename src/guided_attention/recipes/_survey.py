@@ -39,7 +39,9 @@ class Survey:
         """Return a preparation with the intensities that suit the cases, fitted to them."""
         intensity = CohortPercentiles() if _looks_like_ct(readers[0]()) else ZScore()
         preparation = Preparation(intensity=intensity).fit(self._seen(readers), self.labels)
-        if isinstance(intensity, CohortPercentiles) and not all(self.are_ct):  # each scan needs a scale of its own
+        if isinstance(intensity, CohortPercentiles) and not all(
+            self.are_ct
+        ):  # each scan needs a scale of its own
             return Preparation(intensity=ZScore()).fit((read() for read in readers), self.labels)
         return preparation
 
@@ -67,7 +69,9 @@ class Survey:
             ignored = None if self.labels is None else self.labels.ignore_value
             shares = _largest_shares(_labels_of(case), ignored)
             self.in_one_piece = min([self.in_one_piece, *shares])
-            if shares or not self.are_ct[0]:  # CT is scaled by its organs, which a scan without any cannot tell
+            if (
+                shares or not self.are_ct[0]
+            ):  # CT is scaled by its organs, which a scan without any cannot tell
                 yield case
 
 
@@ -85,7 +89,8 @@ def _labels_of(case: Case) -> LabelVolume:
 def _largest_shares(labels: LabelVolume, ignored: int | None) -> list[float]:
     """Return for each organ of a volume the share of its voxels that its largest component holds."""
     shares = []
-    for value, box in enumerate(ndimage.find_objects(labels), start=1):
+    boxes: list[tuple[slice, ...] | None] = ndimage.find_objects(labels)
+    for value, box in enumerate(boxes, start=1):
         if box is not None and value != ignored:
             pieces, _ = ndimage.label(labels[box] == value)
             sizes = np.bincount(pieces.ravel())[1:]

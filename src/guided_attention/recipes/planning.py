@@ -99,8 +99,10 @@ def plan_for(
 
 def _labels(survey: Survey, layout: str, why: dict[str, str]) -> LabelSpec:
     given = survey.labels is not None
-    why["labels.names"] = f"as said by the layout ({layout}) or by hand" if given else (
-        "values found in the label volumes of the training and validation cases; nothing names them"
+    why["labels.names"] = (
+        f"as said by the layout ({layout}) or by hand"
+        if given
+        else ("values found in the label volumes of the training and validation cases; nothing names them")
     )
     return survey.found_labels
 
@@ -108,12 +110,14 @@ def _labels(survey: Survey, layout: str, why: dict[str, str]) -> LabelSpec:
 def _network(in_channels: int, labels: LabelSpec, why: dict[str, str]) -> ModelSettings:
     why["network.builder"] = f"MSGA lite is {_MEASURED}"
     why["network.arguments.in_channels"] = "channels of the scans"
-    why["network.arguments.num_classes"] = f"{len(labels.values)} organs and the background"
+    why["network.arguments.num_classes"] = f"the background and {len(labels.values)} more"
     for name in ("encoder", "channels"):
         why[f"network.arguments.{name}"] = f"as measured there with {_ENCODER} and {_CHANNELS} channels"
     for name in ("optimizer.lr", "optimizer.weight_decay", "schedule.name", "training.ema_decay"):
         why[name] = "as in that measurement"
-    why["training.clip_grad_norm"] = "as in that measurement: a bad batch moves the weights no further than a usual one"
+    why["training.clip_grad_norm"] = (
+        "as in that measurement: a bad batch moves the weights no further than a usual one"
+    )
     arguments = {"in_channels": in_channels, "num_classes": labels.num_classes}
     return ModelSettings("msga_lite", {**arguments, "encoder": _ENCODER, "channels": _CHANNELS})
 
@@ -135,14 +139,20 @@ def _sampling(
     batch = _batch_size(size, slices, network, device, shapes, why)
     # Organs have sides: a mirrored liver teaches a network to look for it on the left.
     turned = 0.5 if len(labels.values) == 1 else 0.0
-    kept = "one organ, which looks alike mirrored" if turned else "several organs, which are told apart by their sides"
+    kept = (
+        "one organ, which looks alike mirrored"
+        if turned
+        else "several organs, which are told apart by their sides"
+    )
     why["sampling.flip"] = why["sampling.mirror"] = kept
     why["sampling.degrees"] = "as measured on the left atrium; patients lie a little turned"
     why["sampling.intensity"] = "as measured on the left atrium; scanners show tissue differently"
     why["sampling.foreground_only"] = "slices without an organ teach where none is"
     workers = 0 if device.type == "cpu" else max(0, min(4, machine.cores() - 1))
     why["sampling.workers"] = (
-        "the network needs the cores itself" if device.type == "cpu" else "they prepare batches while the GPU works"
+        "the network needs the cores itself"
+        if device.type == "cpu"
+        else "they prepare batches while the GPU works"
     )
     record = SamplingPlan(
         size=size, slice_step=step, batch_size=batch, workers=workers, flip=turned, mirror=turned
@@ -159,16 +169,17 @@ def _batch_size(
     why: dict[str, str],
 ) -> int:
     free = machine.free_bytes(device)
-    fixed, of_slice = machine.bytes_of_step(network, GuidedAttentionLoss(DiceCrossEntropyLoss()), size)
+    loss = GuidedAttentionLoss(DiceCrossEntropyLoss())
+    fixed, of_slice = machine.bytes_of_step(network, loss, channels=shapes.channels, size=size)
     # The prepared volumes are held in memory; on a GPU they are elsewhere.
     left = free - fixed - (shapes.bytes_of_volumes if device.type == "cpu" else 0)
     fitting = int(max(left, 0) / 2 / (_SPACE * max(of_slice, 1)))
     few = max(1, slices // _LEAST_STEPS)
     batch = max(1, min(_BATCH, fitting, few))
     why["sampling.batch_size"] = (
-        f"{_BATCH} as measured on the left atrium, at most a {_LEAST_STEPS}th of the {slices} slices of an epoch, and at "
-        f"most half of the free memory: {machine.megabytes(free)} are free, weights take {machine.megabytes(fixed)}, "
-        f"each slice {machine.megabytes(_SPACE * of_slice)}"
+        f"{_BATCH} as measured on the left atrium, at most a {_LEAST_STEPS}th of the {slices} slices of an epoch, and "
+        f"at most half of the free memory: {machine.megabytes(free)} are free, weights take "
+        f"{machine.megabytes(fixed)}, each slice {machine.megabytes(_SPACE * of_slice)}"
     )
     why["data.train"] += f"; prepared, they take {machine.megabytes(shapes.bytes_of_volumes)} of memory"
     return batch
@@ -176,10 +187,14 @@ def _batch_size(
 
 def _budget(minutes: float | None, device: torch.device, why: dict[str, str]) -> BudgetPlan:
     chosen = _MINUTES.get(device.type, _MINUTES["cuda"]) if minutes is None else float(minutes)
-    why["budget.minutes"] = "as asked" if minutes is not None else (
-        "about as long as in the measurement on the left atrium; more minutes score higher"
-        if device.type == "cpu"
-        else "an hour; more minutes score higher"
+    why["budget.minutes"] = (
+        "as asked"
+        if minutes is not None
+        else (
+            "about as long as in the measurement on the left atrium; more minutes score higher"
+            if device.type == "cpu"
+            else "an hour; more minutes score higher"
+        )
     )
     why["budget.epochs"] = "the minutes end the run"
     return BudgetPlan(minutes=chosen)
@@ -194,20 +209,23 @@ def _training(
     why: dict[str, str],
 ) -> TrainingPlan:
     fast = machine.has_fast_bf16(device)
-    why["training.precision"] = f"the {device.type} computes bfloat16 in hardware" if fast else (
-        f"the {device.type} has no hardware for bfloat16"
+    why["training.precision"] = (
+        f"the {device.type} computes bfloat16 in hardware"
+        if fast
+        else (f"the {device.type} has no hardware for bfloat16")
     )
-    why["training.accumulate"] = f"so that a step sees {_BATCH} slices where memory allows fewer at once" if (
-        accumulate > 1
-    ) else "memory allows a whole batch at once"
+    why["training.accumulate"] = (
+        f"so that a step sees {_BATCH} slices where memory allows fewer at once"
+        if (accumulate > 1)
+        else "memory allows a whole batch at once"
+    )
     steps = shapes.cases * (shapes.depth / sampling.slice_step) * sampling.size[0] * sampling.size[1]
     cost = validated * shapes.depth * shapes.pixels / (_BACKWARD * steps)
     every = max(1, round(cost / _VALIDATION))
     why["training.validate_every"] = (
         f"a validation takes about {cost:.0%} of the time of an epoch, and should take {_VALIDATION:.0%}"
     )
-    precision = "bf16" if fast else "fp32"
-    return TrainingPlan(accumulate=accumulate, precision=precision, validate_every=every)
+    return TrainingPlan(accumulate=accumulate, precision="bf16" if fast else "fp32", validate_every=every)
 
 
 def _inference(survey: Survey, device: torch.device, why: dict[str, str]) -> InferencePlan:
