@@ -11,6 +11,8 @@ class                       also a                 raised for
 `ExistingFileError`         `FileExistsError`      a file or folder that would be overwritten
 `MissingPackageError`       `ModuleNotFoundError`  an optional package that is not installed
 `NonFiniteError`            `FloatingPointError`   NaN or infinite values during training
+`StorageError`              `OSError`              a file that cannot be written: no space, no permission
+`TrainingInterrupted`       `SystemExit`           a training run that a signal ended; it can be resumed
 ==========================  =====================  ====================================================
 """
 
@@ -28,6 +30,8 @@ __all__ = [
     "MissingPackageError",
     "NonFiniteError",
     "SpacingWarning",
+    "StorageError",
+    "TrainingInterrupted",
     "UnfitScanWarning",
 ]
 
@@ -89,6 +93,27 @@ class MissingPackageError(GuidedAttentionError, ModuleNotFoundError):
 
 class NonFiniteError(GuidedAttentionError, FloatingPointError):
     """A loss or a gradient is NaN or infinite."""
+
+
+class StorageError(GuidedAttentionError, OSError):
+    """A file cannot be written: the disk is full, or there is no permission. What was there before is whole."""
+
+
+class TrainingInterrupted(SystemExit):  # noqa: N818 - no error: it ends the process with the code for "resume"
+    """A signal ended a training run after its state was stored; uncaught, the process ends with the code 75.
+
+    Attributes:
+        run_dir: The run folder, from which ``fit(resume=True)`` continues.
+        code: 75, which schedulers of jobs take for "try again".
+
+    Example:
+        >>> TrainingInterrupted("runs/first").code
+        75
+    """
+
+    def __init__(self, run_dir: object) -> None:
+        super().__init__(75)
+        self.run_dir = Path(str(run_dir))
 
 
 class UnfitScanWarning(UserWarning):
