@@ -24,6 +24,7 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "ExistingFileError",
+    "FineTuningWarning",
     "GuidedAttentionError",
     "IntensityWarning",
     "MissingFileError",
@@ -126,3 +127,7 @@ class SpacingWarning(UnfitScanWarning):
 
 class IntensityWarning(UnfitScanWarning):
     """The intensities of a scan are far from every scan that the network was trained on."""
+
+
+class FineTuningWarning(UserWarning):
+    """A run starts from the weights of another, and not all of it fits: classes or the preparation differ."""

@@ -14,7 +14,7 @@ from guided_attention.errors import ArgumentError, DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes.plan import Plan
 
-__all__ = ["Data", "Reader", "Source", "readers_of_plan", "source_of"]
+__all__ = ["Data", "Reader", "Source", "cases_of_plan", "source_of"]
 
 Reader = Callable[[], Case]
 Data = PathLike | Cohort | Sequence[Case]
@@ -81,7 +81,7 @@ def _in_memory(data: object, labels: LabelSpec | None) -> Source:
     return Source(None, "memory", labels, tuple(cases), labelled, {}, cases.__getitem__)
 
 
-def readers_of_plan(plan: Plan, cases: object = None) -> Source:
+def cases_of_plan(plan: Plan, cases: object = None) -> Source:
     """Return the cases of a plan: those of its folder, or `cases`, which a plan for cases in memory needs."""
     if cases is not None:
         return source_of(cases, plan.labels)

@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guided_attention._checks import require_type
-from guided_attention.errors import ArgumentError
+from guided_attention._maps import chosen_device
 from guided_attention.losses import GuidedAttentionLoss
 from guided_attention.models import ModelSettings, build
 
-__all__ = ["bytes_of_step", "chosen_device", "cores", "free_bytes", "has_fast_bf16", "megabytes"]
+__all__ = ["bytes_of_step", "cores", "device_of", "free_bytes", "has_fast_bf16", "megabytes"]
 
 _UNKNOWN = 4 * 2**30
 """Free memory that is assumed where the system does not tell, 4 GiB."""
@@ -24,18 +24,10 @@ _CGROUPS = (
 )
 
 
-def chosen_device(device: str) -> torch.device:
+def device_of(name: str) -> torch.device:
     """Return the device of this name; ``"auto"`` is a GPU if there is one. Raise where it does not exist."""
-    require_type("device", device, str, 'a torch device or "auto"')
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        message = f"`device` must be a device of this machine, got {device!r} ({error})."
-        raise ArgumentError(message, argument="device") from error
-    return chosen
+    require_type("device", name, str, 'a torch device or "auto"')
+    return chosen_device(nn.Identity(), name)
 
 
 def free_bytes(device: torch.device) -> int:
@@ -81,7 +73,7 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def bytes_of_step(
-    network: ModelSettings, loss: GuidedAttentionLoss, size: tuple[int, int]
+    network: ModelSettings, loss: GuidedAttentionLoss, *, channels: int, size: tuple[int, int]
 ) -> tuple[int, int]:
     """Measure the memory of a step of training: that of the weights, and that of each slice, in bytes.
 

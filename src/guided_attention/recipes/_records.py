@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from guided_attention._checks import require, require_choice, require_known_keys, require_type
 from guided_attention.errors import ArgumentTypeError, DataError
 
-__all__ = ["check_fields", "leaves", "parsed", "plain", "record_from"]
+__all__ = ["check_fields", "parsed", "plain", "record_from"]
 
 
 def check_fields(record: object, where: str) -> None:
@@ -74,15 +74,6 @@ def record_from(cls: type[Any], values: object, where: str) -> Any:  # noqa: ANN
     missing = [name for name in known if name not in given]
     require(not missing, where, f"a mapping with {', '.join(known)}", f"no {missing}", error=DataError)
     return cls(**given)
-
-
-def leaves(values: Mapping[str, object], prefix: str = "") -> Iterator[str]:
-    """Return the dotted names of all values in nested mappings."""
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
 
 
 def parsed(text: str, old: object) -> object:

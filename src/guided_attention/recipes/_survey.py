@@ -89,7 +89,7 @@ def _labels_of(case: Case) -> LabelVolume:
 def _largest_shares(labels: LabelVolume, ignored: int | None) -> list[float]:
     """Return for each organ of a volume the share of its voxels that its largest component holds."""
     shares = []
-    boxes: list[tuple[slice, ...] | None] = ndimage.find_objects(labels)
+    boxes: Sequence[tuple[slice, ...] | None] = ndimage.find_objects(labels)
     for value, box in enumerate(boxes, start=1):
         if box is not None and value != ignored:
             pieces, _ = ndimage.label(labels[box] == value)

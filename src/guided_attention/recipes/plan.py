@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +15,10 @@ from guided_attention.errors import DataError, GuidedAttentionError, MissingFile
 from guided_attention.labels import LabelSpec
 from guided_attention.models import ModelSettings, build
 from guided_attention.preparation import Preparation
-from guided_attention.recipes._records import check_fields, leaves, parsed, plain, record_from
+from guided_attention.recipes._records import check_fields, parsed, plain, record_from
 
 __all__ = [
+    "PLAN_FILE",
     "BudgetPlan",
     "DataPlan",
     "InferencePlan",
@@ -27,11 +28,14 @@ __all__ = [
     "SamplingPlan",
     "SchedulePlan",
     "TrainingPlan",
+    "differing_keys",
 ]
 
 _VERSION = 1
-_FILE = "plan.json"
+PLAN_FILE = "plan.json"
+"""Name of the plan in a run folder."""
 _SET = "set by hand"
+_NONE = object()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,9 +350,9 @@ class Plan:
             DataError: The file is no plan; the message names the key.
         """
         file = require_path("path", path)
-        file = file / _FILE if file.is_dir() else file
+        file = file / PLAN_FILE if file.is_dir() else file
         if not file.is_file():
-            message = f"`path` must be a run folder with {_FILE}, or that file, got {path}."
+            message = f"`path` must be a run folder with {PLAN_FILE}, or that file, got {path}."
             raise MissingFileError(f"{message} Make one with `plan_for(data).save(path)`.", file=file)
         try:
             return cls.from_dict(json.loads(file.read_text(encoding="utf-8")))
@@ -369,7 +373,7 @@ class Plan:
         """
         require_type("values", values, Mapping, "a mapping from a dotted key to a value")
         contents = {name: part for name, part in self.to_dict().items() if name not in _FIXED}
-        known = tuple(leaves(contents))
+        known = tuple(key for key, _ in _flat(contents))
         unknown = [key for key in values if not key.startswith(_ARGUMENTS) or key == _ARGUMENTS]
         _require_keys(unknown, known)
         for key, value in values.items():
@@ -398,6 +402,21 @@ _PARTS: Mapping[str, type] = {
 _FIXED = ("version", "reasons")
 _ARGUMENTS = "network.arguments."
 _FIT = "Call `Preparation.fit` with the training cases."
+
+
+def differing_keys(plan: Plan, other: Plan) -> list[str]:
+    """Return the dotted keys in which two plans differ."""
+    first, second = (dict(_flat(one.to_dict())) for one in (plan, other))
+    return [key for key in {**first, **second} if first.get(key, _NONE) != second.get(key, _NONE)]
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Return the values of nested mappings by their dotted keys."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _part(name: str, kind: type, values: object) -> Any:  # noqa: ANN401 - an instance of `kind`

@@ -69,7 +69,7 @@ def plan_for(
         require_positive("minutes", minutes)
     require_integer("seed", seed)
     require_type("labels", labels, (LabelSpec, type(None)), "a LabelSpec or None")
-    place = machine.chosen_device(device)
+    place = machine.device_of(device)
     source = source_of(data, labels)
     why: dict[str, str] = {}
     parts = split_of(source, seed, why)
