@@ -9,8 +9,11 @@ class                       also a                 raised for
 `CheckpointError`           `ValueError`           weights or a saved network that cannot be used
 `MissingFileError`          `FileNotFoundError`    a file or folder that is not there
 `ExistingFileError`         `FileExistsError`      a file or folder that would be overwritten
+`WriteError`                `OSError`              a file that cannot be written: disk full, no permission
 `MissingPackageError`       `ModuleNotFoundError`  an optional package that is not installed
 `NonFiniteError`            `FloatingPointError`   NaN or infinite values during training
+`StorageError`              `OSError`              a file that cannot be written: no space, no permission
+`TrainingInterrupted`       `SystemExit`           a training run that a signal ended; it can be resumed
 ==========================  =====================  ====================================================
 """
 
@@ -22,6 +25,7 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "ExistingFileError",
+    "FineTuningWarning",
     "GeometryWarning",
     "GuidedAttentionError",
     "IntensityWarning",
@@ -30,7 +34,10 @@ __all__ = [
     "MissingPackageError",
     "NonFiniteError",
     "SpacingWarning",
+    "StorageError",
+    "TrainingInterrupted",
     "UnfitScanWarning",
+    "WriteError",
 ]
 
 
@@ -81,6 +88,14 @@ class ExistingFileError(GuidedAttentionError, FileExistsError):
     """A file or folder exists and would be overwritten."""
 
 
+class WriteError(GuidedAttentionError, OSError):
+    """A file or folder cannot be written: the disk is full, or the permission is missing. `errno` says which."""
+
+    def __init__(self, message: str, *, file: object = None, errno: int | None = None) -> None:
+        super().__init__(message, argument="path", file=file)
+        self.errno = errno
+
+
 class MissingPackageError(GuidedAttentionError, ModuleNotFoundError):
     """An optional package is not installed; the message has the command that installs it."""
 
@@ -91,6 +106,27 @@ class MissingPackageError(GuidedAttentionError, ModuleNotFoundError):
 
 class NonFiniteError(GuidedAttentionError, FloatingPointError):
     """A loss or a gradient is NaN or infinite."""
+
+
+class StorageError(GuidedAttentionError, OSError):
+    """A file cannot be written: the disk is full, or there is no permission. What was there before is whole."""
+
+
+class TrainingInterrupted(SystemExit):
+    """A signal ended a training run after its state was stored; uncaught, the process ends with the code 75.
+
+    Attributes:
+        run_dir: The run folder, from which ``fit(resume=True)`` continues.
+        code: 75, which schedulers of jobs take for "try again".
+
+    Example:
+        >>> TrainingInterrupted("runs/first").code
+        75
+    """
+
+    def __init__(self, run_dir: object) -> None:
+        super().__init__(75)
+        self.run_dir = Path(str(run_dir))
 
 
 class UnfitScanWarning(UserWarning):
@@ -111,3 +147,7 @@ class LeftOutWarning(UserWarning):
 
 class GeometryWarning(UserWarning):
     """A file does not say clearly where its voxels lie; the message says what was taken."""
+
+
+class FineTuningWarning(UserWarning):
+    """A run starts from the weights of another, and not all of it fits: classes or the preparation differ."""

@@ -7,6 +7,7 @@ from guided_attention.data.chaos import (
     read_chaos,
     read_chaos_case,
 )
+from guided_attention.data.cohort import Cohort, Layout, open_cohort
 from guided_attention.data.dicom import DicomSeries, find_dicom_series, read_dicom_series
 from guided_attention.data.dicom_seg import Segments, read_dicom_seg, write_dicom_seg
 from guided_attention.data.nifti import read_nifti, read_nifti_case, read_nifti_pairs, write_nifti
@@ -19,13 +20,16 @@ __all__ = [
     "CHAOS_MR_LABELS",
     "PNG_GREY_LEVELS",
     "ChaosSource",
+    "Cohort",
     "DicomSeries",
+    "Layout",
     "PhantomSource",
     "Segments",
     "Split",
     "find_dicom_series",
     "k_fold",
     "make_phantom",
+    "open_cohort",
     "read_chaos",
     "read_chaos_case",
     "read_dicom_seg",

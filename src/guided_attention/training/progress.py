@@ -1,12 +1,15 @@
 """How training tells where it stands: a bar on a terminal, plain lines everywhere else."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
-__all__ = ["Progress", "Status", "Stream", "format_duration", "format_status"]
+__all__ = ["Event", "Hook", "Progress", "Status", "Stream", "format_duration", "format_status"]
+
+Event: TypeAlias = Literal["step", "validation", "epoch"]
+"""What has just been done."""
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -49,6 +52,10 @@ class Status:
     losses: Mapping[str, float]
     score: float | None = None
     best_score: float | None = None
+
+
+Hook: TypeAlias = Callable[[Event, Status], None]
+"""Function that is called after each step, validation and epoch: ``hook("epoch", status)``, see `Status`."""
 
 
 def format_duration(seconds: float) -> str:

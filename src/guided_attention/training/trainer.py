@@ -15,66 +15,18 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from guided_attention._checkpoints import differing_settings
-from guided_attention._checks import require, require_choice, require_positive, require_type
+from guided_attention._checks import require, require_type
 from guided_attention.errors import ArgumentTypeError
+from guided_attention.training.config import TrainerConfig
 from guided_attention.training.progress import Progress, Status
 from guided_attention.training.run_folder import Counters, RunFolder
-from guided_attention.training.schedule import Schedule, TrainingProgress
+from guided_attention.training.schedule import TrainingProgress
 from guided_attention.training.seeding import seed_everything
 from guided_attention.training.step import Loss, Means, ModelWithLoss, averaged_copy, finite_values
 
-__all__ = ["Trainer", "TrainerConfig", "TrainingResult"]
+__all__ = ["Trainer", "TrainingResult"]
 
-_StopReason: TypeAlias = Literal["epochs", "minutes"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainerConfig:
-    """The numbers of a training run.
-
-    Attributes:
-        max_epochs: Maximum number of epochs.
-        max_minutes: Maximum number of minutes, the last validation included (see `Trainer`); None sets no limit.
-        precision: ``"fp32"``, or ``"bf16"`` to run network and loss under autocast in bfloat16.
-        clip_grad_norm: Maximum norm of the gradient; None does not clip.
-        ema_decay: Keep a moving average of the weights with this decay, for example 0.999; it is what is
-            validated and stored as best. None keeps none.
-        validate_every: Validate after so many epochs, and always after the last.
-        seed: Of all random numbers of the run.
-        device: Training device, as a `torch.device` string.
-        quiet: Whether to write no reports on standard error.
-        schedule: Function from a `TrainingProgress` to a factor on the learning rates, such as `polynomial_decay()`
-            or `reduce_on_plateau()`; None keeps them constant.
-
-    Raises:
-        ArgumentError: A number is out of its range, or the precision is unknown.
-
-    Example:
-        >>> TrainerConfig(max_epochs=3).precision
-        'fp32'
-    """
-
-    max_epochs: int = 100
-    max_minutes: float | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
-    clip_grad_norm: float | None = None
-    ema_decay: float | None = None
-    validate_every: int = 1
-    seed: int = 0
-    device: str = "cpu"
-    quiet: bool = False
-    schedule: Schedule | None = None
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        require_choice("precision", self.precision, ("fp32", "bf16"))
-        for name in ("max_epochs", "validate_every"):
-            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        for name in ("max_minutes", "clip_grad_norm"):
-            if getattr(self, name) is not None:
-                require_positive(name, getattr(self, name))
-        if self.ema_decay is not None:
-            require(0 < self.ema_decay < 1, "ema_decay", "between 0 and 1", self.ema_decay)
+_StopReason: TypeAlias = Literal["epochs", "minutes", "patience"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +118,7 @@ class Trainer:
         optimizer: Optimizer,
         *,
         train_loader: DataLoader[tuple[Tensor, Tensor]],
-        validate: Callable[[nn.Module], float],
+        validate: Callable[[nn.Module], float] | None = None,
         run_dir: Path | str,
         config: TrainerConfig = _DEFAULTS,
         metadata: Mapping[str, object] | None = None,
@@ -198,7 +150,7 @@ class Trainer:
         self._run = Counters()
         self._started = monotonic()
 
-    def fit(self, *, resume: bool = False) -> TrainingResult:
+    def fit(self, *, resume: bool = False, take_over: bool = False) -> TrainingResult:
         """Train until the limit in epochs or minutes.
 
         Args:
