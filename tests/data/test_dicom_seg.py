@@ -109,7 +109,7 @@ def test_blank_identifiers_are_told(tmp_path):
     labels = np.zeros((20, 512, 512), np.uint8)
     labels[3:5, 7:11, 13:17] = 1
     with pytest.raises(
-        DataError, match="with the identifiers that DICOM SEG refers to, got blank .*Write NIfTI"
+        DataError, match="with the identifiers that segmentations refer to, got blank .*Write NIfTI"
     ):
         write_dicom_seg(tmp_path / "seg.dcm", labels, series, LabelSpec({1: "liver"}))
     assert not list(tmp_path.iterdir())

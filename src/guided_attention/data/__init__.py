@@ -13,6 +13,7 @@ from guided_attention.data.dicom_seg import Segments, read_dicom_seg, write_dico
 from guided_attention.data.nifti import read_nifti, read_nifti_case, read_nifti_pairs, write_nifti
 from guided_attention.data.phantom import PhantomSource, make_phantom, write_phantom_cohort
 from guided_attention.data.png import PNG_GREY_LEVELS, read_png_slices, write_png_slices
+from guided_attention.data.rtstruct import read_rtstruct, write_rtstruct
 from guided_attention.data.splits import Split, k_fold, split_subjects
 
 __all__ = [
@@ -38,9 +39,11 @@ __all__ = [
     "read_nifti_case",
     "read_nifti_pairs",
     "read_png_slices",
+    "read_rtstruct",
     "split_subjects",
     "write_dicom_seg",
     "write_nifti",
     "write_phantom_cohort",
     "write_png_slices",
+    "write_rtstruct",
 ]

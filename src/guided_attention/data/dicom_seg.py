@@ -25,7 +25,7 @@ from guided_attention.labels import LabelSpec
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Segments", "read_dicom_seg", "write_dicom_seg"]
+__all__ = ["Segments", "read_dicom_seg", "require_identifiers", "write_dicom_seg"]
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SHARE_OF_VOXEL = 0.1
@@ -241,17 +241,22 @@ def _hex_of(numbers: Any) -> str:  # noqa: ANN401
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
-def _sources(frames: Sequence[Frame], folder: Path) -> tuple[list["Dataset"], list[int]]:
-    """Return the files of a series, and which slice of the volume belongs to each of their frames."""
-    first = frames[0]
-    files = [first.content] if first.index is not None else [frame.content for frame in frames]
+def require_identifiers(files: Sequence["Dataset"], folder: Path) -> None:
+    """Raise where identifiers are blank by which other objects refer to the slices of a series."""
     blank = [name for name in _IDENTIFIERS if any(not file.get(name) for file in files)]
     wanted, cure = (
-        "with the identifiers that DICOM SEG refers to",
+        "with the identifiers that segmentations refer to",
         "Write NIfTI for it, or restore the identifiers.",
     )
     got = f"blank {cut_list(blank)}"
     require(not blank, f"series of {folder}", wanted, got, cure, error=DataError, file=folder)
+
+
+def _sources(frames: Sequence[Frame], folder: Path) -> tuple[list["Dataset"], list[int]]:
+    """Return the files of a series, and which slice of the volume belongs to each of their frames."""
+    first = frames[0]
+    files = [first.content] if first.index is not None else [frame.content for frame in frames]
+    require_identifiers(files, folder)
     if first.index is None:
         return files, list(range(len(frames)))
     whole = len({frame.path for frame in frames}) == 1 and int(first.content.NumberOfFrames) == len(frames)
