@@ -14,7 +14,14 @@ from guided_attention.data.nifti import read_nifti, read_nifti_case, read_nifti_
 from guided_attention.data.phantom import PhantomSource, make_phantom, write_phantom_cohort
 from guided_attention.data.png import PNG_GREY_LEVELS, read_png_slices, write_png_slices
 from guided_attention.data.rtstruct import read_rtstruct, write_rtstruct
-from guided_attention.data.splits import Split, k_fold, split_subjects
+from guided_attention.data.splits import (
+    Patients,
+    Split,
+    k_fold,
+    read_nnunet_splits,
+    split_subjects,
+    write_nnunet_splits,
+)
 
 __all__ = [
     "CHAOS_CT_LABELS",
@@ -24,6 +31,7 @@ __all__ = [
     "Cohort",
     "DicomSeries",
     "Layout",
+    "Patients",
     "PhantomSource",
     "Segments",
     "Split",
@@ -38,11 +46,13 @@ __all__ = [
     "read_nifti",
     "read_nifti_case",
     "read_nifti_pairs",
+    "read_nnunet_splits",
     "read_png_slices",
     "read_rtstruct",
     "split_subjects",
     "write_dicom_seg",
     "write_nifti",
+    "write_nnunet_splits",
     "write_phantom_cohort",
     "write_png_slices",
     "write_rtstruct",
