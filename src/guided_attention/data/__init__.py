@@ -7,6 +7,7 @@ from guided_attention.data.chaos import (
     read_chaos,
     read_chaos_case,
 )
+from guided_attention.data.checks import CheckReport, Suspicion, check
 from guided_attention.data.cohort import Cohort, Layout, open_cohort
 from guided_attention.data.dicom import DicomSeries, find_dicom_series, read_dicom_series
 from guided_attention.data.dicom_seg import Segments, read_dicom_seg, write_dicom_seg
@@ -28,6 +29,7 @@ __all__ = [
     "CHAOS_MR_LABELS",
     "PNG_GREY_LEVELS",
     "ChaosSource",
+    "CheckReport",
     "Cohort",
     "DicomSeries",
     "Layout",
@@ -35,6 +37,8 @@ __all__ = [
     "PhantomSource",
     "Segments",
     "Split",
+    "Suspicion",
+    "check",
     "find_dicom_series",
     "k_fold",
     "make_phantom",
