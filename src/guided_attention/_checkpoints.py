@@ -3,7 +3,7 @@
 import pickle
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
@@ -22,7 +22,7 @@ from guided_attention._checks import (
     require_path,
     require_type,
 )
-from guided_attention._files import DRAFT_PREFIX, PathLike, replacing
+from guided_attention._files import DRAFT_PREFIX, PathLike, replacing, unwritable
 from guided_attention._state_dicts import matching_entries, plain_network, weights_in
 from guided_attention.errors import ArgumentError, CheckpointError, ExistingFileError, MissingFileError
 
@@ -38,6 +38,7 @@ __all__ = [
     "require_same_settings",
     "save_checkpoint",
     "settings_of",
+    "size_of",
 ]
 
 Plain: TypeAlias = str | int | float | bool | None
@@ -48,6 +49,9 @@ SAFETENSORS = ".safetensors"
 _FOLDER = 0x10  # the attribute in a zip file's directory
 _ZIP = b"PK\x03\x04"
 _ENDINGS = (".pt", ".pth", ".ckpt", SAFETENSORS)
+
+_TORCH_CANNOT_WRITE = ("inline_container", "PytorchStreamWriter", "iostream", "Parent directory")
+"""Signs of a file that torch could not write: it raises a bare RuntimeError."""
 
 _Stream: TypeAlias = BytesIO | BufferedReader
 
@@ -141,6 +145,7 @@ def save_checkpoint(path: PathLike, contents: Mapping[str, object]) -> Path:
         ArgumentTypeError: `contents` is no mapping, or `path` no path.
         MissingFileError: The folder does not exist.
         ExistingFileError: `path` is a folder.
+        StorageError: The disk is full, or there is no permission; an earlier file is whole.
 
     Example:
         >>> import tempfile, torch
@@ -154,8 +159,30 @@ def save_checkpoint(path: PathLike, contents: Mapping[str, object]) -> Path:
         message = f"`path` must be a file, got the folder {target}. Add a file name, such as last.pt."
         raise ExistingFileError(message, argument="path", file=target)
     with replacing(target) as temporary, _with_checksums():
-        torch.save(dict(contents), temporary)
+        try:
+            torch.save(dict(contents), temporary)
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, OSError) or any(sign in str(error) for sign in _TORCH_CANNOT_WRITE):
+                fault = getattr(error, "strerror", None) or str(error).split("\n", maxsplit=1)[0]
+                raise unwritable(target, fault, needed=size_of(contents)) from error
+            raise
     return target
+
+
+def size_of(contents: object) -> int:
+    """Return the bytes of all tensors in nested containers, about what a checkpoint of them takes.
+
+    >>> size_of({"weight": torch.zeros(3), "rest": [torch.zeros(2, dtype=torch.float64), "text"]})
+    28
+    """
+    if isinstance(contents, Tensor):
+        return contents.numel() * contents.element_size()
+    parts: Iterable[object] = ()
+    if isinstance(contents, Mapping):
+        parts = contents.values()
+    elif isinstance(contents, (list, tuple)):
+        parts = contents
+    return sum(size_of(part) for part in parts)
 
 
 def load_checkpoint(path: PathLike) -> dict[str, Any]:

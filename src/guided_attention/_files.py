@@ -1,22 +1,42 @@
 """Files and folders that are written atomically: complete, or not there at all."""
 
+import errno
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
-from guided_attention.errors import ArgumentError, ArgumentTypeError, ExistingFileError, MissingFileError
+from guided_attention.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    ExistingFileError,
+    MissingFileError,
+    StorageError,
+)
 
-__all__ = ["DRAFT_PREFIX", "PathLike", "made_folder", "refuse_filled", "replacing", "whole_folder"]
+__all__ = [
+    "DRAFT_PREFIX",
+    "PathLike",
+    "made_folder",
+    "readable_size",
+    "refuse_filled",
+    "replacing",
+    "require_space",
+    "sweep_drafts",
+    "unwritable",
+    "whole_folder",
+]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 """Path of a file or folder."""
 
 DRAFT_PREFIX = ".unfinished-"
 """What the names of temporary files and folders begin with."""
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
 
 
 def made_folder(folder: PathLike, argument: str = "folder") -> Path:
@@ -48,7 +68,7 @@ def _as_path(path: object, argument: str) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, and rename it to `path` when the block has ended without an error.
 
-    A block that fails leaves `path` as it was. A killed process leaves its temporary file, whose name
+    A block that fails leaves `path` as it was; for want of space or permission it raises a `StorageError`. A killed process leaves its temporary file, whose name
     (``.unfinished-<random>.<name>``) is unique, so that two writers of one path never share a draft.
     """
     if not path.parent.is_dir():
@@ -60,9 +80,61 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         _flush_to_disk(temporary)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        _discard(temporary)
+        if error.errno in _UNWRITABLE:
+            raise unwritable(path, error.strerror) from error
         raise
+    except BaseException:
+        _discard(temporary)
+        raise
+
+
+def _discard(path: Path) -> None:
+    with suppress(OSError):  # a disk that cannot be written to any more
+        path.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, fault: object, *, needed: int | None = None) -> StorageError:
+    """Return the error of a file that cannot be written: with its path, the bytes needed and those free."""
+    need = "" if needed is None else f"it needs {readable_size(needed)}, and "
+    try:
+        free = f"{need}{readable_size(shutil.disk_usage(path.parent).free)} are free"
+    except OSError:
+        free = f"{need}how much is free is unknown"
+    message = f"`path` must be a file that can be written, got {path} ({fault}): {free}. "
+    cure = "Free space or change the permissions; what was there before is whole."
+    return StorageError(message + cure, argument="path", file=path)
+
+
+def readable_size(size: int) -> str:
+    """Write a number of bytes.
+
+    >>> readable_size(7), readable_size(2_340_000)
+    ('7 bytes', '2.3 MB')
+    """
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def require_space(folder: Path, needed: int, argument: str) -> None:
+    """Raise unless so many bytes are free on the disk of a folder."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        message = (
+            f"`{argument}` must be on a disk with {readable_size(needed)} free, got {folder} "
+            f"with {readable_size(free)}. Free space, or name a folder on another disk."
+        )
+        raise StorageError(message, argument=argument, file=folder)
+
+
+def sweep_drafts(folder: Path) -> None:
+    """Delete the drafts that killed processes have left; only where no other process writes to the folder."""
+    for path in folder.iterdir():
+        if path.is_file() and path.name.startswith(DRAFT_PREFIX):
+            path.unlink()
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -99,7 +99,7 @@ class StorageError(GuidedAttentionError, OSError):
     """A file cannot be written: the disk is full, or there is no permission. What was there before is whole."""
 
 
-class TrainingInterrupted(SystemExit):  # noqa: N818 - no error: it ends the process with the code for "resume"
+class TrainingInterrupted(SystemExit):
     """A signal ended a training run after its state was stored; uncaught, the process ends with the code 75.
 
     Attributes:

@@ -114,7 +114,11 @@ class TrainerConfig:
         got = f"a {type(self.schedule).__name__}"
         require(callable_, "schedule", wanted, got, error=ArgumentTypeError)
         require(
-            callable(self.clock), "clock", "a function that returns seconds", self.clock, error=ArgumentTypeError
+            callable(self.clock),
+            "clock",
+            "a function that returns seconds",
+            self.clock,
+            error=ArgumentTypeError,
         )
         self._check_parts()
 
