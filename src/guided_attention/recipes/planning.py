@@ -8,10 +8,11 @@ from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.models import ModelSettings
 from guided_attention.recipes import _machine as machine
 from guided_attention.recipes._cases import Data, source_of
+from guided_attention.recipes._plan_records import BudgetPlan, InferencePlan, SamplingPlan, TrainingPlan
 from guided_attention.recipes._slices import Shapes, fitted_to_slices
 from guided_attention.recipes._split import split_of
 from guided_attention.recipes._survey import Survey
-from guided_attention.recipes.plan import BudgetPlan, InferencePlan, Plan, SamplingPlan, TrainingPlan
+from guided_attention.recipes.plan import Plan
 
 __all__ = ["plan_for"]
 
