@@ -82,7 +82,11 @@ def entries_of(folder: Path) -> list[Path]:
 def part_folders(folder: Path) -> dict[str, Path]:
     """Return the folders called train, val or test (or their longer names), by part."""
     folders = [path for path in entries_of(folder) if path.is_dir() and path.name.lower() in PARTS]
-    return {PARTS[path.name.lower()]: path for path in folders}
+    order = list(dict.fromkeys(PARTS.values()))
+    return {
+        PARTS[path.name.lower()]: path
+        for path in sorted(folders, key=lambda path: order.index(PARTS[path.name.lower()]))
+    }
 
 
 def merged(founds: Mapping[str, Found]) -> Found:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from guided_attention._checks import cut_list, require, require_choice, require_path, require_type
 from guided_attention._files import PathLike
@@ -104,7 +104,7 @@ class Cohort:
 def open_cohort(
     folder: PathLike,
     *,
-    layout: Layout | Literal["auto"] = "auto",
+    layout: str = "auto",
     labels: LabelSpec | None = None,
     spacing_mm: SpacingMm | None = None,
 ) -> Cohort:
@@ -114,7 +114,7 @@ def open_cohort(
 
     Args:
         folder: The folder; or one NIfTI file, or the folder of one DICOM series.
-        layout: How the folder is laid out, see `Cohort`; ``"auto"`` finds out.
+        layout: How the folder is laid out: ``"auto"`` finds out, or a `Layout`.
         labels: The organs, where the layout does not say them or others are wanted.
         spacing_mm: Distance between voxel centres of PNG slices, ``(z, y, x)``; 1 mm, with a warning, where neither
             this nor ``dataset.json`` says it. Other layouts have their own.
@@ -124,8 +124,8 @@ def open_cohort(
 
     Raises:
         MissingFileError: There is no such folder, or a link leads nowhere.
-        DataError: The folder has no known layout, a mask has no image, two cases have one name, or a JSON file is
-            wrong. (An image without a mask among others with masks is a warning.)
+        DataError: The folder has no known layout or not the one asked for, a mask has no image, two cases have one
+            name, or a JSON file is wrong. (An image without a mask among others with masks is a warning.)
         ArgumentError: The layout or the spacing is none.
 
     Example:
