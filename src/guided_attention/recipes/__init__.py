@@ -16,6 +16,7 @@ from guided_attention.recipes.planning import plan_for
 from guided_attention.recipes.prediction import predict
 from guided_attention.recipes.scoring import evaluate
 from guided_attention.recipes.training import train
+from guided_attention.recipes.values import check_values
 
 __all__ = [
     "BudgetPlan",
@@ -27,6 +28,7 @@ __all__ = [
     "SamplingPlan",
     "SchedulePlan",
     "TrainingPlan",
+    "check_values",
     "evaluate",
     "info",
     "plan_for",
