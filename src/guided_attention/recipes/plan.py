@@ -1,6 +1,5 @@
 """Plan: everything that a training run and its predictions depend on, as one frozen record."""
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -9,7 +8,7 @@ from typing import Any
 
 import torch
 
-from guided_attention._checks import require, require_known_keys, require_path, require_type
+from guided_attention._checks import require, require_integer, require_known_keys, require_path, require_type
 from guided_attention._files import PathLike, replacing
 from guided_attention.errors import DataError, GuidedAttentionError, MissingFileError
 from guided_attention.labels import LabelSpec
@@ -25,7 +24,7 @@ from guided_attention.recipes._plan_records import (
     SchedulePlan,
     TrainingPlan,
 )
-from guided_attention.recipes._records import parsed, plain, record_from
+from guided_attention.recipes._records import parsed, plain, record_from, require_keys
 
 __all__ = ["PLAN_FILE", "Plan", "differing_keys"]
 
@@ -64,7 +63,7 @@ class Plan:
     Example:
         >>> from guided_attention.data import make_phantom
         >>> from guided_attention.recipes import plan_for
-        >>> plan = plan_for([make_phantom(0, subject=number, size=32) for number in range(5)], minutes=1)
+        >>> plan = plan_for([make_phantom(0, subject=number, size=32) for number in range(1, 6)], minutes=1)
         >>> plan.with_values({"optimizer.lr": "1e-3"}).optimizer.lr
         0.001
         >>> Plan.from_dict(plan.to_dict()) == plan
@@ -89,7 +88,7 @@ class Plan:
         """Check that the parts fit together."""
         for name, kind in _PARTS.items():
             require_type(name, getattr(self, name), kind, f"a {kind.__name__}")
-        require_type("seed", self.seed, int, "a whole number")
+        require_integer("seed", self.seed)
         require_type("reasons", self.reasons, Mapping, "a mapping from a dotted name to a text")
         object.__setattr__(self, "reasons", {str(key): str(text) for key, text in self.reasons.items()})
         arguments, wanted = self.network.arguments, self.labels.num_classes
@@ -125,6 +124,7 @@ class Plan:
         require(version == _VERSION, "plan.version", str(_VERSION), version, cure, error=DataError)
         missing = [name for name in known if name not in values]
         require(not missing, "plan", f"a mapping with {', '.join(known)}", f"no {missing}", error=DataError)
+        require_integer("seed", values["seed"])
         parts = {name: _part(name, kind, values[name]) for name, kind in _PARTS.items()}
         return cls(**parts, seed=values["seed"], reasons=values["reasons"])
 
@@ -169,7 +169,7 @@ class Plan:
         contents = {name: part for name, part in self.to_dict().items() if name not in _FIXED}
         known = tuple(key for key, _ in _flat(contents))
         unknown = [key for key in values if not key.startswith(_ARGUMENTS) or key == _ARGUMENTS]
-        _require_keys(unknown, known)
+        require_keys(unknown, known)
         for key, value in values.items():
             *way, last = key.split(".")
             inner = contents
@@ -216,10 +216,3 @@ def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str,
 def _part(name: str, kind: type, values: object) -> Any:  # noqa: ANN401 - an instance of `kind`
     own = getattr(kind, "from_dict", None)
     return record_from(kind, values, name) if own is None else own(values)
-
-
-def _require_keys(keys: list[str], known: tuple[str, ...]) -> None:
-    """Raise for an unknown key; the message names the nearest only: there are some eighty."""
-    for key in keys:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-        require(key in known, "values", "named by keys of the plan", repr(key), f"Did you mean {near!r}?")

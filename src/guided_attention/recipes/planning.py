@@ -61,7 +61,7 @@ def plan_for(
 
     Example:
         >>> from guided_attention.data import CHAOS_MR_LABELS, make_phantom
-        >>> cases = [make_phantom(0, subject=number, size=32) for number in range(5)]
+        >>> cases = [make_phantom(0, subject=number, size=32) for number in range(1, 6)]
         >>> plan = plan_for(cases, minutes=1, labels=CHAOS_MR_LABELS)
         >>> len(plan.data.train), plan.sampling.size, plan.reasons["budget.minutes"]
         (3, (32, 32), 'as asked')
