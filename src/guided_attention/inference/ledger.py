@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -147,6 +148,7 @@ def predict_to(
     include_uncertainty: bool,
     resume: bool,
     overwrite: bool,
+    on_case: Callable[[LedgerEntry], None] | None = None,
 ) -> list[LedgerEntry]:
     """Predict cases into a folder: see `Predictor.predict_to`. `identity` tells predictors apart."""
     require_type("cases", cases, Iterable, "an iterable of cases")
@@ -161,7 +163,13 @@ def predict_to(
         if ledger.identity is None:
             ledger.append({"version": _VERSION, "predictor": identity})
         run = _Run(predict, ledger, root, include_uncertainty, resume)
-        return run.entries(iter(cases))
+        found = []
+        with closing(run.entries(iter(cases))) as entries:
+            for entry in entries:
+                found.append(entry)
+                if on_case is not None:
+                    on_case(entry)
+        return found
 
 
 def _begin(root: Path, identity: str, *, resume: bool, overwrite: bool) -> None:
@@ -201,9 +209,8 @@ class _Run:
     resume: bool
     scans: dict[str, str] = field(default_factory=dict)
 
-    def entries(self, cases: Iterator[Reader]) -> list[LedgerEntry]:
-        """Return one entry a case. A prediction is written while the next case is predicted."""
-        found: list[LedgerEntry] = []
+    def entries(self, cases: Iterator[Reader]) -> Generator[LedgerEntry, None, None]:
+        """Give one entry a case. A prediction is written while the next case is predicted."""
         written: Future[LedgerEntry] | None = None
         seen: set[str] = set()
         with ThreadPoolExecutor(1) as writer:
@@ -211,13 +218,12 @@ class _Run:
             try:
                 for number, result in enumerate(results, start=1):
                     if written is not None:
-                        found.append(written.result())
+                        yield written.result()
                     written = writer.submit(self._settled, result, number)
                 if written is not None:
-                    found.append(written.result())
+                    yield written.result()
             finally:
                 results.close()
-        return found
 
     def _predicted_once(self, seen: set[str]) -> Callable[[Case], Prediction | LedgerEntry]:
         def predict(case: Case) -> Prediction | LedgerEntry:
