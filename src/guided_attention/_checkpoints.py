@@ -141,6 +141,7 @@ def save_checkpoint(path: PathLike, contents: Mapping[str, object]) -> Path:
         ArgumentTypeError: `contents` is no mapping, or `path` no path.
         MissingFileError: The folder does not exist.
         ExistingFileError: `path` is a folder.
+        WriteError: The disk is full, or the folder cannot be written to; an older file stays as it was.
 
     Example:
         >>> import tempfile, torch
@@ -153,8 +154,9 @@ def save_checkpoint(path: PathLike, contents: Mapping[str, object]) -> Path:
     if target.is_dir():
         message = f"`path` must be a file, got the folder {target}. Add a file name, such as last.pt."
         raise ExistingFileError(message, argument="path", file=target)
-    with replacing(target) as temporary, _with_checksums():
-        torch.save(dict(contents), temporary)
+    # A file of Python's: torch's own says "enforce fail" where a disk is full.
+    with replacing(target) as temporary, _with_checksums(), temporary.open("wb") as file:
+        torch.save(dict(contents), file)
     return target
 
 

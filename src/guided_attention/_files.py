@@ -1,22 +1,44 @@
 """Files and folders that are written atomically: complete, or not there at all."""
 
+import errno
+import glob
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
-from guided_attention.errors import ArgumentError, ArgumentTypeError, ExistingFileError, MissingFileError
+from guided_attention.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    ExistingFileError,
+    GuidedAttentionError,
+    MissingFileError,
+    WriteError,
+)
 
-__all__ = ["DRAFT_PREFIX", "PathLike", "made_folder", "refuse_filled", "replacing", "whole_folder"]
+__all__ = [
+    "DRAFT_PREFIX",
+    "PathLike",
+    "made_folder",
+    "refuse_filled",
+    "replacing",
+    "whole_folder",
+    "write_error",
+    "writing",
+]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 """Path of a file or folder."""
 
 DRAFT_PREFIX = ".unfinished-"
 """What the names of temporary files and folders begin with."""
+
+_STALE_SECONDS = 24 * 3600
+"""A draft that nobody has written to for so long belongs to a process that was killed."""
 
 
 def made_folder(folder: PathLike, argument: str = "folder") -> Path:
@@ -48,21 +70,75 @@ def _as_path(path: object, argument: str) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, and rename it to `path` when the block has ended without an error.
 
-    A block that fails leaves `path` as it was. A killed process leaves its temporary file, whose name
-    (``.unfinished-<random>.<name>``) is unique, so that two writers of one path never share a draft.
+    A block that fails leaves `path` as it was, and an error of the disk becomes a `WriteError`. A killed process leaves
+    its temporary file, whose name (``.unfinished-<random>.<name>``) is unique, so that two writers of one path never
+    share a draft; whoever writes `path` a day later deletes it.
     """
+    _require_file_name(path)
+    # The ending stays: writers choose the format by it.
+    temporary = _draft_of(path)
+    try:
+        with writing(path, temporary):
+            yield temporary
+            _flush_to_disk(temporary)
+            temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    _sweep_drafts(path)
+
+
+@contextmanager
+def writing(path: Path, draft: Path | None = None) -> Iterator[None]:
+    """Turn an error of the disk into a `WriteError` about `path`; `draft` is the file that is growing."""
+    try:
+        yield
+    except GuidedAttentionError:
+        raise
+    except (OSError, RuntimeError) as error:
+        # torch.save raises a RuntimeError of its own where its file raised an error of the disk.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise write_error(path, cause, draft) from error
+
+
+def write_error(path: Path, cause: OSError, draft: Path | None = None) -> WriteError:
+    """Return the error for a file that cannot be written, with what is missing and what to do."""
+    reason, cure = cause.strerror or str(cause), "Check the disk, or choose another folder."
+    if cause.errno in {errno.ENOSPC, errno.EDQUOT}:
+        written = draft.stat().st_size if draft is not None and draft.is_file() else 0
+        free = shutil.disk_usage(path.parent).free
+        reason += f" (more than {written} bytes are needed, {free + written} are free)"
+        cure = "Make space, or choose a folder on another disk."
+    elif cause.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        cure = "Change the permissions, or choose another folder."
+    elif cause.errno == errno.ENAMETOOLONG:
+        cure = "Choose a shorter name."
+    message = f"`path` must be a file that can be written, got {path}: {reason}. {cure}"
+    return WriteError(message, file=path, errno=cause.errno)
+
+
+def _require_file_name(path: Path) -> None:
     if not path.parent.is_dir():
         message = f"`path` must be in an existing folder, got {path}. Create the folder first."
         raise MissingFileError(message, argument="path", file=path)
-    # The ending stays: writers choose the format by it.
-    temporary = path.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{path.name}")
-    try:
-        yield temporary
-        _flush_to_disk(temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    if path.is_dir():
+        message = f"`path` must be the name of a file, got the folder {path}. Add a file name."
+        raise ExistingFileError(message, argument="path", file=path)
+
+
+def _draft_of(path: Path) -> Path:
+    return path.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{path.name}")
+
+
+def _sweep_drafts(path: Path) -> None:
+    """Delete what killed processes left of `path`; a younger draft may belong to a process that is at work."""
+    for draft in path.parent.glob(f"{DRAFT_PREFIX}*.{glob.escape(path.name)}"):
+        with suppress(OSError):
+            if time.time() - draft.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -90,21 +166,23 @@ def whole_folder(folder: PathLike, fill: Callable[[Path], None], *, replaceable:
     """
     path = _replaceable(_as_path(folder, "folder"), replaceable).absolute()
     made_folder(path.parent)
-    draft, old = (path.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{path.name}") for _ in range(2))
-    draft.mkdir()
+    draft, old = _draft_of(path), _draft_of(path)
     try:
-        fill(draft)
-        if path.exists():
-            path.rename(old)
-        try:
-            draft.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
+        with writing(path):
+            draft.mkdir()
+            fill(draft)
+            if path.exists():
+                path.rename(old)
+            try:
+                draft.rename(path)
+            except OSError:
+                if old.exists():
+                    old.rename(path)
+                raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+    _sweep_drafts(path)
     return path
 
 

@@ -9,6 +9,7 @@ class                       also a                 raised for
 `CheckpointError`           `ValueError`           weights or a saved network that cannot be used
 `MissingFileError`          `FileNotFoundError`    a file or folder that is not there
 `ExistingFileError`         `FileExistsError`      a file or folder that would be overwritten
+`WriteError`                `OSError`              a file that cannot be written: disk full, no permission
 `MissingPackageError`       `ModuleNotFoundError`  an optional package that is not installed
 `NonFiniteError`            `FloatingPointError`   NaN or infinite values during training
 `StorageError`              `OSError`              a file that cannot be written: no space, no permission
@@ -34,6 +35,7 @@ __all__ = [
     "StorageError",
     "TrainingInterrupted",
     "UnfitScanWarning",
+    "WriteError",
 ]
 
 
@@ -82,6 +84,14 @@ class MissingFileError(GuidedAttentionError, FileNotFoundError):
 
 class ExistingFileError(GuidedAttentionError, FileExistsError):
     """A file or folder exists and would be overwritten."""
+
+
+class WriteError(GuidedAttentionError, OSError):
+    """A file or folder cannot be written: the disk is full, or the permission is missing. `errno` says which."""
+
+    def __init__(self, message: str, *, file: object = None, errno: int | None = None) -> None:
+        super().__init__(message, argument="path", file=file)
+        self.errno = errno
 
 
 class MissingPackageError(GuidedAttentionError, ModuleNotFoundError):

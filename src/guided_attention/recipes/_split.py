@@ -4,7 +4,7 @@ from guided_attention._checks import require
 from guided_attention.data import split_subjects
 from guided_attention.errors import DataError
 from guided_attention.recipes._cases import Source
-from guided_attention.recipes.plan import DataPlan
+from guided_attention.recipes._plan_records import DataPlan
 
 __all__ = ["split_of"]
 

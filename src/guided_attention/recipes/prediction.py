@@ -1,7 +1,7 @@
 """Prediction with a trained run: a folder of label volumes, and a ledger of what is done."""
 
+import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from guided_attention._checks import require_path
 from guided_attention._files import PathLike
@@ -81,14 +81,15 @@ def _readers(run: PathLike, scans: Scans | None, labels: LabelSpec) -> list[Read
             )
             raise ArgumentError(message, argument="scans")
         return cases_of_plan(plan).readers(plan.data.test or plan.data.val)
-    parts = scans if _is_list_of_paths(scans) else [scans]
-    sources = [source_for_run(plan, part, labels) for part in parts]
+    sources = [source_for_run(plan, part, labels) for part in _in_parts(scans)]
     return [reader for source in sources for reader in source.readers(source.case_ids)]
 
 
-def _is_list_of_paths(scans: object) -> bool:
-    is_list = isinstance(scans, (list, tuple))
-    return is_list and any(isinstance(part, (str, Path)) for part in scans)
+def _in_parts(scans: Scans) -> list[object]:
+    """Return paths one after another; a path, a cohort or a list of cases is one part."""
+    if isinstance(scans, (list, tuple)) and any(isinstance(part, (str, os.PathLike)) for part in scans):
+        return list(scans)
+    return [scans]
 
 
 def plan_of_run(run: PathLike) -> Plan | None:

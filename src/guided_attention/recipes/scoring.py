@@ -119,7 +119,7 @@ def _existing(predictions: PathLike) -> Path:
 def _predicted(
     predictor: Predictor, readers: Sequence[Reader], folder: Path, *, is_ours: bool
 ) -> list[LedgerEntry]:
-    """Predict what is not complete. The folder in the run belongs to it: what an earlier state predicted is replaced."""
+    """Predict what is not complete. A folder of ours is emptied where an earlier state filled it."""
     try:
         return predictor.predict_to(folder, readers, resume=True)
     except DataError:

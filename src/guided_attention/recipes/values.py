@@ -1,15 +1,13 @@
 """Values that a user sets by key, checked before there is a plan."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import fields
 
-from guided_attention._checks import require, require_type
+from guided_attention._checks import require_type
 from guided_attention.labels import LabelSpec
 from guided_attention.models import ModelSettings
 from guided_attention.preparation import Preparation
-from guided_attention.recipes._records import parsed, plain
-from guided_attention.recipes.plan import (
+from guided_attention.recipes._plan_records import (
     BudgetPlan,
     DataPlan,
     InferencePlan,
@@ -19,6 +17,7 @@ from guided_attention.recipes.plan import (
     SchedulePlan,
     TrainingPlan,
 )
+from guided_attention.recipes._records import parsed, plain, require_keys
 
 __all__ = ["check_values"]
 
@@ -38,6 +37,9 @@ _CLOSED: Mapping[str, type] = {
     "training": TrainingPlan,
     "inference": InferencePlan,
 }
+
+_WHOLE = ("labels.names", "network.arguments")
+"""Mappings, of which single entries are set."""
 
 
 def check_values(values: Mapping[str, str]) -> None:
@@ -62,9 +64,9 @@ def check_values(values: Mapping[str, str]) -> None:
     for key, text in values.items():
         part, _, rest = key.partition(".")
         stem = f"{part}.{rest.partition('.')[0]}" if part in _OPEN else key
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-        good = stem in known and key not in {"labels.names", "network.arguments"}
-        require(good, "values", "named by keys of the plan", repr(key), f"Did you mean {near!r}?")
+        require_keys(
+            [stem if stem in known else key], [name for name in known if name not in _WHOLE or name != key]
+        )
         if part in _CLOSED:
             default = plain(getattr(_CLOSED[part](), rest))
             _CLOSED[part](**{rest: parsed(text, default)})  # raises where it is none
