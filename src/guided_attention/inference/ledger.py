@@ -86,13 +86,22 @@ class _Ledger:
         self.path = folder / LEDGER
         self.identity: str | None = None
         self.entries: dict[str, LedgerEntry] = {}
-        try:
-            data = self.path.read_bytes() if self.path.exists() else b""
-        except OSError as error:
-            message = f"`folder` must be one whose {LEDGER} can be read, got {folder} ({error.strerror})."
-            raise DataError(f"{message} Name another folder.", argument="folder", file=self.path) from error
-        for number, line in enumerate(data.split(b"\n")[:-1], start=1):  # what follows the last was cut short
+        *lines, _cut_short = self._content().split(b"\n")
+        for number, line in enumerate(lines, start=1):
             self._take(number, line.decode(errors="replace"))
+
+    def _content(self) -> bytes:
+        """Return what the file holds; a folder, a pipe or a device is none."""
+        if not self.path.exists():
+            return b""
+        try:
+            if self.path.is_file():
+                return self.path.read_bytes()
+            reason = "it is no regular file"
+        except OSError as error:
+            reason = str(error.strerror)
+        message = f"`folder` must be one whose {LEDGER} can be read, got {self.path.parent} ({reason})."
+        raise DataError(f"{message} Name another folder.", argument="folder", file=self.path)
 
     def _take(self, number: int, line: str) -> None:
         where, wanted = f"line {number} of {self.path}", "a line that predict_to wrote"
