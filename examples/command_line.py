@@ -1,17 +1,34 @@
-"""What the training examples share: common options, run folders that are never overwritten, and short endings."""
+"""What the training examples share: common options, run folders that are never overwritten, and short endings.
+
+The examples import this module first: from then on, Ctrl-C ends a command in one line, even while torch is imported.
+"""
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
-import torch
-
-from guided_attention.errors import GuidedAttentionError
-
-FILES = ("log.csv", "last.pt", "best.pt")
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C has ended."""
+NOT_BEGUN = "Interrupted. Run the same command to start again: training had not begun."
+
+
+def leave(_number: int, _frame: FrameType | None) -> None:
+    """End the process at once: an exception in the middle of an import comes out as something else."""
+    os.write(2, f"\n{NOT_BEGUN}\n".encode())
+    os._exit(INTERRUPTED)
+
+
+signal.signal(signal.SIGINT, leave)
+
+import torch  # noqa: E402
+
+from guided_attention.errors import GuidedAttentionError  # noqa: E402
+
+FILES = ("log.csv", "last.pt", "best.pt")
 
 
 def run_parser(
@@ -31,7 +48,11 @@ def run_parser(
 
 
 def require_run_folder(out: Path, *, resume: bool) -> None:
-    """End the command in one line if the folder holds a run, or holds none to resume."""
+    """End the command in one line if the folder holds a run, holds none to resume, or cannot be written to."""
+    nearest = next(path for path in (out, *out.parents, Path.cwd()) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        reason = "cannot be written to" if nearest.is_dir() else "is a file"
+        sys.exit(f"error: --out must be a folder for files, got {out}: {nearest} {reason}. Name another one.")
     held = [name for name in FILES if (out / name).exists()]
     if held and not resume:
         sys.exit(
@@ -45,20 +66,21 @@ def require_run_folder(out: Path, *, resume: bool) -> None:
 def run_command(
     main: Callable[[argparse.Namespace], None], args: argparse.Namespace, *, needs_resume: bool = True
 ) -> None:
-    """Call `main`; end an error of the library, and Ctrl-C, in one line each.
+    """Call `main`; end an error of the library or of the disk, and Ctrl-C, in one line each.
 
     Args:
         main: The work of the command.
         args: Its options; `out` is the folder that it writes.
         needs_resume: Whether an interrupted run continues with ``--resume`` only.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main(args)
-    except GuidedAttentionError as error:
+    except (GuidedAttentionError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        how = "to continue" if not needs_resume else "with --resume to continue"
-        if needs_resume and not (args.out / "last.pt").is_file():
-            how = "to start again: training had not begun"
-        print(f"\nInterrupted. Run the same command {how}.", file=sys.stderr)
+        how = "with --resume to continue" if needs_resume else "to continue"
+        has_begun = not needs_resume or (args.out / "last.pt").is_file()
+        said = f"Interrupted. Run the same command {how}." if has_begun else NOT_BEGUN
+        print(f"\n{said}", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -3,6 +3,8 @@
 python examples/compose_blocks.py --block guided
 """
 
+from command_line import require_run_folder, run_command, run_parser
+
 import argparse
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from command_line import require_run_folder, run_command, run_parser
 from guided_attention import CAM, PAM, GuidedAttention, Trainer
 from guided_attention.data import CHAOS_MR_LABELS as LABELS
 from guided_attention.data import make_phantom

@@ -4,6 +4,7 @@ import argparse
 import csv
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -113,21 +114,28 @@ def read_folds(args: argparse.Namespace, ids: Sequence[str]) -> list[Split]:
     return splits
 
 
-def keep_settings(args: argparse.Namespace) -> None:
-    """Write down the settings of all runs of a folder; later ones have to have the same."""
-    names = (*FULL, "smoke", "seed", "source", "labels")
-    values = {name: getattr(args, name) for name in names}
-    now = json.loads(json.dumps({**values, "labels": args.labels.to_dict()["names"]}))
-    path = args.out / "settings.json"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(now, indent=2) + "\n")
-    held = json.loads(path.read_text(encoding="utf-8"))
+def settings(args: argparse.Namespace) -> dict[str, object]:
+    """Return what all runs of a folder have in common, as JSON has it."""
+    values = {name: getattr(args, name) for name in (*FULL, "smoke", "seed", "source")}
+    held: dict[str, object] = json.loads(json.dumps({**values, "labels": args.labels.to_dict()["names"]}))
+    return held
+
+
+def require_settings(args: argparse.Namespace) -> None:
+    """End the command in one line if the folder holds runs with other settings."""
+    path, now = args.out / "settings.json", settings(args)
+    held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else now
     odd = [f"{name} {held.get(name)} and now {now[name]}" for name in now if held.get(name) != now[name]]
     if odd:
         raise SystemExit(
             f"`--out` must hold runs of the same settings, got {path} with {', '.join(odd)}. Name another folder."
         )
+
+
+def keep_settings(args: argparse.Namespace) -> None:
+    """Write down the settings of all runs of a folder."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_whole(args.out / "settings.json", json.dumps(settings(args), indent=2) + "\n")
 
 
 def as_csv(rows: Sequence[Mapping[str, object]]) -> str:
@@ -141,6 +149,6 @@ def as_csv(rows: Sequence[Mapping[str, object]]) -> str:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file atomically."""
-    draft = path.with_name(f".unfinished.{path.name}")
+    draft = path.with_name(f".unfinished-{os.getpid()}.{path.name}")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)

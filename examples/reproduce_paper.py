@@ -8,6 +8,8 @@ With --labels the data are NIfTI pairs. --smoke runs tiny networks through every
 nothing. The same command again, after an interruption, keeps what is done and continues with the rest.
 """
 
+from command_line import run_command
+
 import argparse
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +20,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from command_line import run_command
 from guided_attention import Trainer
 from guided_attention.case import Case
 from guided_attention.data import Split
@@ -30,7 +31,16 @@ from guided_attention.sampling import FlipRotate, SliceDataset
 from guided_attention.training import TrainerConfig, reduce_on_plateau, seed_everything
 from paper_figures import figures, read_rows
 from paper_networks import EPOCHS, builders, networks_of, parameter_counts
-from paper_setup import as_csv, describe, keep_settings, parse, read_cases, read_folds, write_whole
+from paper_setup import (
+    as_csv,
+    describe,
+    keep_settings,
+    parse,
+    read_cases,
+    read_folds,
+    require_settings,
+    write_whole,
+)
 from paper_tables import write_tables
 
 
@@ -38,6 +48,7 @@ def main(args: argparse.Namespace) -> None:
     """Train and score what is not done yet, then write the tables."""
     if args.smoke:
         torch.set_num_threads(1)  # with tiny networks, threads cost more time than they save
+    require_settings(args)
     cases = read_cases(args)
     keep_settings(args)
     splits = read_folds(args, list(cases))

@@ -4,13 +4,14 @@ python examples/train_chaos.py                          a small network on phant
 python examples/train_chaos.py --data CHAOS_FOLDER      the paper's network on the CHAOS release, its MR part
 """
 
+from command_line import require_run_folder, run_command, run_parser
+
 import argparse
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
 
-from command_line import require_run_folder, run_command, run_parser
 from guided_attention import MSGA, Trainer
 from guided_attention.case import Case
 from guided_attention.data import CHAOS_MR_LABELS as LABELS

@@ -6,6 +6,8 @@ FOLDER holds pairs `case01_image.nii.gz`, `case01_label.nii.gz` and `cases.json`
 `{"case": 1, "split": "train"}` with the split "train", "val" or "test".
 """
 
+from command_line import require_run_folder, run_command, run_parser
+
 import argparse
 import json
 from collections.abc import Sequence
@@ -14,7 +16,6 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from command_line import require_run_folder, run_command, run_parser
 from guided_attention import MSGA, Trainer
 from guided_attention.case import Case
 from guided_attention.data import read_nifti_pairs

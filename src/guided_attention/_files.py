@@ -1,8 +1,10 @@
 """Files and folders that are written atomically: complete, or not there at all."""
 
 import errno
+import glob
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,21 +15,22 @@ from guided_attention.errors import (
     ArgumentError,
     ArgumentTypeError,
     ExistingFileError,
+    GuidedAttentionError,
     MissingFileError,
-    StorageError,
+    WriteError,
 )
 
 __all__ = [
     "DRAFT_PREFIX",
     "PathLike",
     "made_folder",
-    "readable_size",
     "refuse_filled",
     "replacing",
     "require_space",
     "sweep_drafts",
-    "unwritable",
     "whole_folder",
+    "write_error",
+    "writing",
 ]
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -36,7 +39,8 @@ PathLike: TypeAlias = str | os.PathLike[str]
 DRAFT_PREFIX = ".unfinished-"
 """What the names of temporary files and folders begin with."""
 
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+_STALE_SECONDS = 24 * 3600
+"""A draft that nobody has written to for so long belongs to a process that was killed."""
 
 
 def made_folder(folder: PathLike, argument: str = "folder") -> Path:
@@ -68,73 +72,91 @@ def _as_path(path: object, argument: str) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, and rename it to `path` when the block has ended without an error.
 
-    A block that fails leaves `path` as it was; for want of space or permission it raises a `StorageError`. A killed process leaves its temporary file, whose name
-    (``.unfinished-<random>.<name>``) is unique, so that two writers of one path never share a draft.
+    A block that fails leaves `path` as it was, and an error of the disk becomes a `WriteError`. A killed process leaves
+    its temporary file, whose name (``.unfinished-<random>.<name>``) is unique, so that two writers of one path never
+    share a draft; whoever writes `path` a day later deletes it.
     """
-    if not path.parent.is_dir():
-        message = f"`path` must be in an existing folder, got {path}. Create the folder first."
-        raise MissingFileError(message, argument="path", file=path)
+    _require_file_name(path)
     # The ending stays: writers choose the format by it.
-    temporary = path.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{path.name}")
+    temporary = _draft_of(path)
     try:
-        yield temporary
-        _flush_to_disk(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        _discard(temporary)
-        if error.errno in _UNWRITABLE:
-            raise unwritable(path, error.strerror) from error
-        raise
+        with writing(path, temporary):
+            yield temporary
+            _flush_to_disk(temporary)
+            temporary.replace(path)
     except BaseException:
-        _discard(temporary)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
+    _sweep_drafts(path)
 
 
-def _discard(path: Path) -> None:
-    with suppress(OSError):  # a disk that cannot be written to any more
-        path.unlink(missing_ok=True)
-
-
-def unwritable(path: Path, fault: object, *, needed: int | None = None) -> StorageError:
-    """Return the error of a file that cannot be written: with its path, the bytes needed and those free."""
-    need = "" if needed is None else f"it needs {readable_size(needed)}, and "
+@contextmanager
+def writing(path: Path, draft: Path | None = None) -> Iterator[None]:
+    """Turn an error of the disk into a `WriteError` about `path`; `draft` is the file that is growing."""
     try:
-        free = f"{need}{readable_size(shutil.disk_usage(path.parent).free)} are free"
-    except OSError:
-        free = f"{need}how much is free is unknown"
-    message = f"`path` must be a file that can be written, got {path} ({fault}): {free}. "
-    cure = "Free space or change the permissions; what was there before is whole."
-    return StorageError(message + cure, argument="path", file=path)
+        yield
+    except GuidedAttentionError:
+        raise
+    except (OSError, RuntimeError) as error:
+        # torch.save raises a RuntimeError of its own where its file raised an error of the disk.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise write_error(path, cause, draft) from error
 
 
-def readable_size(size: int) -> str:
-    """Write a number of bytes.
-
-    >>> readable_size(7), readable_size(2_340_000)
-    ('7 bytes', '2.3 MB')
-    """
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"
+def write_error(path: Path, cause: OSError, draft: Path | None = None) -> WriteError:
+    """Return the error for a file that cannot be written, with what is missing and what to do."""
+    reason, cure = cause.strerror or str(cause), "Check the disk, or choose another folder."
+    if cause.errno in {errno.ENOSPC, errno.EDQUOT}:
+        written = draft.stat().st_size if draft is not None and draft.is_file() else 0
+        free = shutil.disk_usage(path.parent).free
+        reason += f" (more than {written} bytes are needed, {free + written} are free)"
+        cure = "Make space, or choose a folder on another disk."
+    elif cause.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        cure = "Change the permissions, or choose another folder."
+    elif cause.errno == errno.ENAMETOOLONG:
+        cure = "Choose a shorter name."
+    message = f"`path` must be a file that can be written, got {path}: {reason}. {cure}"
+    return WriteError(message, file=path, errno=cause.errno)
 
 
 def require_space(folder: Path, needed: int, argument: str) -> None:
     """Raise unless so many bytes are free on the disk of a folder."""
     free = shutil.disk_usage(folder).free
     if free < needed:
-        message = (
-            f"`{argument}` must be on a disk with {readable_size(needed)} free, got {folder} "
-            f"with {readable_size(free)}. Free space, or name a folder on another disk."
-        )
-        raise StorageError(message, argument=argument, file=folder)
+        message = f"`{argument}` must be on a disk with {needed} bytes free, got {folder} with {free}. "
+        cure = "Make space, or choose a folder on another disk."
+        raise WriteError(message + cure, file=folder, errno=errno.ENOSPC)
 
 
 def sweep_drafts(folder: Path) -> None:
     """Delete the drafts that killed processes have left; only where no other process writes to the folder."""
-    for path in folder.iterdir():
-        if path.is_file() and path.name.startswith(DRAFT_PREFIX):
+    for path in folder.glob(f"{DRAFT_PREFIX}*"):
+        if path.is_file():
             path.unlink()
+
+
+def _require_file_name(path: Path) -> None:
+    if not path.parent.is_dir():
+        message = f"`path` must be in an existing folder, got {path}. Create the folder first."
+        raise MissingFileError(message, argument="path", file=path)
+    if path.is_dir():
+        message = f"`path` must be the name of a file, got the folder {path}. Add a file name."
+        raise ExistingFileError(message, argument="path", file=path)
+
+
+def _draft_of(path: Path) -> Path:
+    return path.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{path.name}")
+
+
+def _sweep_drafts(path: Path) -> None:
+    """Delete what killed processes left of `path`; a younger draft may belong to a process that is at work."""
+    for draft in path.parent.glob(f"{DRAFT_PREFIX}*.{glob.escape(path.name)}"):
+        with suppress(OSError):
+            if time.time() - draft.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -162,21 +184,23 @@ def whole_folder(folder: PathLike, fill: Callable[[Path], None], *, replaceable:
     """
     path = _replaceable(_as_path(folder, "folder"), replaceable).absolute()
     made_folder(path.parent)
-    draft, old = (path.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{path.name}") for _ in range(2))
-    draft.mkdir()
+    draft, old = _draft_of(path), _draft_of(path)
     try:
-        fill(draft)
-        if path.exists():
-            path.rename(old)
-        try:
-            draft.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
+        with writing(path):
+            draft.mkdir()
+            fill(draft)
+            if path.exists():
+                path.rename(old)
+            try:
+                draft.rename(path)
+            except OSError:
+                if old.exists():
+                    old.rename(path)
+                raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+    _sweep_drafts(path)
     return path
 
 

@@ -9,9 +9,9 @@ class                       also a                 raised for
 `CheckpointError`           `ValueError`           weights or a saved network that cannot be used
 `MissingFileError`          `FileNotFoundError`    a file or folder that is not there
 `ExistingFileError`         `FileExistsError`      a file or folder that would be overwritten
+`WriteError`                `OSError`              a file that cannot be written: disk full, no permission
 `MissingPackageError`       `ModuleNotFoundError`  an optional package that is not installed
 `NonFiniteError`            `FloatingPointError`   NaN or infinite values during training
-`StorageError`              `OSError`              a file that cannot be written: no space, no permission
 `TrainingInterrupted`       `SystemExit`           a training run that a signal ended; it can be resumed
 ==========================  =====================  ====================================================
 """
@@ -24,15 +24,16 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "ExistingFileError",
+    "FineTuningWarning",
     "GuidedAttentionError",
     "IntensityWarning",
     "MissingFileError",
     "MissingPackageError",
     "NonFiniteError",
     "SpacingWarning",
-    "StorageError",
     "TrainingInterrupted",
     "UnfitScanWarning",
+    "WriteError",
 ]
 
 
@@ -83,6 +84,14 @@ class ExistingFileError(GuidedAttentionError, FileExistsError):
     """A file or folder exists and would be overwritten."""
 
 
+class WriteError(GuidedAttentionError, OSError):
+    """A file or folder cannot be written: the disk is full, or the permission is missing. `errno` says which."""
+
+    def __init__(self, message: str, *, file: object = None, errno: int | None = None) -> None:
+        super().__init__(message, argument="path", file=file)
+        self.errno = errno
+
+
 class MissingPackageError(GuidedAttentionError, ModuleNotFoundError):
     """An optional package is not installed; the message has the command that installs it."""
 
@@ -93,10 +102,6 @@ class MissingPackageError(GuidedAttentionError, ModuleNotFoundError):
 
 class NonFiniteError(GuidedAttentionError, FloatingPointError):
     """A loss or a gradient is NaN or infinite."""
-
-
-class StorageError(GuidedAttentionError, OSError):
-    """A file cannot be written: the disk is full, or there is no permission. What was there before is whole."""
 
 
 class TrainingInterrupted(SystemExit):
@@ -126,3 +131,7 @@ class SpacingWarning(UnfitScanWarning):
 
 class IntensityWarning(UnfitScanWarning):
     """The intensities of a scan are far from every scan that the network was trained on."""
+
+
+class FineTuningWarning(UserWarning):
+    """A run starts from the weights of another, and not all of it fits: classes or the preparation differ."""

@@ -159,7 +159,9 @@ def test_the_outputs_of_a_network_that_has_them_reach_the_loss():
 
 def test_a_loss_that_returns_a_tensor_is_told_what_to_return():
     joint = ModelWithLoss(nn.Conv2d(1, 2, 1), takes_outputs(lambda output, _target: output.logits.sum()))
-    with pytest.raises(TypeError, match=r"`loss\(output, target\)` must be LossTerms, got a Tensor\. Wrap the"):
+    with pytest.raises(
+        TypeError, match=r"`loss\(output, target\)` must be LossTerms, got a Tensor\. Wrap the"
+    ):
         joint(torch.rand(1, 1, 3, 5), torch.zeros(1, 3, 5, dtype=torch.long))
 
 
@@ -476,7 +478,9 @@ def test_a_state_with_missing_entries_is_refused_by_name(make_trainer):
     held = load_checkpoint(folder / "last.pt")
     del held["run"]["scores"], held["run"]["batches"]
     save_checkpoint(folder / "last.pt", held)
-    with pytest.raises(CheckpointError, match=r"got .*last\.pt, which lacks batches, scores in 'run'\. It is of"):
+    with pytest.raises(
+        CheckpointError, match=r"got .*last\.pt, which lacks batches, scores in 'run'\. It is of"
+    ):
         make_trainer(max_epochs=4).fit(resume=True)
     del held["given"], held["random"]
     save_checkpoint(folder / "last.pt", held)

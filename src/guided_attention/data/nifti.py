@@ -210,6 +210,7 @@ def write_nifti(path: PathLike, volume: npt.NDArray[Any] | Tensor, affine: Affin
 
     Raises:
         MissingFileError: The folder is missing.
+        WriteError: The disk is full, or the folder cannot be written to; an older file stays as it was.
         ArgumentError: The path ends otherwise.
         DataError: The array has another number of axes, no voxel or a number beyond float32; or the affine is none.
         MissingPackageError: nibabel is not installed.
@@ -222,7 +223,9 @@ def write_nifti(path: PathLike, volume: npt.NDArray[Any] | Tensor, affine: Affin
         'mask.nii.gz'
     """
     with needs_extra("nifti"):
+        from nibabel.fileholders import FileHolder  # noqa: PLC0415
         from nibabel.nifti1 import Nifti1Image  # noqa: PLC0415
+        from nibabel.openers import ImageOpener  # noqa: PLC0415
     wanted = require_path("path", path)
     good = wanted.name.endswith(_ENDINGS)
     require(good, "path", "a name that ends in .nii or .nii.gz", wanted.name)
@@ -234,8 +237,9 @@ def write_nifti(path: PathLike, volume: npt.NDArray[Any] | Tensor, affine: Affin
     if not is_same_place(image.get_qform(), place, array.shape[-3:]):
         image.set_qform(place, code=0)
     image.header.set_xyzt_units("mm")
-    with replacing(wanted) as draft:
-        image.to_filename(draft)
+    # What nibabel opens itself stays open after an error.
+    with replacing(wanted) as draft, ImageOpener(str(draft), "wb") as file:
+        image.to_file_map({"image": FileHolder(fileobj=file)})  # type: ignore[arg-type]  # any object that writes
     return wanted
 
 

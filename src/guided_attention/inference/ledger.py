@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from guided_attention._checks import require, require_choice, require_path, require_type
-from guided_attention._files import DRAFT_PREFIX, PathLike, made_folder
+from guided_attention._files import DRAFT_PREFIX, PathLike, made_folder, writing
 from guided_attention._locks import locked_folder
 from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, ExistingFileError
@@ -114,7 +114,7 @@ class _Ledger:
 
     def append(self, values: dict[str, Any]) -> None:
         """Add a line, and wait until it is on the disk."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -122,9 +122,10 @@ class _Ledger:
     def discard_cut_line(self) -> None:
         """Remove a last line that a kill has cut short, so that the next one begins on a line of its own."""
         content = self.path.read_bytes() if self.path.is_file() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            self.path.write_bytes(whole)
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with writing(self.path):
+                os.truncate(self.path, whole)
 
     def is_complete(self, case_id: str, scan: str, paths: dict[str, Path]) -> bool:
         """Return whether the files of a case are those that its line tells of, made from this very scan."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from guided_attention._checkpoints import ModelSettings
 from guided_attention._checks import require, require_choice, require_count, require_type
@@ -47,7 +48,9 @@ class Blueprint:
         require_choice("spatial_dims", self.spatial_dims, (2, 3))
         for name, value in self.options.items():
             _require_option(name, value)
-        if not isinstance(self.encoder, str):
+        if isinstance(self.encoder, str):
+            require_choice("encoder", self.encoder, get_args(ResNetName))
+        else:
             require_module("encoder", self.encoder, _MODULE, protocol=Encoder)
             cure = "Load the weights of your own encoder before you pass it."
             weights = self.encoder_weights

@@ -188,7 +188,7 @@ class Trainer:
             ExistingFileError: The folder already holds a run, and `resume` is not set; or another process has it.
             MissingFileError: `resume` is set and there is no ``last.pt``.
             CheckpointError: `resume` is set, and the state is damaged, or one of another network or optimizer.
-            StorageError: The disk is full, or there is no permission.
+            WriteError: The disk is full, or there is no permission.
             NonFiniteError: The loss, one of its parts or a gradient is NaN or infinite.
             TrainingInterrupted: There was a signal.
         """
