@@ -126,8 +126,9 @@ def _logits_in(value: Mapping[object, object]) -> Tensor:
 
 def _like(main: object, part: object) -> bool:
     """Whether both are logits of one batch, at any size."""
-    both = isinstance(main, Tensor) and isinstance(part, Tensor)
-    return both and main.ndim == part.ndim > 2 and main.shape[:2] == part.shape[:2]  # noqa: PLR2004
+    if not isinstance(main, Tensor) or not isinstance(part, Tensor):
+        return False
+    return main.ndim == part.ndim > 2 and main.shape[:2] == part.shape[:2]  # noqa: PLR2004
 
 
 def _named(part: object) -> str:
@@ -140,8 +141,8 @@ def finite_values(
     """Return loss and parts of each batch of a step and its gradient norm as numbers, or stop where one is not finite.
 
     Raises:
-        NonFiniteError: Something is NaN or infinite; the message names it, and `where` it came up. A scaled gradient may
-            be infinite: its step is skipped.
+        NonFiniteError: Something is NaN or infinite; the message names it, and `where` it came up. A scaled gradient
+            may be infinite: its step is skipped.
     """
     named = [
         {"loss": term.total, **{f"loss_{name}": part for name, part in term.parts.items()}} for term in terms
