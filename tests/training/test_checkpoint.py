@@ -42,22 +42,6 @@ def test_what_is_saved_is_read_back(tmp_path):
     assert read == contents
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "last.pt"
-    save_checkpoint(path, {"number": 1})
-
-    def half(contents, where):
-        del contents
-        Path(where).write_bytes(b"half a fi")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(torch, "save", half)
-    with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(path, {"number": 2})
-    assert load_checkpoint(path) == {"number": 1}
-    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
-
-
 def test_the_new_file_takes_its_place_in_one_step(tmp_path, monkeypatch):
     path = tmp_path / "last.pt"
     save_checkpoint(path, {"number": 1})
@@ -74,6 +58,7 @@ def test_the_new_file_takes_its_place_in_one_step(tmp_path, monkeypatch):
     assert load_checkpoint(path) == {"number": 1}
 
 
+@pytest.mark.crash
 def test_a_process_killed_while_it_saves_always_leaves_a_file_that_loads(tmp_path):
     path = tmp_path / "last.pt"
     with subprocess.Popen([sys.executable, "-c", _ENDLESS, str(path)]) as process:
@@ -350,6 +335,7 @@ _ODD = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants:UserWarning")  # of torch 2.14
 @pytest.mark.parametrize("odd", _ODD)
 def test_one_odd_entry_leaves_the_network_untouched(tmp_path, odd):
     value, message = _ODD[odd]
