@@ -10,6 +10,7 @@ from guided_attention._checks import require, require_same_shape, require_type
 from guided_attention.errors import ArgumentError, ArgumentTypeError
 
 __all__ = [
+    "chosen_device",
     "first_weight",
     "is_autocast_enabled",
     "plain",
@@ -61,6 +62,24 @@ def without_autocast(device_type: str) -> AbstractContextManager[object]:
 def is_autocast_enabled(device_type: str) -> bool:
     """Return whether autocast is on; torch raises an error for devices that do not know it, such as ``"meta"``."""
     return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+
+
+def chosen_device(model: nn.Module, wanted: torch.device | str | None) -> torch.device:
+    """Return the device that is meant: ``"auto"`` is a GPU if there is one, None that of the network."""
+    here = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    require(here.type != "meta", "model", "a network with weights in memory", "one on the meta device")
+    if wanted is None:
+        return here
+    require_type("device", wanted, (str, torch.device), 'a torch device, "auto" or None')
+    if wanted == "auto":
+        return torch.device("cuda") if here.type == "cpu" and torch.cuda.is_available() else here
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device).cpu()  # "meta" has no numbers
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        message = f"`device` must be a device of this machine, got {wanted!r} ({error})."
+        raise ArgumentError(message, argument="device") from error
+    return device
 
 
 def require_map(

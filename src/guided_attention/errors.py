@@ -12,6 +12,7 @@ class                       also a                 raised for
 `WriteError`                `OSError`              a file that cannot be written: disk full, no permission
 `MissingPackageError`       `ModuleNotFoundError`  an optional package that is not installed
 `NonFiniteError`            `FloatingPointError`   NaN or infinite values during training
+`TrainingInterrupted`       `SystemExit`           a training run that a signal ended; it can be resumed
 ==========================  =====================  ====================================================
 """
 
@@ -23,12 +24,14 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "ExistingFileError",
+    "FineTuningWarning",
     "GuidedAttentionError",
     "IntensityWarning",
     "MissingFileError",
     "MissingPackageError",
     "NonFiniteError",
     "SpacingWarning",
+    "TrainingInterrupted",
     "UnfitScanWarning",
     "WriteError",
 ]
@@ -84,8 +87,10 @@ class ExistingFileError(GuidedAttentionError, FileExistsError):
 class WriteError(GuidedAttentionError, OSError):
     """A file or folder cannot be written: the disk is full, or the permission is missing. `errno` says which."""
 
-    def __init__(self, message: str, *, file: object = None, errno: int | None = None) -> None:
-        super().__init__(message, argument="path", file=file)
+    def __init__(
+        self, message: str, *, argument: str = "path", file: object = None, errno: int | None = None
+    ) -> None:
+        super().__init__(message, argument=argument, file=file)
         self.errno = errno
 
 
@@ -101,6 +106,23 @@ class NonFiniteError(GuidedAttentionError, FloatingPointError):
     """A loss or a gradient is NaN or infinite."""
 
 
+class TrainingInterrupted(SystemExit):
+    """A signal ended a training run after its state was stored; uncaught, the process ends with the code 75.
+
+    Attributes:
+        run_dir: The run folder, from which ``fit(resume=True)`` continues.
+        code: 75, which schedulers of jobs take for "try again".
+
+    Example:
+        >>> TrainingInterrupted("runs/first").code
+        75
+    """
+
+    def __init__(self, run_dir: object) -> None:
+        super().__init__(75)
+        self.run_dir = Path(str(run_dir))
+
+
 class UnfitScanWarning(UserWarning):
     """Base class of the warnings for scans that differ from those the network was trained on."""
 
@@ -111,3 +133,7 @@ class SpacingWarning(UnfitScanWarning):
 
 class IntensityWarning(UnfitScanWarning):
     """The intensities of a scan are far from every scan that the network was trained on."""
+
+
+class FineTuningWarning(UserWarning):
+    """A run starts from the weights of another, and not all of it fits: classes or the preparation differ."""

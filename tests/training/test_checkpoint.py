@@ -42,6 +42,22 @@ def test_what_is_saved_is_read_back(tmp_path):
     assert read == contents
 
 
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"number": 1})
+
+    def half(contents, where):
+        del contents
+        where.write(b"half a fi")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="disk full"):
+        save_checkpoint(path, {"number": 2})
+    assert load_checkpoint(path) == {"number": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+
+
 def test_the_new_file_takes_its_place_in_one_step(tmp_path, monkeypatch):
     path = tmp_path / "last.pt"
     save_checkpoint(path, {"number": 1})

@@ -7,6 +7,7 @@ from guided_attention.data.chaos import (
     read_chaos,
     read_chaos_case,
 )
+from guided_attention.data.cohort import Cohort, Layout, open_cohort
 from guided_attention.data.dicom import read_dicom_series
 from guided_attention.data.nifti import read_nifti, read_nifti_case, read_nifti_pairs, write_nifti
 from guided_attention.data.phantom import PhantomSource, make_phantom, write_phantom_cohort
@@ -18,10 +19,13 @@ __all__ = [
     "CHAOS_MR_LABELS",
     "PNG_GREY_LEVELS",
     "ChaosSource",
+    "Cohort",
+    "Layout",
     "PhantomSource",
     "Split",
     "k_fold",
     "make_phantom",
+    "open_cohort",
     "read_chaos",
     "read_chaos_case",
     "read_dicom_series",

@@ -32,8 +32,11 @@ __all__ = [
     "CHAOS_MR_LABELS",
     "ChaosSource",
     "MaskedScan",
+    "channels_of",
     "find_drawn_masks",
     "find_masked_scans",
+    "find_masks",
+    "is_subject",
     "read_chaos",
     "read_chaos_case",
     "read_drawn_masks",
@@ -154,7 +157,7 @@ def read_chaos_case(
     require_choice("source", source, tuple(_IMAGES))
     subject = require_folder("folder", folder)
     folders = [require_folder("folder", subject / name) for name in _IMAGES[source]]
-    masks = _find_masks(subject, source)
+    masks = find_masks(subject, source)
     volumes = [read_slices_in_file_order(path) for path in folders]
     _check_phases(volumes, folders)
     image = np.stack([volume.array for volume in volumes]) if len(volumes) > 1 else volumes[0].array[None]
@@ -185,10 +188,15 @@ def find_masked_scans(
     """
     require_choice("source", source, tuple(_IMAGES))
     path = require_folder(argument, folder)
-    is_single = _is_subject(path.resolve(), source)
+    is_single = is_subject(path.resolve(), source)
     subjects = {path.resolve().name: path} if is_single else _find_subjects(path, source, argument)
     kept = keep_ids(list(subjects), case_ids, folder=folder)
     return [_masked_scan(name, subjects[name], source, argument) for name in kept]
+
+
+def channels_of(source: ChaosSource) -> tuple[str, ...]:
+    """Return the names of the channels of a scan."""
+    return _CHANNELS[source]
 
 
 def scan_folder(source: ChaosSource) -> str:
@@ -217,7 +225,7 @@ def read_drawn_masks(masks: Sequence[Path], shape: Sequence[int], source: ChaosS
 
 def _masked_scan(name: str, subject: Path, source: ChaosSource, argument: str) -> MaskedScan:
     shape, spacing_mm = read_size_in_file_order(require_folder(argument, subject / _IMAGES[source][0]))
-    masks = _find_masks(subject, source)
+    masks = find_masks(subject, source)
     where = subject / _MASKS.get(source, "Ground")
     cure = "Only cases whose masks are public can be scored."
     require(bool(masks), f"masks of case {name!r}", f"in {where}", "none", cure, error=DataError, file=where)
@@ -230,7 +238,7 @@ def _find_subjects(folder: Path, source: str, argument: str = "folder") -> dict[
     within = (f"Train_Sets/{modality}", f"Test_Sets/{modality}", modality, ".")
     for candidate in (folder / name for name in within):
         subjects = (
-            [path for path in candidate.iterdir() if _is_subject(path, source)] if candidate.is_dir() else []
+            [path for path in candidate.iterdir() if is_subject(path, source)] if candidate.is_dir() else []
         )
         if subjects:
             return {path.name: path for path in sorted(subjects, key=lambda path: natural_key(path.name))}
@@ -241,13 +249,13 @@ def _find_subjects(folder: Path, source: str, argument: str = "folder") -> dict[
     raise MissingFileError(message, argument=argument, file=folder)
 
 
-def _is_subject(path: Path, source: str) -> bool:
+def is_subject(path: Path, source: str) -> bool:
     """Tell subjects from litter by what a subject of this modality holds, this very scan or its sibling."""
     inside = ("DICOM_anon",) if source == "ct" else ("T1DUAL", "T2SPIR")
     return not path.name.startswith((".", "_")) and any((path / name).is_dir() for name in inside)
 
 
-def _find_masks(subject: Path, source: str) -> list[Path]:
+def find_masks(subject: Path, source: str) -> list[Path]:
     """Return the masks in file order, checked to pair with the images; none where there are none."""
     folder = subject / _MASKS.get(source, "Ground")
     if not folder.is_dir():

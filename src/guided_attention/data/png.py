@@ -1,7 +1,7 @@
 """PNG slices in the layout of the paper's code: read and written."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,7 +12,7 @@ from PIL import Image
 from guided_attention._checks import cut_list, require, require_path, require_type
 from guided_attention._files import PathLike, whole_folder
 from guided_attention._geometry import reorientation
-from guided_attention._typing import Affine, SpacingMm
+from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, affine_of
 from guided_attention.data._files import (
     files_in,
@@ -24,7 +24,7 @@ from guided_attention.data._files import (
 )
 from guided_attention.errors import DataError
 
-__all__ = ["PNG_GREY_LEVELS", "read_png_slices", "write_png_slices"]
+__all__ = ["PNG_GREY_LEVELS", "find_png_slices", "read_png_slices", "read_png_subject", "write_png_slices"]
 
 PNG_GREY_LEVELS: Mapping[int, int] = MappingProxyType({0: 0, 63: 1, 126: 2, 189: 3, 252: 4})
 """The class of each grey level in the paper's masks: background, liver, right kidney, left kidney, spleen."""
@@ -65,12 +65,34 @@ def read_png_slices(
         ('1', (16, 16), 255.0)
     """
     root, levels = require_folder("folder", folder), _checked_levels(grey_levels)
-    affine = affine_of(spacing_mm) @ np.diag([-1.0, -1.0, 1.0, 1.0])
-    images, masks = _by_name(root / "Img"), _by_name(root / "GT") if (root / "GT").is_dir() else {}
+    affine_of(spacing_mm)  # raises where it is none, before files are read
+    found = find_png_slices(root)
+    return [
+        read_png_subject(subject, images, masks, spacing_mm, levels)
+        for subject, (images, masks) in found.items()
+    ]
+
+
+def find_png_slices(folder: Path) -> dict[str, tuple[tuple[Path, ...], tuple[Path, ...]]]:
+    """Return the images and the masks of each subject in order, by names only; no masks where there is no ``GT``."""
+    images = _by_name(folder / "Img")
+    masks = _by_name(folder / "GT") if (folder / "GT").is_dir() else {}
     if masks:
         require_pairs(images, masks, cure="Add the missing files, or delete those left over.")
-    subjects = sorted({subject for subject, _ in images}, key=natural_key)
-    return [_read_subject(subject, images, masks, affine, levels) for subject in subjects]
+    found = {}
+    for subject in sorted({subject for subject, _ in images}, key=natural_key):
+        keys = [(subject, number) for number in _numbers_without_gaps(subject, images, folder / "Img")]
+        found[subject] = tuple(images[key] for key in keys), tuple(masks[key] for key in keys if masks)
+    return found
+
+
+def _numbers_without_gaps(subject: str, names: Iterable[tuple[str, int]], folder: Path) -> list[int]:
+    numbers = sorted(number for name, number in names if name == subject)
+    missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
+    where, got = f"slices of subject {subject!r}", f"no slice {cut_list(missing)}"
+    cure = "Add the missing slices."
+    require(not missing, where, "numbered without gaps", got, cure, error=DataError, file=folder)
+    return numbers
 
 
 def _checked_levels(levels: object) -> Mapping[int, int]:
@@ -93,25 +115,17 @@ def _by_name(folder: Path) -> dict[tuple[str, int], Path]:
     return {(match["id"], int(match["number"])): path for path, match in matches if match}
 
 
-def _read_subject(
+def read_png_subject(
     subject: str,
-    images: Mapping[tuple[str, int], Path],
-    masks: Mapping[tuple[str, int], Path],
-    affine: Affine,
+    images: Sequence[Path],
+    masks: Sequence[Path],
+    spacing_mm: SpacingMm,
     grey_levels: Mapping[int, int],
 ) -> Case:
-    numbers = sorted(number for name, number in images if name == subject)
-    missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
-    where, got, cure = (
-        f"slices of subject {subject!r}",
-        f"no slice {cut_list(missing)}",
-        "Add the missing slices.",
-    )
-    folder = next(iter(images.values())).parent
-    require(not missing, where, "numbered without gaps", got, cure, error=DataError, file=folder)
-    keys = [(subject, number) for number in numbers]
-    image = _read_stack([images[key] for key in keys])[None].astype(np.float32)
-    labels = _read_png_labels([masks[key] for key in keys], image.shape[2:], grey_levels) if masks else None
+    """Read the slices that `find_png_slices` found for one subject."""
+    affine = affine_of(spacing_mm) @ np.diag([-1.0, -1.0, 1.0, 1.0])
+    image = _read_stack(images)[None].astype(np.float32)
+    labels = _read_png_labels(masks, image.shape[2:], grey_levels) if masks else None
     return Case(subject, image, labels, affine)
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guided_attention._checks import needs_extra, require, require_choice, require_path, require_type
+from guided_attention._checks import needs_extra, require, require_choice, require_type
 from guided_attention._files import PathLike, replacing
 from guided_attention._geometry import CANONICAL, slice_axis_of
 from guided_attention._typing import LabelArray, SliceAxis
 from guided_attention.case import Case
+from guided_attention.figures._paths import png_path
 from guided_attention.figures._views import View, outline, sides_of, view_of
 from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
@@ -84,7 +85,7 @@ def save_prediction_grid(
         >>> save_prediction_grid(path, [case], [prediction], LabelSpec({1: "liver"})).name
         'grid.png'
     """
-    png = _checked_path(path)
+    png = png_path(path)
     _require_pairs(cases, predictions)
     cure = 'Write LabelSpec({1: "liver"}).'
     require_type("labels", labels, LabelSpec, "a LabelSpec", cure)
@@ -97,13 +98,6 @@ def save_prediction_grid(
     png.parent.mkdir(parents=True, exist_ok=True)
     with replacing(png) as draft:
         figure.savefig(draft, dpi=_DPI, format="png")
-    return png
-
-
-def _checked_path(path: PathLike) -> Path:
-    png = require_path("path", path)
-    good = png.suffix.lower() == ".png" and not png.is_dir()
-    require(good, "path", "a file name that ends with .png", png, file=png)
     return png
 
 

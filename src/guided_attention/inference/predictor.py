@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from guided_attention._checks import require, require_choice, require_type
 from guided_attention._files import PathLike
+from guided_attention._maps import chosen_device
 from guided_attention._state_dicts import plain_network
 from guided_attention._typing import SpatialDims
 from guided_attention.case import Case
@@ -91,7 +92,7 @@ class Predictor:
         self.precision, self.keep_largest = precision, keep_largest
         self.spatial_dims = _checked_dims(model, spatial_dims)
         self._check_fit()
-        self.device = _chosen_device(model, device)
+        self.device = chosen_device(model, device)
         model.to(self.device)
 
     def _check_fit(self) -> None:
@@ -180,6 +181,7 @@ class Predictor:
         include_uncertainty: bool = False,
         resume: bool = False,
         overwrite: bool = False,
+        on_case: Callable[[LedgerEntry], None] | None = None,
     ) -> list[LedgerEntry]:
         """Predict many cases into a folder, with a ledger of what is done.
 
@@ -194,6 +196,7 @@ class Predictor:
             resume: Continue in a folder that an earlier call has begun: cases whose files are complete are skipped,
                 failed ones are tried again, drafts of a killed process are removed.
             overwrite: Discard what an earlier call has written.
+            on_case: Called with the entry of each case when it is settled, for example to show progress.
 
         Returns:
             One entry a case, in their order: done, skipped or failed, with files or error.
@@ -203,7 +206,7 @@ class Predictor:
             DataError: With `resume`, the folder was begun with another network or preparation.
         """
         options = {"include_uncertainty": include_uncertainty, "resume": resume, "overwrite": overwrite}
-        return predict_to(self.predict, cases, folder, identity=self._identity(), **options)
+        return predict_to(self.predict, cases, folder, identity=self._identity(), on_case=on_case, **options)
 
     def with_model(self, model: nn.Module) -> "Predictor":
         """Return a predictor of another network with all else equal; the network stays on its device."""
@@ -333,23 +336,6 @@ def _checked_dims(model: nn.Module, given: SpatialDims | None) -> SpatialDims:
         require(agrees, "spatial_dims", f"that of the network, {known}", given)
         return given
     return _VOLUME if known == _VOLUME else 2
-
-
-def _chosen_device(model: nn.Module, wanted: torch.device | str | None) -> torch.device:
-    here = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    require(here.type != "meta", "model", "a network with weights in memory", "one on the meta device")
-    if wanted is None:
-        return here
-    require_type("device", wanted, (str, torch.device), 'a torch device, "auto" or None')
-    if wanted == "auto":
-        return torch.device("cuda") if here.type == "cpu" and torch.cuda.is_available() else here
-    try:
-        device = torch.device(wanted)
-        torch.empty(0, device=device).cpu()  # "meta" has no numbers
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        message = f"`device` must be a device of this machine, got {wanted!r} ({error})."
-        raise ArgumentError(message, argument="device") from error
-    return device
 
 
 def _called(model: nn.Module, images: Tensor) -> Tensor:

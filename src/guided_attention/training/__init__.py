@@ -1,7 +1,9 @@
 """Training: one visible loop, its checkpoints, its schedules."""
 
 from guided_attention._checkpoints import load_checkpoint, load_weights, save_checkpoint
-from guided_attention.training.log import read_log
+from guided_attention.training.config import TrainerConfig
+from guided_attention.training.log import Logger, TensorBoardLogger, read_log
+from guided_attention.training.progress import Hook, Status
 from guided_attention.training.schedule import (
     Schedule,
     TrainingProgress,
@@ -11,12 +13,16 @@ from guided_attention.training.schedule import (
 )
 from guided_attention.training.seeding import seed_everything
 from guided_attention.training.step import Loss, ModelWithLoss
-from guided_attention.training.trainer import Trainer, TrainerConfig, TrainingResult
+from guided_attention.training.trainer import Trainer, TrainingResult
 
 __all__ = [
+    "Hook",
+    "Logger",
     "Loss",
     "ModelWithLoss",
     "Schedule",
+    "Status",
+    "TensorBoardLogger",
     "Trainer",
     "TrainerConfig",
     "TrainingProgress",

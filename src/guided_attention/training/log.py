@@ -1,14 +1,73 @@
-"""The training log: a table of numbers, one row an epoch."""
+"""The training log: a table of numbers, one row an epoch, and where else its rows go."""
 
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
-from guided_attention._checks import require_path
-from guided_attention._files import PathLike, replacing
+from guided_attention._checks import needs_extra, require_path
+from guided_attention._files import PathLike, made_folder, replacing
 from guided_attention.errors import MissingFileError
 
-__all__ = ["read_log", "write_log"]
+__all__ = ["Logger", "TensorBoardLogger", "read_log", "write_log"]
+
+
+@runtime_checkable
+class Logger(Protocol):
+    """Something that is told each row of the log.
+
+    Example:
+        >>> class Printer:
+        ...     def log(self, row):
+        ...         print(f"epoch {row['epoch']:.0f}: loss {row['loss']:.2f}")
+        ...
+        ...     def close(self):
+        ...         pass
+        >>> isinstance(Printer(), Logger)
+        True
+        >>> Printer().log({"epoch": 1.0, "loss": 0.5})
+        epoch 1: loss 0.50
+    """
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Take a row of the log: numbers by name, see `read_log`. Called once an epoch."""
+        ...
+
+    def close(self) -> None:
+        """Finish writing. Called when `Trainer.fit` ends, however it ends."""
+        ...
+
+
+class TensorBoardLogger:
+    """Writes each number of the log as a curve for TensorBoard, over the epochs.
+
+    Args:
+        folder: Folder to write to, created if it is missing.
+
+    Raises:
+        MissingPackageError: TensorBoard is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> logger = TensorBoardLogger(tempfile.mkdtemp())
+        >>> logger.log({"epoch": 1.0, "loss": 0.5})
+        >>> logger.close()
+    """
+
+    def __init__(self, folder: PathLike) -> None:
+        with needs_extra("tensorboard"):
+            from torch.utils.tensorboard.writer import SummaryWriter  # noqa: PLC0415
+        self._writer = SummaryWriter(made_folder(folder))
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Write the numbers of one epoch."""
+        for name, value in row.items():
+            if name != "epoch":
+                self._writer.add_scalar(name, value, int(row["epoch"]))
+
+    def close(self) -> None:
+        """Write what is not written yet."""
+        self._writer.close()
 
 
 def write_log(path: PathLike, rows: Sequence[Mapping[str, float]]) -> None:

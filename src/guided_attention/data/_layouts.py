@@ -1,0 +1,208 @@
+"""What the layouts share: the records of what was found, and the small JSON files that stand beside scans."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from guided_attention._checks import cut_list, require
+from guided_attention.case import Case
+from guided_attention.data._files import DAMAGE, natural_key, numbers_of, reading
+from guided_attention.errors import DataError, MissingFileError
+from guided_attention.labels import LabelSpec
+
+__all__ = [
+    "PARTS",
+    "Found",
+    "Layout",
+    "Scan",
+    "as_list",
+    "channel_names_in",
+    "entries_of",
+    "labels_in",
+    "merged",
+    "part_folders",
+    "read_json",
+    "with_parts",
+]
+
+Layout: TypeAlias = Literal[
+    "pairs", "dicom", "decathlon", "nnunet", "chaos", "chaos:t1_out", "chaos:t1_dual", "chaos:t2", "png"
+]
+"""How a folder of scans is laid out. ``"chaos"`` is T1 in phase or CT; the others of CHAOS name their scan."""
+
+PARTS: Mapping[str, str] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""The part of a split by the names that folders and JSON files have for it."""
+
+_CASE_KEYS = ("case", "case_id", "id", "name")
+_PART_KEYS = ("split", "part", "set")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan that was found: its name, where it is, how it is read, and the part that the layout puts it in."""
+
+    case_id: str
+    path: Path
+    read: Callable[[], Case]
+    is_labelled: bool
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds: its scans, and what the layout says of organs and channels."""
+
+    layout: Layout
+    scans: tuple[Scan, ...]
+    labels: LabelSpec | None = None
+    channel_names: tuple[str, ...] = ()
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """Return what is in a folder in natural order, hidden entries left out; a link that leads nowhere is an error."""
+    with reading(folder, "folder"):
+        found = [path for path in folder.iterdir() if not path.name.startswith((".", "__"))]
+    for path in found:
+        if path.is_symlink() and not path.exists():
+            message = f"`{path}` must be a file, got a link that leads nowhere. Fetch the file it stands for."
+            raise MissingFileError(message, file=path)
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def part_folders(folder: Path) -> dict[str, Path]:
+    """Return the folders called train, val or test (or their longer names), by part."""
+    folders = [path for path in entries_of(folder) if path.is_dir() and path.name.lower() in PARTS]
+    order = list(dict.fromkeys(PARTS.values()))
+    return {
+        PARTS[path.name.lower()]: path
+        for path in sorted(folders, key=lambda path: order.index(PARTS[path.name.lower()]))
+    }
+
+
+def merged(founds: Mapping[str, Found]) -> Found:
+    """Join what was found in the folders of several parts."""
+    first = next(iter(founds.values()))
+    scans = [replace(scan, part=part) for part, found in founds.items() for scan in found.scans]
+    return replace(first, scans=tuple(scans))
+
+
+def read_json(path: Path) -> object:
+    """Read a JSON file; one that is no JSON is an error with its name and line."""
+    with reading(path, "JSON", DAMAGE):
+        text = path.read_bytes().decode("utf-8")
+    try:
+        content: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        message = f"`{path}` must be a JSON file, got a mistake in it ({error}). Correct it."
+        raise DataError(message, file=path) from error
+    return content
+
+
+def labels_in(content: Mapping[str, object], path: Path) -> LabelSpec | None:
+    """Return the organs of ``"labels"``: value to name (Decathlon) or name to value (nnU-Net); None without them.
+
+    Names that differ only in "left" and "right" become pairs.
+    """
+    entries = content.get("labels")
+    if entries is None:
+        return None
+    wanted, values = "a mapping of label values and names", {}
+    _require(isinstance(entries, dict), path, wanted, f"a {type(entries).__name__}", "labels")
+    for key, value in entries.items() if isinstance(entries, dict) else ():
+        number, name = (key, value) if key.isdecimal() else (value, key)
+        good = str(number).isdecimal() and isinstance(name, str)
+        cure = "Regions of several labels are not supported." if isinstance(value, list) else ""
+        _require(good, path, wanted, f"{key!r}: {value!r}", "labels", cure)
+        values[int(str(number))] = str(name)
+    ignored = [value for value, name in values.items() if name.lower() == "ignore"]
+    names = {value: name for value, name in values.items() if value != 0 and value not in ignored}
+    try:
+        return LabelSpec(names, pairs=_sides(names), ignore_value=ignored[0] if ignored else None)
+    except DataError as error:
+        raise DataError(f"{error} Read from {path}.", argument=error.argument, file=path) from error
+
+
+def _sides(names: Mapping[int, str]) -> tuple[tuple[int, int], ...]:
+    values = {name.lower(): value for value, name in names.items()}
+    rights = {name.replace("right", "left"): value for name, value in values.items() if "right" in name}
+    return tuple((value, values[name]) for name, value in rights.items() if name in values)
+
+
+def channel_names_in(content: Mapping[str, object], path: Path) -> tuple[str, ...]:
+    """Return the names of ``"channel_names"`` (nnU-Net) or ``"modality"`` (Decathlon); none where two are equal."""
+    key = "channel_names" if "channel_names" in content else "modality"
+    entries = content.get(key, {})
+    _require(isinstance(entries, (dict, list)), path, "a mapping or a list", repr(entries), key)
+    names = tuple(map(str, entries.values() if isinstance(entries, dict) else as_list(entries)))
+    return names if len(set(names)) == len(names) else ()
+
+
+def with_parts(found: Found, path: Path) -> Found:
+    """Read ``cases.json``: which case is in which part, as a list of records or as lists by part.
+
+    The second form may have ``"labels"`` and ``"channel_names"`` as well. Other keys are left alone.
+    """
+    content = read_json(path)
+    wanted = 'a list of {"case": ..., "split": "train"}, or {"train": [...], "val": [...], "test": [...]}'
+    _require(isinstance(content, (list, dict)), path, wanted, f"a {type(content).__name__}")
+    named: dict[str, str] = {}
+    for name, part in _listed_parts(content, path, wanted):
+        case_id = _match(name, [scan.case_id for scan in found.scans], path)
+        good = named.setdefault(case_id, part) == part
+        _require(good, path, "a file that names each case once", f"{case_id!r} in two parts")
+    scans = tuple(replace(scan, part=named.get(scan.case_id, "")) for scan in found.scans)
+    if not isinstance(content, dict):
+        return replace(found, scans=scans)
+    names = channel_names_in(content, path)
+    return replace(found, scans=scans, labels=labels_in(content, path), channel_names=names)
+
+
+def _listed_parts(content: object, path: Path, wanted: str) -> list[tuple[str, str]]:
+    if isinstance(content, dict):
+        lists = {key: as_list(value) for key, value in content.items() if key in PARTS}
+        return [(_name(name, path), PARTS[key]) for key, names in lists.items() for name in names]
+    listed = []
+    for record in as_list(content):
+        _require(isinstance(record, dict), path, wanted, repr(record))
+        fields = dict(record) if isinstance(record, dict) else {}
+        names = [fields[key] for key in _CASE_KEYS if key in fields]
+        parts = [fields[key] for key in _PART_KEYS if key in fields]
+        known = bool(names) and bool(parts) and parts[0] in PARTS
+        _require(known, path, wanted, json.dumps(record)[:100])
+        listed.append((_name(names[0], path), PARTS[str(parts[0])]))
+    return listed
+
+
+def _name(value: object, path: Path) -> str:
+    _require(isinstance(value, (str, int)), path, "a file that names cases by text or number", repr(value))
+    return str(value)
+
+
+def _match(name: str, case_ids: Sequence[str], path: Path) -> str:
+    """Return the case that a name stands for; the number 1 also stands for ``case01``."""
+    alike = [case_id for case_id in case_ids if case_id == name]
+    if not alike and name.isdecimal():
+        alike = [case_id for case_id in case_ids if numbers_of(case_id)[-1:] == [int(name)]]
+    wanted, got = f"a file of the cases {cut_list(case_ids)}", f"{name!r}"
+    _require(len(alike) == 1, path, wanted, got, cure="Correct the name, or add the scan.")
+    return alike[0]
+
+
+def as_list(value: object) -> list[object]:
+    """Return a list as it is, and anything else as a list of one."""
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _require(good: bool, path: Path, wanted: str, got: str, key: str = "", cure: str = "") -> None:
+    what = f"{key} of {path}" if key else str(path)
+    require(good, what, wanted, got, cure, error=DataError, file=path)

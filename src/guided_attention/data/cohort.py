@@ -1,0 +1,182 @@
+"""Cohort: the cases of a folder, found by name at once and read when asked for."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+from guided_attention._checks import cut_list, require, require_choice, require_path, require_type
+from guided_attention._files import PathLike
+from guided_attention._typing import SpacingMm
+from guided_attention.case import Case, affine_of
+from guided_attention.data._files import keep_ids
+from guided_attention.data._layouts import Found, Layout, Scan, entries_of
+from guided_attention.data._layouts_slices import find_chaos, find_png
+from guided_attention.data._layouts_volumes import find_task, find_volumes
+from guided_attention.errors import DataError, MissingFileError
+from guided_attention.labels import LabelSpec
+
+__all__ = ["Cohort", "Layout", "open_cohort"]
+
+_LOOKED_FOR = (
+    "NIfTI files (*_image.nii.gz with *_label.nii.gz, or images/ with labels/), DICOM series, "
+    "imagesTr/ with labelsTr/ (Medical Segmentation Decathlon, nnU-Net), "
+    "a CHAOS release (Train_Sets/MR/<id>/T1DUAL, <id>/DICOM_anon), PNG slices (train/Img/Subj_<id>slice_<n>.png)"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """The cases of a folder. Volumes are read when a case is asked for, and are not kept.
+
+    Made by `open_cohort`. A cohort can be indexed and looped over like a list of cases, and sent to worker processes.
+
+    Attributes:
+        folder: The folder that was opened.
+        layout: How it is laid out: ``"pairs"``, ``"dicom"``, ``"decathlon"``, ``"nnunet"``, ``"chaos"`` (with
+            ``":t1_out"``, ``":t1_dual"`` or ``":t2"`` for the other MR scans) or ``"png"``.
+        labels: The organs, as the layout or the argument `labels` says; None where that is unknown.
+        channel_names: Names of the channels, empty where unknown.
+        scans: What was found, one record a case.
+    """
+
+    folder: Path
+    layout: Layout
+    labels: LabelSpec | None
+    channel_names: tuple[str, ...]
+    scans: tuple[Scan, ...]
+
+    @property
+    def case_ids(self) -> tuple[str, ...]:
+        """Names of the cases, in order."""
+        return tuple(scan.case_id for scan in self.scans)
+
+    @property
+    def parts(self) -> Mapping[str, tuple[str, ...]]:
+        """Cases by ``"train"``, ``"val"`` and ``"test"`` as the layout has them; empty where it has no parts."""
+        named = {part: [s.case_id for s in self.scans if s.part == part] for part in ("train", "val", "test")}
+        return {part: tuple(case_ids) for part, case_ids in named.items() if case_ids}
+
+    @property
+    def labelled(self) -> tuple[str, ...]:
+        """Names of the cases that have a reference segmentation."""
+        return tuple(scan.case_id for scan in self.scans if scan.is_labelled)
+
+    def __len__(self) -> int:
+        """Return the number of cases."""
+        return len(self.scans)
+
+    def __getitem__(self, index: int) -> Case:
+        """Read a case by its place."""
+        return self.scans[index].read()
+
+    def __iter__(self) -> Iterator[Case]:
+        """Read one case after another."""
+        return (scan.read() for scan in self.scans)
+
+    def read(self, case_id: str) -> Case:
+        """Read a case by its name.
+
+        Raises:
+            ArgumentError: There is no such case.
+            DataError: A file of the case cannot be used.
+        """
+        return self.select([case_id])[0]
+
+    def readers(self) -> list[Callable[[], Case]]:
+        """Return a function a case that reads it, for `Predictor.predict_to`."""
+        return [scan.read for scan in self.scans]
+
+    def select(self, case_ids: Sequence[str]) -> "Cohort":
+        """Return the cohort of some cases, in the order given.
+
+        Raises:
+            ArgumentError: There is no such case, or one comes twice.
+        """
+        kept = keep_ids(self.case_ids, case_ids, folder=self.folder)
+        twice = sorted({name for name in kept if kept.count(name) > 1})
+        require(not twice, "case_ids", "each named once", f"{cut_list(twice)} more than once")
+        by_id = {scan.case_id: scan for scan in self.scans}
+        return replace(self, scans=tuple(by_id[name] for name in kept))
+
+
+def open_cohort(
+    folder: PathLike,
+    *,
+    layout: str = "auto",
+    labels: LabelSpec | None = None,
+    spacing_mm: SpacingMm | None = None,
+) -> Cohort:
+    """Find the cases in a folder by the names of its files, without reading a volume.
+
+    The page "Layouts of scans" shows each layout as a tree.
+
+    Args:
+        folder: The folder; or one NIfTI file, or the folder of one DICOM series.
+        layout: How the folder is laid out: ``"auto"`` finds out, or a `Layout`.
+        labels: The organs, where the layout does not say them or others are wanted.
+        spacing_mm: Distance between voxel centres of PNG slices, ``(z, y, x)``; 1 mm, with a warning, where neither
+            this nor ``dataset.json`` says it. Other layouts have their own.
+
+    Returns:
+        The cohort.
+
+    Raises:
+        MissingFileError: There is no such folder, or a link leads nowhere.
+        DataError: The folder has no known layout or not the one asked for, a mask has no image, two cases have one
+            name, or a JSON file is wrong. (An image without a mask among others with masks is a warning.)
+        ArgumentError: The layout or the spacing is none.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from guided_attention.data import write_phantom_cohort
+        >>> with TemporaryDirectory() as folder:
+        ...     cohort = open_cohort(write_phantom_cohort(folder, subjects=2, size=16))
+        ...     print(cohort.layout, cohort.case_ids, cohort.read("2").image.shape[2:])
+        chaos ('1', '2') (16, 16)
+    """
+    require_choice("layout", layout, ("auto", *get_args(Layout)))
+    if labels is not None:
+        require_type("labels", labels, LabelSpec, "a LabelSpec or None")
+    if spacing_mm is not None:
+        affine_of(spacing_mm)  # raises where it is none
+    root = require_path("folder", folder)
+    if not root.exists():
+        message = f"`folder` must be an existing folder or file, got {root}."
+        raise MissingFileError(message, argument="folder", file=root)
+    found = _find(root, layout, spacing_mm)
+    _check(found, root)
+    parts = {scan.part for scan in found.scans}
+    # A single part for all cases says nothing about which train and which test.
+    scans = tuple(replace(scan, part="") for scan in found.scans) if len(parts) == 1 else found.scans
+    return Cohort(root, found.layout, labels or found.labels, found.channel_names, scans)
+
+
+def _find(root: Path, layout: str, spacing_mm: SpacingMm | None) -> Found:
+    kind = layout.partition(":")[0]
+    finders: dict[str, Callable[[], Found | None]] = {
+        "decathlon nnunet": lambda: find_task(root),
+        "chaos": lambda: find_chaos(root, layout),
+        "png": lambda: find_png(root, spacing_mm),
+        "pairs dicom": lambda: find_volumes(root),
+    }
+    for kinds, find in finders.items():
+        found = find() if kind in {"auto", *kinds.split()} and (root.is_dir() or "pairs" in kinds) else None
+        if found is not None and layout in {"auto", found.layout}:
+            return found
+    held = [path.name for path in entries_of(root)] if root.is_dir() else [root.name]
+    wanted = "a folder of scans" if layout == "auto" else f"a folder of scans in the layout {layout!r}"
+    got = f"{root}, which holds {cut_list(held) or 'nothing'}"
+    cure = f"Looked for: {_LOOKED_FOR}."
+    raise DataError(f"`folder` must be {wanted}, got {got}. {cure}", argument="folder", file=root)
+
+
+def _check(found: Found, root: Path) -> None:
+    counts = Counter(scan.case_id for scan in found.scans)
+    for name in [name for name, count in counts.items() if count > 1]:
+        paths = " and ".join(str(scan.path) for scan in found.scans if scan.case_id == name)
+        message = (
+            f"`cases of {root}` must be of different names, got {name!r} for {paths}. Rename one of them."
+        )
+        raise DataError(message, argument="folder", file=root)

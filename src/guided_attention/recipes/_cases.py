@@ -1,0 +1,92 @@
+"""The cases of a folder, a cohort or a list: known by name, read when they are asked for."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from guided_attention._checks import cut_list, require, require_type
+from guided_attention._files import PathLike
+from guided_attention.case import Case
+from guided_attention.data import Cohort, Layout, open_cohort
+from guided_attention.errors import ArgumentError, DataError
+from guided_attention.labels import LabelSpec
+from guided_attention.recipes.plan import Plan
+
+__all__ = ["Data", "Reader", "Source", "cases_of_plan", "source_of"]
+
+Reader = Callable[[], Case]
+Data = PathLike | Cohort | Sequence[Case]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Cases by name.
+
+    Attributes:
+        folder: Where they lie; None in memory.
+        layout: How the folder is laid out.
+        labels: What is known of their labels.
+        case_ids: All names.
+        labelled: Names of those with a reference.
+        parts: Names by part, where the layout says it.
+        read: Reads one.
+    """
+
+    folder: str | None
+    layout: str
+    labels: LabelSpec | None
+    case_ids: tuple[str, ...]
+    labelled: tuple[str, ...]
+    parts: Mapping[str, tuple[str, ...]]
+    read: Callable[[str], Case]
+
+    def readers(self, case_ids: Sequence[str]) -> list[Reader]:
+        """Return a function for each case that reads it; raise for a name that is not there."""
+        missing = [name for name in case_ids if name not in self.case_ids]
+        wanted, got = f"with the case {', '.join(missing[:1])}", f"{cut_list(self.case_ids)}"
+        cure = "Put the scan back, or make a new plan."
+        require(not missing, f"{self.folder or 'cases'}", wanted, got, cure, error=DataError)
+        return [partial(self.read, name) for name in case_ids]
+
+
+def source_of(data: object, labels: LabelSpec | None = None, *, layout: str = "auto") -> Source:
+    """Return the cases of a folder, a `Cohort` or a sequence of cases, without reading a volume."""
+    if isinstance(data, (str, os.PathLike)):
+        data = open_cohort(data, layout=cast("Layout", layout), labels=labels)
+    if isinstance(data, Cohort):
+        return Source(
+            folder=str(Path(data.folder).resolve()),
+            layout=data.layout,
+            labels=labels or data.labels,
+            case_ids=data.case_ids,
+            labelled=data.labelled,
+            parts=data.parts,
+            read=data.read,
+        )
+    return _in_memory(data, labels)
+
+
+def _in_memory(data: object, labels: LabelSpec | None) -> Source:
+    wanted = "a folder, a Cohort or a list of cases"
+    require_type("data", data, Sequence, wanted)
+    cases: dict[str, Case] = {}
+    for case in data if isinstance(data, Sequence) else ():
+        require_type("data", case, Case, wanted)
+        require(case.case_id not in cases, "data", "of cases of different names", f"two of {case.case_id!r}")
+        cases[case.case_id] = case
+    require(bool(cases), "data", "at least one case", "none", error=DataError)
+    labelled = tuple(name for name, case in cases.items() if case.labels is not None)
+    return Source(None, "memory", labels, tuple(cases), labelled, {}, cases.__getitem__)
+
+
+def cases_of_plan(plan: Plan, cases: object = None) -> Source:
+    """Return the cases of a plan: those of its folder, or `cases`, which a plan for cases in memory needs."""
+    if cases is not None:
+        return source_of(cases, plan.labels)
+    if plan.data.folder is None:
+        message = "`cases` must be given for a plan that was made for cases in memory, got None."
+        raise ArgumentError(message, argument="cases")
+    return source_of(plan.data.folder, plan.labels, layout=plan.data.layout)

@@ -1,0 +1,110 @@
+"""What a plan names, as objects: data sets, loss, optimizer, schedule, settings of the trainer."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from guided_attention.case import Case
+from guided_attention.inference import Predictor
+from guided_attention.losses import CrossEntropyLoss, DiceCrossEntropyLoss, DiceLoss, GuidedAttentionLoss
+from guided_attention.recipes._cases import Reader
+from guided_attention.recipes._plan_records import OptimizerPlan
+from guided_attention.recipes.plan import Plan
+from guided_attention.sampling import Chain, FlipRotate, RandomIntensity, SliceDataset
+from guided_attention.training import Schedule, cosine_decay, polynomial_decay
+
+__all__ = ["Contents", "loader_of", "loss_of", "optimizer_of", "predictor_of", "schedule_of"]
+
+_MOMENTUM = 0.99
+
+
+class Contents:
+    """Reads cases one after another, and keeps a hash of all that was read."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[str, str] = {}
+
+    def cases(self, readers: Sequence[Reader]) -> Iterator[Case]:
+        """Read the cases."""
+        for read in readers:
+            case = read()
+            digest = hashlib.blake2b(repr((case.image.shape, case.affine.tolist())).encode())
+            for volume in (case.image, case.labels):
+                if volume is not None:
+                    digest.update(np.ascontiguousarray(volume).data)
+            self._hashes[case.case_id] = digest.hexdigest()
+            yield case
+
+    def hash(self) -> str:
+        """Return the hash of all cases read; their names and order change nothing."""
+        return hashlib.sha256("".join(sorted(self._hashes.values())).encode()).hexdigest()
+
+
+def predictor_of(plan: Plan, model: nn.Module) -> Predictor:
+    """Return what the trained network becomes, on the device where it is."""
+    chosen = plan.inference
+    return Predictor(
+        model,
+        plan.preparation,
+        plan.labels,
+        device=None,
+        batch_size=chosen.batch_size,
+        precision=chosen.precision,
+        keep_largest=chosen.keep_largest,
+    )
+
+
+def loader_of(plan: Plan, cases: Iterator[Case], device: torch.device) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Return the training batches."""
+    chosen = plan.sampling
+    turn = FlipRotate(chosen.flip, chosen.mirror, chosen.rotate, chosen.degrees)
+    slices = SliceDataset(
+        cases,
+        plan.preparation,
+        plan.labels,
+        augment=Chain((turn, RandomIntensity(chosen.intensity))),
+        size=chosen.size,
+        foreground_only=chosen.foreground_only,
+        slice_step=chosen.slice_step,
+    )
+    return DataLoader(
+        slices,
+        batch_size=chosen.batch_size,
+        shuffle=True,
+        drop_last=len(slices) >= chosen.batch_size,
+        num_workers=chosen.workers,
+        pin_memory=device.type == "cuda",
+    )
+
+
+def loss_of(plan: Plan) -> GuidedAttentionLoss:
+    """Return the loss."""
+    kinds = {"dice_cross_entropy": DiceCrossEntropyLoss, "cross_entropy": CrossEntropyLoss, "dice": DiceLoss}
+    chosen = plan.loss
+    return GuidedAttentionLoss(
+        kinds[chosen.segmentation](ignore_index=plan.labels.ignore_index),
+        segmentation_weight=chosen.segmentation_weight,
+        guidance_weight=chosen.guidance_weight,
+        reconstruction_weight=chosen.reconstruction_weight,
+    )
+
+
+def optimizer_of(chosen: OptimizerPlan, model: nn.Module) -> Optimizer:
+    """Return the optimizer of a network's parameters."""
+    weights, lr, decay = model.parameters(), chosen.lr, chosen.weight_decay
+    if chosen.name == "sgd":
+        return torch.optim.SGD(weights, lr=lr, weight_decay=decay, momentum=_MOMENTUM, nesterov=True)
+    return torch.optim.AdamW(weights, lr=lr, weight_decay=decay)
+
+
+def schedule_of(plan: Plan) -> Schedule | None:
+    """Return the schedule of the learning rate; None keeps it constant."""
+    chosen = plan.schedule
+    if chosen.name == "polynomial":
+        return polynomial_decay(chosen.power)
+    return cosine_decay(chosen.warmup) if chosen.name == "cosine" else None

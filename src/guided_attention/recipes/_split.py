@@ -1,0 +1,62 @@
+"""Which cases train, validate and test: as the layout says, else by chance."""
+
+from guided_attention._checks import require
+from guided_attention.data import split_subjects
+from guided_attention.errors import DataError
+from guided_attention.recipes._cases import Source
+from guided_attention.recipes._plan_records import DataPlan
+
+__all__ = ["split_of"]
+
+_VAL, _TEST = 0.1, 0.2
+_ENOUGH = 5
+"""Labelled cases from which some are kept for a test."""
+
+
+def split_of(source: Source, seed: int, why: dict[str, str]) -> DataPlan:
+    """Return the parts, and write down why."""
+    require(
+        bool(source.labelled), "data", "of cases with labels to train on", "none with labels", error=DataError
+    )
+    train, val, test = _parts_of_layout(source) if source.parts else ([*source.labelled], [], [])
+    wanted = "with labelled cases in its training part"
+    require(bool(train), f"{source.folder or 'data'}", wanted, "none", error=DataError)
+    said = "as the layout says" if source.parts else f"by chance, seed {seed}, as the layout has no parts"
+    why["data.train"] = f"{said}; without labels: {len(source.case_ids) - len(source.labelled)} cases"
+    why["data.val"] = why["data.test"] = said
+    if not source.parts:
+        train, val, test = _by_chance(train, seed, with_test=True, why=why)
+    elif not val:
+        train, val, _ = _by_chance(train, seed, with_test=False, why=why)
+    return DataPlan(
+        folder=source.folder, layout=source.layout, train=tuple(train), val=tuple(val), test=tuple(test)
+    )
+
+
+def _parts_of_layout(source: Source) -> tuple[list[str], list[str], list[str]]:
+    """Return the parts; cases without labels can be predicted, and no more."""
+    labelled = set(source.labelled)
+    train, val = (
+        [name for name in source.parts.get(part, ()) if name in labelled] for part in ("train", "val")
+    )
+    return train, val, list(source.parts.get("test", ()))
+
+
+def _by_chance(
+    names: list[str], seed: int, *, with_test: bool, why: dict[str, str]
+) -> tuple[list[str], list[str], list[str]]:
+    count = len(names)
+    if count == 1:
+        why["data.val"] = "the only case trains and validates: its score says nothing about other scans"
+        if with_test:
+            why["data.test"] = "there is no other case"
+        return names, names, []
+    val = max(1, round(_VAL * count))
+    test = max(1, round(_TEST * count)) if with_test and count >= _ENOUGH else 0
+    why["data.val"] = f"{val} of {count} cases by chance, seed {seed}"
+    if with_test:
+        why["data.test"] = f"{test} of {count} cases by chance" + (
+            "" if test else f": fewer than {_ENOUGH} have labels"
+        )
+    split = split_subjects(names, train=count - val - test, val=val, test=test, seed=seed)
+    return list(split.train), list(split.val), list(split.test)

@@ -1,0 +1,218 @@
+"""Plan: everything that a training run and its predictions depend on, as one frozen record."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from guided_attention._checks import require, require_integer, require_known_keys, require_path, require_type
+from guided_attention._files import PathLike, replacing
+from guided_attention.errors import DataError, GuidedAttentionError, MissingFileError
+from guided_attention.labels import LabelSpec
+from guided_attention.models import ModelSettings, build
+from guided_attention.preparation import Preparation
+from guided_attention.recipes._plan_records import (
+    BudgetPlan,
+    DataPlan,
+    InferencePlan,
+    LossPlan,
+    OptimizerPlan,
+    SamplingPlan,
+    SchedulePlan,
+    TrainingPlan,
+)
+from guided_attention.recipes._records import parsed, plain, record_from, require_keys
+
+__all__ = ["PLAN_FILE", "Plan", "differing_keys"]
+
+_VERSION = 1
+PLAN_FILE = "plan.json"
+"""Name of the plan in a run folder."""
+_SET = "set by hand"
+_NONE = object()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that a training run and its predictions depend on, as one frozen record of plain values.
+
+    `plan_for` fills it in; ``plan.json`` in a run folder holds it.
+
+    Attributes:
+        data: Which scans train, validate and test.
+        labels: Which value of a label volume is which organ.
+        preparation: What is done to a scan before the network sees it, fitted to the training cases.
+        sampling: Which slices a step of training sees.
+        network: Builder and arguments, see `guided_attention.models.build`; missing arguments have their defaults.
+        loss: The loss.
+        optimizer: The optimizer.
+        schedule: How the learning rate falls.
+        budget: When training stops.
+        training: Numbers of the training loop.
+        inference: How scans are predicted.
+        seed: Of all random numbers of the run.
+        reasons: Why a value is what it is, by its dotted name, such as ``"sampling.batch_size"``.
+
+    Raises:
+        ArgumentError: A number is out of range, or parts do not fit together.
+        ArgumentTypeError: A value has the wrong type.
+
+    Example:
+        >>> from guided_attention.data import make_phantom
+        >>> from guided_attention.recipes import plan_for
+        >>> plan = plan_for([make_phantom(0, subject=number, size=32) for number in range(1, 6)], minutes=1)
+        >>> plan.with_values({"optimizer.lr": "1e-3"}).optimizer.lr
+        0.001
+        >>> Plan.from_dict(plan.to_dict()) == plan
+        True
+    """
+
+    data: DataPlan
+    labels: LabelSpec
+    preparation: Preparation
+    sampling: SamplingPlan
+    network: ModelSettings
+    loss: LossPlan = field(default_factory=LossPlan)
+    optimizer: OptimizerPlan = field(default_factory=OptimizerPlan)
+    schedule: SchedulePlan = field(default_factory=SchedulePlan)
+    budget: BudgetPlan = field(default_factory=BudgetPlan)
+    training: TrainingPlan = field(default_factory=TrainingPlan)
+    inference: InferencePlan = field(default_factory=InferencePlan)
+    seed: int = 0
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit together."""
+        for name, kind in _PARTS.items():
+            require_type(name, getattr(self, name), kind, f"a {kind.__name__}")
+        require_integer("seed", self.seed)
+        require_type("reasons", self.reasons, Mapping, "a mapping from a dotted name to a text")
+        object.__setattr__(self, "reasons", {str(key): str(text) for key, text in self.reasons.items()})
+        arguments, wanted = self.network.arguments, self.labels.num_classes
+        got = arguments.get("num_classes")
+        require(got == wanted, "network.arguments.num_classes", f"that of the labels, {wanted}", got)
+        require(self.preparation.fingerprint is not None, "preparation", "fitted", "one that is not", _FIT)
+        channels, got = self.preparation.in_channels, arguments.get("in_channels")
+        require(got == channels, "network.arguments.in_channels", f"that of the scans, {channels}", got)
+        with torch.device("meta"):  # which costs nothing, and refuses an unknown builder or argument
+            build(self.network)
+        padded, size = self.preparation.min_size[-2:], self.sampling.size
+        good = bool(padded) and all(low >= side for low, side in zip(padded, size, strict=True))
+        cure = f"Set preparation.min_size to {size[0]},{size[1]} too: smaller slices are padded to it."
+        require(good, "sampling.size", f"at most preparation.min_size, {padded}", size, cure)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain values, for JSON."""
+        return {"version": _VERSION} | {one.name: plain(getattr(self, one.name)) for one in fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Plan":
+        """Return the plan that `to_dict` wrote.
+
+        Raises:
+            DataError: A key is unknown (the nearest known one is named) or missing, or the plan is of a newer version.
+            ArgumentError, ArgumentTypeError: See `Plan`.
+        """
+        require_type("plan", values, Mapping, "a mapping")
+        known = ("version", *(one.name for one in fields(cls)))
+        require_known_keys("plan", values, known)
+        version = values.get("version")
+        cure = "Update guided-attention." if isinstance(version, int) and version > _VERSION else ""
+        require(version == _VERSION, "plan.version", str(_VERSION), version, cure, error=DataError)
+        missing = [name for name in known if name not in values]
+        require(not missing, "plan", f"a mapping with {', '.join(known)}", f"no {missing}", error=DataError)
+        require_integer("seed", values["seed"])
+        parts = {name: _part(name, kind, values[name]) for name, kind in _PARTS.items()}
+        return cls(**parts, seed=values["seed"], reasons=values["reasons"])
+
+    def save(self, path: PathLike) -> Path:
+        """Write the plan as JSON, atomically, and return the path; an existing file is replaced."""
+        file = require_path("path", path)
+        with replacing(file) as draft:
+            draft.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        return file
+
+    @classmethod
+    def load(cls, path: PathLike) -> "Plan":
+        """Read a plan from its file, or from the run folder that holds ``plan.json``.
+
+        Raises:
+            MissingFileError: There is no such file.
+            DataError: The file is no plan; the message names the key.
+        """
+        file = require_path("path", path)
+        file = file / PLAN_FILE if file.is_dir() else file
+        if not file.is_file():
+            message = f"`path` must be a run folder with {PLAN_FILE}, or that file, got {path}."
+            raise MissingFileError(f"{message} Make one with `plan_for(data).save(path)`.", file=file)
+        try:
+            return cls.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        except (GuidedAttentionError, OSError, ValueError, RecursionError) as error:
+            message = f"`path` must be a plan, got {file}: {error}"
+            raise DataError(message, argument="path", file=file) from error
+
+    def with_values(self, values: Mapping[str, object]) -> "Plan":
+        """Return a plan with other values, named by their dotted keys, such as ``{"optimizer.lr": "1e-3"}``.
+
+        Args:
+            values: Values by key; texts are read as the type of the value that they replace. Keys are those of
+                `to_dict`, and every argument of the network's builder as ``network.arguments.<name>``.
+
+        Raises:
+            ArgumentError: A key is unknown (the nearest known one is named), or see `Plan`.
+            ArgumentTypeError: A value has the wrong type.
+        """
+        require_type("values", values, Mapping, "a mapping from a dotted key to a value")
+        contents = {name: part for name, part in self.to_dict().items() if name not in _FIXED}
+        known = tuple(key for key, _ in _flat(contents))
+        unknown = [key for key in values if not key.startswith(_ARGUMENTS) or key == _ARGUMENTS]
+        require_keys(unknown, known)
+        for key, value in values.items():
+            *way, last = key.split(".")
+            inner = contents
+            for name in way:
+                inner = inner[name]
+            inner[last] = parsed(value, inner.get(last)) if isinstance(value, str) else plain(value)
+        reasons = {**self.reasons, **dict.fromkeys(values, _SET)}
+        return Plan.from_dict({"version": _VERSION, **contents, "reasons": reasons})
+
+
+_PARTS: Mapping[str, type] = {
+    "data": DataPlan,
+    "labels": LabelSpec,
+    "preparation": Preparation,
+    "sampling": SamplingPlan,
+    "network": ModelSettings,
+    "loss": LossPlan,
+    "optimizer": OptimizerPlan,
+    "schedule": SchedulePlan,
+    "budget": BudgetPlan,
+    "training": TrainingPlan,
+    "inference": InferencePlan,
+}
+_FIXED = ("version", "reasons")
+_ARGUMENTS = "network.arguments."
+_FIT = "Call `Preparation.fit` with the training cases."
+
+
+def differing_keys(plan: Plan, other: Plan) -> list[str]:
+    """Return the dotted keys in which two plans differ."""
+    first, second = (dict(_flat(one.to_dict())) for one in (plan, other))
+    return [key for key in {**first, **second} if first.get(key, _NONE) != second.get(key, _NONE)]
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Return the values of nested mappings by their dotted keys."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _part(name: str, kind: type, values: object) -> Any:  # noqa: ANN401 - an instance of `kind`
+    own = getattr(kind, "from_dict", None)
+    return record_from(kind, values, name) if own is None else own(values)

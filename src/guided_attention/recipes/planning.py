@@ -1,0 +1,240 @@
+"""Planning: fills in a `Plan` from the scans and the machine, and says why."""
+
+import torch
+
+from guided_attention._checks import require_integer, require_positive, require_type
+from guided_attention.labels import LabelSpec
+from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
+from guided_attention.models import ModelSettings
+from guided_attention.recipes import _machine as machine
+from guided_attention.recipes._cases import Data, source_of
+from guided_attention.recipes._plan_records import BudgetPlan, InferencePlan, SamplingPlan, TrainingPlan
+from guided_attention.recipes._slices import Shapes, fitted_to_slices
+from guided_attention.recipes._split import split_of
+from guided_attention.recipes._survey import Survey
+from guided_attention.recipes.plan import Plan
+
+__all__ = ["plan_for"]
+
+_MEASURED = (
+    "the best of five networks in equal minutes on left atrium volumes: benchmarks/results/left_atrium.md"
+)
+_ENCODER, _CHANNELS = "resnet18", 32
+_BATCH = 8
+_LEAST_STEPS = 4
+"""Batches of an epoch, at the least."""
+_MINUTES = {"cpu": 20.0, "cuda": 60.0}
+_SPACE = 2.0
+"""Memory of a step beyond what the forward pass keeps, as a factor; 1.34 was measured on the CPU for the network of
+the plan (15.9 MB more for each slice of 96 x 128 pixels, of which 11.9 MB are kept)."""
+_IN_ONE_PIECE = 0.95
+_NEAR_MM = 1.25
+"""Slices closer than this are nearly equal."""
+_VALIDATION, _BACKWARD = 0.1, 3.0
+"""Largest share of the time that goes to validation, and cost of a slice in training over one in prediction."""
+
+
+def plan_for(
+    data: Data,
+    *,
+    minutes: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    labels: LabelSpec | None = None,
+) -> Plan:
+    """Return a plan for these scans and this machine; ``plan.reasons`` says why each value was chosen.
+
+    The labelled training cases are read once, one after another. Nothing is trained.
+
+    Args:
+        data: A folder in one of the layouts of `guided_attention.data.open_cohort`, a `Cohort`, or cases in memory.
+        minutes: Limit of the training in minutes; None plans 20 for a CPU and 60 for a GPU.
+        seed: Seed of the run, and of the split where the layout has none.
+        device: Where the plan will be trained: a torch device, or ``"auto"`` for a GPU if there is one.
+        labels: The organs; None takes those of the layout, or names the values found.
+
+    Raises:
+        MissingFileError: There is no such folder.
+        DataError: The layout is unknown, no case is labelled, or a scan cannot be used; the message names the file.
+        ArgumentError: A number is out of range, or the device does not exist.
+        ArgumentTypeError: An argument has the wrong type.
+
+    Example:
+        >>> from guided_attention.data import CHAOS_MR_LABELS, make_phantom
+        >>> cases = [make_phantom(0, subject=number, size=32) for number in range(1, 6)]
+        >>> plan = plan_for(cases, minutes=1, labels=CHAOS_MR_LABELS)
+        >>> len(plan.data.train), plan.sampling.size, plan.reasons["budget.minutes"]
+        (3, (32, 32), 'as asked')
+    """
+    if minutes is not None:
+        require_positive("minutes", minutes)
+    require_integer("seed", seed)
+    require_type("labels", labels, (LabelSpec, type(None)), "a LabelSpec or None")
+    place = machine.device_of(device)
+    source = source_of(data, labels)
+    why: dict[str, str] = {}
+    parts = split_of(source, seed, why)
+    survey = Survey(source.labels)
+    preparation = survey.fitted(source.readers(parts.train))
+    if source.labels is None and parts.val != parts.train:
+        for read in source.readers(parts.val):
+            survey.add_values(read())
+    preparation, size = fitted_to_slices(preparation, is_ct=all(survey.are_ct), device=place, why=why)
+    organs = _labels(survey, source.layout, why)
+    network = _network(preparation.in_channels, organs, why)
+    shapes = Shapes.of(preparation)
+    sampling, accumulate = _sampling(size, shapes, network, place, organs, why)
+    return Plan(
+        data=parts,
+        labels=organs,
+        preparation=preparation,
+        sampling=sampling,
+        network=network,
+        budget=_budget(minutes, place, why),
+        training=_training(accumulate, sampling, shapes, len(parts.val), place, why),
+        inference=_inference(survey, place, why),
+        seed=seed,
+        reasons=why,
+    )
+
+
+def _labels(survey: Survey, layout: str, why: dict[str, str]) -> LabelSpec:
+    given = survey.labels is not None
+    why["labels.names"] = (
+        f"as said by the layout ({layout}) or by hand"
+        if given
+        else ("values found in the label volumes of the training and validation cases; nothing names them")
+    )
+    return survey.found_labels
+
+
+def _network(in_channels: int, labels: LabelSpec, why: dict[str, str]) -> ModelSettings:
+    why["network.builder"] = f"MSGA lite is {_MEASURED}"
+    why["network.arguments.in_channels"] = "channels of the scans"
+    why["network.arguments.num_classes"] = f"the background and {len(labels.values)} more"
+    for name in ("encoder", "channels"):
+        why[f"network.arguments.{name}"] = f"as measured there with {_ENCODER} and {_CHANNELS} channels"
+    for name in ("optimizer.lr", "optimizer.weight_decay", "schedule.name", "training.ema_decay"):
+        why[name] = "as in that measurement"
+    why["training.clip_grad_norm"] = (
+        "as in that measurement: a bad batch moves the weights no further than a usual one"
+    )
+    arguments = {"in_channels": in_channels, "num_classes": labels.num_classes}
+    return ModelSettings("msga_lite", {**arguments, "encoder": _ENCODER, "channels": _CHANNELS})
+
+
+def _sampling(
+    size: tuple[int, int],
+    shapes: Shapes,
+    network: ModelSettings,
+    device: torch.device,
+    labels: LabelSpec,
+    why: dict[str, str],
+) -> tuple[SamplingPlan, int]:
+    """Return the sampling, and over how many batches gradients are added so that a step sees eight slices."""
+    step = max(1, round(_NEAR_MM / shapes.between_mm))
+    why["sampling.slice_step"] = (
+        f"slices are {shapes.between_mm:.3g} mm apart; those closer than {_NEAR_MM} mm are nearly equal"
+    )
+    slices = shapes.cases * -(-shapes.depth // step)
+    batch = _batch_size(size, slices, network, device, shapes, why)
+    # Organs have sides: a mirrored liver teaches a network to look for it on the left.
+    turned = 0.5 if len(labels.values) == 1 else 0.0
+    kept = (
+        "one organ, which looks alike mirrored"
+        if turned
+        else "several organs, which are told apart by their sides"
+    )
+    why["sampling.flip"] = why["sampling.mirror"] = kept
+    why["sampling.degrees"] = "as measured on the left atrium; patients lie a little turned"
+    why["sampling.intensity"] = "as measured on the left atrium; scanners show tissue differently"
+    why["sampling.foreground_only"] = "slices without an organ teach where none is"
+    workers = 0 if device.type == "cpu" else max(0, min(4, machine.cores() - 1))
+    why["sampling.workers"] = (
+        "the network needs the cores itself"
+        if device.type == "cpu"
+        else "they prepare batches while the GPU works"
+    )
+    record = SamplingPlan(
+        size=size, slice_step=step, batch_size=batch, workers=workers, flip=turned, mirror=turned
+    )
+    return record, max(1, _BATCH // batch) if batch < min(_BATCH, slices // _LEAST_STEPS) else 1
+
+
+def _batch_size(
+    size: tuple[int, int],
+    slices: int,
+    network: ModelSettings,
+    device: torch.device,
+    shapes: Shapes,
+    why: dict[str, str],
+) -> int:
+    free = machine.free_bytes(device)
+    loss = GuidedAttentionLoss(DiceCrossEntropyLoss())
+    fixed, of_slice = machine.bytes_of_step(network, loss, channels=shapes.channels, size=size)
+    # The prepared volumes are held in memory; on a GPU they are elsewhere.
+    left = free - fixed - (shapes.bytes_of_volumes if device.type == "cpu" else 0)
+    fitting = int(max(left, 0) / 2 / (_SPACE * max(of_slice, 1)))
+    few = max(1, slices // _LEAST_STEPS)
+    batch = max(1, min(_BATCH, fitting, few))
+    why["sampling.batch_size"] = (
+        f"{_BATCH} as measured on the left atrium, at most a {_LEAST_STEPS}th of the {slices} slices of an epoch, and "
+        f"at most half of the free memory: {machine.megabytes(free)} are free, weights take "
+        f"{machine.megabytes(fixed)}, each slice {machine.megabytes(_SPACE * of_slice)}"
+    )
+    why["data.train"] += f"; prepared, they take {machine.megabytes(shapes.bytes_of_volumes)} of memory"
+    return batch
+
+
+def _budget(minutes: float | None, device: torch.device, why: dict[str, str]) -> BudgetPlan:
+    chosen = _MINUTES.get(device.type, _MINUTES["cuda"]) if minutes is None else float(minutes)
+    why["budget.minutes"] = (
+        "as asked"
+        if minutes is not None
+        else (
+            "about as long as in the measurement on the left atrium; more minutes score higher"
+            if device.type == "cpu"
+            else "an hour; more minutes score higher"
+        )
+    )
+    why["budget.epochs"] = "the minutes end the run"
+    return BudgetPlan(minutes=chosen)
+
+
+def _training(
+    accumulate: int,
+    sampling: SamplingPlan,
+    shapes: Shapes,
+    validated: int,
+    device: torch.device,
+    why: dict[str, str],
+) -> TrainingPlan:
+    fast = machine.has_fast_bf16(device)
+    why["training.precision"] = (
+        f"the {device.type} computes bfloat16 in hardware"
+        if fast
+        else (f"the {device.type} has no hardware for bfloat16")
+    )
+    why["training.accumulate"] = (
+        f"so that a step sees {_BATCH} slices where memory allows fewer at once"
+        if (accumulate > 1)
+        else "memory allows a whole batch at once"
+    )
+    steps = shapes.cases * (shapes.depth / sampling.slice_step) * sampling.size[0] * sampling.size[1]
+    cost = validated * shapes.depth * shapes.pixels / (_BACKWARD * steps)
+    every = max(1, round(cost / _VALIDATION))
+    why["training.validate_every"] = (
+        f"a validation takes about {cost:.0%} of the time of an epoch, and should take {_VALIDATION:.0%}"
+    )
+    return TrainingPlan(accumulate=accumulate, precision="bf16" if fast else "fp32", validate_every=every)
+
+
+def _inference(survey: Survey, device: torch.device, why: dict[str, str]) -> InferencePlan:
+    whole = survey.in_one_piece >= _IN_ONE_PIECE
+    why["inference.keep_largest"] = (
+        f"the largest component of an organ holds {survey.in_one_piece:.1%} of it or more in every training case"
+        + ("" if whole else f", and {_IN_ONE_PIECE:.0%} are wanted")
+    )
+    fast = machine.has_fast_bf16(device)
+    why["inference.precision"] = "as in training"
+    return InferencePlan(batch_size=_BATCH, precision="bf16" if fast else "fp32", keep_largest=whole)

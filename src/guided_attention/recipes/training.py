@@ -1,0 +1,183 @@
+"""Training of a plan, into a run folder that needs nothing else to be resumed."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from guided_attention._checks import cut_list, require, require_path
+from guided_attention._files import PathLike, made_folder
+from guided_attention.case import Case
+from guided_attention.errors import ArgumentError, ExistingFileError, MissingFileError
+from guided_attention.evaluation import Validation
+from guided_attention.inference import Predictor
+from guided_attention.models import build
+from guided_attention.recipes._cases import Source, cases_of_plan
+from guided_attention.recipes._curves import Curves
+from guided_attention.recipes._initial import initial_weights, load_initial
+from guided_attention.recipes._machine import device_of
+from guided_attention.recipes._parts import (
+    Contents,
+    loader_of,
+    loss_of,
+    optimizer_of,
+    predictor_of,
+    schedule_of,
+)
+from guided_attention.recipes.plan import PLAN_FILE, Plan, differing_keys
+from guided_attention.training import Trainer, TrainerConfig, TrainingResult, seed_everything
+
+__all__ = ["train"]
+
+_RUN_FILES = ("log.csv", "last.pt", "best.pt")
+_MAY_CHANGE = (
+    "budget.",
+    "data.folder",
+    "reasons.",
+    "sampling.workers",
+    "training.patience",
+    "training.validate_every",
+)
+"""What a resumed run may be given anew: nothing that a step of training depends on, but the limits."""
+
+
+def train(
+    plan: Plan | PathLike,
+    run_dir: PathLike | None = None,
+    *,
+    cases: Sequence[Case] | None = None,
+    resume: bool = False,
+    init_from: PathLike | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+    take_over: bool = False,
+) -> TrainingResult:
+    """Train what a plan says, into a run folder.
+
+    The folder holds ``plan.json``, the files of a `Trainer`, and ``curves.png`` if matplotlib is installed. A run is
+    resumed with ``train(run_dir, resume=True)``: the plan and the scans are found again by themselves.
+
+    Args:
+        plan: A plan, or a folder that holds ``plan.json``.
+        run_dir: Folder of the run, created if it is missing; None is the folder given as `plan`.
+        cases: The cases, for a plan that was made for cases in memory.
+        resume: Continue the run in the folder. A plan that is passed may then differ in its budget, patience, interval
+            of validation, workers and place of the data; all else is that of the run.
+        init_from: A run folder, a checkpoint or a saved predictor whose weights training starts from. With other
+            classes, the layers that depend on them are new.
+        device: A torch device, or ``"auto"`` for a GPU if there is one.
+        quiet: Whether to report no progress.
+        take_over: Whether to take the lock of a run whose process is dead, see `Trainer.fit`.
+
+    Returns:
+        The result of `Trainer.fit`.
+
+    Raises:
+        ExistingFileError: The folder holds a run and `resume` is not set.
+        MissingFileError: There is no plan, nothing to resume, or the scans are gone.
+        ArgumentError: A resumed run is given another plan, `init_from` has another network, or see `Plan`.
+        DataError: A scan cannot be used; the message names it.
+
+    Warns:
+        FineTuningWarning: With `init_from`: layers are new, or scans are prepared in another way.
+    """
+    folder = _run_folder(plan, run_dir)
+    place = device_of(device)
+    chosen = plan if isinstance(plan, Plan) else Plan.load(plan)
+    if resume:
+        _require_resumable(folder, chosen, init_from)
+    else:
+        _require_no_run(folder)
+    start = None if init_from is None else initial_weights(init_from, chosen)
+    source = cases_of_plan(chosen, cases)
+    trainer = _trainer(chosen, source, made_folder(folder, "run_dir"), place, start, quiet=quiet)
+    if not resume:
+        _require_no_run(folder)  # reading takes minutes, in which another process may have begun one
+    chosen.save(folder / PLAN_FILE)
+    return trainer.fit(resume=resume, take_over=take_over)
+
+
+def _run_folder(plan: Plan | PathLike, run_dir: PathLike | None) -> Path:
+    if run_dir is not None:
+        return require_path("run_dir", run_dir)
+    if isinstance(plan, Plan):
+        message = "`run_dir` must be given with a plan, got None. Name a new folder."
+        raise ArgumentError(message, argument="run_dir")
+    path = require_path("plan", plan)
+    return path.parent if path.name == PLAN_FILE else path
+
+
+def _require_no_run(folder: Path) -> None:
+    held = [name for name in _RUN_FILES if (folder / name).exists()]
+    if held:
+        message = f"`run_dir` must be a folder without a run, got {folder}, which holds {', '.join(held)}. "
+        cure = "Set resume=True to continue it, or name another folder."
+        raise ExistingFileError(message + cure, argument="run_dir", file=folder)
+
+
+def _require_resumable(folder: Path, plan: Plan, init_from: PathLike | None) -> None:
+    """Raise where there is no run, or the plan differs in what a step depends on."""
+    if not any((folder / name).exists() for name in _RUN_FILES):
+        message = f"`run_dir` must hold a run to resume, got {folder}, which has none. Set resume=False."
+        raise MissingFileError(message, argument="run_dir", file=folder)
+    require(init_from is None, "init_from", "None with resume", init_from, "The run has weights already.")
+    keys = [key for key in differing_keys(plan, Plan.load(folder)) if not key.startswith(_MAY_CHANGE)]
+    cure = "Train with these values into another folder."
+    require(not keys, "plan", f"that of the run in {folder}", f"another {cut_list(keys)}", cure)
+
+
+def _trainer(
+    plan: Plan, source: Source, folder: Path, device: torch.device, start: Predictor | None, *, quiet: bool
+) -> Trainer:
+    train, val = (
+        source.readers(plan.data.train),
+        source.readers(plan.data.val),
+    )  # all found before one is read
+    seed_everything(plan.seed)
+    model = build(plan.network)
+    if start is not None:
+        load_initial(model, start)
+    model.to(device)
+    contents, curves = Contents(), Curves(folder)
+    loader = loader_of(plan, contents.cases(train), device)
+    predictor = predictor_of(plan, model)
+    validation = Validation(predictor.with_model, list(contents.cases(val)), plan.labels)
+    about = {"plan": _hash_of(plan), "data": contents.hash(), "curves": curves.about}
+    return Trainer(
+        model,
+        loss_of(plan),
+        optimizer_of(plan.optimizer, model),
+        train_loader=loader,
+        validate=validation,
+        run_dir=folder,
+        config=_config(plan, device, curves, about, quiet=quiet),
+        metadata=predictor.metadata,
+    )
+
+
+def _config(
+    plan: Plan, device: torch.device, curves: Curves, about: dict[str, str], *, quiet: bool
+) -> TrainerConfig:
+    chosen = plan.training
+    return TrainerConfig(
+        max_epochs=plan.budget.epochs,
+        max_minutes=plan.budget.minutes,
+        precision=chosen.precision,
+        clip_grad_norm=chosen.clip_grad_norm,
+        ema_decay=chosen.ema_decay,
+        validate_every=chosen.validate_every,
+        seed=plan.seed,
+        device=str(device),
+        quiet=quiet,
+        schedule=schedule_of(plan),
+        accumulate=chosen.accumulate,
+        patience=chosen.patience,
+        loggers=(curves,),
+        provenance=about,
+    )
+
+
+def _hash_of(plan: Plan) -> str:
+    return hashlib.sha256(json.dumps(plan.to_dict(), sort_keys=True).encode()).hexdigest()
