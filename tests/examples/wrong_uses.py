@@ -85,7 +85,11 @@ USES = (
     Use("empty folder", "predict runs/trained empty --out predictions", 1),
     Use("scans of another number of channels", "predict runs/trained channels --out predictions/channels", 3),
     Use("one scan of several damaged", "predict runs/trained damaged --out predictions/damaged", 3),
-    Use("two scans of one name", "predict runs/trained scans/a_image.nii.gz copy/a.nii.gz --out predictions", 2),
+    Use(
+        "two scans of one name",
+        "predict runs/trained scans/a_image.nii.gz copy/a.nii.gz --out predictions",
+        2,
+    ),
     Use("output exists", "predict runs/trained unlabelled --out predictions/done", 2),
     Use("output is a file", "predict runs/trained unlabelled --out documents/notes.txt", 2),
     Use("output of another run", "predict runs/other unlabelled --out predictions/done --resume", 1),
@@ -117,7 +121,9 @@ def make_world(root: Path) -> None:
     (root / "json/cases.json").write_text('{"train": ["a", "b"', encoding="utf-8")
     shutil.copytree(root / "scans", root / "damaged")
     for name in "abcde":
-        (root / f"damaged/{name}_image.nii.gz").write_bytes((root / "scans/a_image.nii.gz").read_bytes()[:-900])
+        (root / f"damaged/{name}_image.nii.gz").write_bytes(
+            (root / "scans/a_image.nii.gz").read_bytes()[:-900]
+        )
     _scan(root / "damaged/d_image.nii.gz", 3)
     (root / "links/a_image.nii.gz").symlink_to("nowhere.nii.gz")
     shutil.copy(root / "scans/b_image.nii.gz", root / "copy/a.nii.gz")
@@ -141,7 +147,9 @@ def _mask(path: Path) -> None:
 
 
 def _runs(root: Path) -> None:
-    plan = plan_for(root / "scans", device="cpu").with_values({"budget.epochs": 1, "training.precision": "fp32"})
+    plan = plan_for(root / "scans", device="cpu").with_values(
+        {"budget.epochs": 1, "training.precision": "fp32"}
+    )
     for name in ("planned", "damaged-plan", "unknown-key", "newer", "moved", "trained"):
         (root / "runs" / name).mkdir()
         plan.save(root / "runs" / name / "plan.json")
