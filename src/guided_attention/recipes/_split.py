@@ -55,7 +55,7 @@ def _by_chance(
     test = max(1, round(_TEST * count)) if with_test and count >= _ENOUGH else 0
     why["data.val"] = f"{val} of {count} cases by chance, seed {seed}"
     if with_test:
-        why["data.test"] = f"{test} of {count} cases by chance" + (
+        why["data.test"] = f"{test} of {count} cases by chance, seed {seed}" + (
             "" if test else f": fewer than {_ENOUGH} have labels"
         )
     split = split_subjects(names, train=count - val - test, val=val, test=test, seed=seed)

@@ -8,6 +8,7 @@ from typing import Any
 
 from guided_attention._checks import require_path
 from guided_attention._files import PathLike
+from guided_attention._locks import LOCK
 from guided_attention.data import open_cohort
 from guided_attention.errors import CheckpointError, MissingFileError
 from guided_attention.inference import read_ledger
@@ -19,7 +20,6 @@ __all__ = ["info"]
 _BEST, _LAST, _LOG, _RUN = "best.pt", "last.pt", "log.csv", "run.json"
 _PREDICTOR, _LEDGER = "predictor.json", "ledger.jsonl"
 _SCORE = "validation_score"
-_LOCK = ".lock.json"
 _CHECKPOINTS = (".pt", ".pth", ".ckpt")
 _NEARLY = 0.9
 """A run ends before its last minute, as time for the validation is kept."""
@@ -92,7 +92,7 @@ def _of_run(root: Path) -> dict[str, Any]:
         "best_score": None if best is None else best[_SCORE],
         "is_finished": plan is not None and _is_finished(plan, last),
         "is_resumable": (root / _LAST).is_file(),
-        "locked_by": _json(root / _LOCK),
+        "locked_by": _json(root / LOCK),
         "provenance": _json(root / _RUN),
     }
 
