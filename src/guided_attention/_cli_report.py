@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CaseReport", "plain_warnings", "print_json", "print_nested", "say", "tell"]
 
+_LONG = ("reasons", "fingerprint", "colours", "version")
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -55,8 +56,10 @@ def _finite(value: object) -> object:
 
 
 def print_nested(values: Mapping[str, object], indent: str = "") -> None:
-    """Write nested mappings as indented lines."""
+    """Write nested mappings as indented lines, without what is long: JSON has all."""
     for key, value in values.items():
+        if key in _LONG:
+            continue
         if isinstance(value, Mapping) and value:
             say(f"{indent}{key}")
             print_nested(value, f"{indent}  ")

@@ -32,6 +32,7 @@ _DONE, _FAILED, _WRONG_USAGE, _CASES_FAILED, _INTERRUPTED = 0, 1, 2, 3, 130
 _USAGE = (ArgumentError, ArgumentTypeError, ExistingFileError, MissingFileError)
 _WORDS = {
     "Set resume=True": "Pass --resume",
+    "Set resume=False": "Leave out --resume",
     "resume=True": "--resume",
     "Set overwrite=True": "Pass --overwrite",
     "set overwrite=True": "pass --overwrite",
