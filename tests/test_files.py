@@ -2,7 +2,9 @@
 
 import errno
 import os
+import re
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -13,16 +15,29 @@ import numpy as np
 import pytest
 import torch
 
-from guided_attention._checkpoints import save_checkpoint
+from guided_attention._checkpoints import load_checkpoint, save_checkpoint
 from guided_attention._files import DRAFT_PREFIX, replacing, whole_folder
 from guided_attention.case import Case
-from guided_attention.data import Split, write_nifti, write_png_slices
-from guided_attention.errors import DataError, ExistingFileError, MissingFileError, WriteError
-from guided_attention.evaluation import CaseScore, write_report, write_scores_csv, write_scores_json
+from guided_attention.data import Split, read_nifti_case, read_png_slices, write_nifti, write_png_slices
+from guided_attention.encoders import resnet_encoder
+from guided_attention.errors import (
+    DataError,
+    ExistingFileError,
+    GuidedAttentionError,
+    MissingFileError,
+    WriteError,
+)
+from guided_attention.evaluation import (
+    CaseScore,
+    read_scores,
+    write_report,
+    write_scores_csv,
+    write_scores_json,
+)
 from guided_attention.figures import save_prediction_grid
-from guided_attention.inference import Predictor, save_prediction
+from guided_attention.inference import Predictor, read_ledger, save_prediction
 from guided_attention.labels import LabelSpec
-from guided_attention.models import msga_lite, save_pretrained
+from guided_attention.models import from_pretrained, msga_lite, save_pretrained
 from guided_attention.outputs import Prediction
 from guided_attention.preparation import Preparation
 
@@ -120,7 +135,7 @@ def test_a_missing_folder_is_named(tmp_path, writer):
 @pytest.mark.parametrize(
     ("number", "cure"),
     [
-        (errno.ENOSPC, r"\(more than 5 bytes are needed, \d+ are free\)\. Make space, or"),
+        (errno.ENOSPC, r"\(more than 5 bytes are needed, [\d.]+ \w+ are free\)\. Make space, or"),
         (errno.EACCES, "Permission denied. Change the permissions, or"),
         (errno.EROFS, "Read-only file system. Change the permissions, or"),
         (errno.EIO, "Input/output error. Check the disk, or"),
@@ -173,6 +188,50 @@ def test_a_stale_draft_of_a_folder_is_deleted(tmp_path):
     os.utime(stale, (0, time.time() - 90_000))
     whole_folder(tmp_path / "new", lambda draft: (draft / "a").touch())
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+# Every reader, and the file in its folder that is opened.
+READERS = {
+    "scores, json": ("scores.json", read_scores),
+    "scores, csv": ("scores.csv", read_scores),
+    "split": ("split.json", Split.load),
+    "checkpoint": ("last.pt", load_checkpoint),
+    "pretrained": ("config.json", lambda path: from_pretrained(path.parent)),
+    "predictor": ("predictor.json", lambda path: Predictor.load(path.parent)),
+    "best weights": ("best.pt", lambda path: Predictor.load(path.parent)),
+    "ledger": ("ledger.jsonl", lambda path: read_ledger(path.parent)),
+    "nifti": ("a.nii.gz", read_nifti_case),
+    "png slices": (
+        "Img/Subj_1slice_1.png",
+        lambda path: read_png_slices(path.parents[1], spacing_mm=(1, 1, 1)),
+    ),
+    "encoder": ("encoder.pth", lambda path: resnet_encoder("resnet18", encoder_weights=path)),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("reader", READERS)
+def test_no_reader_waits_at_a_pipe_or_reads_a_device_without_end(tmp_path, reader, kind):
+    name, read = READERS[reader]
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+
+    def ring(*_):
+        raise AssertionError("it waits")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(10)
+    try:
+        with pytest.raises(GuidedAttentionError, match=re.escape(str(tmp_path))):
+            read(path)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.crash

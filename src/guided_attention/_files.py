@@ -24,8 +24,11 @@ __all__ = [
     "DRAFT_PREFIX",
     "PathLike",
     "made_folder",
+    "readable_size",
     "refuse_filled",
     "replacing",
+    "require_space",
+    "sweep_drafts",
     "whole_folder",
     "write_error",
     "writing",
@@ -110,7 +113,9 @@ def write_error(path: Path, cause: OSError, draft: Path | None = None) -> WriteE
     if cause.errno in {errno.ENOSPC, errno.EDQUOT}:
         written = draft.stat().st_size if draft is not None and draft.is_file() else 0
         free = shutil.disk_usage(path.parent).free
-        reason += f" (more than {written} bytes are needed, {free + written} are free)"
+        reason += (
+            f" (more than {readable_size(written)} are needed, {readable_size(free + written)} are free)"
+        )
         cure = "Make space, or choose a folder on another disk."
     elif cause.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         cure = "Change the permissions, or choose another folder."
@@ -139,6 +144,36 @@ def _sweep_drafts(path: Path) -> None:
         with suppress(OSError):
             if time.time() - draft.stat().st_mtime > _STALE_SECONDS:
                 shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+
+
+def readable_size(size: int) -> str:
+    """Write a number of bytes.
+
+    >>> readable_size(7), readable_size(2_340_000)
+    ('7 bytes', '2.3 MB')
+    """
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def require_space(folder: Path, needed: int, argument: str) -> None:
+    """Raise unless so many bytes are free on the disk of a folder."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        message = (
+            f"`{argument}` must be on a disk with {readable_size(needed)} free, got {folder} "
+            f"with {readable_size(free)}. Free space, or name a folder on another disk."
+        )
+        raise WriteError(message, argument=argument, file=folder)
+
+
+def sweep_drafts(folder: Path) -> None:
+    """Delete the drafts that killed processes have left; only where no other process writes to the folder."""
+    for path in folder.iterdir():
+        if path.is_file() and path.name.startswith(DRAFT_PREFIX):
+            path.unlink()
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -12,7 +12,6 @@ class                       also a                 raised for
 `WriteError`                `OSError`              a file that cannot be written: disk full, no permission
 `MissingPackageError`       `ModuleNotFoundError`  an optional package that is not installed
 `NonFiniteError`            `FloatingPointError`   NaN or infinite values during training
-`StorageError`              `OSError`              a file that cannot be written: no space, no permission
 `TrainingInterrupted`       `SystemExit`           a training run that a signal ended; it can be resumed
 ==========================  =====================  ====================================================
 """
@@ -32,7 +31,6 @@ __all__ = [
     "MissingPackageError",
     "NonFiniteError",
     "SpacingWarning",
-    "StorageError",
     "TrainingInterrupted",
     "UnfitScanWarning",
     "WriteError",
@@ -89,8 +87,10 @@ class ExistingFileError(GuidedAttentionError, FileExistsError):
 class WriteError(GuidedAttentionError, OSError):
     """A file or folder cannot be written: the disk is full, or the permission is missing. `errno` says which."""
 
-    def __init__(self, message: str, *, file: object = None, errno: int | None = None) -> None:
-        super().__init__(message, argument="path", file=file)
+    def __init__(
+        self, message: str, *, argument: str = "path", file: object = None, errno: int | None = None
+    ) -> None:
+        super().__init__(message, argument=argument, file=file)
         self.errno = errno
 
 
@@ -106,11 +106,7 @@ class NonFiniteError(GuidedAttentionError, FloatingPointError):
     """A loss or a gradient is NaN or infinite."""
 
 
-class StorageError(GuidedAttentionError, OSError):
-    """A file cannot be written: the disk is full, or there is no permission. What was there before is whole."""
-
-
-class TrainingInterrupted(SystemExit):  # noqa: N818 - no error: it ends the process with the code for "resume"
+class TrainingInterrupted(SystemExit):
     """A signal ended a training run after its state was stored; uncaught, the process ends with the code 75.
 
     Attributes:

@@ -48,7 +48,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
 
     def half(contents, where):
         del contents
-        Path(where).write_bytes(b"half a fi")
+        where.write(b"half a fi")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", half)
