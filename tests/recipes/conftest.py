@@ -1,5 +1,6 @@
 """Small labelled cases, and a plan for them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,7 @@ def phantoms(count: int, size: int = 32) -> list[Case]:
     return [make_phantom(0, subject=number, size=size) for number in range(1, count + 1)]
 
 
-def block(
+def make_block(
     case_id: str, value: int = 1, *, size: tuple[int, int, int] = (5, 11, 13), low: float = 0.0
 ) -> Case:
     """A bright block in noise."""
@@ -41,3 +42,8 @@ def cases() -> list[Case]:
 def plan(cases: list[Case]) -> Plan:
     made = plan_for(cases, labels=CHAOS_MR_LABELS, device="cpu").with_values(SMALL)
     return replace(made, budget=replace(made.budget, minutes=None))
+
+
+@pytest.fixture(scope="session")
+def block() -> Callable[..., Case]:
+    return make_block

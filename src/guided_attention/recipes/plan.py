@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from guided_attention._checkpoints import Plain
 from guided_attention._checks import require, require_integer, require_known_keys, require_path, require_type
 from guided_attention._files import PathLike, replacing
 from guided_attention.errors import DataError, GuidedAttentionError, MissingFileError
@@ -97,8 +99,7 @@ class Plan:
         require(self.preparation.fingerprint is not None, "preparation", "fitted", "one that is not", _FIT)
         channels, got = self.preparation.in_channels, arguments.get("in_channels")
         require(got == channels, "network.arguments.in_channels", f"that of the scans, {channels}", got)
-        with torch.device("meta"):  # which costs nothing, and refuses an unknown builder or argument
-            build(self.network)
+        _require_buildable(self.network.builder, tuple(arguments.items()))
         padded, size = self.preparation.min_size[-2:], self.sampling.size
         good = bool(padded) and all(low >= side for low, side in zip(padded, size, strict=True))
         cure = f"Set preparation.min_size to {size[0]},{size[1]} too: smaller slices are padded to it."
@@ -202,6 +203,13 @@ def differing_keys(plan: Plan, other: Plan) -> list[str]:
     """Return the dotted keys in which two plans differ."""
     first, second = (dict(_flat(one.to_dict())) for one in (plan, other))
     return [key for key in {**first, **second} if first.get(key, _NONE) != second.get(key, _NONE)]
+
+
+@lru_cache(maxsize=8)
+def _require_buildable(builder: str, arguments: tuple[tuple[str, Plain], ...]) -> None:
+    """Raise for an unknown builder or argument; the meta device gives a network no memory."""
+    with torch.device("meta"):
+        build(ModelSettings(builder, dict(arguments)))
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
