@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 if TYPE_CHECKING:
     from guided_attention.inference import LedgerEntry
@@ -21,16 +21,17 @@ _CLEAR_LINE = "\r\x1b[K"
 
 def say(text: str) -> None:
     """Write a line of the result to standard output."""
-    _write(sys.stdout, f"{text}\n")
+    _write("stdout", f"{text}\n")
 
 
 def tell(text: str) -> None:
     """Write a line about the work to standard error."""
-    _write(sys.stderr, f"{' '.join(text.split())}\n")
+    _write("stderr", f"{' '.join(text.split())}\n")
 
 
-def _write(stream: TextIO | None, text: str) -> None:
+def _write(name: Literal["stdout", "stderr"], text: str) -> None:
     """Write and flush; a reader that is gone (``| head``) ends the reports, not the work."""
+    stream: TextIO | None = sys.stdout if name == "stdout" else sys.stderr
     if stream is None:
         return
     try:
@@ -107,10 +108,10 @@ class CaseReport:
         """Take the entry of a case that is finished."""
         self.entries.append(entry)
         if self._total:
-            _write(sys.stderr, _CLEAR_LINE)
+            _write("stderr", _CLEAR_LINE)
         self._show(entry)
         if self._total > len(self.entries):
-            _write(sys.stderr, self._bar())
+            _write("stderr", self._bar())
 
     def _bar(self) -> str:
         done = len(self.entries)

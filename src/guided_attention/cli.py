@@ -153,7 +153,8 @@ def _predict(arguments: argparse.Namespace) -> int:
             fields = {"case_id": entry.case_id, "status": entry.status, "files": files, "error": entry.error}
             print_json(fields)
         else:
-            say(f"{entry.case_id}  {entry.status}  {entry.error or ' '.join(files)}".rstrip())
+            rest = " ".join(entry.error.split()) or " ".join(files)
+            say(f"{entry.case_id}  {entry.status}  {rest}".rstrip())
 
     entries = predict(
         arguments.run,
