@@ -139,7 +139,7 @@ def test_a_missing_folder_is_named(tmp_path, writer):
 @pytest.mark.parametrize(
     ("number", "cure"),
     [
-        (errno.ENOSPC, r"\(more than 5 bytes are needed, [\d.]+ \w+ are free\)\. Make space, or"),
+        (errno.ENOSPC, r"\(more than 5 bytes are needed, \d+ are free\)\. Make space, or"),
         (errno.EACCES, "Permission denied. Change the permissions, or"),
         (errno.EROFS, "Read-only file system. Change the permissions, or"),
         (errno.EIO, "Input/output error. Check the disk, or"),
