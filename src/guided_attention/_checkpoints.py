@@ -3,7 +3,7 @@
 import pickle
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
@@ -38,6 +38,7 @@ __all__ = [
     "require_same_settings",
     "save_checkpoint",
     "settings_of",
+    "size_of",
 ]
 
 Plain: TypeAlias = str | int | float | bool | None
@@ -158,6 +159,22 @@ def save_checkpoint(path: PathLike, contents: Mapping[str, object]) -> Path:
     with replacing(target) as temporary, _with_checksums(), temporary.open("wb") as file:
         torch.save(dict(contents), file)
     return target
+
+
+def size_of(contents: object) -> int:
+    """Return the bytes of all tensors in nested containers, about what a checkpoint of them takes.
+
+    >>> size_of({"weight": torch.zeros(3), "rest": [torch.zeros(2, dtype=torch.float64), "text"]})
+    28
+    """
+    if isinstance(contents, Tensor):
+        return contents.numel() * contents.element_size()
+    parts: Iterable[object] = ()
+    if isinstance(contents, Mapping):
+        parts = contents.values()
+    elif isinstance(contents, (list, tuple)):
+        parts = contents
+    return sum(size_of(part) for part in parts)
 
 
 def load_checkpoint(path: PathLike) -> dict[str, Any]:

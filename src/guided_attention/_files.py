@@ -26,6 +26,8 @@ __all__ = [
     "made_folder",
     "refuse_filled",
     "replacing",
+    "require_space",
+    "sweep_drafts",
     "whole_folder",
     "write_error",
     "writing",
@@ -120,6 +122,22 @@ def write_error(path: Path, cause: OSError, draft: Path | None = None) -> WriteE
     return WriteError(message, file=path, errno=cause.errno)
 
 
+def require_space(folder: Path, needed: int, argument: str) -> None:
+    """Raise unless so many bytes are free on the disk of a folder."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        message = f"`{argument}` must be on a disk with {needed} bytes free, got {folder} with {free}. "
+        cure = "Make space, or choose a folder on another disk."
+        raise WriteError(message + cure, file=folder, errno=errno.ENOSPC)
+
+
+def sweep_drafts(folder: Path) -> None:
+    """Delete the drafts that killed processes have left; only where no other process writes to the folder."""
+    for path in folder.glob(f"{DRAFT_PREFIX}*"):
+        if path.is_file():
+            path.unlink()
+
+
 def _require_file_name(path: Path) -> None:
     if not path.parent.is_dir():
         message = f"`path` must be in an existing folder, got {path}. Create the folder first."
@@ -179,6 +197,9 @@ def whole_folder(folder: PathLike, fill: Callable[[Path], None], *, replaceable:
                 if old.exists():
                     old.rename(path)
                 raise
+    except WriteError as error:  # about a file in the draft: call it what it would have become
+        message, file = (str(text).replace(draft.name, path.name) for text in (error, error.file))
+        raise WriteError(message, file=file, errno=error.errno) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -12,7 +12,6 @@ class                       also a                 raised for
 `WriteError`                `OSError`              a file that cannot be written: disk full, no permission
 `MissingPackageError`       `ModuleNotFoundError`  an optional package that is not installed
 `NonFiniteError`            `FloatingPointError`   NaN or infinite values during training
-`StorageError`              `OSError`              a file that cannot be written: no space, no permission
 `TrainingInterrupted`       `SystemExit`           a training run that a signal ended; it can be resumed
 ==========================  =====================  ====================================================
 """
@@ -34,7 +33,6 @@ __all__ = [
     "MissingPackageError",
     "NonFiniteError",
     "SpacingWarning",
-    "StorageError",
     "TrainingInterrupted",
     "UnfitScanWarning",
     "WriteError",
@@ -91,8 +89,10 @@ class ExistingFileError(GuidedAttentionError, FileExistsError):
 class WriteError(GuidedAttentionError, OSError):
     """A file or folder cannot be written: the disk is full, or the permission is missing. `errno` says which."""
 
-    def __init__(self, message: str, *, file: object = None, errno: int | None = None) -> None:
-        super().__init__(message, argument="path", file=file)
+    def __init__(
+        self, message: str, *, argument: str = "path", file: object = None, errno: int | None = None
+    ) -> None:
+        super().__init__(message, argument=argument, file=file)
         self.errno = errno
 
 
@@ -106,10 +106,6 @@ class MissingPackageError(GuidedAttentionError, ModuleNotFoundError):
 
 class NonFiniteError(GuidedAttentionError, FloatingPointError):
     """A loss or a gradient is NaN or infinite."""
-
-
-class StorageError(GuidedAttentionError, OSError):
-    """A file cannot be written: the disk is full, or there is no permission. What was there before is whole."""
 
 
 class TrainingInterrupted(SystemExit):
@@ -141,13 +137,13 @@ class IntensityWarning(UnfitScanWarning):
     """The intensities of a scan are far from every scan that the network was trained on."""
 
 
+class FineTuningWarning(UserWarning):
+    """A run starts from the weights of another, and not all of it fits: classes or the preparation differ."""
+
+
 class LeftOutWarning(UserWarning):
     """Files of a folder are no slices of a scan and were left out."""
 
 
 class GeometryWarning(UserWarning):
     """A file does not say clearly where its voxels lie; the message says what was taken."""
-
-
-class FineTuningWarning(UserWarning):
-    """A run starts from the weights of another, and not all of it fits: classes or the preparation differ."""

@@ -1,14 +1,19 @@
 """Frozen records that pass between subpackages."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import Tensor
 
 from guided_attention._geometry import spacing_of
 from guided_attention._typing import Affine, LabelVolume, SpacingMm, UncertaintyVolume
 
-__all__ = ["LossTerms", "Prediction", "SegmentationOutput"]
+__all__ = ["LossTerms", "Prediction", "SegmentationOutput", "takes_outputs"]
+
+_MARK = "takes_outputs"
+
+_Loss = TypeVar("_Loss", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,24 @@ class LossTerms:
 
     total: Tensor
     parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def takes_outputs(loss: _Loss) -> _Loss:
+    """Mark a loss that takes the whole `SegmentationOutput` and returns `LossTerms`: a function, or a class of modules.
+
+    `Trainer` passes the logits to every other loss, such as ``torch.nn.CrossEntropyLoss()``.
+
+    Example:
+        >>> @takes_outputs
+        ... def loss(output, target):
+        ...     value = torch.nn.functional.cross_entropy(output.logits, target)
+        ...     return LossTerms(value, parts={"segmentation": value})
+        >>> import torch
+        >>> loss(SegmentationOutput(torch.zeros(1, 2, 3)), torch.ones(1, 3, dtype=torch.long)).total
+        tensor(0.6931)
+    """
+    setattr(loss, _MARK, True)
+    return loss
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from guided_attention.outputs import LossTerms, SegmentationOutput
+from guided_attention.outputs import LossTerms, SegmentationOutput, takes_outputs
 from guided_attention.training import Trainer, TrainerConfig, seed_everything
 
 IMAGES, BATCH = 7, 3
@@ -20,6 +20,7 @@ def toy_network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 2, 1))
 
 
+@takes_outputs
 def toy_loss(output: SegmentationOutput, target: Tensor) -> LossTerms:
     segmentation = nn.functional.cross_entropy(output.logits, target)
     size = output.logits.square().mean()
@@ -54,25 +55,25 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("guided_attention.training.trainer.monotonic", clock)
-    monkeypatch.setattr("guided_attention.training.progress.monotonic", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
+def make_trainer(tmp_path: Path, clock: Clock) -> Callable[..., Trainer]:
+    """Make trainers of the toy task; their clock stands unless a test moves it. Losses take the whole output."""
+
     def make(
-        name="run", *, model=None, loss=toy_loss, loader=None, validate=toy_score, schedule=None, **numbers
+        name="run", *, model=None, loss=toy_loss, loader=None, validate=toy_score, optimizer=None, **settings
     ) -> Trainer:
-        config = TrainerConfig(**{"quiet": True, "max_epochs": 3, "schedule": schedule, **numbers})
+        settings = {"quiet": True, "max_epochs": 3, "device": "cpu", "clock": clock, **settings}
+        config = TrainerConfig(**settings)
         seed_everything(config.seed)
         model = toy_network() if model is None else model
         return Trainer(
             model,
-            loss,
-            torch.optim.Adam(model.parameters(), lr=0.01),
+            loss if isinstance(loss, nn.Module) else takes_outputs(loss),
+            torch.optim.Adam(model.parameters(), lr=0.01) if optimizer is None else optimizer(model),
             train_loader=toy_data() if loader is None else loader,
             validate=validate,
             run_dir=tmp_path / name,

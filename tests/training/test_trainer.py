@@ -1,6 +1,7 @@
 import io
 import math
 import random
+import time
 from itertools import count
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from torch import nn
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
-from guided_attention.errors import ExistingFileError, NonFiniteError
+from guided_attention.errors import CheckpointError, ExistingFileError, NonFiniteError
 from guided_attention.models import MSGA
-from guided_attention.outputs import LossTerms, SegmentationOutput
+from guided_attention.outputs import LossTerms, SegmentationOutput, takes_outputs
 from guided_attention.training import (
     ModelWithLoss,
     Trainer,
@@ -129,6 +130,7 @@ def test_bf16_runs_the_network_in_bfloat16_and_keeps_the_weights_in_float32(make
 
 
 def test_a_loss_that_is_a_module_moves_and_trains_with_the_network():
+    @takes_outputs
     class Scaled(nn.Module):
         def __init__(self):
             super().__init__()
@@ -147,6 +149,7 @@ def test_the_outputs_of_a_network_that_has_them_reach_the_loss():
         def outputs(self, x):
             return SegmentationOutput(logits=self(x), raw_logits=(self(x) * 2,))
 
+    @takes_outputs
     def loss(output, target):  # noqa: ARG001
         return LossTerms((output.raw_logits[0] - 2 * output.logits).abs().sum() + len(output.raw_logits))
 
@@ -155,8 +158,10 @@ def test_the_outputs_of_a_network_that_has_them_reach_the_loss():
 
 
 def test_a_loss_that_returns_a_tensor_is_told_what_to_return():
-    joint = ModelWithLoss(nn.Conv2d(1, 2, 1), lambda output, _target: output.logits.sum())
-    with pytest.raises(TypeError, match=r"`loss` must return LossTerms, got Tensor\. Wrap the value"):
+    joint = ModelWithLoss(nn.Conv2d(1, 2, 1), takes_outputs(lambda output, _target: output.logits.sum()))
+    with pytest.raises(
+        TypeError, match=r"`loss\(output, target\)` must be LossTerms, got a Tensor\. Wrap the"
+    ):
         joint(torch.rand(1, 1, 3, 5), torch.zeros(1, 3, 5, dtype=torch.long))
 
 
@@ -270,7 +275,7 @@ def test_a_validation_that_uses_up_the_time_is_the_last(make_trainer, clock):
 
 
 def test_a_run_shorter_than_a_batch_still_leaves_last_and_best(make_trainer):
-    result = make_trainer(max_epochs=100, max_minutes=1e-9, validate_every=50).fit()
+    result = make_trainer(max_epochs=100, max_minutes=1e-9, validate_every=50, clock=time.monotonic).fit()
     assert [row["batches"] for row in read_log(result.run_dir / "log.csv")] == [1]
     assert load_checkpoint(result.run_dir / "best.pt")["epoch"] == 1
     assert load_checkpoint(result.run_dir / "last.pt")["run"]["epoch"] == 1
@@ -443,7 +448,9 @@ def test_a_plateau_is_kept_over_a_break_bit_for_bit(make_trainer, validate_every
     }
 
     def trainer(name, loss=toy_loss):
-        made = make_trainer(name, loss=loss, validate=lambda _model: scores[made._run.epoch], **options)
+        made = make_trainer(
+            name, loss=loss, validate=lambda _model: scores[made._session.run.epoch], **options
+        )
         return made
 
     whole = trainer("whole")
@@ -468,12 +475,19 @@ def test_a_plateau_is_kept_over_a_break_bit_for_bit(make_trainer, validate_every
     np.testing.assert_equal(held, [[(n, s) for n, s in scores.items() if n % validate_every == 0]] * 2)
 
 
-def test_a_run_stored_before_there_were_scores_goes_on(make_trainer):
+def test_a_state_with_missing_entries_is_refused_by_name(make_trainer):
     folder = make_trainer().fit().run_dir
     held = load_checkpoint(folder / "last.pt")
-    del held["run"]["scores"]
+    del held["run"]["scores"], held["run"]["batches"]
     save_checkpoint(folder / "last.pt", held)
-    assert make_trainer(max_epochs=4).fit(resume=True).epochs == 4
+    with pytest.raises(
+        CheckpointError, match=r"got .*last\.pt, which lacks batches, scores in 'run'\. It is of"
+    ):
+        make_trainer(max_epochs=4).fit(resume=True)
+    del held["given"], held["random"]
+    save_checkpoint(folder / "last.pt", held)
+    with pytest.raises(CheckpointError, match=r"which lacks given, random\. It is of an older"):
+        make_trainer(max_epochs=4).fit(resume=True)
 
 
 def test_a_row_that_the_crash_came_after_is_written_anew(make_trainer, monkeypatch):
@@ -559,7 +573,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_part(make_trainer
     message = (
         rf"`loss` must be finite, got loss = {bad}, loss_guidance = {bad}, "
         r"gradient = (nan|inf) at epoch 2, batch 2\. "
-        r".*last\.pt holds those of the epoch before\. Try a lower learning rate"
+        r".*last\.pt holds those stored before it\. Try a lower learning rate"
     )
     with pytest.raises(NonFiniteError, match=message):
         trainer.fit()
@@ -597,8 +611,8 @@ def test_numbers_out_of_range_are_refused(numbers, message):
 
 def test_an_unknown_precision_is_refused():
     # Where shapes and types are checked at run time, as in these tests, their check comes first.
-    with pytest.raises((ValueError, TypeError), match="fp16"):
-        TrainerConfig(precision="fp16")
+    with pytest.raises((ValueError, TypeError), match="fp8"):
+        TrainerConfig(precision="fp8")
 
 
 def test_the_reports_go_to_standard_error_unless_quiet(make_trainer, monkeypatch):
@@ -648,5 +662,4 @@ def test_metadata_of_another_network_is_refused_before_training(tmp_path):
     ):
         _trainer_with({"model": other.settings.to_dict()}, tmp_path, trained)
     _trainer_with({"model": trained.settings.to_dict()}, tmp_path, trained)
-    _trainer_with({"model": trained.settings.to_dict()}, tmp_path, nn.DataParallel(trained))
     _trainer_with({"model": {"my": "own"}, "lists": [1, (2.5, None, True)]}, tmp_path)

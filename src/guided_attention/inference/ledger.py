@@ -3,24 +3,21 @@
 import hashlib
 import json
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from guided_attention._checks import require, require_choice, require_path, require_type
 from guided_attention._files import DRAFT_PREFIX, PathLike, made_folder, writing
+from guided_attention._locks import locked_folder
 from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, ExistingFileError
 from guided_attention.inference.stream import Failure, Reader, outcomes
 from guided_attention.inference.writing import prediction_paths, write_prediction
 from guided_attention.outputs import Prediction
-
-if sys.platform != "win32":
-    import fcntl
 
 __all__ = ["LEDGER", "LedgerEntry", "LedgerStatus", "predict_to", "read_ledger"]
 
@@ -89,13 +86,22 @@ class _Ledger:
         self.path = folder / LEDGER
         self.identity: str | None = None
         self.entries: dict[str, LedgerEntry] = {}
-        try:
-            data = self.path.read_bytes() if self.path.exists() else b""
-        except OSError as error:
-            message = f"`folder` must be one whose {LEDGER} can be read, got {folder} ({error.strerror})."
-            raise DataError(f"{message} Name another folder.", argument="folder", file=self.path) from error
-        for number, line in enumerate(data.split(b"\n")[:-1], start=1):  # what follows the last was cut short
+        *lines, _cut_short = self._content().split(b"\n")
+        for number, line in enumerate(lines, start=1):
             self._take(number, line.decode(errors="replace"))
+
+    def _content(self) -> bytes:
+        """Return what the file holds; a folder, a pipe or a device is none."""
+        if not self.path.exists():
+            return b""
+        try:
+            if self.path.is_file():
+                return self.path.read_bytes()
+            reason = "it is no regular file"
+        except OSError as error:
+            reason = str(error.strerror)
+        message = f"`folder` must be one whose {LEDGER} can be read, got {self.path.parent} ({reason})."
+        raise DataError(f"{message} Name another folder.", argument="folder", file=self.path)
 
     def _take(self, number: int, line: str) -> None:
         where, wanted = f"line {number} of {self.path}", "a line that predict_to wrote"
@@ -151,6 +157,7 @@ def predict_to(
     include_uncertainty: bool,
     resume: bool,
     overwrite: bool,
+    on_case: Callable[[LedgerEntry], None] | None = None,
 ) -> list[LedgerEntry]:
     """Predict cases into a folder: see `Predictor.predict_to`. `identity` tells predictors apart."""
     require_type("cases", cases, Iterable, "an iterable of cases")
@@ -158,45 +165,20 @@ def predict_to(
     if resume and overwrite:
         raise ArgumentError(f"`resume` and `overwrite` must not both be set. {both}", argument="resume")
     root = made_folder(folder)
-    with _alone_in(root):
+    with locked_folder(root, doing="predicting into"):
         _begin(root, identity, resume=resume, overwrite=overwrite)
         ledger = _Ledger(root)
         ledger.discard_cut_line()
         if ledger.identity is None:
             ledger.append({"version": _VERSION, "predictor": identity})
         run = _Run(predict, ledger, root, include_uncertainty, resume)
-        return run.entries(iter(cases))
-
-
-@contextmanager
-def _alone_in(root: Path) -> Iterator[None]:
-    """Refuse a second process or thread in one folder: each would take the other's drafts for those of a killed one.
-
-    The system takes the lock back when a process ends, however it ends. Windows, and disks without locks, have none.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        if not _locked(handle):
-            message = f"`folder` must not be in use, got {root}, which another process is predicting into. "
-            cure = "Wait for it, or name another folder."
-            raise ExistingFileError(message + cure, argument="folder", file=root)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    """Return whether nobody else has the lock; a disk without locks cannot tell."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
+        found = []
+        with closing(run.entries(iter(cases))) as entries:
+            for entry in entries:
+                found.append(entry)
+                if on_case is not None:
+                    on_case(entry)
+        return found
 
 
 def _begin(root: Path, identity: str, *, resume: bool, overwrite: bool) -> None:
@@ -236,9 +218,8 @@ class _Run:
     resume: bool
     scans: dict[str, str] = field(default_factory=dict)
 
-    def entries(self, cases: Iterator[Reader]) -> list[LedgerEntry]:
-        """Return one entry a case. A prediction is written while the next case is predicted."""
-        found: list[LedgerEntry] = []
+    def entries(self, cases: Iterator[Reader]) -> Generator[LedgerEntry, None, None]:
+        """Give one entry a case. A prediction is written while the next case is predicted."""
         written: Future[LedgerEntry] | None = None
         seen: set[str] = set()
         with ThreadPoolExecutor(1) as writer:
@@ -246,13 +227,12 @@ class _Run:
             try:
                 for number, result in enumerate(results, start=1):
                     if written is not None:
-                        found.append(written.result())
+                        yield written.result()
                     written = writer.submit(self._settled, result, number)
                 if written is not None:
-                    found.append(written.result())
+                    yield written.result()
             finally:
                 results.close()
-        return found
 
     def _predicted_once(self, seen: set[str]) -> Callable[[Case], Prediction | LedgerEntry]:
         def predict(case: Case) -> Prediction | LedgerEntry:

@@ -13,7 +13,7 @@ from guided_attention._typing import LabelMap, Scalar
 from guided_attention.errors import ArgumentTypeError
 from guided_attention.losses._shared import full_precision, require_weight
 from guided_attention.losses.cross_entropy import CrossEntropyLoss
-from guided_attention.outputs import LossTerms, SegmentationOutput
+from guided_attention.outputs import LossTerms, SegmentationOutput, takes_outputs
 
 __all__ = ["GuidedAttentionLoss", "Reduction", "guidance_loss", "reconstruction_loss"]
 
@@ -74,6 +74,7 @@ def reconstruction_loss(
     return _sum_of_squares("pairs", pairs, reduction, detached)
 
 
+@takes_outputs
 class GuidedAttentionLoss(nn.Module):
     """Train a guided attention network: segmentation on every scale, guidance between steps, reconstruction.
 

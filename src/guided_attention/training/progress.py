@@ -73,14 +73,15 @@ def format_duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def format_status(status: Status, *, epochs: int, batches: int, seconds_left: float) -> str:
+def format_status(status: Status, *, epochs: int, batches: int | None, seconds_left: float) -> str:
     """Write a status as one line.
 
     >>> status = Status(epoch=3, batch=12, share=0.1, learning_rate=0.001, losses={"loss": 0.5})
     >>> format_status(status, epochs=100, batches=40, seconds_left=185.0)
     'epoch 3/100  batch 12/40  loss 0.5000  lr 0.001  ETA 3 min 05 s'
     """
-    parts = [f"epoch {status.epoch}/{epochs}", f"batch {status.batch}/{batches}"]
+    of_all = "" if batches is None else f"/{batches}"
+    parts = [f"epoch {status.epoch}/{epochs}", f"batch {status.batch}{of_all}"]
     parts += [f"{name} {value:.4f}" for name, value in status.losses.items()]
     if status.score is not None and status.best_score is not None:
         parts.append(f"validation {status.score:.4f} (best {status.best_score:.4f})")
@@ -91,56 +92,85 @@ def format_status(status: Status, *, epochs: int, batches: int, seconds_left: fl
 class Progress:
     """Reports a run while it goes on: a bar where tqdm is installed and the stream is a terminal, else lines.
 
-    Lines come once an epoch, and in long epochs every half a minute. `close` it at the end.
+    Lines come once an epoch, and in long epochs every half a minute. A stream that is closed or missing ends the
+    reports, never the run. `close` it at the end.
 
     Args:
         epochs: Epochs of the whole run.
-        batches: Batches of one epoch.
-        quiet: Say nothing at all.
-        share: Share of the run that is done already, above 0 for one that is resumed.
+        batches: Batches of one epoch, None where that is not known.
+        quiet: Report nothing; `say` still says what a user must know.
         stream: Where to write, by default standard error.
+        clock: Returns seconds.
     """
 
     def __init__(
         self,
         *,
         epochs: int,
-        batches: int,
+        batches: int | None,
         quiet: bool = False,
-        share: float = 0.0,
         stream: Stream | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._epochs = epochs
         self._batches = batches
         self._quiet = quiet
-        self._stream = stream if stream is not None else sys.stderr
-        self._started = self._last_line = monotonic()
-        self._share_at_start = share
-        self._bar = None if quiet or not self._stream.isatty() else _bar(self._stream)
+        self._clock = clock
+        self._stream: Stream | None = stream if stream is not None else sys.stderr
+        self._started = self._last_line = clock()
+        self._share_at_start = 0.0
+        self._bar: Any = None
+        if not quiet:
+            self._safely(self._open_bar)
 
     def close(self) -> None:
         """Close the bar, so that what is written next starts on a line of its own."""
         if self._bar is not None:
-            self._bar.close()
+            self._safely(self._bar.close)
+
+    def count_from(self, share: float) -> None:
+        """Take this share of the run as done before: a run that is resumed does not take its time again."""
+        self._share_at_start = share
 
     def batch(self, status: Status) -> None:
         """Report after a batch."""
         if self._bar is not None:
-            self._bar.update(status.share - self._bar.n)
-            self._bar.set_postfix_str(self._line(status), refresh=False)
-        elif monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._write(status)
+            self._safely(lambda: self._update_bar(status))
+        elif self._clock() - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self.epoch(status)
 
     def epoch(self, status: Status) -> None:
         """Report after an epoch."""
-        self._write(status)
+        self._last_line = self._clock()
+        if not self._quiet:
+            self.say(self._line(status))
 
-    def _write(self, status: Status) -> None:
-        self._last_line = monotonic()
+    def say(self, text: str) -> None:
+        """Write a line."""
+        self._safely(lambda: self._write(text))
+
+    def _safely(self, report: Callable[[], object]) -> None:
+        """Report, or stop reporting where nobody can read it any more."""
+        if self._stream is None:
+            return
+        try:
+            report()
+        except (OSError, ValueError):  # the reader of a pipe is gone; the stream is closed
+            self._stream = self._bar = None
+
+    def _open_bar(self) -> None:
+        if isinstance(self._stream, Stream) and self._stream.isatty():
+            self._bar = _bar(self._stream)
+
+    def _update_bar(self, status: Status) -> None:
+        self._bar.update(status.share - self._bar.n)
+        self._bar.set_postfix_str(self._line(status), refresh=False)
+
+    def _write(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.write(self._line(status), file=self._stream)
-        elif not self._quiet:
-            self._stream.write(self._line(status) + "\n")
+            self._bar.write(text, file=self._stream)
+        elif self._stream is not None:
+            self._stream.write(text + "\n")
             self._stream.flush()
 
     def _line(self, status: Status) -> str:
@@ -149,7 +179,7 @@ class Progress:
 
     def _seconds_left(self, share: float) -> float:
         done = share - self._share_at_start
-        return (monotonic() - self._started) * (1.0 - share) / done if done > 0 else 0.0
+        return (self._clock() - self._started) * (1.0 - share) / done if done > 0 else 0.0
 
 
 def _bar(stream: Stream) -> Any:  # noqa: ANN401

@@ -1,81 +1,37 @@
-"""The files of one run: written atomically, and enough to resume it."""
+"""The files of one run: written atomically, the last few states kept, a damaged one passed over."""
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
+from guided_attention._checkpoints import load_checkpoint, save_checkpoint
+from guided_attention._files import DRAFT_PREFIX, made_folder, require_space, sweep_drafts, writing
+from guided_attention.errors import CheckpointError, ExistingFileError, MissingFileError
+from guided_attention.training.log import write_log
 
-from guided_attention._checkpoints import load_checkpoint, load_weights, save_checkpoint
-from guided_attention.errors import ExistingFileError
-from guided_attention.training.log import read_log, write_log
-from guided_attention.training.seeding import random_state, restore_random_state
+__all__ = ["BEST", "LAST", "LOG", "RunFolder"]
 
-__all__ = ["Counters", "RunFolder"]
-
-_LOG, _LAST, _BEST = "log.csv", "last.pt", "best.pt"
-
-
-@dataclass
-class Counters:
-    """How far a run has come: plain numbers, stored in ``last.pt``.
-
-    Attributes:
-        epoch: The current or last epoch, from 1; 0 before the first.
-        batches: Batches of it that are done.
-        best_epoch: Epoch of the best validation score, 0 before the first.
-        best_score: That score, NaN where there is none.
-        minutes: Minutes that the run has taken.
-        validation_minutes: How long the latest validation took.
-        scores: Epoch and score of each validation.
-    """
-
-    epoch: int = 0
-    batches: int = 0
-    best_epoch: int = 0
-    best_score: float = math.nan
-    minutes: float = 0.0
-    validation_minutes: float = 0.0
-    scores: list[tuple[int, float]] = field(default_factory=list)
+LOG, LAST, BEST = "log.csv", "last.pt", "best.pt"
 
 
 class RunFolder:
-    """``log.csv``, ``last.pt`` and ``best.pt`` of one run.
+    """``log.csv``, ``last.pt``, the states before it and ``best.pt`` of one run.
 
     Args:
         path: The folder.
-        model: The network that is trained.
-        averaged: Its averaged copy, if one is kept.
-        optimizer: Of the network.
-        loader: Of the training data; its own generator, if it has one, is stored too.
-        metadata: Plain values for both checkpoints.
+        keep: States to keep: ``last.pt``, ``last-1.pt`` and so on.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        model: nn.Module,
-        averaged: AveragedModel | None,
-        optimizer: Optimizer,
-        loader: DataLoader[tuple[Tensor, Tensor]],
-        metadata: Mapping[str, object] | None = None,
-    ) -> None:
+    def __init__(self, path: Path, *, keep: int) -> None:
         self.path = path
-        self._model = model
-        self._averaged = averaged
-        self._optimizer = optimizer
-        self._loader = loader
-        self._metadata = {} if metadata is None else {"metadata": dict(metadata)}
-        self._rows: list[dict[str, float]] = []
+        self._states = [path / LAST, *(path / f"last-{number}.pt" for number in range(1, keep))]
 
     def require_free(self) -> None:
         """Raise where the folder already holds a run."""
-        held = [name for name in (_LOG, _LAST, _BEST) if (self.path / name).exists()]
+        held = [name for name in (LOG, LAST, BEST) if (self.path / name).exists()]
         if held:
             raise ExistingFileError(
                 f"`run_dir` must be a folder without a run, got {self.path}, which holds {', '.join(held)}. "
@@ -84,44 +40,95 @@ class RunFolder:
                 file=self.path,
             )
 
-    def save_last(self, counters: Counters) -> None:
-        """Write ``last.pt``: all that resuming needs, in plain tensors and numbers."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        generator = self._loader.generator
-        contents = {
-            "model": self._model.state_dict(),
-            "averaged": None if self._averaged is None else self._averaged.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "run": asdict(counters),
-            "random": random_state(),
-            "loader": None if generator is None else generator.get_state(),
-            **self._metadata,
-        }
-        save_checkpoint(self.path / _LAST, contents)
+    def require_state(self) -> None:
+        """Raise where there is no state to resume from."""
+        if not self._stored():
+            message = f"`path` must be a checkpoint, got {self.path / LAST}, which is no file. "
+            cure = "Check the name of the run folder, or begin the run: fit()."
+            raise MissingFileError(message + cure, argument="path", file=self.path / LAST)
 
-    def save_best(self, model: nn.Module, counters: Counters) -> None:
-        """Write ``best.pt``: weights, epoch, score and metadata."""
-        best = {"model": model.state_dict(), "epoch": counters.best_epoch, "score": counters.best_score}
-        best |= self._metadata
-        save_checkpoint(self.path / _BEST, best)
+    def prepare(self, state: int, best: int) -> None:
+        """Sweep the drafts of killed processes, and raise unless the states to come can be written.
 
-    def save_epoch(self, row: dict[str, float], counters: Counters) -> None:
-        """Add a row to the log, then write ``last.pt``."""
-        self._rows.append(row)
-        write_log(self.path / _LOG, self._rows)
-        self.save_last(counters)
+        Args:
+            state: Bytes of a state.
+            best: Bytes of ``best.pt``.
+        """
+        made_folder(self.path, "run_dir")
+        sweep_drafts(self.path)
+        held = sum(path.stat().st_size for path in {*self._states, self.path / BEST} if path.is_file())
+        require_space(self.path, (len(self._states) + 1) * state + 2 * best - held, "run_dir")
 
-    def resume(self) -> Counters:
-        """Load weights, optimizer and random numbers from ``last.pt``; return its counters."""
-        held = load_checkpoint(self.path / _LAST)
-        load_weights(self._model, self.path / _LAST)
-        self._optimizer.load_state_dict(held["optimizer"])
-        if self._averaged is not None and held["averaged"] is not None:
-            self._averaged.load_state_dict(held["averaged"])
-        counters = Counters(**held["run"])
-        # A crash between the two writings leaves a row that last.pt does not count: that epoch is repeated.
-        self._rows = read_log(self.path / _LOG)[: counters.epoch] if counters.epoch > 0 else []
-        restore_random_state(held["random"])
-        if self._loader.generator is not None and held["loader"] is not None:
-            self._loader.generator.set_state(held["loader"])
-        return counters
+    def save_last(self, contents: Mapping[str, object]) -> None:
+        """Write ``last.pt``; the one before becomes ``last-1.pt``. At every moment there is a whole ``last.pt``."""
+        last = self._states[0]
+        draft = last.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{LAST}")
+        save_checkpoint(draft, contents)
+        with writing(last):
+            self._rotate()
+            draft.replace(last)
+
+    def _rotate(self) -> None:
+        """Move each state to the place of the one before it; ``last.pt`` stays where it is, too."""
+        last, *older = self._states
+        if not older or not last.exists() or (older[0].exists() and older[0].samefile(last)):
+            return  # nothing to keep, or done by a process that was killed then
+        for target, source in zip(older[:0:-1], older[-2::-1], strict=True):
+            if source.exists():
+                source.replace(target)
+        copy = last.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{older[0].name}")
+        _link(last, copy)
+        copy.replace(older[0])
+
+    def save_best(self, contents: Mapping[str, object]) -> None:
+        """Write ``best.pt``."""
+        save_checkpoint(self.path / BEST, contents)
+
+    def save_log(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Write ``log.csv``."""
+        write_log(self.path / LOG, rows)
+
+    def load_last(self, say: Callable[[str], None]) -> tuple[dict[str, Any], Path]:
+        """Return the newest state that is whole and its file; `say` is told of damaged ones.
+
+        Raises:
+            MissingFileError: There is none.
+            CheckpointError: All are damaged.
+        """
+        self.require_state()
+        stored = self._stored()
+        if stored[0] != self._states[0]:
+            say(f"{self._states[0]} is missing: {stored[0].name} is used.")
+        for number, path in enumerate(stored):
+            try:
+                return load_checkpoint(path), path
+            except CheckpointError as error:
+                if number + 1 == len(stored):
+                    raise
+                say(f"{error} {stored[number + 1].name}, the state before it, is used.")
+        raise AssertionError  # the last one returns or raises
+
+    def has_best(self) -> bool:
+        """Whether ``best.pt`` is there and whole."""
+        try:
+            load_checkpoint(self.path / BEST)
+        except (MissingFileError, CheckpointError):
+            return False
+        return True
+
+    def _stored(self) -> list[Path]:
+        """Return the states that are there, the newest first; more than are kept now, if more were kept before."""
+        older = sorted(self.path.glob("last-*.pt"), key=_number)
+        return [path for path in (self._states[0], *older) if path.is_file()]
+
+
+def _number(path: Path) -> int:
+    text = path.stem.removeprefix("last-")
+    return int(text) if text.isascii() and text.isdecimal() else 10**9
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a disk without hard links
+        shutil.copyfile(source, target)

@@ -1,24 +1,29 @@
-"""What happens for one batch: model and loss as one module, and the check that every number is finite."""
+"""What happens for one step: network and loss as one module, the scaled gradient, the check that all is finite."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from guided_attention._typing import Image, LabelMap
+from guided_attention._checks import require, require_type
+from guided_attention._layers import resize
+from guided_attention._typing import Image
 from guided_attention.errors import ArgumentTypeError, NonFiniteError
 from guided_attention.outputs import LossTerms, SegmentationOutput
 
-__all__ = ["Loss", "Means", "ModelWithLoss", "averaged_copy", "finite_values"]
+__all__ = ["Loss", "ModelWithLoss", "averaged_copy", "finite_values", "output_of"]
 
-Loss: TypeAlias = Callable[[SegmentationOutput, Tensor], LossTerms]
-"""Function from the output of a network and the reference labels to the loss and its parts."""
+Loss: TypeAlias = Callable[[SegmentationOutput, Tensor], LossTerms] | Callable[[Tensor, Tensor], Tensor]
+"""Function from logits and reference labels to a scalar, or one marked with `takes_outputs`."""
 
 _Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 _Update: TypeAlias = Callable[[_Tensors, _Tensors, Tensor | int], None]
+
+_LOGITS = ("logits", "out")
+_MARK_IT = "Mark a loss that takes the whole output, and returns LossTerms, with @takes_outputs."
 
 
 class ModelWithLoss(nn.Module):
@@ -27,97 +32,142 @@ class ModelWithLoss(nn.Module):
     Data-parallel training of this module has one forward pass, and so synchronises all gradients.
 
     Args:
-        model: A network. Its method ``outputs`` returns the `SegmentationOutput`; without one, ``model(image)`` is
-            used as the logits.
-        loss: Function or module from the output and the labels to `LossTerms`.
+        model: A network. Its method ``outputs`` is used if it has one, otherwise ``model(image)``. Either may return a
+            `SegmentationOutput`; logits; a list, whose first entry is the logits and the others side logits; or a
+            dictionary with the key ``"logits"`` or ``"out"``.
+        loss: A loss marked with `takes_outputs`, such as `GuidedAttentionLoss`, gets the `SegmentationOutput` and
+            returns `LossTerms`. Every other one gets the logits and returns a scalar.
 
     Shape:
         - ``image``: ``(batch, in_channels, *space)``, float.
-        - ``target``: ``(batch, *space)``, integer labels.
+        - ``target``: as the loss takes it; the library's take integers ``(batch, *space)``.
 
     Raises:
-        ArgumentTypeError: The loss returns anything but `LossTerms`.
+        ArgumentTypeError: Network or loss return something else.
 
     Example:
-        >>> import torch
-        >>> def mean_square(output: SegmentationOutput, target: Tensor) -> LossTerms:
-        ...     return LossTerms(total=output.logits.square().mean())
-        >>> joint = ModelWithLoss(nn.Identity(), mean_square)
-        >>> joint(torch.full((1, 2, 3, 5), 2.0), torch.zeros(1, 3, 5, dtype=torch.long)).total
-        tensor(4.)
+        >>> joint = ModelWithLoss(nn.Identity(), nn.CrossEntropyLoss())
+        >>> joint(torch.zeros(1, 2, 3, 5), torch.zeros(1, 3, 5, dtype=torch.long)).total
+        tensor(0.6931)
     """
 
     def __init__(self, model: nn.Module, loss: Loss) -> None:
         super().__init__()
+        require_type("model", model, nn.Module, "a torch.nn.Module")
+        wanted = "a function of logits and labels"
+        require(callable(loss), "loss", wanted, f"a {type(loss).__name__}", error=ArgumentTypeError)
+        require_type("loss", loss, object if not isinstance(loss, type) else (), wanted, "Add the brackets.")
         self.model = model
         self.loss = loss
 
-    def forward(self, image: Image, target: LabelMap) -> LossTerms:
+    def forward(self, image: Image, target: Tensor) -> LossTerms:
         """Return the loss of one batch and its parts."""
-        terms = self.loss(self._output(image), target)
-        if not isinstance(terms, LossTerms):
-            raise ArgumentTypeError(
-                f"`loss` must return LossTerms, got {type(terms).__name__}. "
-                "Wrap the value: LossTerms(total=value, parts={'segmentation': value}).",
-                argument="loss",
-            )
-        return terms
-
-    def _output(self, image: Tensor) -> SegmentationOutput:
         outputs = getattr(self.model, "outputs", None)
-        output = outputs(image) if callable(outputs) else SegmentationOutput(logits=self.model(image))
-        if not isinstance(output, SegmentationOutput):
-            message = f"`model.outputs` must return a SegmentationOutput, got {type(output).__name__}."
-            raise ArgumentTypeError(message, argument="model")
-        return output
+        output = output_of(outputs(image) if callable(outputs) else self.model(image))
+        if getattr(self.loss, "takes_outputs", False):
+            terms = self.loss(output, target)  # type: ignore[arg-type]  # marked
+            cure = "Wrap the value: LossTerms(total=value, parts={'segmentation': value})."
+            require_type("loss(output, target)", terms, LossTerms, "LossTerms", cure)
+            return terms  # type: ignore[return-value]  # checked
+        try:
+            value = self.loss(output.logits, target)  # type: ignore[arg-type]  # not marked
+        except AttributeError as error:
+            if error.obj is output.logits:
+                message = f"`loss` must take logits, got one that reads their {error.name!r}. {_MARK_IT}"
+                raise ArgumentTypeError(message, argument="loss") from error
+            raise
+        require_type("loss(logits, target)", value, Tensor, "a scalar tensor", _MARK_IT)
+        shape = tuple(value.shape)  # type: ignore[union-attr]  # checked
+        require(value.numel() == 1, "loss(logits, target)", "a scalar tensor", f"one of shape {shape}")  # type: ignore[union-attr]
+        return LossTerms(value.reshape(()))  # type: ignore[union-attr]  # checked
 
 
-class Means:
-    """Running means of named numbers.
-
-    >>> means = Means()
-    >>> means.add({"loss": 1.0})
-    >>> means.add({"loss": 3.0})
-    >>> means.values(), means.count
-    ({'loss': 2.0}, 2)
-    """
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self.count = 0
-
-    def add(self, values: Mapping[str, float]) -> None:
-        """Take in the numbers of one more batch."""
-        self.count += 1
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-
-    def values(self) -> dict[str, float]:
-        """Return the mean of each number."""
-        return {name: total / self.count for name, total in self._sums.items()}
-
-
-def finite_values(terms: LossTerms, gradient_norm: Tensor, *, epoch: int, batch: int) -> dict[str, float]:
-    """Return the loss and its parts as numbers, or stop the run where one or a gradient is not finite.
+def output_of(value: object) -> SegmentationOutput:
+    """Return what a network gave as the record that losses read.
 
     Raises:
-        NonFiniteError: Something is NaN or infinite; the message names it, the epoch and the batch.
+        ArgumentTypeError: It is nothing that has logits; the message names what it is.
+
+    Example:
+        >>> main, side = torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 2, 2)
+        >>> output = output_of([main, side])
+        >>> [logits.shape[2] for logits in (*output.raw_logits, *output.attended_logits)]
+        [4, 4]
+        >>> output_of({"out": main, "aux": side}).raw_logits
+        ()
     """
-    named = {"loss": terms.total, **{f"loss_{name}": part for name, part in terms.parts.items()}}
+    if isinstance(value, SegmentationOutput):
+        return value
+    if isinstance(value, Tensor):
+        return SegmentationOutput(value)
+    if isinstance(value, Mapping):
+        return SegmentationOutput(_logits_in(value))
+    if isinstance(value, Sequence) and value and all(_like(value[0], part) for part in value):
+        main, *sides = value
+        resized = tuple(resize(side, tuple(main.shape[2:])) for side in sides)
+        # Losses judge the side logits where there are some, so the prediction must be among them.
+        return SegmentationOutput(main, raw_logits=resized, attended_logits=(main,) if sides else ())
+    got = f"a {type(value).__name__}" + (
+        f" of {[_named(part) for part in value]}" if isinstance(value, Sequence) else ""
+    )
+    wanted = "logits, a list of logits of one batch, a dictionary of them or a SegmentationOutput"
+    raise ArgumentTypeError(f"`model(image)` must be {wanted}, got {got}.", argument="model")
+
+
+def _logits_in(value: Mapping[object, object]) -> Tensor:
+    tensors = [part for part in value.values() if isinstance(part, Tensor)]
+    named = [value[key] for key in _LOGITS if isinstance(value.get(key), Tensor)]
+    found = named or (tensors if len(tensors) == 1 else [])
+    wanted = "logits, or a dictionary with them under 'logits' or 'out'"
+    got = f"a dictionary with the keys {list(value)}"
+    require(bool(found), "model(image)", wanted, got, "Rename the key.", error=ArgumentTypeError)
+    return found[0]  # type: ignore[return-value]  # a tensor
+
+
+def _like(main: object, part: object) -> bool:
+    """Whether both are logits of one batch, at any size."""
+    if not isinstance(main, Tensor) or not isinstance(part, Tensor):
+        return False
+    return main.ndim == part.ndim > 2 and main.shape[:2] == part.shape[:2]  # noqa: PLR2004
+
+
+def _named(part: object) -> str:
+    return f"tensor {tuple(part.shape)}" if isinstance(part, Tensor) else type(part).__name__
+
+
+def finite_values(
+    terms: Sequence[LossTerms], gradient_norm: Tensor, where: str, *, scaled: bool = False
+) -> tuple[list[dict[str, float]], float]:
+    """Return loss and parts of each batch of a step and its gradient norm as numbers, or stop where one is not finite.
+
+    Raises:
+        NonFiniteError: Something is NaN or infinite; the message names it, and `where` it came up. A scaled gradient
+            may be infinite: its step is skipped.
+    """
+    named = [
+        {"loss": term.total, **{f"loss_{name}": part for name, part in term.parts.items()}} for term in terms
+    ]
+    tensors = [value for values in named for value in values.values()]
     # One transfer for all: every separate one would make the host wait for the device once more.
-    stacked = torch.stack([value.detach().float() for value in [*named.values(), gradient_norm]])
-    values = dict(zip([*named, "gradient"], stacked.tolist(), strict=True))
-    broken = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
+    *numbers, gradient = torch.stack([value.detach().float() for value in (*tensors, gradient_norm)]).tolist()
+    remaining = iter(numbers)
+    found = [{name: next(remaining) for name in values} for values in named]
+    checked = found if scaled else [*found, {"gradient": gradient}]
+    broken = [
+        f"{name} = {value}"
+        for values in checked
+        for name, value in values.items()
+        if not math.isfinite(value)
+    ]
     if broken:
         raise NonFiniteError(
-            f"`loss` must be finite, got {', '.join(broken)} at epoch {epoch}, batch {batch}. "
-            "This batch changed no weights, and last.pt holds those of the epoch before. "
+            f"`loss` must be finite, got {', '.join(broken)} at {where}. "
+            "This step changed no weights, and last.pt holds those stored before it. "
             "Try a lower learning rate, clip_grad_norm=1.0 or precision='fp32', and look for NaN or "
             "very large values in the images.",
             argument="loss",
         )
-    del values["gradient"]
-    return values
+    return found, gradient
 
 
 def averaged_copy(model: nn.Module, decay: float) -> AveragedModel:

@@ -1,32 +1,42 @@
 """The training loop: takes network, loss, optimizer and data, and writes a folder with log and checkpoints."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
-from types import NoneType
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from guided_attention._checkpoints import differing_settings
-from guided_attention._checks import require, require_type
+from guided_attention._checks import require, require_path
+from guided_attention._files import PathLike
+from guided_attention._maps import chosen_device
 from guided_attention.errors import ArgumentTypeError
+from guided_attention.outputs import LossTerms
+from guided_attention.training.arguments import (
+    require_config,
+    require_metadata,
+    require_one_process,
+    require_optimizer,
+    unwrapped,
+)
+from guided_attention.training.batches import Batches, Pair, require_loader
 from guided_attention.training.config import TrainerConfig
-from guided_attention.training.progress import Progress, Status
-from guided_attention.training.run_folder import Counters, RunFolder
+from guided_attention.training.run_folder import RunFolder
 from guided_attention.training.schedule import TrainingProgress
-from guided_attention.training.seeding import seed_everything
-from guided_attention.training.step import Loss, Means, ModelWithLoss, averaged_copy, finite_values
+from guided_attention.training.session import Session
+from guided_attention.training.state import Parts, plainly_named
+from guided_attention.training.step import Loss, ModelWithLoss, averaged_copy, finite_values
 
 __all__ = ["Trainer", "TrainingResult"]
 
 _StopReason: TypeAlias = Literal["epochs", "minutes", "patience"]
+
+_MOST_SKIPPED = 40
+"""Steps in a row that may have an infinite gradient in fp16: the scale of the loss falls from 2**16 to 2**-24."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,54 +66,59 @@ _DEFAULTS = TrainerConfig()
 class Trainer:
     """Trains a network and keeps the weights that did best on the validation subjects.
 
-    For each batch: learning rate from the schedule, forward, backward, optional clipping, step. After each epoch:
+    For each step: learning rate from the schedule, forward, backward, optional clipping, step. After each epoch:
     validation, ``best.pt`` if the score is the highest so far, a row in ``log.csv``, ``last.pt``. The limit in minutes
     includes the last validation: the time that the previous one took is reserved for it, so that only a run that ends
     before its first validation takes longer. With a limit in minutes, the number of steps depends on the machine.
 
     Two runs with the same seed, software and machine give the same weights, bit for bit on the CPU, if the network is
     built after ``seed_everything(seed)``; `fit` seeds again. A loader takes its order from torch's global generator, or
-    from its own if it has one.
+    from its own if it has one. Samplers with `set_epoch` are told the epoch.
+
+    The state is stored at the start, before each validation, after each epoch, inside long epochs, and on SIGTERM,
+    SIGINT and SIGHUP: the step is finished first, then `TrainingInterrupted` is raised, which ends the process with the
+    code 75. A run that was interrupted or killed is resumed to the bit.
 
     After `fit` the network holds its *last* weights. ``load_weights(model, run_dir / "best.pt")`` loads the best; with
     ``ema_decay`` these are the averaged ones.
 
     Args:
-        model: A network: ``model.outputs(image)`` is used if it exists, otherwise ``model(image)`` as the logits.
-        loss: Function from `SegmentationOutput` and labels to `LossTerms`.
-        optimizer: Optimizer of the network's parameters. The schedule scales its learning rates.
-        train_loader: Returns pairs: images ``(batch, in_channels, *space)`` and labels ``(batch, *space)``.
+        model: A network, see `ModelWithLoss`. With ``torch.compile(model)``, network and loss are compiled together.
+        loss: A loss marked with `takes_outputs`, such as `GuidedAttentionLoss`, or any function of logits and labels
+            to a scalar, such as ``torch.nn.CrossEntropyLoss()``.
+        optimizer: Optimizer of the network's parameters.
+        train_loader: Any iterable of pairs: images ``(batch, in_channels, *space)`` and labels as the loss takes them,
+            or of dictionaries whose keys ``config.batch_keys`` names.
         validate: Function from the network, in evaluation mode, to a score, higher is better, such as
-            `guided_attention.evaluation.Validation`.
+            `guided_attention.evaluation.Validation`. With None, ``best.pt`` holds the latest weights.
         run_dir: Folder to write to, created if it is missing.
-        config: The numbers.
+        config: The settings.
         metadata: Plain values to write into every checkpoint, such as `Predictor.metadata`, with which
             `Predictor.load` needs nothing but the checkpoint; None writes none.
 
     Raises:
-        ArgumentError: The loader has no batch, or the metadata tells of another network.
-        ArgumentTypeError: The metadata holds what a checkpoint could not be read with, such as a NumPy number.
+        ArgumentError: The loader has no batch or cannot be repeated, the optimizer is of another network, the metadata
+            tells of another network, or the network is wrapped for several devices.
+        ArgumentTypeError: An argument is of the wrong type, or the metadata holds what a checkpoint could not be read
+            with, such as a NumPy number.
 
     Example:
         >>> import tempfile
-        >>> from guided_attention.outputs import LossTerms
+        >>> from torch.utils.data import DataLoader
         >>> from guided_attention.training import load_weights, polynomial_decay, seed_everything
         >>> seed_everything(0)
         >>> model = nn.Conv2d(1, 2, kernel_size=1)
         >>> image, labels = torch.rand(1, 5, 7), torch.ones(5, 7, dtype=torch.long)
-        >>> def loss(output, target):
-        ...     value = nn.functional.cross_entropy(output.logits, target)
-        ...     return LossTerms(total=value, parts={"segmentation": value})
         >>> def validate(model):
         ...     return float((model(image[None]).argmax(1) == labels).float().mean())
         >>> trainer = Trainer(
         ...     model,
-        ...     loss,
+        ...     nn.CrossEntropyLoss(),
         ...     torch.optim.SGD(model.parameters(), lr=0.5),
         ...     train_loader=DataLoader([(image, labels)]),
         ...     validate=validate,
         ...     run_dir=Path(tempfile.mkdtemp()) / "run",
-        ...     config=TrainerConfig(max_epochs=20, quiet=True, schedule=polynomial_decay()),
+        ...     config=TrainerConfig(max_epochs=20, quiet=True, device="cpu", schedule=polynomial_decay()),
         ... )
         >>> result = trainer.fit()
         >>> result.best_score, result.stopped_by
@@ -117,66 +132,75 @@ class Trainer:
         loss: Loss,
         optimizer: Optimizer,
         *,
-        train_loader: DataLoader[tuple[Tensor, Tensor]],
+        train_loader: Iterable[object],
+        run_dir: PathLike,
         validate: Callable[[nn.Module], float] | None = None,
-        run_dir: Path | str,
         config: TrainerConfig = _DEFAULTS,
         metadata: Mapping[str, object] | None = None,
     ) -> None:
-        _require_batches(train_loader)
+        self.model = unwrapped(model)
+        joint = ModelWithLoss(self.model, loss)
+        require_optimizer(optimizer, joint)
+        require_config(config, optimizer, validated=validate is not None)
+        require_loader(train_loader, exact=config.exact_resume)
+        require_one_process()
         if metadata is not None:
-            _require_plain("metadata", metadata, Mapping)
-            differing, cure = (
-                differing_settings(model, metadata),
-                "Make the Predictor of the network that is trained.",
-            )
-            require(not differing, "metadata", "that of this network", differing, cure)
+            require_metadata(metadata, self.model)
+        is_function = validate is None or callable(validate)
+        got = f"a {type(validate).__name__}"
+        require(is_function, "validate", "a function of the network", got, error=ArgumentTypeError)
         self.config = config
-        self.model = model
-        self._joint = ModelWithLoss(model, loss).to(config.device)
-        self._averaged = averaged_copy(model, config.ema_decay) if config.ema_decay is not None else None
+        self._device = chosen_device(self.model, config.device)
+        self._joint = joint.to(self._device)
+        # What compiled the network compiles the whole of network and loss, with the same settings.
+        compiled = getattr(model, "dynamo_ctx", None)
+        self._forward: Callable[[Tensor, Tensor], LossTerms] = joint if compiled is None else compiled(joint)
+        self._parameters = list(joint.parameters())
+        self._averaged = averaged_copy(self.model, config.ema_decay) if config.ema_decay is not None else None
         self._optimizer = optimizer
         self._base_rates = [float(group["lr"]) for group in optimizer.param_groups]
-        self._loader = train_loader
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "fp16")
+        self._batches = Batches(train_loader, config.batch_keys)
         self._validate = validate
-        self._folder = RunFolder(
-            Path(run_dir),
-            model=model,
-            averaged=self._averaged,
-            optimizer=optimizer,
-            loader=train_loader,
-            metadata=metadata,
+        self._metadata = {} if metadata is None else {"metadata": dict(metadata)}
+        self._folder = RunFolder(require_path("run_dir", run_dir), keep=config.keep)
+        schedule = config.schedule if isinstance(config.schedule, LRScheduler) else None
+        parts = Parts(self.model, self._averaged, optimizer, self._scaler, schedule, train_loader)
+        self._session = Session(
+            self._folder, parts, config, batches=self._batches.size, metadata=self._metadata
         )
-        self._run = Counters()
-        self._started = monotonic()
 
     def fit(self, *, resume: bool = False, take_over: bool = False) -> TrainingResult:
-        """Train until the limit in epochs or minutes.
+        """Train until the limit in epochs or minutes, or until `patience` is over.
 
         Args:
             resume: Resume from ``last.pt`` of the run folder, after a crash or with larger limits. With the same
-                settings, the run ends with the weights that it would have had without the interruption. An interrupted
-                epoch is repeated; one that the limit in minutes ended counts as done.
+                settings, the run ends with the weights that it would have had without the interruption. Settings that
+                are given differently now are taken as they are now; this is said, and noted in ``run.json``.
+            take_over: Resume though a process on another machine has not released the folder.
 
         Raises:
-            ExistingFileError: The folder already holds a run, and `resume` is not set.
+            ExistingFileError: The folder already holds a run, and `resume` is not set; or another process has it.
             MissingFileError: `resume` is set and there is no ``last.pt``.
+            CheckpointError: `resume` is set, and the state is damaged, or one of another network or optimizer.
+            WriteError: The disk is full, or there is no permission.
             NonFiniteError: The loss, one of its parts or a gradient is NaN or infinite.
+            TrainingInterrupted: There was a signal.
         """
-        run = self._resume() if resume else self._begin()
-        # A fresh run takes one batch however short its time, so that it always leaves a best.pt.
-        stopped_by = self._reason_to_stop() if run.epoch > 0 else None
-        with closing(self._reporter()) as reporter:
+        with self._session.opened(resume=resume, take_over=take_over):
+            run = self._session.run
+            # A fresh run takes one step however short its time, so that it always leaves a best.pt.
+            stopped_by = self._reason_to_stop() if run.epoch > 0 and run.is_complete else None
             while stopped_by is None:
-                run.epoch += 1
-                row, score = self._train_epoch(reporter), None
-                stopped_by = self._reason_to_stop()
+                self._train_epoch()
+                stopped_by, score = self._reason_to_stop(), None
                 if stopped_by is not None or run.epoch % self.config.validate_every == 0:
-                    row["validation_score"] = score = self._score()
+                    score = self._score()
                     stopped_by = stopped_by or self._reason_to_stop()
-                run.minutes = self._minutes()
-                self._folder.save_epoch(row, run)
-                reporter.epoch(self._status(row, score))
+                self._end_epoch(score)
+            if run.best_epoch == 0:  # best.pt was gone, and no epoch followed
+                self._score()
+                self._session.store()
         return TrainingResult(
             best_epoch=run.best_epoch,
             best_score=run.best_score,
@@ -186,139 +210,133 @@ class Trainer:
             run_dir=self._folder.path,
         )
 
-    def _train_epoch(self, reporter: Progress) -> dict[str, float]:
-        """Train one epoch, or until the time is over; return the row of the log."""
-        run, means = self._run, Means()
-        run.batches = 0
+    def _train_epoch(self) -> None:
+        """Train one epoch, what remains of it after a resume, or until the time is over."""
+        run = self._session.run
+        if run.is_complete:
+            run.begin_epoch()
+            self._session.parts.epoch_start = self._session.parts.random_states()
+        if run.trained:
+            return
         self._joint.train()
-        for image, target in self._loader:
-            self._set_learning_rates()
-            means.add(self._step(image, target))
-            run.batches += 1
-            reporter.batch(self._status(self._row(means)))
-            if self._is_time_over():
+        for group in self._groups():
+            self._step(group)
+            self._session.tell("step")
+            if self._session.is_time_over():
+                run.cut_short = run.batches != self._batches.size
                 break
-        return self._row(means)
+            if (
+                self._session.interruption.name
+                or self._session.minutes_since_stored() >= self.config.store_minutes
+            ):
+                self._session.store()
+                self._session.interruption.check()
+        require(run.batches > 0, "train_loader", "at least one batch long", f"none in epoch {run.epoch}")
+        run.trained = True
 
-    def _step(self, image: Tensor, target: Tensor) -> dict[str, float]:
-        device, config, run = torch.device(self.config.device), self.config, self._run
+    def _groups(self) -> Iterator[list[Pair]]:
+        """Return the groups of batches of this epoch, each for one step.
+
+        A resumed epoch begins with the random numbers of its start, so that the batches that are done can be read
+        again and left out, and goes on with those that were stored.
+        """
+        run, parts = self._session.run, self._session.parts
+        now = parts.random_states()
+        if run.batches > 0:
+            parts.restore_random_states(parts.epoch_start)
+        groups = self._batches.groups(run.epoch, self.config.accumulate, skip=run.batches)
+        if run.batches > 0:
+            parts.restore_random_states(now)
+        return groups
+
+    def _step(self, group: list[Pair]) -> None:
+        """Average the gradients of the batches of a group into one step of the optimizer."""
+        run, config = self._session.run, self.config
+        self._set_learning_rates()
         self._optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
-            terms = self._joint(image.to(device, non_blocking=True), target.to(device, non_blocking=True))
-        terms.total.backward()
+        terms = [self._backward(image, target, 1 / len(group)) for image, target in group]
+        self._scaler.unscale_(self._optimizer)
         # An infinite limit clips nothing, and returns the norm that is checked.
-        norm = nn.utils.clip_grad_norm_(self._joint.parameters(), config.clip_grad_norm or math.inf)
-        values = finite_values(terms, norm, epoch=run.epoch, batch=run.batches + 1)
-        self._optimizer.step()
-        if self._averaged is not None:
+        norm = nn.utils.clip_grad_norm_(self._parameters, config.clip_grad_norm or math.inf)
+        where = f"epoch {run.epoch}, batch {run.batches + 1}"
+        skippable = self._scaler.is_enabled() and run.skipped < _MOST_SKIPPED
+        values, gradient = finite_values(terms, norm, where, scaled=skippable)
+        self._scaler.step(self._optimizer)  # skips an infinite gradient in fp16
+        self._scaler.update()
+        run.skipped = 0 if math.isfinite(gradient) else run.skipped + 1
+        if self._averaged is not None and run.skipped == 0:
             self._averaged.update_parameters(self.model)
-        return values
+        for numbers in values:
+            run.add(numbers)
+
+    def _backward(self, image: Tensor, target: Tensor, share: float) -> LossTerms:
+        precision, device = self.config.precision, self._device
+        half = torch.bfloat16 if precision == "bf16" else torch.float16
+        with torch.autocast(device.type, dtype=half, enabled=precision != "fp32"):
+            terms = self._forward(image.to(device, non_blocking=True), target.to(device, non_blocking=True))
+        torch.autograd.backward(self._scaler.scale(terms.total * share))
+        return terms
 
     def _score(self) -> float:
-        """Validate, and store the weights if they are the best yet."""
-        run, started = self._run, monotonic()
+        """Store the state, validate, and store the weights if they are the best yet."""
+        run, started = self._session.run, self._session.minutes()
+        self._session.store()
         candidate = self.model if self._averaged is None else self._averaged.module
         candidate.eval()
-        with torch.no_grad():
-            score = float(self._validate(candidate))
-        run.scores.append((run.epoch, score))
-        if math.isnan(run.best_score) or score > run.best_score:
-            run.best_epoch, run.best_score = run.epoch, score
-            self._folder.save_best(candidate, run)
-        run.validation_minutes = (monotonic() - started) / 60
+        with torch.no_grad(), self._session.interruption.at_once():
+            score = math.nan if self._validate is None else float(self._validate(candidate))
+        if run.take_score(score):
+            best = {
+                "model": plainly_named(candidate.state_dict()),
+                "epoch": run.best_epoch,
+                "score": run.best_score,
+            }
+            self._folder.save_best(best | self._metadata)
+        run.validation_minutes = self._session.minutes() - started
+        self._session.tell("validation", score)
         return score
 
-    def _begin(self) -> Counters:
-        """Seed, and write the first weights, so that ``last.pt`` is there whatever happens."""
-        self._folder.require_free()
-        seed_everything(self.config.seed)
-        self._run, self._started = Counters(), monotonic()
-        self._folder.save_last(self._run)
-        return self._run
+    def _end_epoch(self, score: float | None) -> None:
+        """Step a scheduler of torch, write the row of the epoch, and store the state."""
+        run, schedule = self._session.run, self.config.schedule
+        row = self._row() | ({} if score is None or self._validate is None else {"validation_score": score})
+        if isinstance(schedule, ReduceLROnPlateau):
+            if score is not None:
+                schedule.step(score)
+        elif isinstance(schedule, LRScheduler):
+            schedule.step()
+        run.rows.append(row)
+        self._folder.save_log(run.rows)
+        self._session.store()
+        for logger in self.config.loggers:
+            logger.log(row)
+        self._session.tell("epoch", score)
+        self._session.interruption.check()
 
-    def _resume(self) -> Counters:
-        self._run = self._folder.resume()
-        self._started = monotonic() - 60 * self._run.minutes
-        return self._run
-
-    def _row(self, means: Means) -> dict[str, float]:
-        return {
-            "epoch": float(self._run.epoch),
-            "batches": float(means.count),
-            "minutes": self._minutes(),
-            "lr": float(self._optimizer.param_groups[0]["lr"]),
-            **means.values(),
+    def _row(self) -> dict[str, float]:
+        run = self._session.run
+        counts = {
+            "epoch": float(run.epoch),
+            "batches": float(run.batches),
+            "minutes": self._session.minutes(),
         }
-
-    def _status(self, row: dict[str, float], score: float | None = None) -> Status:
-        return Status(
-            epoch=self._run.epoch,
-            batch=self._run.batches,
-            share=self._share(),
-            learning_rate=row["lr"],
-            losses={name: value for name, value in row.items() if name.startswith("loss")},
-            score=score,
-            best_score=self._run.best_score,
-        )
+        return {**counts, "lr": float(self._optimizer.param_groups[0]["lr"]), **run.means()}
 
     def _set_learning_rates(self) -> None:
         schedule = self.config.schedule
-        factor = 1.0 if schedule is None else schedule(self._progress())
+        if schedule is None or isinstance(schedule, LRScheduler):
+            return
+        run = self._session.run
+        factor = schedule(
+            TrainingProgress(share=self._session.share(), epoch=run.epoch, scores=tuple(run.scores))
+        )
         for group, rate in zip(self._optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
 
-    def _progress(self) -> TrainingProgress:
-        run = self._run
-        return TrainingProgress(share=self._share(), epoch=run.epoch, scores=tuple(run.scores))
-
-    def _share(self) -> float:
-        """Return the share of the run that is done: of its epochs or its minutes, whichever is larger."""
-        run, config = self._run, self.config
-        epochs = max(run.epoch - 1, 0) + run.batches / len(self._loader)
-        minutes = self._minutes() / config.max_minutes if config.max_minutes is not None else 0.0
-        return min(1.0, max(epochs / config.max_epochs, minutes))
-
-    def _reporter(self) -> Progress:
-        config = self.config
-        return Progress(
-            epochs=config.max_epochs, batches=len(self._loader), quiet=config.quiet, share=self._share()
-        )
-
-    def _minutes(self) -> float:
-        return (monotonic() - self._started) / 60
-
-    def _is_time_over(self) -> bool:
-        limit = self.config.max_minutes
-        return limit is not None and self._minutes() + self._run.validation_minutes >= limit
-
     def _reason_to_stop(self) -> _StopReason | None:
-        if self._run.epoch >= self.config.max_epochs:
-            return "epochs" if self._run.batches == len(self._loader) else "minutes"
-        return "minutes" if self._is_time_over() else None
-
-
-def _require_plain(where: str, value: object, kind: type = object) -> None:
-    """Raise where a checkpoint with this value could be written, but not read again."""
-    require_type(where, value, kind, "a mapping", "Pass `Predictor.metadata`.")
-    parts: Iterable[tuple[object, object]] = ()
-    if isinstance(value, Mapping):
-        parts = value.items()
-    elif isinstance(value, (list, tuple)):
-        parts = enumerate(value)
-    else:
-        plain = type(value) in {str, int, float, bool, NoneType, Tensor}
-        cure = "Use .item() or .tolist() of NumPy values, str() of paths."
-        wanted = "made of texts, numbers, tensors, lists and mappings"
-        require(plain, where, wanted, f"a {type(value).__name__}", cure, error=ArgumentTypeError)
-    for name, part in parts:
-        _require_plain(f"{where}[{name!r}]", part)
-
-
-def _require_batches(loader: DataLoader[tuple[Tensor, Tensor]]) -> None:
-    require(
-        len(loader) > 0,
-        "train_loader",
-        "at least one batch long",
-        f"none, with batch_size={loader.batch_size} and drop_last={loader.drop_last}",
-        cure="Give it more images or a smaller batch_size, or set drop_last=False.",
-    )
+        run, config = self._session.run, self.config
+        if config.patience is not None and run.validations_without_improvement() >= config.patience:
+            return "patience"
+        if run.epoch >= config.max_epochs:
+            return "minutes" if run.cut_short else "epochs"
+        return "minutes" if self._session.is_time_over() else None

@@ -1,0 +1,95 @@
+"""Checks of what the trainer is passed, before any work starts."""
+
+import os
+from collections.abc import Iterable, Mapping
+from types import NoneType
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from guided_attention._checkpoints import differing_settings
+from guided_attention._checks import require, require_type
+from guided_attention._distributed import world_size
+from guided_attention.errors import ArgumentTypeError
+from guided_attention.training.config import TrainerConfig
+
+__all__ = ["require_config", "require_metadata", "require_one_process", "require_optimizer", "unwrapped"]
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the network inside ``torch.compile``; raise for wrappers that would train less than they say."""
+    require_type("model", model, nn.Module, "a torch.nn.Module")
+    inner = getattr(model, "_orig_mod", model)
+    wanted = "a network that is not wrapped"
+    reason = "It calls forward() only, so that deep supervision and guidance would be lost. Pass its .module."
+    require(not isinstance(inner, nn.DataParallel), "model", wanted, "a DataParallel", reason)
+    reason = "Training in several processes is not supported yet. Pass its .module, and start one process."
+    several = isinstance(inner, nn.parallel.DistributedDataParallel)
+    require(not several, "model", wanted, "a DistributedDataParallel", reason)
+    half = getattr(inner, "_compiled_call_impl", None) is not None and hasattr(inner, "outputs")
+    reason = (
+        "model.compile() compiles forward() only. Pass torch.compile(model): network and loss are compiled."
+    )
+    require(not half, "model", wanted, "one that was compiled in place", reason)
+    require_type("model", inner, nn.Module, "a torch.nn.Module")
+    return inner
+
+
+def require_one_process() -> None:
+    """Raise where ``torchrun`` has started several processes: each would train on its own, into one folder."""
+    text = os.environ.get("WORLD_SIZE", "1")
+    count = max(world_size(), int(text) if text.isdecimal() else 1)
+    reason = "Each would train on its own. Training in several processes is not supported yet: start one."
+    require(count == 1, "WORLD_SIZE", "1", count, reason)
+
+
+def require_optimizer(optimizer: Optimizer, module: nn.Module) -> None:
+    """Raise unless the optimizer changes parameters of network and loss, and nothing else."""
+    require_type("optimizer", optimizer, Optimizer, "a torch.optim.Optimizer")
+    ours = {id(parameter) for parameter in module.parameters()}
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    strange = sum(id(parameter) not in ours for parameter in held)
+    wanted = "one of the parameters of `model` and `loss`"
+    got = f"one with {strange} of {len(held)} parameters that are not theirs"
+    cure = "Make it of model.parameters(), after the last layer was replaced."
+    require(strange == 0, "optimizer", wanted, got, cure)
+
+
+def require_config(config: TrainerConfig, optimizer: Optimizer, *, validated: bool) -> None:
+    """Raise where settings do not fit the optimizer, or need a validation that there is not."""
+    require_type("config", config, TrainerConfig, "a TrainerConfig")
+    schedule = config.schedule
+    if isinstance(schedule, LRScheduler):
+        same = schedule.optimizer is optimizer
+        require(
+            same, "schedule", "a scheduler of `optimizer`", "one of another", "Make it of this optimizer."
+        )
+    cure = "Pass `validate`, or leave it None."
+    require(
+        validated or config.patience is None, "patience", "None without `validate`", config.patience, cure
+    )
+
+
+def require_metadata(metadata: object, model: nn.Module) -> None:
+    """Raise where metadata could be written but not read again, or tell of another network."""
+    _require_plain("metadata", metadata, Mapping)
+    differing = differing_settings(model, metadata)
+    cure = "Make the Predictor of the network that is trained."
+    require(not differing, "metadata", "that of this network", differing, cure)
+
+
+def _require_plain(where: str, value: object, kind: type = object) -> None:
+    require_type(where, value, kind, "a mapping", "Pass `Predictor.metadata`.")
+    parts: Iterable[tuple[object, object]] = ()
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, (list, tuple)):
+        parts = enumerate(value)
+    else:
+        plain = type(value) in {str, int, float, bool, NoneType, Tensor}
+        cure = "Use .item() or .tolist() of NumPy values, str() of paths."
+        wanted = "made of texts, numbers, tensors, lists and mappings"
+        require(plain, where, wanted, f"a {type(value).__name__}", cure, error=ArgumentTypeError)
+    for name, part in parts:
+        _require_plain(f"{where}[{name!r}]", part)

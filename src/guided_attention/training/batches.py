@@ -1,0 +1,222 @@
+"""The training data as the loop reads it: groups of pairs, and the random numbers that decide their order."""
+
+import itertools
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from types import FunctionType, ModuleType
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from guided_attention._checks import require, require_type
+from guided_attention._maps import plain
+from guided_attention.errors import ArgumentTypeError, CheckpointError
+from guided_attention.training.signals import held_back
+
+__all__ = ["Batches", "Pair", "generator_states", "generators_in", "require_loader", "restore_generators"]
+
+Pair: TypeAlias = tuple[Tensor, Tensor]
+"""Images and labels of one batch."""
+
+_Source: TypeAlias = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
+_SOURCES = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+_PLAIN = (
+    str,
+    bytes,
+    int,
+    float,
+    bool,
+    type,
+    FunctionType,
+    ModuleType,
+    Tensor,
+    np.ndarray,
+    nn.Module,
+    type(None),
+)
+_DEEPEST, _MOST = 8, 100
+
+_ALLOW = "or allow a resumed run to differ with TrainerConfig(exact_resume=False)."
+
+
+@runtime_checkable
+class _KnowsEpoch(Protocol):
+    """A sampler such as torch's ``DistributedSampler``, whose order depends on the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the number of the epoch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batches:
+    """A loader, and how its batches are read.
+
+    Attributes:
+        loader: Any iterable that can be iterated over once an epoch.
+        keys: Keys of image and labels where batches are dictionaries.
+    """
+
+    loader: Iterable[object]
+    keys: tuple[str, str] | None = None
+
+    @property
+    def size(self) -> int | None:
+        """Batches of an epoch, None where the loader does not know."""
+        try:
+            return len(self.loader) if isinstance(self.loader, Sized) else None
+        except TypeError:  # a DataLoader over an iterable data set has a length, and says so when asked
+            return None
+
+    def groups(self, epoch: int, count: int, *, skip: int = 0) -> Iterator[list[Pair]]:
+        """Yield the batches of an epoch in groups of `count`, the first `skip` batches left out.
+
+        The iterator is made, and what is left out is read, before the first group is asked for.
+        """
+        parts = [getattr(self.loader, part, None) for part in ("sampler", "batch_sampler", "dataset")]
+        for target in (self.loader, *parts, getattr(parts[1], "sampler", None)):
+            if isinstance(target, _KnowsEpoch):
+                target.set_epoch(epoch)
+        with held_back():
+            batches = iter(self.loader)
+        left_out = sum(1 for _ in itertools.islice(batches, skip))
+        wanted = f"as long as when the run was stored, inside epoch {epoch} after {skip} batches"
+        require(left_out == skip, "train_loader", wanted, f"{left_out} batches", error=CheckpointError)
+        return self._grouped(batches, count)
+
+    def _grouped(self, batches: Iterator[object], count: int) -> Iterator[list[Pair]]:
+        while group := [_pair(batch, self.keys) for batch in itertools.islice(batches, count)]:
+            yield group
+
+
+def require_loader(loader: object, *, exact: bool) -> None:
+    """Raise for what cannot be iterated over once an epoch or, where `exact`, could not be repeated after a resume."""
+    wanted = "an iterable of batches, such as a DataLoader"
+    require_type("train_loader", loader, Iterable, wanted)
+    again = "It is empty after one epoch: pass what it was made from."
+    got = f"an iterator ({type(loader).__name__})"
+    require(not isinstance(loader, Iterator), "train_loader", wanted, got, again, error=ArgumentTypeError)
+    size = Batches(loader).size  # type: ignore[arg-type]  # checked
+    if size == 0 and isinstance(loader, DataLoader):
+        got = f"none, with batch_size={loader.batch_size} and drop_last={loader.drop_last}"
+        cure = "Give it more images or a smaller batch_size, or set drop_last=False."
+        require(False, "train_loader", "at least one batch long", got, cure)  # noqa: FBT003
+    require(size != 0, "train_loader", "at least one batch long", "none", "Give it more images.")
+    if exact:
+        _require_repeatable(loader)
+
+
+def _require_repeatable(loader: object) -> None:
+    wanted, several = "one that a resumed run can repeat", getattr(loader, "num_workers", 0) > 0
+    kept = several and getattr(loader, "persistent_workers", False)
+    cure = f"Set persistent_workers=False, {_ALLOW}"
+    got = "persistent_workers=True: their random numbers go on from epoch to epoch and cannot be stored"
+    require(not kept, "train_loader", wanted, got, cure)
+    unordered = several and not getattr(loader, "in_order", True)
+    require(not unordered, "train_loader", wanted, "in_order=False", f"Set in_order=True, {_ALLOW}")
+    for name, source in generators_in(loader).items():
+        secret = isinstance(source, random.SystemRandom)
+        got = f"{name}, a random.SystemRandom"
+        require(not secret, "train_loader", wanted, got, f"Use random.Random(seed), {_ALLOW}")
+
+
+def _pair(batch: object, keys: tuple[str, str] | None) -> Pair:
+    """Return image and labels of a batch as plain tensors."""
+    wanted = (
+        "pairs (image, labels)" if keys is None else f"dictionaries with the keys {keys[0]!r} and {keys[1]!r}"
+    )
+    if keys is not None:
+        require_type("train_loader", batch, Mapping, wanted, "Set batch_keys=None for pairs.")
+        missing = [key for key in keys if key not in batch]  # type: ignore[operator]  # checked
+        got = f"one with {list(batch)}"  # type: ignore[call-overload]  # checked
+        require(not missing, "train_loader", wanted, got, "Set batch_keys to two of these.")
+        parts: Sequence[object] = [batch[key] for key in keys]  # type: ignore[index]  # checked
+    else:
+        if isinstance(batch, Mapping):
+            cure = f"Name two of its keys {list(batch)}: TrainerConfig(batch_keys=(image, labels))."
+            require_type("train_loader", batch, tuple, wanted, cure)
+        require_type("train_loader", batch, (tuple, list), wanted, "Collate a batch into two tensors.")
+        parts = batch  # type: ignore[assignment]  # checked
+        cure = "Leave out the others in the data set, or return dictionaries and set TrainerConfig(batch_keys=…)."
+        require(len(parts) == 2, "train_loader", wanted, f"{len(parts)} things a batch", cure)  # noqa: PLR2004
+    for name, part in zip(keys or ("image", "labels"), parts, strict=True):
+        require_type(f"train_loader[{name!r}]", part, Tensor, "a tensor")
+    image, target = (plain(part) for part in parts if isinstance(part, Tensor))
+    cure = "Convert images to float32."
+    require(image.is_floating_point(), "train_loader", "images of a floating type", image.dtype, cure)
+    return image, target
+
+
+def generators_in(loader: object) -> dict[str, _Source]:
+    """Return the generators of random numbers that a loader, its samplers, data set and transforms hold, by path."""
+    found: dict[str, _Source] = {}
+    seen: set[int] = set()
+
+    def visit(value: object, path: str, depth: int) -> None:
+        if isinstance(value, _PLAIN) or id(value) in seen or depth > _DEEPEST:
+            return
+        seen.add(id(value))
+        if isinstance(value, _SOURCES):
+            found[path] = value
+        elif isinstance(value, Mapping):
+            for key, part in itertools.islice(value.items(), _MOST):
+                visit(part, f"{path}[{key!r}]", depth + 1)
+        elif isinstance(value, (list, tuple)):
+            for number, part in enumerate(value[:_MOST]):
+                visit(part, f"{path}[{number}]", depth + 1)
+        else:
+            for name, part in getattr(value, "__dict__", {}).items():
+                visit(part, f"{path}.{name}", depth + 1)
+
+    visit(loader, "train_loader", 0)
+    return found
+
+
+def generator_states(sources: Mapping[str, _Source]) -> dict[str, Any]:
+    """Return the states as plain values."""
+    return {
+        name: _state(source)
+        for name, source in sources.items()
+        if not isinstance(source, random.SystemRandom)
+    }
+
+
+def restore_generators(sources: Mapping[str, _Source], states: Mapping[str, Any]) -> None:
+    """Set the generators to what `generator_states` returned; one without a stored state is left as it is."""
+    for name, source in sources.items():
+        if name not in states:
+            continue
+        if isinstance(source, torch.Generator):
+            source.set_state(states[name])
+        elif isinstance(source, np.random.Generator):
+            source.bit_generator.state = _with_arrays(states[name])
+        elif isinstance(source, np.random.RandomState):
+            source.set_state(_with_arrays(states[name]))
+        else:
+            source.setstate(states[name])
+
+
+def _state(source: _Source) -> Any:  # noqa: ANN401 - plain values of each kind's own form
+    if isinstance(source, torch.Generator):
+        return source.get_state()
+    if isinstance(source, np.random.Generator):
+        return _with_lists(source.bit_generator.state)
+    if isinstance(source, np.random.RandomState):
+        return _with_lists(source.get_state(legacy=False))
+    return source.getstate()
+
+
+def _with_lists(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _with_lists(part) for key, part in value.items()}
+    return [str(value.dtype), value.tolist()] if isinstance(value, np.ndarray) else value
+
+
+def _with_arrays(value: object) -> Any:  # noqa: ANN401 - as NumPy has it
+    if isinstance(value, Mapping):
+        return {key: _with_arrays(part) for key, part in value.items()}
+    return np.array(value[1], dtype=value[0]) if isinstance(value, list) else value

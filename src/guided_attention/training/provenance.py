@@ -1,0 +1,113 @@
+"""``run.json``: what a run was made with. Versions, machine and hashes; no names of patients."""
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from guided_attention._files import replacing
+
+__all__ = ["PROVENANCE", "record_session"]
+
+PROVENANCE = "run.json"
+
+
+def record_session(
+    folder: Path,
+    about: Mapping[str, object],
+    *,
+    device: torch.device,
+    epoch: int,
+    changes: Sequence[str],
+    metadata: object,
+) -> None:
+    """Add a session, the time from a start or resume on, to ``run.json``.
+
+    Args:
+        folder: The run folder.
+        about: Settings of the run and what its caller adds; the newest ones stand in the file.
+        device: Training device.
+        epoch: Epochs that were complete.
+        changes: Settings that differ from those before.
+        metadata: What is written into the checkpoints; its hash is noted.
+    """
+    path = folder / PROVENANCE
+    session = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "epochs_before": epoch,
+        "changes": list(changes),
+        "command": _command(sys.argv),
+        "versions": _versions(),
+        "machine": _machine(device),
+    }
+    sessions = [*_sessions(path), session]
+    record = {"version": 1, **about, "metadata_sha256": _hash(metadata), "sessions": sessions}
+    with replacing(path) as draft:
+        draft.write_text(
+            json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
+        )
+
+
+def _sessions(path: Path) -> list[object]:
+    """Return the sessions so far; a file that is missing or damaged has none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["sessions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return found if isinstance(found, list) else []
+
+
+def _command(arguments: Sequence[str]) -> list[str]:
+    """Return the command line without its paths: folders are called after patients and users."""
+    program, *others = arguments or ["python"]
+    return [Path(program).name, *(_without_path(text) for text in others)]
+
+
+def _without_path(text: str) -> str:
+    option, equals, value = text.partition("=")
+    if equals and option.startswith("-"):
+        return f"{option}={_without_path(value)}"
+    try:
+        is_path = os.sep in text or Path(text).exists()
+    except (OSError, ValueError):
+        is_path = True
+    return "<path>" if is_path else text
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "guided_attention": str(import_module("guided_attention").__version__),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _machine(device: torch.device) -> dict[str, object]:
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _hash(metadata: object) -> str | None:
+    if metadata is None:
+        return None
+    text = json.dumps(
+        metadata,
+        sort_keys=True,
+        default=lambda value: value.tolist() if isinstance(value, Tensor) else str(value),
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
