@@ -162,7 +162,7 @@ def test_a_killed_build_ends_with_the_same_bytes(tmp_path):
         if code == 0:
             break
         assert code == -9
-    assert killed >= 10
+    assert killed >= 5
     assert _bytes(tmp_path / "cache") == _bytes(tmp_path / "whole")
 
 
