@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from tests.training.conftest import BATCHES, toy_data, toy_loss, toy_network, toy_score
+from tests.training.conftest import BATCHES, toy_network, toy_score
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from torch.utils.data import (
@@ -26,7 +26,6 @@ from guided_attention.training import (
     Trainer,
     TrainerConfig,
     load_checkpoint,
-    load_weights,
     read_log,
     save_checkpoint,
     seed_everything,
@@ -99,7 +98,7 @@ def test_a_loss_that_does_not_fit_is_told_how(how):
 
 @pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.parametrize("loss", [None, nn.CrossEntropyLoss, 3])
-def test_what_is_no_loss_is_refused(make_trainer, loss):
+def test_what_is_no_loss_is_refused(loss):
     with pytest.raises(ArgumentTypeError, match="`loss` must be a function of logits and labels, got"):
         ModelWithLoss(toy_network(), loss)
 
@@ -195,62 +194,6 @@ def test_an_unknown_device_is_refused_and_auto_is_one_of_this_machine(make_train
     with pytest.raises(ArgumentError, match="`device` must be a device of this machine, got 'quick'"):
         make_trainer(device="quick")
     assert make_trainer(device="auto", max_epochs=1).fit().epochs == 1
-
-
-# torch.compile
-
-
-@pytest.mark.graph
-@pytest.mark.usefixtures("without_shape_checks")
-def test_a_compiled_network_is_compiled_with_its_loss_and_stored_under_plain_names(make_trainer):
-    graphs = []
-
-    def backend(graph, _inputs):
-        graphs.append([getattr(node.target, "__name__", node.target) for node in graph.graph.nodes])
-        return graph
-
-    network = toy_network()
-    trainer = make_trainer(
-        model=torch.compile(network, backend=backend), loss=nn.CrossEntropyLoss(), max_epochs=1
-    )
-    folder = trainer.fit().run_dir
-    assert any("cross_entropy" in graph and "conv2d" in graph for graph in graphs)
-    for name in ("last.pt", "best.pt"):
-        assert load_checkpoint(folder / name)["model"].keys() == network.state_dict().keys()
-    load_weights(toy_network(), folder / "best.pt")
-    resumed = make_trainer(model=torch.compile(toy_network(), backend=backend), loss=nn.CrossEntropyLoss())
-    assert resumed.fit(resume=True).epochs == 3
-
-
-@pytest.mark.graph
-@pytest.mark.usefixtures("without_shape_checks")
-def test_the_step_of_the_papers_network_is_one_graph_with_deep_supervision_and_guidance(tmp_path):
-    graphs = []
-
-    def backend(graph, _inputs):
-        graphs.append([getattr(node.target, "__name__", "") for node in graph.graph.nodes])
-        return graph
-
-    model = MSGA(in_channels=1, num_classes=2, encoder="resnet18", channels=4)
-    image = torch.rand(2, 1, 32, 32)
-    loader = [(image, (image[:, 0] > 0.5).long())] * 2
-    results = []
-    for network in (model, torch.compile(model, backend=backend, fullgraph=True)):
-        seed_everything(0)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-        config = TrainerConfig(max_epochs=2, device="cpu", quiet=True)
-        folder = tmp_path / str(len(results))
-        Trainer(
-            network, GuidedAttentionLoss(), optimizer, train_loader=loader, run_dir=folder, config=config
-        ).fit()
-        results.append(read_log(folder / "log.csv")[0])
-    assert len(graphs) == 1  # one for all steps
-    # Four scales, raw and attended; the codes of two kinds of attention, guided, and four reconstructions each.
-    assert graphs[0].count("cross_entropy") == 8
-    assert graphs[0].count("mse_loss") == 12
-    names = ("loss", "loss_segmentation", "loss_guidance", "loss_reconstruction")
-    assert [results[1][n] for n in names] == pytest.approx([results[0][n] for n in names], rel=1e-5)
-    assert results[0]["loss_guidance"] > 0
 
 
 # Loaders
@@ -402,7 +345,7 @@ _LOADERS = {
     "a sampler's own generator": own_sampler,
     "a data set's own": lambda: DataLoader(OwnNoise(torch.Generator().manual_seed(5)), 2, shuffle=True),
     "NumPy's": lambda: DataLoader(OwnNoise(__import__("numpy").random.default_rng(5)), 2, shuffle=True),
-    "Python's": lambda: DataLoader(OwnNoise(__import__("random").Random(5)), 2, shuffle=True),  # noqa: S311
+    "Python's": lambda: DataLoader(OwnNoise(__import__("random").Random(5)), 2, shuffle=True),
     "in a subset": lambda: DataLoader(
         torch.utils.data.Subset(OwnNoise(torch.Generator().manual_seed(5)), range(7)), 2, shuffle=True
     ),

@@ -33,8 +33,8 @@ class ModelWithLoss(nn.Module):
 
     Args:
         model: A network that returns logits; a list, whose first entry is the logits and the others side logits; a
-            dictionary with the key ``"logits"`` or ``"out"``; or a `SegmentationOutput`. If it has a method ``outputs``,
-            that is called for a loss that takes the whole output.
+            dictionary with the key ``"logits"`` or ``"out"``; or a `SegmentationOutput`. Its method ``outputs``, if it
+            has one, is called for a loss that takes the whole output.
         loss: A loss marked with `takes_outputs`, such as `GuidedAttentionLoss`, gets the `SegmentationOutput` and
             returns `LossTerms`. Every other one gets the logits and returns a scalar.
 
