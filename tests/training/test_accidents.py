@@ -121,7 +121,7 @@ _OUTPUTS = {
     "a dictionary of one": lambda logits: {"segmentation": logits},
     "a list": lambda logits: [logits, logits[:, :, ::2] * 2],
     "a tuple": lambda logits: (logits,),
-    "the record": lambda logits: SegmentationOutput(logits),
+    "the record": SegmentationOutput,
 }
 
 
@@ -575,7 +575,7 @@ def test_space_and_permission_are_checked_at_the_start(make_trainer, tmp_path, m
         make_trainer("file").fit()
 
 
-def test_drafts_of_killed_processes_are_swept(make_trainer, tmp_path):
+def test_drafts_of_killed_processes_are_swept(make_trainer):
     folder = make_trainer(max_epochs=1).fit().run_dir
     (folder / ".unfinished-7.last.pt").touch()
     make_trainer().fit(resume=True)

@@ -150,7 +150,9 @@ def finite_values(
     ]
     tensors = [value for values in named for value in values.values()]
     # One transfer for all: every separate one would make the host wait for the device once more.
-    *numbers, gradient = torch.stack([value.detach().float() for value in (*tensors, gradient_norm)]).tolist()
+    kind = torch.float64 if tensors[0].dtype == torch.float64 else torch.float32
+    stacked = torch.stack([value.detach().to(kind) for value in (*tensors, gradient_norm)])
+    *numbers, gradient = stacked.tolist()
     remaining = iter(numbers)
     found = [{name: next(remaining) for name in values} for values in named]
     checked = found if scaled else [*found, {"gradient": gradient}]
