@@ -314,7 +314,7 @@ def test_a_worker_that_ends_with_the_signal_is_an_interruption_and_any_other_is_
 def test_no_more_than_the_named_minutes_are_lost(make_trainer, clock, minutes):
     lost = []
 
-    def hook(event, _status):
+    def hook(_event, _status):
         clock.pass_minutes(1.5)
         lost.append(trainer._session.minutes_since_stored())
 
@@ -327,7 +327,7 @@ def test_workers_are_repeated_inside_an_epoch(make_trainer, clock):
     whole = make_trainer("whole", loader=toy_data(workers=1), max_epochs=1)
     whole.fit()
 
-    def hook(event, status):
+    def hook(_event, status):
         clock.pass_minutes(11.0)
         if status.batch == 2:
             raise KeyboardInterrupt
