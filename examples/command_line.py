@@ -22,7 +22,8 @@ def leave(_number: int, _frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
-signal.signal(signal.SIGINT, leave)
+if "torch" not in sys.modules:
+    signal.signal(signal.SIGINT, leave)
 
 import torch  # noqa: E402
 

@@ -2,27 +2,44 @@
 
 import errno
 import os
+import re
 import resource
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
 import torch
 
-from guided_attention._checkpoints import save_checkpoint
+from guided_attention._checkpoints import load_checkpoint, save_checkpoint
 from guided_attention._files import DRAFT_PREFIX, replacing, whole_folder
 from guided_attention.case import Case
-from guided_attention.data import Split, write_nifti, write_png_slices
-from guided_attention.errors import DataError, ExistingFileError, MissingFileError, WriteError
-from guided_attention.evaluation import CaseScore, write_report, write_scores_csv, write_scores_json
+from guided_attention.data import Split, read_nifti_case, read_png_slices, write_nifti, write_png_slices
+from guided_attention.encoders import resnet_encoder
+from guided_attention.errors import (
+    DataError,
+    ExistingFileError,
+    GuidedAttentionError,
+    MissingFileError,
+    WriteError,
+)
+from guided_attention.evaluation import (
+    CaseScore,
+    read_scores,
+    write_report,
+    write_scores_csv,
+    write_scores_json,
+)
 from guided_attention.figures import save_prediction_grid
-from guided_attention.inference import Predictor, save_prediction
+from guided_attention.inference import Predictor, read_ledger, save_prediction
 from guided_attention.labels import LabelSpec
-from guided_attention.models import msga_lite, save_pretrained
+from guided_attention.models import from_pretrained, msga_lite, save_pretrained
 from guided_attention.outputs import Prediction
 from guided_attention.preparation import Preparation
 
@@ -45,8 +62,10 @@ def _predictor():
     return Predictor(_model(), Preparation(slice_axis="axial", intensity=None), ORGANS)
 
 
+Writer: TypeAlias = Callable[[Path], object]
+
 # Every writer of the library: what it writes, the kind of thing, and the call. The trainer's are in tests/training.
-WRITERS = {
+WRITERS: dict[str, tuple[str, Writer]] = {
     "checkpoint": ("last.pt", lambda path: save_checkpoint(path, {"weight": torch.from_numpy(NOISE)})),
     "nifti": ("mask.nii.gz", lambda path: write_nifti(path, NOISE, AFFINE)),
     "nifti, not packed": ("mask.nii", lambda path: write_nifti(path, NOISE, AFFINE)),
@@ -60,7 +79,7 @@ WRITERS = {
     "split": ("split.json", lambda path: Split(tuple(map(str, range(499))), (), ()).save(path)),
     "grid": ("grid.png", lambda path: save_prediction_grid(path, [CASE], [PREDICTION], ORGANS)),
 }
-FOLDERS = {
+FOLDERS: dict[str, Writer] = {
     "png slices": lambda path: write_png_slices([CASE], path),
     "pretrained": lambda path: save_pretrained(_model(), path),
     "predictor": lambda path: _predictor().save(path),
@@ -97,7 +116,7 @@ def test_a_file_that_does_not_fit_is_named_and_the_old_one_stays(tmp_path, write
 def test_a_folder_that_does_not_fit_is_named_and_nothing_is_left(tmp_path, writer):
     with small_files(), pytest.raises(WriteError, match="File too large") as caught:
         FOLDERS[writer](tmp_path / "new")
-    assert caught.value.file is not None
+    assert (tmp_path / "new") in {caught.value.file, *caught.value.file.parents}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -173,6 +192,50 @@ def test_a_stale_draft_of_a_folder_is_deleted(tmp_path):
     os.utime(stale, (0, time.time() - 90_000))
     whole_folder(tmp_path / "new", lambda draft: (draft / "a").touch())
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+# Every reader, and the file in its folder that is opened.
+READERS = {
+    "scores, json": ("scores.json", read_scores),
+    "scores, csv": ("scores.csv", read_scores),
+    "split": ("split.json", Split.load),
+    "checkpoint": ("last.pt", load_checkpoint),
+    "pretrained": ("config.json", lambda path: from_pretrained(path.parent)),
+    "predictor": ("predictor.json", lambda path: Predictor.load(path.parent)),
+    "best weights": ("best.pt", lambda path: Predictor.load(path.parent)),
+    "ledger": ("ledger.jsonl", lambda path: read_ledger(path.parent)),
+    "nifti": ("a.nii.gz", read_nifti_case),
+    "png slices": (
+        "Img/Subj_1slice_1.png",
+        lambda path: read_png_slices(path.parents[1], spacing_mm=(1, 1, 1)),
+    ),
+    "encoder": ("encoder.pth", lambda path: resnet_encoder("resnet18", encoder_weights=path)),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("reader", READERS)
+def test_no_reader_waits_at_a_pipe_or_reads_a_device_without_end(tmp_path, reader, kind):
+    name, read = READERS[reader]
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+
+    def ring(*_):
+        raise AssertionError("it waits")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(10)
+    try:
+        with pytest.raises(GuidedAttentionError, match=re.escape(str(tmp_path))):
+            read(path)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.crash

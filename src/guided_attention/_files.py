@@ -197,6 +197,9 @@ def whole_folder(folder: PathLike, fill: Callable[[Path], None], *, replaceable:
                 if old.exists():
                     old.rename(path)
                 raise
+    except WriteError as error:  # about a file in the draft: call it what it would have become
+        message, file = (str(text).replace(draft.name, path.name) for text in (error, error.file))
+        raise WriteError(message, file=file, errno=error.errno) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

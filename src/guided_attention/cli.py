@@ -1,11 +1,254 @@
-"""The command line `guided-attention`: reads arguments, calls one recipe, and returns an exit code."""
+"""The command line `guided-attention`: reads arguments, calls one recipe, and returns an exit code.
 
+Nothing heavy is imported before the arguments are read, so that ``--help`` answers at once and Ctrl-C always ends in
+one line.
+"""
+
+import argparse
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from guided_attention._cli_parser import make_parser
+from guided_attention._cli_report import CaseReport, plain_warnings, print_json, print_nested, say, tell
+from guided_attention.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    ExistingFileError,
+    GuidedAttentionError,
+    MissingFileError,
+    TrainingInterrupted,
+)
+
+if TYPE_CHECKING:
+    from guided_attention.evaluation import CaseScore
+    from guided_attention.inference import LedgerEntry
 
 __all__ = ["main"]
 
+_DONE, _FAILED, _WRONG_USAGE, _CASES_FAILED, _INTERRUPTED = 0, 1, 2, 3, 130
+_USAGE = (ArgumentError, ArgumentTypeError, ExistingFileError, MissingFileError)
+_WORDS = {
+    "Set resume=True": "Pass --resume",
+    "Set resume=False": "Leave out --resume",
+    "resume=True": "--resume",
+    "Set overwrite=True": "Pass --overwrite",
+    "set overwrite=True": "pass --overwrite",
+    "overwrite=True": "--overwrite",
+    "take_over=True": "--take-over",
+    "`plan_for(data).save(path)`": "`guided-attention plan DATA --out RUN`",
+    "`values`": "`--set`",
+}
+"""What messages call things in Python, and what a shell calls them."""
 
-def main() -> int:
-    """Run the command line."""
-    print("guided-attention", file=sys.stderr)  # noqa: T201
-    return 0
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line, and return its exit code.
+
+    Args:
+        argv: The arguments; those of the process where left out.
+
+    Returns:
+        0 done, 1 failed, 2 wrong usage, 3 finished with failed cases, 75 training interrupted, 130 interrupted.
+
+    Example:
+        >>> main(["train", "no-such-folder"])
+        2
+    """
+    arguments: argparse.Namespace | None = None
+    try:
+        arguments = make_parser().parse_args(argv)
+        with plain_warnings():
+            return _VERBS[arguments.verb](arguments)
+    except KeyboardInterrupt:
+        tell(f"interrupted{_way_on(arguments)}")
+        return _INTERRUPTED
+    except TrainingInterrupted as interrupted:
+        run = interrupted.run_dir
+        tell(f"interrupted: the state is stored. Continue with: guided-attention train {run} --resume")
+        return int(interrupted.code or 0)
+    except SystemExit as end:  # argparse has printed help or a message
+        return int(end.code or 0)
+    except (GuidedAttentionError, OSError) as error:
+        tell(f"error: {_in_words_of_a_shell(error)}")
+        return _WRONG_USAGE if isinstance(error, _USAGE) else _FAILED
+
+
+def _way_on(arguments: argparse.Namespace | None) -> str:
+    is_prediction = arguments is not None and arguments.verb == "predict"
+    return ": the predictions written so far are whole. Continue with --resume" if is_prediction else ""
+
+
+def _in_words_of_a_shell(error: GuidedAttentionError | OSError) -> str:
+    if isinstance(error, OSError) and not isinstance(error, GuidedAttentionError):
+        return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+    text = str(error)
+    for word, other in _WORDS.items():
+        text = text.replace(word, other)
+    return text
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from guided_attention._files import made_folder, refuse_filled  # noqa: PLC0415
+    from guided_attention.data import open_cohort  # noqa: PLC0415
+    from guided_attention.recipes import check_values, plan_for  # noqa: PLC0415
+
+    values = dict(arguments.set)
+    check_values(values)
+    run = Path(arguments.out)
+    refuse_filled(run)
+    cohort = open_cohort(arguments.data, layout=arguments.layout)
+    made_folder(run, "out")
+    plan = plan_for(cohort, minutes=arguments.minutes, seed=arguments.seed, device=arguments.device)
+    plan = plan.with_values(values)
+    path = plan.save(run / "plan.json")
+    if arguments.json:
+        print_json(plan.to_dict(), indent=2)
+        return _DONE
+    settings = plan.to_dict()
+    for key, reason in plan.reasons.items():
+        say(f"{key} = {_value_at(settings, key)}  ({reason})")
+    say(f"Wrote {path}. Next: guided-attention train {run}")
+    return _DONE
+
+
+def _value_at(settings: Mapping[str, object], key: str) -> object:
+    """Return the value of a dotted key, and the number of values in a list that is long."""
+    value: object = settings
+    for name in key.split("."):
+        value = value.get(name, "") if isinstance(value, Mapping) else ""
+    is_long = isinstance(value, (list, Mapping)) and len(str(value)) > 60  # noqa: PLR2004
+    return f"{len(value)} values" if is_long and isinstance(value, (list, Mapping)) else value
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from guided_attention.recipes import Plan, train  # noqa: PLC0415
+
+    plan = Plan.load(arguments.run)
+    result = train(
+        plan.with_values(dict(arguments.set)) if arguments.set else plan,
+        arguments.run,
+        resume=arguments.resume,
+        init_from=arguments.init_from,
+        device=arguments.device,
+        quiet=arguments.quiet,
+        take_over=arguments.take_over,
+    )
+    best = f"best validation score {result.best_score:.4f} in epoch {result.best_epoch} of {result.epochs}"
+    say(f"Stopped by {result.stopped_by} after {result.minutes:.1f} minutes: {best}")
+    say(f"Next: guided-attention predict {arguments.run} --out PREDICTIONS")
+    return _DONE
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from guided_attention.recipes import predict  # noqa: PLC0415
+
+    out = Path(arguments.out)
+
+    def show(entry: "LedgerEntry") -> None:
+        files = [str(out / name) for name in entry.files]
+        if arguments.json:
+            fields = {"case_id": entry.case_id, "status": entry.status, "files": files, "error": entry.error}
+            print_json(fields)
+        else:
+            rest = " ".join(entry.error.split()) or " ".join(files)
+            say(f"{entry.case_id}  {entry.status}  {rest}".rstrip())
+
+    entries = predict(
+        arguments.run,
+        arguments.scans or None,
+        out,
+        device=arguments.device,
+        include_uncertainty=arguments.uncertainty,
+        resume=arguments.resume,
+        overwrite=arguments.overwrite,
+        on_case=CaseReport(_expected(arguments.run, arguments.scans), show),
+    )
+    return _code_of(entries)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from guided_attention.evaluation import format_table, summarize  # noqa: PLC0415
+    from guided_attention.recipes import evaluate  # noqa: PLC0415
+
+    report = CaseReport(
+        _expected(arguments.run, [arguments.data] if arguments.data else []),
+        lambda entry: tell(f"{entry.case_id}  {entry.status}"),
+    )
+    scores = evaluate(
+        arguments.run,
+        arguments.data,
+        predictions=arguments.predictions,
+        out=arguments.out,
+        device=arguments.device,
+        on_case=report,
+    )
+    if arguments.json:
+        for row in _rows_of_cases(scores, report.entries):
+            print_json(row)
+    elif scores:
+        say(format_table(summarize(scores)))
+        if arguments.out:
+            say(f"Wrote the scores of each case to {arguments.out}")
+    return _code_of(report.entries)
+
+
+def _rows_of_cases(
+    scores: Sequence["CaseScore"], entries: Sequence["LedgerEntry"]
+) -> list[dict[str, object]]:
+    """Return one row a case: the scores of its organs, or why there are none."""
+    rows: dict[str, list[object]] = {}
+    for score in scores:
+        fields = asdict(score)
+        rows.setdefault(fields.pop("case_id"), []).append(fields)
+    failed = [entry for entry in entries if entry.status == "failed"]
+    done: list[dict[str, object]] = [
+        {"case_id": name, "status": "done", "scores": organs, "error": ""} for name, organs in rows.items()
+    ]
+    return done + [
+        {"case_id": entry.case_id, "status": "failed", "scores": [], "error": entry.error} for entry in failed
+    ]
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from guided_attention.recipes import info  # noqa: PLC0415
+
+    found = info(arguments.path)
+    if arguments.json:
+        print_json(found, indent=2)
+    else:
+        print_nested(found)
+    return _DONE
+
+
+def _expected(run: str, scans: Sequence[str]) -> int:
+    """Return how many cases there will be, for the bar on a terminal; 0 where that is unknown."""
+    from guided_attention.data import open_cohort  # noqa: PLC0415
+    from guided_attention.recipes import Plan  # noqa: PLC0415
+
+    if sys.stderr is None or not sys.stderr.isatty():
+        return 0
+    try:
+        return sum(len(open_cohort(path)) for path in scans) if scans else len(Plan.load(run).data.test)
+    except GuidedAttentionError:  # the recipe finds it as well, and says so
+        return 0
+
+
+def _code_of(entries: Sequence["LedgerEntry"]) -> int:
+    failed = [entry for entry in entries if entry.status == "failed"]
+    for entry in failed:
+        tell(f"failed: {entry.case_id}: {entry.error}")
+    if failed:
+        tell(f"error: {len(failed)} of {len(entries)} cases failed")
+    return _CASES_FAILED if failed else _DONE
+
+
+_VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "plan": _plan,
+    "train": _train,
+    "predict": _predict,
+    "evaluate": _evaluate,
+    "info": _info,
+}

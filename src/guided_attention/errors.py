@@ -87,8 +87,10 @@ class ExistingFileError(GuidedAttentionError, FileExistsError):
 class WriteError(GuidedAttentionError, OSError):
     """A file or folder cannot be written: the disk is full, or the permission is missing. `errno` says which."""
 
-    def __init__(self, message: str, *, file: object = None, errno: int | None = None) -> None:
-        super().__init__(message, argument="path", file=file)
+    def __init__(
+        self, message: str, *, argument: str = "path", file: object = None, errno: int | None = None
+    ) -> None:
+        super().__init__(message, argument=argument, file=file)
         self.errno = errno
 
 

@@ -151,6 +151,12 @@ def test_imagenet_weights_are_downloaded_once_and_their_hash_is_checked(
     assert torch.equal(encoder.conv1.weight, torch.load(torchvision_file, weights_only=True)["conv1.weight"])
     _publish(monkeypatch, good)
     resnet_encoder("resnet18", encoder_weights="imagenet")  # the server is gone: this reads the cache
+    cached = tmp_path / "hub" / "checkpoints" / good
+    content = bytearray(cached.read_bytes())
+    content[len(content) // 2] ^= 1
+    cached.write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"got {cached}, which was changed since. Delete that file"):
+        resnet_encoder("resnet18", encoder_weights="imagenet")
 
 
 class _Quiet(SimpleHTTPRequestHandler):

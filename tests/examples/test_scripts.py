@@ -98,8 +98,35 @@ def test_a_misspelt_encoder_is_noticed_before_data_are_read(script, tmp_path):
     data = ("--data", tmp_path / "none") if script == "train_left_atrium.py" else ()
     said = fails(script, "--encoder", "resnet81", *data, cwd=tmp_path)
     assert said.count("\n") == 1
-    assert re.search(r"error: .*'resnet18'.*resnet81", said)
+    assert re.search(r"error: `encoder` must be one of 'resnet18'.*resnet81", said)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("script", ["train_chaos.py", "train_left_atrium.py"])
+def test_a_run_folder_that_cannot_be_one_is_noticed_before_data_are_read(script, tmp_path):
+    (tmp_path / "file").touch()
+    data = ("--data", tmp_path / "none") if script == "train_left_atrium.py" else ()
+    for out in ("file", "file/run"):
+        said = fails(script, "--out", out, *data, cwd=tmp_path)
+        assert said == (
+            f"error: --out must be a folder for files, got {out}: file is a file. Name another one.\n"
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_data_that_are_not_there_end_in_one_line(tmp_path):
+    said = fails("train_left_atrium.py", "--data", "none", cwd=tmp_path)
+    assert said.startswith("error: ")
+    assert "none" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 1.0, 1.5, 2.0])
+def test_control_c_while_torch_is_imported_ends_in_one_line(seconds, tmp_path):
+    process = start("train_chaos.py", cwd=tmp_path)
+    since = time.monotonic()
+    errors = interrupted(process, lambda: time.monotonic() > since + seconds)
+    assert errors == "\nInterrupted. Run the same command to start again: training had not begun.\n"
 
 
 def interrupted(process, is_time):

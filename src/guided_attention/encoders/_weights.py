@@ -1,5 +1,6 @@
 """Weights of an encoder: read from a file or downloaded, adapted to the image's channels, loaded entry by entry."""
 
+import hashlib
 import os
 import pickle
 from collections.abc import Mapping
@@ -41,7 +42,8 @@ def read(encoder_weights: PathLike) -> Mapping[str, Tensor]:
 
 
 def downloaded(url: str) -> Mapping[str, Tensor]:
-    """Return the state dict behind an address; torch.hub caches the file and checks its hash."""
+    """Return the state dict behind an address; torch.hub caches the file, and its hash is checked at every use."""
+    _require_hash(Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2]))
     try:
         state: Mapping[str, Tensor] = torch.hub.load_state_dict_from_url(
             url, map_location="cpu", check_hash=True, weights_only=True
@@ -51,6 +53,21 @@ def downloaded(url: str) -> Mapping[str, Tensor]:
         message = f"`encoder_weights` cannot be loaded from {url}: {error}. {cure}"
         raise CheckpointError(message, argument="encoder_weights") from error
     return state
+
+
+def _require_hash(cached: Path) -> None:
+    """Raise where a cached file is damaged: its name ends with the beginning of its hash, ``resnet18-f37072fd.pth``.
+
+    torch.hub itself looks at the hash of a download, and never again.
+    """
+    if not cached.is_file():
+        return
+    with cached.open("rb") as file:
+        good = hashlib.file_digest(file, "sha256").hexdigest().startswith(cached.stem.rpartition("-")[2])
+    got, cure = f"{cached}, which was changed since", "Delete that file: it is downloaded again then."
+    require(
+        good, "encoder_weights", "the file that was downloaded", got, cure, error=CheckpointError, file=cached
+    )
 
 
 def load(encoder: nn.Module, state: Mapping[str, Tensor], source: PathLike) -> None:

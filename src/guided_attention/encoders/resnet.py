@@ -259,8 +259,8 @@ def resnet_encoder(
         name: One of the seven names of `ResNetName`.
         in_channels: Channels of the image: any number.
         encoder_weights: None initializes at random (He, fan-out). ``"imagenet"`` downloads torchvision's weights
-            (version 1) through torch.hub, which caches the file and checks its hash. Anything else is the path of a
-            state dict with torchvision's names, as ``torch.save`` writes it.
+            (version 1) through torch.hub, which caches the file; its hash is checked at every use. Anything else is the
+            path of a state dict with torchvision's names, as ``torch.save`` writes it.
         spatial_dims: 2 for images, 3 for volumes (without weights).
         output_stride: Factor by which the coarsest map is smaller than the image. With 16 the last stage, with 8 the
             last two keep their size and use dilated kernels instead (2, then 4), as torchvision's

@@ -124,7 +124,11 @@ def read_scores(path: PathLike) -> list[CaseScore]:
     if not source.is_file():
         message = f"`path` must be a file of scores, got {source}, which is no file. Check the name."
         raise MissingFileError(message, argument="path", file=source)
-    rows = _json_rows(source) if source.suffix == ".json" else _csv_rows(source)
+    try:
+        rows = _json_rows(source) if source.suffix == ".json" else _csv_rows(source)
+    except OSError as error:
+        message = f"`path` must be a file that you may read, got {source}: {error.strerror}."
+        raise DataError(f"{message} Change its permissions.", argument="path", file=source) from error
     return [_row(row, source) for row in rows]
 
 

@@ -1,5 +1,6 @@
 """Learning curves: losses, validation score and learning rate of a run over its epochs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,7 +81,7 @@ def _draw(panel: "Axes", rows: Sequence[Mapping[str, float]], prefix: str) -> No
             epochs, values, marker="." if len(points) == 1 or prefix == "validation" else "", label=name
         )
         if prefix == "validation":
-            epoch, best = max(points, key=lambda point: point[1])
+            epoch, best = max(points, key=lambda point: (not math.isnan(point[1]), point[1]))
             panel.plot([epoch], [best], "o", fillstyle="none", label=f"best, {best:.3f} in epoch {epoch:.0f}")
     if names:
         panel.legend(fontsize="small")

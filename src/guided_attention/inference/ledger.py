@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -85,13 +86,22 @@ class _Ledger:
         self.path = folder / LEDGER
         self.identity: str | None = None
         self.entries: dict[str, LedgerEntry] = {}
-        try:
-            data = self.path.read_bytes() if self.path.exists() else b""
-        except OSError as error:
-            message = f"`folder` must be one whose {LEDGER} can be read, got {folder} ({error.strerror})."
-            raise DataError(f"{message} Name another folder.", argument="folder", file=self.path) from error
-        for number, line in enumerate(data.split(b"\n")[:-1], start=1):  # what follows the last was cut short
+        *lines, _cut_short = self._content().split(b"\n")
+        for number, line in enumerate(lines, start=1):
             self._take(number, line.decode(errors="replace"))
+
+    def _content(self) -> bytes:
+        """Return what the file holds; a folder, a pipe or a device is none."""
+        if not self.path.exists():
+            return b""
+        try:
+            if self.path.is_file():
+                return self.path.read_bytes()
+            reason = "it is no regular file"
+        except OSError as error:
+            reason = str(error.strerror)
+        message = f"`folder` must be one whose {LEDGER} can be read, got {self.path.parent} ({reason})."
+        raise DataError(f"{message} Name another folder.", argument="folder", file=self.path)
 
     def _take(self, number: int, line: str) -> None:
         where, wanted = f"line {number} of {self.path}", "a line that predict_to wrote"
@@ -147,6 +157,7 @@ def predict_to(
     include_uncertainty: bool,
     resume: bool,
     overwrite: bool,
+    on_case: Callable[[LedgerEntry], None] | None = None,
 ) -> list[LedgerEntry]:
     """Predict cases into a folder: see `Predictor.predict_to`. `identity` tells predictors apart."""
     require_type("cases", cases, Iterable, "an iterable of cases")
@@ -161,7 +172,13 @@ def predict_to(
         if ledger.identity is None:
             ledger.append({"version": _VERSION, "predictor": identity})
         run = _Run(predict, ledger, root, include_uncertainty, resume)
-        return run.entries(iter(cases))
+        found = []
+        with closing(run.entries(iter(cases))) as entries:
+            for entry in entries:
+                found.append(entry)
+                if on_case is not None:
+                    on_case(entry)
+        return found
 
 
 def _begin(root: Path, identity: str, *, resume: bool, overwrite: bool) -> None:
@@ -201,9 +218,8 @@ class _Run:
     resume: bool
     scans: dict[str, str] = field(default_factory=dict)
 
-    def entries(self, cases: Iterator[Reader]) -> list[LedgerEntry]:
-        """Return one entry a case. A prediction is written while the next case is predicted."""
-        found: list[LedgerEntry] = []
+    def entries(self, cases: Iterator[Reader]) -> Generator[LedgerEntry, None, None]:
+        """Give one entry a case. A prediction is written while the next case is predicted."""
         written: Future[LedgerEntry] | None = None
         seen: set[str] = set()
         with ThreadPoolExecutor(1) as writer:
@@ -211,13 +227,12 @@ class _Run:
             try:
                 for number, result in enumerate(results, start=1):
                     if written is not None:
-                        found.append(written.result())
+                        yield written.result()
                     written = writer.submit(self._settled, result, number)
                 if written is not None:
-                    found.append(written.result())
+                    yield written.result()
             finally:
                 results.close()
-        return found
 
     def _predicted_once(self, seen: set[str]) -> Callable[[Case], Prediction | LedgerEntry]:
         def predict(case: Case) -> Prediction | LedgerEntry:

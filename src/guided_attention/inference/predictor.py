@@ -181,6 +181,7 @@ class Predictor:
         include_uncertainty: bool = False,
         resume: bool = False,
         overwrite: bool = False,
+        on_case: Callable[[LedgerEntry], None] | None = None,
     ) -> list[LedgerEntry]:
         """Predict many cases into a folder, with a ledger of what is done.
 
@@ -195,6 +196,7 @@ class Predictor:
             resume: Continue in a folder that an earlier call has begun: cases whose files are complete are skipped,
                 failed ones are tried again, drafts of a killed process are removed.
             overwrite: Discard what an earlier call has written.
+            on_case: Called with the entry of each case when it is settled, for example to show progress.
 
         Returns:
             One entry a case, in their order: done, skipped or failed, with files or error.
@@ -204,7 +206,7 @@ class Predictor:
             DataError: With `resume`, the folder was begun with another network or preparation.
         """
         options = {"include_uncertainty": include_uncertainty, "resume": resume, "overwrite": overwrite}
-        return predict_to(self.predict, cases, folder, identity=self._identity(), **options)
+        return predict_to(self.predict, cases, folder, identity=self._identity(), on_case=on_case, **options)
 
     def with_model(self, model: nn.Module) -> "Predictor":
         """Return a predictor of another network with all else equal; the network stays on its device."""

@@ -159,6 +159,9 @@ def _from_folder(root: Path, model: nn.Module | None) -> tuple[nn.Module, Knowle
             "Copy the folder again."
         )
         raise CheckpointError(message, file=file) from error
+    except OSError as error:
+        message = f"`path` must be readable, got {file}: {error.strerror}. Check its permissions."
+        raise CheckpointError(message, argument="path", file=file) from error
     checksums = {name: values.pop(name, None) for name in _CHECKSUMS} if isinstance(values, dict) else {}
     knowledge = _read(values, file)
     _require_whole(values, checksums, file)

@@ -1,5 +1,6 @@
 """The cases of a folder, a cohort or a list: known by name, read when they are asked for."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -53,7 +54,7 @@ class Source:
 
 def source_of(data: object, labels: LabelSpec | None = None, *, layout: str = "auto") -> Source:
     """Return the cases of a folder, a `Cohort` or a sequence of cases, without reading a volume."""
-    if isinstance(data, (str, Path)) or hasattr(data, "__fspath__"):
+    if isinstance(data, (str, os.PathLike)):
         data = open_cohort(data, layout=cast("Layout", layout), labels=labels)
     if isinstance(data, Cohort):
         return Source(

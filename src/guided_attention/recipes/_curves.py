@@ -1,5 +1,6 @@
-"""A logger that draws the learning curves anew after each epoch."""
+"""A logger that draws the learning curves of a run while it trains."""
 
+import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,10 +11,12 @@ from guided_attention.training import read_log
 __all__ = ["Curves"]
 
 _LOG, _FILE = "log.csv", "curves.png"
+_REST = 20.0
+"""Drawing waits for so many times the time that it took, so that it costs at most 5 % of short epochs."""
 
 
 class Curves:
-    """Draws ``curves.png`` in a run folder; without matplotlib it does nothing.
+    """Draws ``curves.png`` in a run folder after each epoch and at the end; without matplotlib it does nothing.
 
     Args:
         run_dir: The folder; rows of a run that is resumed are read from its log.
@@ -25,13 +28,24 @@ class Curves:
         self._rows = {row["epoch"]: row for row in (read_log(log) if log.is_file() else [])}
         self._is_possible = find_spec("matplotlib") is not None
         self.about = _FILE if self._is_possible else "none: matplotlib is not installed"
+        self._is_new, self._next = False, 0.0
 
     def log(self, row: Mapping[str, float]) -> None:
-        """Draw the curves with this row."""
+        """Take a row, and draw the curves with it."""
         epoch = row["epoch"]
         self._rows = {one: old for one, old in self._rows.items() if one < epoch} | {epoch: dict(row)}
-        if self._is_possible:
-            save_training_curves(self._path, list(self._rows.values()))
+        self._is_new = True
+        if time.monotonic() >= self._next:
+            self._draw()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Draw what is not drawn yet."""
+        if self._is_new:
+            self._draw()
+
+    def _draw(self) -> None:
+        started = time.monotonic()
+        if self._is_possible:
+            save_training_curves(self._path, list(self._rows.values()))
+        self._is_new, ended = False, time.monotonic()
+        self._next = ended + _REST * (ended - started)

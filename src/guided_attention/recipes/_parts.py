@@ -13,7 +13,8 @@ from guided_attention.case import Case
 from guided_attention.inference import Predictor
 from guided_attention.losses import CrossEntropyLoss, DiceCrossEntropyLoss, DiceLoss, GuidedAttentionLoss
 from guided_attention.recipes._cases import Reader
-from guided_attention.recipes.plan import OptimizerPlan, Plan
+from guided_attention.recipes._plan_records import OptimizerPlan
+from guided_attention.recipes.plan import Plan
 from guided_attention.sampling import Chain, FlipRotate, RandomIntensity, SliceDataset
 from guided_attention.training import Schedule, cosine_decay, polynomial_decay
 

@@ -1,8 +1,9 @@
 """Frozen records as plain values and back, by the types of their fields."""
 
+import difflib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -10,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from guided_attention._checks import require, require_choice, require_known_keys, require_type
 from guided_attention.errors import ArgumentTypeError, DataError
 
-__all__ = ["check_fields", "parsed", "plain", "record_from"]
+__all__ = ["check_fields", "parsed", "plain", "record_from", "require_keys"]
 
 
 def check_fields(record: object, where: str) -> None:
@@ -73,7 +74,16 @@ def record_from(cls: type[Any], values: object, where: str) -> Any:  # noqa: ANN
     require_known_keys(where, given, known)
     missing = [name for name in known if name not in given]
     require(not missing, where, f"a mapping with {', '.join(known)}", f"no {missing}", error=DataError)
-    return cls(**given)
+    hints = get_type_hints(cls)
+    return cls(**{name: _checked(f"{where}.{name}", value, hints[name]) for name, value in given.items()})
+
+
+def require_keys(keys: Iterable[str], known: Sequence[str]) -> None:
+    """Raise for an unknown dotted key; the message names the nearest only, as there are some eighty."""
+    for key in keys:
+        ends = [name for name in known if name.endswith(f".{key}")]
+        near = [*ends, *difflib.get_close_matches(key, known, n=1, cutoff=0.0)][0]
+        require(key in known, "values", "named by keys of the plan", repr(key), f"Did you mean {near!r}?")
 
 
 def parsed(text: str, old: object) -> object:

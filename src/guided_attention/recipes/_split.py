@@ -4,7 +4,7 @@ from guided_attention._checks import require
 from guided_attention.data import split_subjects
 from guided_attention.errors import DataError
 from guided_attention.recipes._cases import Source
-from guided_attention.recipes.plan import DataPlan
+from guided_attention.recipes._plan_records import DataPlan
 
 __all__ = ["split_of"]
 
@@ -55,7 +55,7 @@ def _by_chance(
     test = max(1, round(_TEST * count)) if with_test and count >= _ENOUGH else 0
     why["data.val"] = f"{val} of {count} cases by chance, seed {seed}"
     if with_test:
-        why["data.test"] = f"{test} of {count} cases by chance" + (
+        why["data.test"] = f"{test} of {count} cases by chance, seed {seed}" + (
             "" if test else f": fewer than {_ENOUGH} have labels"
         )
     split = split_subjects(names, train=count - val - test, val=val, test=test, seed=seed)

@@ -1,15 +1,158 @@
-"""Tell what a run folder, a plan, a checkpoint, a saved predictor or a data folder holds."""
+"""Tell what a run folder, a plan, a checkpoint, a saved predictor or a folder of scans holds."""
 
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from guided_attention._checks import require_path
 from guided_attention._files import PathLike
+from guided_attention._locks import LOCK
+from guided_attention.data import open_cohort
+from guided_attention.errors import CheckpointError, MissingFileError
+from guided_attention.inference import read_ledger
+from guided_attention.recipes.plan import PLAN_FILE, Plan
+from guided_attention.training import load_checkpoint, read_log
 
 __all__ = ["info"]
 
+_BEST, _LAST, _LOG, _RUN = "best.pt", "last.pt", "log.csv", "run.json"
+_PREDICTOR, _LEDGER = "predictor.json", "ledger.jsonl"
+_SCORE = "validation_score"
+_CHECKPOINTS = (".pt", ".pth", ".ckpt")
+_NEARLY = 0.9
+"""A run ends before its last minute, as time for the validation is kept."""
+
 
 def info(path: PathLike) -> dict[str, Any]:
-    """Return what lies at `path` as plain values, with the key ``"kind"``.
+    """Return what lies at a path, as plain values for JSON. Nothing is changed, and no volume is read.
 
-    Kinds: ``"run"``, ``"plan"``, ``"checkpoint"``, ``"predictor"``, ``"cohort"``.
+    The key ``"kind"`` says what it is:
+
+    * ``"run"``: ``plan`` (None for a run by hand), ``epochs``, ``minutes``, ``best_epoch``, ``best_score``,
+      ``is_finished``, ``is_resumable``, ``locked_by`` and ``provenance``.
+    * ``"plan"``: ``plan``.
+    * ``"checkpoint"`` and ``"predictor"``: ``network``, ``labels``, ``preparation``; ``epoch`` and ``score`` of a
+      checkpoint.
+    * ``"predictions"``: ``cases`` with the status of each.
+    * ``"cohort"``: ``layout``, ``labels``, ``channel_names``, ``cases``, ``labelled`` and ``parts``.
+
+    Args:
+        path: A folder or file.
+
+    Raises:
+        MissingFileError: There is nothing of this name.
+        DataError, CheckpointError: The file is damaged, or the folder is none of these.
+
+    Example:
+        >>> import tempfile
+        >>> from guided_attention.data import write_phantom_cohort
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found = info(write_phantom_cohort(folder, subjects=2, size=16))
+        >>> found["kind"], found["layout"], found["cases"]
+        ('cohort', 'chaos', ['1', '2'])
     """
-    raise NotImplementedError
+    root = require_path("path", path)
+    if not root.exists():
+        message = f"`path` must be an existing file or folder, got {root}."
+        raise MissingFileError(message, argument="path", file=root)
+    if root.is_dir():
+        return _of_folder(root)
+    if root.suffix in _CHECKPOINTS:
+        return _of_checkpoint(root)
+    if root.suffix == ".json":
+        return {"kind": "plan", "path": str(root), "plan": Plan.load(root).to_dict()}
+    return _of_cohort(root)
+
+
+def _of_folder(root: Path) -> dict[str, Any]:
+    if any((root / name).exists() for name in (_LAST, _BEST, _LOG, PLAN_FILE)):
+        return _of_run(root)
+    if (root / _PREDICTOR).is_file():
+        return _of_predictor(root)
+    if (root / _LEDGER).is_file():
+        cases = {entry.case_id: entry.error or entry.status for entry in read_ledger(root)}
+        return {"kind": "predictions", "path": str(root), "cases": cases}
+    return _of_cohort(root)
+
+
+def _of_run(root: Path) -> dict[str, Any]:
+    plan = Plan.load(root) if (root / PLAN_FILE).is_file() else None
+    rows = read_log(root / _LOG) if (root / _LOG).is_file() else []
+    best = _best(rows)
+    last = rows[-1] if rows else {}
+    return {
+        "kind": "run",
+        "path": str(root),
+        "plan": None if plan is None else plan.to_dict(),
+        "epochs": int(last.get("epoch", 0)),
+        "minutes": last.get("minutes", 0.0),
+        "best_epoch": None if best is None else int(best["epoch"]),
+        "best_score": None if best is None else best[_SCORE],
+        "is_finished": plan is not None and _is_finished(plan, last),
+        "is_resumable": (root / _LAST).is_file(),
+        "locked_by": _json(root / LOCK),
+        "provenance": _json(root / _RUN),
+    }
+
+
+def _best(rows: Sequence[Mapping[str, float]]) -> Mapping[str, float] | None:
+    """Return the row of the highest score, of equal ones the first."""
+    scored = [row for row in rows if not math.isnan(row.get(_SCORE, math.nan))]
+    return max(scored, key=lambda row: row[_SCORE], default=None)
+
+
+def _is_finished(plan: Plan, last: Mapping[str, float]) -> bool:
+    """Whether the epochs or the minutes of the plan are used up; early stopping leaves both."""
+    minutes = plan.budget.minutes
+    spent = minutes is not None and last.get("minutes", 0.0) >= _NEARLY * minutes
+    return last.get("epoch", 0.0) >= plan.budget.epochs or spent
+
+
+def _of_checkpoint(path: Path) -> dict[str, Any]:
+    held = load_checkpoint(path)
+    known = held.get("metadata")
+    about = {"kind": "checkpoint", "path": str(path), "epoch": held.get("epoch"), "score": held.get("score")}
+    return about | _known(known if isinstance(known, Mapping) else {})
+
+
+def _of_predictor(root: Path) -> dict[str, Any]:
+    known = _json(root / _PREDICTOR)
+    if known is None:
+        message = (
+            f"`path` must be a folder that `Predictor.save` wrote, got {root} with a damaged {_PREDICTOR}."
+        )
+        raise CheckpointError(f"{message} Copy the folder again.", argument="path", file=root)
+    return {"kind": "predictor", "path": str(root)} | _known(known)
+
+
+def _known(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "network": metadata.get("model"),
+        "labels": metadata.get("labels"),
+        "preparation": metadata.get("preparation"),
+    }
+
+
+def _of_cohort(root: Path) -> dict[str, Any]:
+    cohort = open_cohort(root)
+    return {
+        "kind": "cohort",
+        "path": str(root),
+        "layout": cohort.layout,
+        "labels": None if cohort.labels is None else cohort.labels.to_dict(),
+        "channel_names": list(cohort.channel_names),
+        "cases": list(cohort.case_ids),
+        "labelled": list(cohort.labelled),
+        "parts": {part: list(names) for part, names in cohort.parts.items()},
+    }
+
+
+def _json(file: Path) -> dict[str, Any] | None:
+    """Return the mapping in a file; None where there is none."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

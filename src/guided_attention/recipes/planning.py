@@ -8,10 +8,11 @@ from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.models import ModelSettings
 from guided_attention.recipes import _machine as machine
 from guided_attention.recipes._cases import Data, source_of
+from guided_attention.recipes._plan_records import BudgetPlan, InferencePlan, SamplingPlan, TrainingPlan
 from guided_attention.recipes._slices import Shapes, fitted_to_slices
 from guided_attention.recipes._split import split_of
 from guided_attention.recipes._survey import Survey
-from guided_attention.recipes.plan import BudgetPlan, InferencePlan, Plan, SamplingPlan, TrainingPlan
+from guided_attention.recipes.plan import Plan
 
 __all__ = ["plan_for"]
 
@@ -60,7 +61,7 @@ def plan_for(
 
     Example:
         >>> from guided_attention.data import CHAOS_MR_LABELS, make_phantom
-        >>> cases = [make_phantom(0, subject=number, size=32) for number in range(5)]
+        >>> cases = [make_phantom(0, subject=number, size=32) for number in range(1, 6)]
         >>> plan = plan_for(cases, minutes=1, labels=CHAOS_MR_LABELS)
         >>> len(plan.data.train), plan.sampling.size, plan.reasons["budget.minutes"]
         (3, (32, 32), 'as asked')

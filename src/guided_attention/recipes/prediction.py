@@ -1,17 +1,29 @@
-"""Prediction with a trained run."""
+"""Prediction with a trained run: a folder of label volumes, and a ledger of what is done."""
 
+import os
 from collections.abc import Callable, Sequence
 
+from guided_attention._checks import cut_list, require, require_path
 from guided_attention._files import PathLike
 from guided_attention.case import Case
-from guided_attention.inference import LedgerEntry
+from guided_attention.data import Cohort
+from guided_attention.errors import ArgumentError, MissingFileError
+from guided_attention.inference import LedgerEntry, Predictor
+from guided_attention.labels import LabelSpec
+from guided_attention.recipes._cases import Reader, Source, cases_of_plan, source_of
+from guided_attention.recipes.plan import PLAN_FILE, Plan
 
-__all__ = ["predict"]
+__all__ = ["plan_of_run", "predict", "predictor_of_run", "source_for_run"]
+
+_WEIGHTS = "best.pt"
+
+Scans = PathLike | Sequence[PathLike] | Cohort | Sequence[Case]
+"""A file or folder, a list of them, a cohort, or cases in memory."""
 
 
 def predict(
     run: PathLike,
-    scans: PathLike | Sequence[PathLike] | Sequence[Case] | None,
+    scans: Scans | None,
     out: PathLike,
     *,
     device: str = "auto",
@@ -20,5 +32,91 @@ def predict(
     overwrite: bool = False,
     on_case: Callable[[LedgerEntry], None] | None = None,
 ) -> list[LedgerEntry]:
-    """Predict scans with a run into the folder `out`; None predicts the test cases of its plan."""
-    raise NotImplementedError
+    """Predict scans with a trained run, each on its own grid.
+
+    The network is loaded once, and one scan is read while another is predicted. A scan that cannot be read or predicted
+    is listed as failed, and the others are done.
+
+    Args:
+        run: A run folder, a checkpoint with metadata, or a folder of `Predictor.save`.
+        scans: A file, a folder in one of the layouts of `guided_attention.data.open_cohort`, or the folder of a DICOM
+            series; a list of these; a `Cohort`; or cases. None predicts the test cases of the run's plan, or the
+            validation cases where it has no test cases.
+        out: Folder to write ``<case_id>_prediction.nii.gz`` and the ledger to; created where it is missing.
+        device: A torch device, or ``"auto"`` for a GPU if there is one.
+        include_uncertainty: Whether ``<case_id>_uncertainty.nii.gz`` is written too.
+        resume: Continue in a folder of predictions: cases that are complete are skipped.
+        overwrite: Discard the predictions that the folder holds.
+        on_case: Called with the entry of each case when it is settled.
+
+    Returns:
+        One entry a case, in their order: done, skipped or failed, with files or error.
+
+    Raises:
+        MissingFileError: There is no run, or no scan of this name.
+        DataError: A folder of scans has no known layout.
+        CheckpointError: The weights are damaged.
+        ExistingFileError: `out` holds predictions, and neither `resume` nor `overwrite` is set.
+        ArgumentError: There is neither `scans` nor a plan, or two scans have one name.
+
+    Warns:
+        SpacingWarning, IntensityWarning: A scan is unlike those that the network was trained on.
+    """
+    predictor = predictor_of_run(run, device)
+    readers = _readers(run, scans, predictor.labels)
+    return predictor.predict_to(
+        out,
+        readers,
+        include_uncertainty=include_uncertainty,
+        resume=resume,
+        overwrite=overwrite,
+        on_case=on_case,
+    )
+
+
+def _readers(run: PathLike, scans: Scans | None, labels: LabelSpec) -> list[Reader]:
+    plan = plan_of_run(run)
+    if scans is None:
+        if plan is None:
+            message = (
+                f"`scans` must be given for a run without a plan, got None for {run}. Name a file or folder."
+            )
+            raise ArgumentError(message, argument="scans")
+        return cases_of_plan(plan).readers(plan.data.test or plan.data.val)
+    sources = [source_for_run(plan, part, labels) for part in _in_parts(scans)]
+    names = [name for source in sources for name in source.case_ids]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    cure = "Rename one: its prediction would replace the other."
+    require(not twice, "scans", "of different names", f"{cut_list(twice)} more than once", cure)
+    return [reader for source in sources for reader in source.readers(source.case_ids)]
+
+
+def _in_parts(scans: Scans) -> list[object]:
+    """Return paths one after another; a path, a cohort or a list of cases is one part."""
+    if isinstance(scans, (list, tuple)) and any(isinstance(part, (str, os.PathLike)) for part in scans):
+        return list(scans)
+    return [scans]
+
+
+def predictor_of_run(run: PathLike, device: str) -> Predictor:
+    """Return the trained network of a run; one that has a plan but no weights yet is an error that says so."""
+    folder = require_path("run", run)
+    if (folder / PLAN_FILE).is_file() and not (folder / _WEIGHTS).is_file():
+        message = f"`run` must be a trained run, got {folder}, which has a plan and no {_WEIGHTS} yet. Train it first."
+        raise MissingFileError(message, argument="run", file=folder)
+    return Predictor.load(run, device=device)
+
+
+def plan_of_run(run: PathLike) -> Plan | None:
+    """Return the plan in a run folder; None where there is none, as in the runs of a `Trainer` by hand."""
+    folder = require_path("run", run)
+    return Plan.load(folder) if (folder / PLAN_FILE).is_file() else None
+
+
+def source_for_run(plan: Plan | None, scans: object, labels: LabelSpec) -> Source:
+    """Return scans in the layout that a run was trained on, where the folder has it: CHAOS has four kinds of MR."""
+    found = source_of(scans, labels)
+    if plan is None or found.folder is None or isinstance(scans, Cohort):
+        return found
+    kind, same = plan.data.layout.partition(":")[0], found.layout.partition(":")[0]
+    return source_of(scans, labels, layout=plan.data.layout) if kind == same else found

@@ -1,23 +1,181 @@
-"""Scores of a run on cases with a reference."""
+"""Scores of a run: predictions against references, as tables."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from guided_attention._files import PathLike
+import numpy as np
+
+from guided_attention._checks import cut_list, require, require_path
+from guided_attention._files import PathLike, made_folder, replacing
 from guided_attention.case import Case
-from guided_attention.evaluation import CaseScore
-from guided_attention.inference import LedgerEntry
+from guided_attention.data import Cohort, read_nifti
+from guided_attention.errors import ArgumentError, DataError, GuidedAttentionError, MissingFileError
+from guided_attention.evaluation import (
+    CaseScore,
+    evaluate_prediction,
+    format_table,
+    summarize,
+    write_scores_csv,
+    write_scores_json,
+)
+from guided_attention.inference import LedgerEntry, Predictor
+from guided_attention.labels import LabelSpec
+from guided_attention.outputs import Prediction
+from guided_attention.recipes._cases import Reader, Source, cases_of_plan
+from guided_attention.recipes.prediction import plan_of_run, predictor_of_run, source_for_run
 
 __all__ = ["evaluate"]
+
+_EVALUATION, _PREDICTIONS = "evaluation", "predictions"
+_ENDINGS = ("_prediction.nii.gz", ".nii.gz", "_prediction.nii", ".nii")
 
 
 def evaluate(
     run: PathLike,
-    cases: PathLike | Sequence[Case] | None = None,
+    cases: PathLike | Cohort | Sequence[Case] | None = None,
     *,
     predictions: PathLike | None = None,
     out: PathLike | None = None,
     device: str = "auto",
     on_case: Callable[[LedgerEntry], None] | None = None,
 ) -> list[CaseScore]:
-    """Predict (or read) and score cases; writes ``scores.csv``, ``scores.json`` and ``scores.txt`` into `out`."""
-    raise NotImplementedError
+    """Score a run on cases with a reference: predict them, or read their predictions, and compare.
+
+    Writes ``scores.csv``, ``scores.json`` and ``scores.txt``, a table that also says which cases were scored and which
+    were not.
+
+    Args:
+        run: A run folder, a checkpoint with metadata, or a folder of `Predictor.save`.
+        cases: A folder, a `Cohort` or cases; those without a reference are listed and not scored. None takes the test
+            cases of the run's plan, or its validation cases where no test case has a reference.
+        predictions: Folder that holds the predictions as ``<case_id>_prediction.nii.gz`` or ``<case_id>.nii.gz``; None
+            predicts into ``<out>/predictions``, where complete predictions of this run are used again.
+        out: Folder to write to; None is ``evaluation`` in the run folder.
+        device: A torch device, or ``"auto"`` for a GPU if there is one.
+        on_case: Called with an entry for each case when it is scored, or failed, with its error.
+
+    Returns:
+        The rows of all cases that could be scored, one a case and organ.
+
+    Raises:
+        MissingFileError: There is no run, or no folder of this name.
+        DataError: No case has a reference, or no case could be scored.
+        ArgumentError: There is neither `cases` nor a plan, or `out` is needed.
+        CheckpointError, ExistingFileError: See `predict`.
+    """
+    predictor = predictor_of_run(run, device)
+    source, names, about = _chosen(run, cases, predictor.labels)
+    target = _target(run, out)
+    scoring = _Scoring(source, predictor.labels, about, on_case)
+    folder = target / _PREDICTIONS if predictions is None else _existing(predictions)
+    if predictions is None:
+        entries = _predicted(predictor, source.readers(names), folder, is_ours=out is None)
+        failed = {name: entry.error for name, entry in zip(names, entries, strict=True)}
+        scoring.failures = {name: error for name, error in failed.items() if error}
+    scoring.score(names, folder)
+    scoring.write(target)
+    return scoring.rows
+
+
+def _chosen(run: PathLike, cases: object, labels: LabelSpec) -> tuple[Source, list[str], str]:
+    """Return the cases to score, and a line about them."""
+    plan = plan_of_run(run)
+    if cases is not None:
+        source = source_for_run(plan, cases, labels)
+        names, part = source.case_ids, f"all of {source.folder or 'the list'}"
+    elif plan is None:
+        message = f"`cases` must be given for a run without a plan, got None for {run}. Name a folder."
+        raise ArgumentError(message, argument="cases")
+    else:
+        source = cases_of_plan(plan)
+        with_reference = set(source.labelled) & set(plan.data.test)
+        names, part = (plan.data.test, "test") if with_reference else (plan.data.val, "validation, not test")
+        source.readers(names)  # raises where one is gone
+    scored = [name for name in names if name in source.labelled]
+    rest = [name for name in names if name not in source.labelled]
+    require(bool(scored), "cases", "with a reference", f"{len(names)} without any", error=DataError)
+    about = f"{len(scored)} cases ({part})" + (f"; without a reference: {cut_list(rest)}" if rest else "")
+    return source, scored, about
+
+
+def _target(run: PathLike, out: PathLike | None) -> Path:
+    if out is not None:
+        return made_folder(out, "out")
+    folder = require_path("run", run)
+    wanted, cure = "given where the run is no folder", "Name a folder for the scores."
+    require(folder.is_dir(), "out", wanted, None, cure)
+    return made_folder(folder / _EVALUATION, "out")
+
+
+def _existing(predictions: PathLike) -> Path:
+    folder = require_path("predictions", predictions)
+    if not folder.is_dir():
+        message = f"`predictions` must be an existing folder, got {folder}."
+        raise MissingFileError(message, argument="predictions", file=folder)
+    return folder
+
+
+def _predicted(
+    predictor: Predictor, readers: Sequence[Reader], folder: Path, *, is_ours: bool
+) -> list[LedgerEntry]:
+    """Predict what is not complete. A folder of ours is emptied where an earlier state filled it."""
+    try:
+        return predictor.predict_to(folder, readers, resume=True)
+    except DataError:
+        if not is_ours:
+            raise
+        return predictor.predict_to(folder, readers, overwrite=True)
+
+
+@dataclass
+class _Scoring:
+    """Scores cases one after another, and lists those that cannot be."""
+
+    source: Source
+    labels: LabelSpec
+    about: str
+    on_case: Callable[[LedgerEntry], None] | None
+    rows: list[CaseScore] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def score(self, names: Sequence[str], folder: Path) -> None:
+        for name in names:
+            if name not in self.failures:
+                try:
+                    case = self.source.read(name)
+                    self.rows += evaluate_prediction(_read(name, folder), case, self.labels)
+                except (GuidedAttentionError, OSError) as error:
+                    self.failures[name] = f"{type(error).__name__}: {error}"
+            if self.on_case is not None:
+                error_text = self.failures.get(name, "")
+                self.on_case(LedgerEntry(name, "failed" if error_text else "done", error=error_text))
+        wanted, got = "cases that can be scored", "; ".join(self._lines)
+        require(bool(self.rows), "cases", wanted, f"none: {got}", error=DataError)
+
+    @property
+    def _lines(self) -> Iterator[str]:
+        return (f"{name} failed: {error}" for name, error in self.failures.items())
+
+    def write(self, target: Path) -> None:
+        write_scores_csv(target / "scores.csv", self.rows)
+        write_scores_json(target / "scores.json", self.rows)
+        text = "\n".join([self.about, "", format_table(summarize(self.rows)), "", *self._lines])
+        with replacing(target / "scores.txt") as draft:
+            draft.write_text(text.rstrip() + "\n", encoding="utf-8")
+
+
+def _read(case_id: str, folder: Path) -> Prediction:
+    """Return the prediction of a case from its file."""
+    paths = [folder / f"{case_id}{ending}" for ending in _ENDINGS]
+    found = next((path for path in paths if path.is_file()), None)
+    if found is None:
+        message = (
+            f"`predictions` must hold {paths[0].name}, got {folder} without it. Predict this case first."
+        )
+        raise MissingFileError(message, argument="predictions", file=folder)
+    volume = read_nifti(found)
+    values = np.rint(volume.array).astype(np.uint16)
+    good = bool((values == volume.array).all())
+    require(good, f"{found}", "a volume of whole numbers", "others", error=DataError, file=found)
+    return Prediction(case_id, values, np.zeros(values.shape, np.float32), volume.affine)

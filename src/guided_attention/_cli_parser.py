@@ -1,0 +1,171 @@
+"""What the command line `guided-attention` takes: verbs, options, and an example of each."""
+
+import argparse
+from typing import TYPE_CHECKING, TypeAlias
+
+from guided_attention import __version__
+
+if TYPE_CHECKING:
+    _Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no public name
+
+__all__ = ["make_parser"]
+
+_OVERVIEW = """\
+from scans to scores:
+  guided-attention plan SCANS --out RUN
+  guided-attention train RUN
+  guided-attention predict RUN --out PREDICTIONS
+  guided-attention evaluate RUN --predictions PREDICTIONS
+
+exit codes:
+  0    done
+  1    failed: the message says why
+  2    wrong usage: nothing was done
+  3    finished, but some cases failed: they are listed
+  75   training was interrupted and its state is stored: continue with --resume
+  130  interrupted by Ctrl-C
+"""
+_DEVICE = "torch device, such as cpu or cuda:1 (default: a GPU if there is one)"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line; the chosen verb is its `verb`."""
+    parser = argparse.ArgumentParser(
+        prog="guided-attention",
+        description="Train a segmentation network on your scans, predict other scans, score the predictions.",
+        epilog=_OVERVIEW,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"guided-attention {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for add in (_add_plan, _add_train, _add_predict, _add_evaluate, _add_info):
+        add(verbs)
+    return parser
+
+
+def _verb(verbs: "_Verbs", name: str, summary: str, text: str, example: str) -> argparse.ArgumentParser:
+    return verbs.add_parser(
+        name,
+        help=summary,
+        description=text,
+        epilog=f"example:\n{example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_plan(verbs: "_Verbs") -> None:
+    text = (
+        "Read the labelled training cases in DATA once, choose every setting from them and from this machine,\n"
+        "write RUN/plan.json, and print the settings with the reasons. Nothing is trained."
+    )
+    example = (
+        "  guided-attention plan scans --out runs/first --minutes 30\n"
+        "  guided-attention plan scans --out runs/second --set optimizer.lr=1e-3 --set sampling.workers=2"
+    )
+    parser = _verb(verbs, "plan", "choose all settings from the scans", text, example)
+    parser.add_argument("data", metavar="DATA", help="folder of scans in a known layout")
+    parser.add_argument("--out", metavar="RUN", required=True, help="run folder to make, new or empty")
+    parser.add_argument("--minutes", metavar="M", type=float, help="time limit of the training")
+    parser.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="seed of the split and the run (default: 0)"
+    )
+    parser.add_argument(
+        "--layout", metavar="L", default="auto", help="layout of DATA (default: found by itself)"
+    )
+    _add_set(parser)
+    _add_device(parser)
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+
+
+def _add_train(verbs: "_Verbs") -> None:
+    text = (
+        "Train what RUN/plan.json says. Progress goes to standard error. Ctrl-C finishes the step, stores the\n"
+        "state and exits with code 75; --resume continues, and gives the same weights as a run never stopped."
+    )
+    example = (
+        "  guided-attention train runs/first\n"
+        "  guided-attention train runs/first --resume\n"
+        "  guided-attention train runs/second --init-from runs/first"
+    )
+    parser = _verb(verbs, "train", "train what a plan says", text, example)
+    parser.add_argument("run", metavar="RUN", help="run folder with plan.json")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    _add_set(parser)
+    parser.add_argument("--init-from", metavar="RUN", help="start from the weights of another run")
+    parser.add_argument(
+        "--take-over", action="store_true", help="take the lock of a run whose process is dead"
+    )
+    _add_device(parser)
+    parser.add_argument("--quiet", action="store_true", help="report no progress")
+
+
+def _add_predict(verbs: "_Verbs") -> None:
+    text = (
+        "Write one label volume a scan into FOLDER, on the grid of the scan, with a ledger. A scan that fails\n"
+        "does not stop the others."
+    )
+    example = (
+        "  guided-attention predict runs/first --out predictions\n"
+        "  guided-attention predict runs/first new-scans --out predictions --uncertainty\n"
+        "  guided-attention predict runs/first scan.nii.gz dicom-folder --out predictions --json"
+    )
+    parser = _verb(verbs, "predict", "predict scans with a trained run", text, example)
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    what = "files, folders of scans, DICOM folders (default: the test cases of the plan)"
+    parser.add_argument("scans", metavar="SCANS", nargs="*", help=what)
+    parser.add_argument("--out", metavar="FOLDER", required=True, help="folder for the predictions")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--resume", action="store_true", help="skip the scans that FOLDER already has")
+    group.add_argument("--overwrite", action="store_true", help="discard the predictions in FOLDER")
+    parser.add_argument("--uncertainty", action="store_true", help="write an uncertainty map a scan as well")
+    _add_device(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON line a case")
+
+
+def _add_evaluate(verbs: "_Verbs") -> None:
+    text = (
+        "Score predictions against the reference segmentations in DATA, and print a table. Without\n"
+        "--predictions, the cases are predicted first."
+    )
+    example = (
+        "  guided-attention evaluate runs/first\n"
+        "  guided-attention evaluate runs/first --predictions predictions --out scores\n"
+        "  guided-attention evaluate runs/first other-hospital --json"
+    )
+    parser = _verb(verbs, "evaluate", "score predictions", text, example)
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    what = "folder of scans with reference (default: the test cases of the plan)"
+    parser.add_argument("data", metavar="DATA", nargs="?", help=what)
+    parser.add_argument("--predictions", metavar="FOLDER", help="folder that `predict` wrote")
+    what = "folder for scores.csv, scores.json and scores.txt (default: RUN/evaluation)"
+    parser.add_argument("--out", metavar="FOLDER", help=what)
+    _add_device(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON line a case")
+
+
+def _add_info(verbs: "_Verbs") -> None:
+    text = "Tell what a run folder, plan, checkpoint, saved predictor or folder of scans holds."
+    example = "  guided-attention info runs/first\n  guided-attention info scans --json"
+    parser = _verb(verbs, "info", "tell what a run or a folder of scans holds", text, example)
+    parser.add_argument("path", metavar="PATH", help="file or folder")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    what = "another value in the plan, such as optimizer.lr=1e-3; can be repeated"
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], type=_assignment, help=what
+    )
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", metavar="D", default="auto", help=_DEVICE)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, such as optimizer.lr=1e-3, got {text!r}")
+    return key.strip(), value.strip()

@@ -1,0 +1,120 @@
+"""What the command line prints: results on standard output, all else on standard error, a line each."""
+
+import json
+import math
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, TextIO
+
+if TYPE_CHECKING:
+    from guided_attention.inference import LedgerEntry
+
+__all__ = ["CaseReport", "plain_warnings", "print_json", "print_nested", "say", "tell"]
+
+_LONG = ("reasons", "fingerprint", "colours", "version")
+_CLEAR_LINE = "\r\x1b[K"
+
+
+def say(text: str) -> None:
+    """Write a line of the result to standard output."""
+    _write("stdout", f"{text}\n")
+
+
+def tell(text: str) -> None:
+    """Write a line about the work to standard error."""
+    _write("stderr", f"{' '.join(text.split())}\n")
+
+
+def _write(name: Literal["stdout", "stderr"], text: str) -> None:
+    """Write and flush; a reader that is gone (``| head``) ends the reports, not the work."""
+    stream: TextIO | None = sys.stdout if name == "stdout" else sys.stderr
+    if stream is None:
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def print_json(value: object, *, indent: int | None = None) -> None:
+    """Write plain values as JSON; NaN and infinite numbers, which JSON has not, as null."""
+    say(json.dumps(_finite(value), indent=indent, allow_nan=False))
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def print_nested(values: Mapping[str, object], indent: str = "") -> None:
+    """Write nested mappings as indented lines, without what is long: JSON has all."""
+    for key, value in values.items():
+        if key in _LONG:
+            continue
+        if isinstance(value, Mapping) and value:
+            say(f"{indent}{key}")
+            print_nested(value, f"{indent}  ")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+            say(f"{indent}{key}: {text}")
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show each warning as one line, without file and code."""
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("default", UserWarning)
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],  # noqa: ARG001 - the signature of `warnings.showwarning`
+            filename: str,  # noqa: ARG001
+            lineno: int,  # noqa: ARG001
+            file: TextIO | None = None,  # noqa: ARG001
+            line: str | None = None,  # noqa: ARG001
+        ) -> None:
+            tell(f"warning: {message}")
+
+        warnings.showwarning = show
+        yield
+
+
+class CaseReport:
+    """Reports cases one after another, above a bar where standard error is a terminal.
+
+    Args:
+        total: How many cases there are; 0 where that is unknown, which shows no bar.
+        show: Writes the line of a case.
+    """
+
+    def __init__(self, total: int, show: "Callable[[LedgerEntry], None]") -> None:
+        self.entries: list[LedgerEntry] = []
+        self._total = total
+        self._show = show
+        self._started = time.monotonic()
+
+    def __call__(self, entry: "LedgerEntry") -> None:
+        """Take the entry of a case that is finished."""
+        self.entries.append(entry)
+        if self._total:
+            _write("stderr", _CLEAR_LINE)
+        self._show(entry)
+        if self._total > len(self.entries):
+            _write("stderr", self._bar())
+
+    def _bar(self) -> str:
+        done = len(self.entries)
+        seconds = (time.monotonic() - self._started) / done * (self._total - done)
+        filled = "#" * (20 * done // self._total)
+        return f"{done}/{self._total} |{filled:20}| ETA {seconds:.0f} s"

@@ -1,0 +1,228 @@
+"""The parts of a plan, each a frozen record of plain values."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from guided_attention._checks import require
+from guided_attention.recipes._records import check_fields
+
+__all__ = [
+    "BudgetPlan",
+    "DataPlan",
+    "InferencePlan",
+    "LossPlan",
+    "OptimizerPlan",
+    "SamplingPlan",
+    "SchedulePlan",
+    "TrainingPlan",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPlan:
+    """Which scans train, validate and test.
+
+    Attributes:
+        folder: Absolute path of the data; None for cases in memory.
+        layout: How the folder is laid out, see `guided_attention.data.open_cohort`; ``"memory"`` for cases in memory.
+        train: Names of the cases that the weights are fitted to.
+        val: Names of the cases that select the best epoch; those of `train` where there is a single case.
+        test: Names of the cases that are predicted at the end; may be empty.
+    """
+
+    folder: str | None
+    layout: str
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check types, and that no case leaks from one part into another."""
+        check_fields(self, "data")
+        require(bool(self.train), "data.train", "at least one case", "none")
+        require(bool(self.val), "data.val", "at least one case", "none")
+        for name, part, others in (
+            ("data.train", self.train, self.test),
+            ("data.val", self.val, self.test + (self.train if self.val != self.train else ())),
+        ):
+            twice = sorted(set(part) & set(others)) or sorted({one for one in part if part.count(one) > 1})
+            require(not twice, name, "without cases of another part", twice)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingPlan:
+    """Which slices a step of training sees, and how they are changed.
+
+    Attributes:
+        size: Height and width that training slices are cropped to, in pixels of the preparation.
+        slice_step: Every n-th slice of a volume is used.
+        foreground_only: Whether slices without an organ are skipped.
+        batch_size: Slices in a batch.
+        workers: Processes that load batches; 0 loads them in the training process.
+        flip: Probability of an upside-down flip.
+        mirror: Probability of a left-right mirror.
+        rotate: Probability of a rotation.
+        degrees: Largest angle of a rotation.
+        intensity: Probability of a change of contrast, brightness and gamma.
+    """
+
+    size: tuple[int, int]
+    slice_step: int = 1
+    foreground_only: bool = False
+    batch_size: int = 8
+    workers: int = 0
+    flip: float = 0.0
+    mirror: float = 0.0
+    rotate: float = 0.5
+    degrees: float = 15.0
+    intensity: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        check_fields(self, "sampling")
+        require(min(self.size) > 0, "sampling.size", "above 0", self.size)
+        _at_least("sampling", self, 1, ("slice_step", "batch_size"))
+        _at_least("sampling", self, 0, ("workers", "degrees"))
+        for name in ("flip", "mirror", "rotate", "intensity"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"sampling.{name}", "a probability from 0 to 1", value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossPlan:
+    """The loss, see `guided_attention.losses.GuidedAttentionLoss`.
+
+    Attributes:
+        segmentation: Loss of each prediction of the network.
+        segmentation_weight: Its weight.
+        guidance_weight: Weight of the guidance of the attention.
+        reconstruction_weight: Weight of the reconstructions of the autoencoders.
+    """
+
+    segmentation: Literal["dice_cross_entropy", "cross_entropy", "dice"] = "dice_cross_entropy"
+    segmentation_weight: float = 1.0
+    guidance_weight: float = 0.25
+    reconstruction_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        check_fields(self, "loss")
+        _at_least("loss", self, 0, ("segmentation_weight", "guidance_weight", "reconstruction_weight"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerPlan:
+    """The optimizer.
+
+    Attributes:
+        name: ``"adamw"``, or ``"sgd"`` with Nesterov momentum 0.99.
+        lr: Learning rate at the start.
+        weight_decay: Decay of the weights.
+    """
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 2e-3
+    weight_decay: float = 1e-4
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        check_fields(self, "optimizer")
+        require(self.lr > 0, "optimizer.lr", "above 0", self.lr)
+        _at_least("optimizer", self, 0, ("weight_decay",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulePlan:
+    """How the learning rate falls over the run.
+
+    Attributes:
+        name: ``"polynomial"``, ``"cosine"`` or ``"constant"``.
+        power: Exponent of the polynomial.
+        warmup: Share of the run in which the rate rises from 0, for the cosine.
+    """
+
+    name: Literal["polynomial", "cosine", "constant"] = "polynomial"
+    power: float = 0.9
+    warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        check_fields(self, "schedule")
+        require(self.power > 0, "schedule.power", "above 0", self.power)
+        require(0 <= self.warmup < 1, "schedule.warmup", "at least 0 and below 1", self.warmup)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetPlan:
+    """When training stops.
+
+    Attributes:
+        epochs: After so many epochs at the latest.
+        minutes: After so many minutes, the validation included; None sets no limit.
+    """
+
+    epochs: int = 1000
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        check_fields(self, "budget")
+        _at_least("budget", self, 1, ("epochs",))
+        require(self.minutes is None or self.minutes > 0, "budget.minutes", "above 0", self.minutes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """Numbers of the training loop, see `guided_attention.training.TrainerConfig`.
+
+    Attributes:
+        clip_grad_norm: Largest norm of the gradient; None clips nothing.
+        ema_decay: Decay of the moving average of the weights; None keeps none.
+        accumulate: Batches whose gradients are added before a step.
+        precision: Number format of the network in training.
+        patience: Validations without improvement after which training stops; None never stops early.
+        validate_every: Epochs from one validation to the next.
+    """
+
+    clip_grad_norm: float | None = 1.0
+    ema_decay: float | None = 0.99
+    accumulate: int = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    patience: int | None = None
+    validate_every: int = 1
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        check_fields(self, "training")
+        _at_least("training", self, 1, ("accumulate", "validate_every"))
+        for name in ("clip_grad_norm", "patience"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"training.{name}", "above 0, or none", value)
+        good = self.ema_decay is None or 0 < self.ema_decay < 1
+        require(good, "training.ema_decay", "between 0 and 1, or none", self.ema_decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferencePlan:
+    """How scans are predicted, see `guided_attention.inference.Predictor`.
+
+    Attributes:
+        batch_size: Slices that go through the network at once.
+        precision: Number format of the network in prediction.
+        keep_largest: Whether only the largest component of each organ is kept.
+    """
+
+    batch_size: int = 8
+    precision: Literal["fp32", "bf16"] = "fp32"
+    keep_largest: bool = False
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        check_fields(self, "inference")
+        _at_least("inference", self, 1, ("batch_size",))
+
+
+def _at_least(where: str, record: object, least: int, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = getattr(record, name)
+        require(value >= least, f"{where}.{name}", f"at least {least}", value)

@@ -1,0 +1,72 @@
+"""Values that a user sets by key, checked before there is a plan."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+from guided_attention._checks import require_type
+from guided_attention.labels import LabelSpec
+from guided_attention.models import ModelSettings
+from guided_attention.preparation import Preparation
+from guided_attention.recipes._plan_records import (
+    BudgetPlan,
+    DataPlan,
+    InferencePlan,
+    LossPlan,
+    OptimizerPlan,
+    SamplingPlan,
+    SchedulePlan,
+    TrainingPlan,
+)
+from guided_attention.recipes._records import parsed, plain, require_keys
+
+__all__ = ["check_values"]
+
+_OPEN: Mapping[str, type] = {
+    "data": DataPlan,
+    "labels": LabelSpec,
+    "preparation": Preparation,
+    "sampling": SamplingPlan,
+    "network": ModelSettings,
+}
+"""Parts whose other values come from the scans: a value of theirs is checked when the plan is made."""
+_CLOSED: Mapping[str, type] = {
+    "loss": LossPlan,
+    "optimizer": OptimizerPlan,
+    "schedule": SchedulePlan,
+    "budget": BudgetPlan,
+    "training": TrainingPlan,
+    "inference": InferencePlan,
+}
+
+_WHOLE = ("labels.names", "network.arguments")
+"""Mappings, of which single entries are set."""
+
+
+def check_values(values: Mapping[str, str]) -> None:
+    """Raise for a key or a value that no plan can have, before scans are read to make one.
+
+    Args:
+        values: Texts by dotted key, as for `Plan.with_values`.
+
+    Raises:
+        ArgumentError: A key is unknown (the nearest known one is named), or a number is out of range.
+        ArgumentTypeError: A value has the wrong type.
+
+    Example:
+        >>> check_values({"optimizer.lr": "1e-3"})
+        >>> check_values({"optimiser.lr": "1e-3"})
+        Traceback (most recent call last):
+        guided_attention.errors.ArgumentError: `values` must be named by keys of the plan, got 'optimiser.lr'. Did ...
+    """
+    require_type("values", values, Mapping, "a mapping from a dotted key to a text")
+    parts = {**_OPEN, **_CLOSED}
+    known = ["seed", *(f"{part}.{one.name}" for part, kind in parts.items() for one in fields(kind))]
+    for key, text in values.items():
+        part, _, rest = key.partition(".")
+        stem = f"{part}.{rest.partition('.')[0]}" if part in _OPEN else key
+        require_keys(
+            [stem if stem in known else key], [name for name in known if name not in _WHOLE or name != key]
+        )
+        if part in _CLOSED:
+            default = plain(getattr(_CLOSED[part](), rest))
+            _CLOSED[part](**{rest: parsed(text, default)})  # raises where it is none

@@ -1,0 +1,161 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, MissingFileError
+from guided_attention.models import ModelSettings
+from guided_attention.recipes import BudgetPlan, DataPlan, OptimizerPlan, Plan, SamplingPlan
+from guided_attention.recipes.plan import differing_keys
+
+
+def test_a_plan_comes_back_from_json(plan: Plan, tmp_path: Path) -> None:
+    path = plan.save(tmp_path / "plan.json")
+    assert Plan.load(path) == plan
+    assert Plan.load(tmp_path) == plan
+    assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+def test_texts_are_read_as_the_type_of_the_value_they_replace(plan: Plan) -> None:
+    other = plan.with_values(
+        {
+            "optimizer.lr": "1e-3",
+            "optimizer.name": "sgd",
+            "sampling.size": "16, 16",
+            "sampling.foreground_only": "True",
+            "training.ema_decay": "none",
+            "budget.minutes": "7",
+            "data.test": "1,3",
+            "data.train": "2",
+            "data.val": "4",
+            "network.arguments.steps": "1",
+            "labels.names.1": "12",
+            "seed": "5",
+        }
+    )
+    assert (other.optimizer.lr, other.optimizer.name) == (1e-3, "sgd")
+    assert (other.sampling.size, other.sampling.foreground_only) == ((16, 16), True)
+    assert (other.training.ema_decay, other.budget.minutes, other.seed) == (None, 7.0, 5)
+    assert (other.data.train, other.data.val, other.data.test) == (("2",), ("4",), ("1", "3"))
+    assert other.network.arguments["steps"] == 1
+    assert other.labels.names[1] == "12"
+    assert other.reasons["optimizer.lr"] == "set by hand"
+    assert plan.optimizer.lr == 2e-3  # the plan itself is as it was
+
+
+def test_values_that_are_no_texts_are_taken_as_they_are(plan: Plan) -> None:
+    assert plan.with_values({"sampling.size": (16, 32), "optimizer.lr": 1}).sampling.size == (16, 32)
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("optimiser.lr", "optimizer.lr"),
+        ("lr", "optimizer.lr"),
+        ("sampling.batchsize", "sampling.batch_size"),
+        ("sampling", "sampling"),
+        ("network.builder.x", "network.builder"),
+        ("reasons.seed", "seed"),
+        ("network.arguments.", "network.arguments"),
+    ],
+)
+def test_an_unknown_key_is_refused_and_the_nearest_named(plan: Plan, key: str, nearest: str) -> None:
+    with pytest.raises(ArgumentError, match=f"Did you mean '.*{nearest}"):
+        plan.with_values({key: "1"})
+
+
+def test_an_unknown_argument_of_the_network_is_refused_and_the_nearest_named(plan: Plan) -> None:
+    with pytest.raises(ArgumentError, match="Did you mean 'channels'"):
+        plan.with_values({"network.arguments.chanels": "8"})
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("optimizer.lr", "fast", "`optimizer.lr` must be a finite number, got 'fast'"),
+        ("optimizer.lr", "NaN", "finite"),
+        ("optimizer.lr", "0", "`optimizer.lr` must be above 0"),
+        ("optimizer.name", "adam", "'adamw', 'sgd', got 'adam'"),
+        ("sampling.batch_size", "2.5", "`sampling.batch_size` must be a whole number, got 2.5"),
+        ("sampling.batch_size", "true", "whole number, got True"),
+        ("sampling.size", "32", "2 values"),
+        ("sampling.flip", "1.5", "probability"),
+        ("training.patience", "0", "above 0"),
+        ("data.train", "1,1", "another part|without cases"),
+        ("network.arguments.num_classes", "2", "that of the labels, 5"),
+        ("network.arguments.in_channels", "2", "that of the scans, 1"),
+        ("network.builder", "msga_light", "Did you mean 'msga_lite'"),
+        ("preparation.slice_axis", "axil", "slice_axis"),
+    ],
+)
+def test_values_are_checked(plan: Plan, key: str, text: str, message: str) -> None:
+    with pytest.raises((ArgumentError, ArgumentTypeError, DataError), match=message):
+        plan.with_values({key: text})
+
+
+def test_a_size_above_the_padding_is_refused_with_the_cure(plan: Plan) -> None:
+    with pytest.raises(ArgumentError, match="Set preparation.min_size to 48,32 too"):
+        plan.with_values({"sampling.size": "48,32"})
+    assert plan.with_values({"sampling.size": "48,32", "preparation.min_size": "48,32"}).sampling.size == (
+        48,
+        32,
+    )
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_damaged_file_is_named(plan: Plan, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    for text in ("", "[1]", "{", json.dumps(plan.to_dict() | {"optimiser": {}}), json.dumps({"version": 1})):
+        path.write_text(text)
+        with pytest.raises(DataError, match="plan.json") as caught:
+            Plan.load(path)
+        assert caught.value.file == path
+    with pytest.raises(MissingFileError, match="plan_for"):
+        Plan.load(tmp_path / "no")
+
+
+def test_a_plan_of_a_newer_version_asks_for_an_update(plan: Plan) -> None:
+    with pytest.raises(DataError, match="Update guided-attention"):
+        Plan.from_dict(plan.to_dict() | {"version": 2})
+
+
+def test_an_unknown_or_missing_key_inside_is_named(plan: Plan) -> None:
+    values = plan.to_dict()
+    values["optimizer"] = {"name": "adamw", "learning_rate": 1.0, "weight_decay": 0.0}
+    with pytest.raises(DataError, match="'learning_rate'"):
+        Plan.from_dict(values)
+    values["optimizer"] = {"name": "adamw", "lr": 1.0}
+    with pytest.raises(DataError, match="weight_decay"):
+        Plan.from_dict(values)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_records_turn_lists_into_tuples_and_whole_floats_into_floats() -> None:
+    record = SamplingPlan(size=[16, 32], degrees=15)
+    assert record.size == (16, 32)
+    assert isinstance(record.degrees, float)
+    assert BudgetPlan(minutes=3).minutes == 3.0
+
+
+def test_no_case_is_in_two_parts_but_a_single_one_may_validate_itself() -> None:
+    about = {"folder": None, "layout": "memory"}
+    assert DataPlan(train=("1",), val=("1",), **about).val == ("1",)
+    for parts in (
+        {"train": ("1", "2"), "val": ("2",)},
+        {"train": ("1",), "val": ("2",), "test": ("1",)},
+        {"train": ("1",), "val": ("2",), "test": ("2",)},
+        {"train": ("1", "1"), "val": ("2",)},
+        {"train": (), "val": ("2",)},
+    ):
+        with pytest.raises(ArgumentError, match="data."):
+            DataPlan(**about, **parts)
+
+
+def test_differing_keys_are_dotted(plan: Plan) -> None:
+    other = replace(
+        plan, optimizer=OptimizerPlan(lr=0.5), network=ModelSettings("msga", plan.network.arguments)
+    )
+    assert differing_keys(plan, other) == ["network.builder", "optimizer.lr"]
+    assert differing_keys(plan, plan) == []

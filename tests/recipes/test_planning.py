@@ -1,0 +1,197 @@
+from collections.abc import Callable
+from dataclasses import replace
+from math import nan
+
+import numpy as np
+import pytest
+import torch
+
+from guided_attention.case import Case, affine_of
+from guided_attention.data import CHAOS_MR_LABELS, open_cohort, write_phantom_cohort
+from guided_attention.errors import ArgumentError, DataError, MissingFileError
+from guided_attention.labels import LabelSpec
+from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
+from guided_attention.models import ModelSettings
+from guided_attention.preparation import CohortPercentiles, ZScore
+from guided_attention.recipes import Plan, _machine, plan_for
+
+Block = Callable[..., Case]
+
+
+@pytest.fixture(autouse=True)
+def quick_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory of a step is measured in a test of its own."""
+    monkeypatch.setattr(_machine, "bytes_of_step", lambda *_, **__: (100_000_000, 10_000_000))
+
+
+def test_every_chosen_value_has_a_reason_that_names_a_key(plan: Plan) -> None:
+    values = plan.to_dict()
+    for key, reason in plan.reasons.items():
+        inner = values
+        for name in key.split("."):
+            inner = inner[name]
+        assert reason
+    chosen = {"data.train", "labels.names", "preparation.spacing_mm", "sampling.batch_size", "sampling.size"}
+    assert chosen <= plan.reasons.keys()
+
+
+def test_a_plan_is_repeatable_and_its_seed_deals_the_cases(cases: list[Case]) -> None:
+    first, again, other = (plan_for(cases, seed=seed, minutes=3, device="cpu") for seed in (0, 0, 1))
+    assert replace(first, reasons={}) == replace(again, reasons={})  # memory that is free changes
+    assert first.budget.minutes == 3.0
+    assert first.data != other.data
+    assert (len(first.data.train), len(first.data.val), len(first.data.test)) == (3, 1, 1)
+    assert set(first.data.train + first.data.val + first.data.test) == {case.case_id for case in cases}
+
+
+@pytest.mark.parametrize(("count", "parts"), [(1, (1, 1, 0)), (2, (1, 1, 0)), (3, (2, 1, 0)), (4, (3, 1, 0))])
+def test_few_cases_are_split_as_far_as_they_go(block: Block, count: int, parts: tuple[int, int, int]) -> None:
+    plan = plan_for([block(f"{number}") for number in range(count)], device="cpu")
+    assert (len(plan.data.train), len(plan.data.val), len(plan.data.test)) == parts
+    if count == 1:
+        assert plan.data.train == plan.data.val
+        assert "says nothing about other scans" in plan.reasons["data.val"]
+
+
+def test_parts_of_a_layout_are_kept_and_cases_without_labels_do_not_train(block: Block) -> None:
+    cases = [block("1"), replace(block("2"), labels=None), block("3")]
+    plan = plan_for(cases, device="cpu")
+    assert set(plan.data.train + plan.data.val) == {"1", "3"}
+    assert "without labels: 1" in plan.reasons["data.train"]
+
+
+def test_mr_is_scaled_case_by_case_ct_by_the_cohort_and_a_mixture_case_by_case(block: Block) -> None:
+    mr, ct = [block("1"), block("2")], [block("3", low=-1000.0), block("4", low=-1000.0)]
+    assert plan_for(mr, device="cpu").preparation.intensity == (ZScore(),)
+    of_ct = plan_for(ct, device="cpu").preparation.intensity
+    assert of_ct is not None
+    assert isinstance(of_ct, tuple)
+    assert isinstance(of_ct[0], CohortPercentiles)
+    assert plan_for([*ct, *mr], device="cpu").preparation.intensity == (ZScore(),)
+
+
+def test_labels_are_those_given_else_one_organ_a_value(block: Block) -> None:
+    cases = [block("1"), block("2", value=7), block("3")]
+    assert plan_for(cases, device="cpu").labels.names == {1: "label 1", 7: "label 7"}
+    spec = LabelSpec({1: "heart", 7: "lung"})
+    plan = plan_for(cases, labels=spec, device="cpu")
+    assert plan.labels == spec
+    assert plan.network.arguments["num_classes"] == 3
+    with pytest.raises(DataError, match="labels of case '2'"):
+        plan_for([cases[1]], labels=LabelSpec({1: "heart"}), device="cpu")
+
+
+def test_one_organ_may_be_mirrored_and_several_may_not(block: Block, plan: Plan) -> None:
+    one = plan_for([block("1")], device="cpu").sampling
+    assert (one.flip, one.mirror) == (0.5, 0.5)
+    assert (plan.sampling.flip, plan.sampling.mirror) == (0.0, 0.0)
+
+
+def test_only_organs_in_one_piece_keep_their_largest_component(block: Block) -> None:
+    whole, torn = block("1"), block("2")
+    assert torn.labels is not None
+    torn.labels[1:4, 4] = 0  # 2 of 5 rows are apart
+    assert plan_for([whole], device="cpu").inference.keep_largest
+    plan = plan_for([torn], device="cpu")
+    assert not plan.inference.keep_largest
+    assert "50.0%" in plan.reasons["inference.keep_largest"]
+
+
+def test_slices_are_made_of_at_most_so_many_pixels_and_equal_ones_are_kept(block: Block) -> None:
+    small = plan_for([block("1")], device="cpu")
+    assert small.preparation.spacing_mm is None
+    assert small.sampling.size == small.preparation.min_size == (16, 16)
+    # 192 x 256 pixels of 1.5 mm are four times 96 x 128: the side of a pixel doubles.
+    large = plan_for([block("1", size=(5, 192, 256))], device="cpu")
+    assert large.preparation.spacing_mm == (None, 3.0, 3.0)
+    assert large.sampling.size == (96, 128)
+
+
+def test_unequal_pixels_become_those_of_the_median(block: Block) -> None:
+    cases = [
+        replace(block(str(n)), affine=affine_of((9.0, side, side))) for n, side in enumerate((1.0, 1.5, 2.0))
+    ]
+    plan = plan_for(cases, device="cpu", seed=2)
+    median = np.median([case.spacing_mm[1] for case in cases if case.case_id in plan.data.train])
+    near = pytest.approx(median, rel=0.05)
+    assert plan.preparation.spacing_mm == (None, near, near)
+
+
+def test_thin_slices_are_stepped_over(block: Block) -> None:
+    thin = replace(block("1", size=(20, 11, 13)), affine=affine_of((0.5, 0.5, 0.5)))
+    assert plan_for([thin], device="cpu").sampling.slice_step == 2
+    assert plan_for([block("1")], device="cpu").sampling.slice_step == 1
+
+
+@pytest.mark.parametrize(
+    # Half of what is left beside weights holds slices of twice 10 MB.
+    ("free", "batch", "accumulate"),
+    [(10_000_000_000, 8, 1), (221_000_000, 3, 2), (140_000_000, 1, 8), (0, 1, 8)],
+)
+def test_the_batch_fits_into_the_free_memory(
+    block: Block, monkeypatch: pytest.MonkeyPatch, free: int, batch: int, accumulate: int
+) -> None:
+    monkeypatch.setattr(_machine, "free_bytes", lambda _: free)
+    plan = plan_for([block("1", size=(40, 11, 13))], device="cpu")
+    assert (plan.sampling.batch_size, plan.training.accumulate) == (batch, accumulate)
+
+
+def test_an_epoch_has_four_batches_at_the_least(block: Block) -> None:
+    assert plan_for([block("1", size=(13, 11, 13))], device="cpu").sampling.batch_size == 3
+    assert plan_for([block("1", size=(5, 11, 13))], device="cpu").sampling.batch_size == 1
+
+
+def test_the_precision_is_that_of_the_hardware(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    for fast, precision in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(_machine, "has_fast_bf16", lambda _, fast=fast: fast)
+        plan = plan_for([block("1")], device="cpu")
+        assert plan.training.precision == plan.inference.precision == precision
+
+
+def test_mistakes_are_found(block: Block, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with pytest.raises(MissingFileError):
+        plan_for(tmp_path_factory.mktemp("plans") / "none")
+    with pytest.raises(DataError, match="labels to train on"):
+        plan_for([replace(block("1"), labels=None)])
+    with pytest.raises(DataError, match="at least one organ"):
+        plan_for([replace(block("1"), labels=np.zeros((5, 11, 13), np.uint8))])
+    with pytest.raises(ArgumentError, match="different names"):
+        plan_for([block("1"), block("1")])
+    for options in ({"minutes": 0}, {"minutes": nan}, {"device": "tpu"}, {"device": "meta"}):
+        with pytest.raises(ArgumentError):
+            plan_for([block("1")], **options)
+
+
+def test_a_folder_is_read_one_case_after_another(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = write_phantom_cohort(tmp_path_factory.mktemp("cohort"), subjects=2, size=16)
+    plan = plan_for(open_cohort(folder), device="cpu")
+    assert plan.data.folder == str(folder.resolve())
+    assert plan.data.layout == "chaos"
+    assert plan.labels == CHAOS_MR_LABELS
+    assert replace(plan, reasons={}) == replace(plan_for(folder, device="cpu"), reasons={})
+
+
+def test_free_memory_is_the_least_of_machine_and_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {"/proc/meminfo": "MemTotal: 9 kB\nMemAvailable:   7000 kB\n"}
+    monkeypatch.setattr(_machine, "_text", lambda path: texts.get(path, ""))
+    cpu = torch.device("cpu")
+    assert _machine.free_bytes(cpu) == 7_168_000
+    texts |= {"/sys/fs/cgroup/memory.max": "max\n", "/sys/fs/cgroup/memory.current": "5000\n"}
+    assert _machine.free_bytes(cpu) == 7_168_000
+    texts["/sys/fs/cgroup/memory.max"] = "12000\n"
+    assert _machine.free_bytes(cpu) == 7000
+    texts.clear()
+    assert _machine.free_bytes(cpu) == 4 * 2**30
+
+
+def test_the_memory_of_a_step_grows_with_the_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    network = ModelSettings("daf", {"in_channels": 1, "num_classes": 2, "encoder": "resnet18", "channels": 8})
+    loss = GuidedAttentionLoss(DiceCrossEntropyLoss())
+    state = torch.random.get_rng_state()
+    small, large = (_machine.bytes_of_step(network, loss, channels=1, size=(32, side)) for side in (32, 64))
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert small[0] == large[0]
+    # 64 channels at half of the sides, after convolution, norm and ReLU, are kept at the least.
+    assert small[1] > 3 * 64 * 16 * 16 * 4
+    assert large[1] == pytest.approx(2 * small[1], rel=0.1)

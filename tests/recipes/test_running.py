@@ -1,0 +1,304 @@
+"""Train, resume, fine-tune, predict, evaluate and tell, on phantoms of 32 pixels."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from guided_attention.case import Case
+from guided_attention.data import CHAOS_MR_LABELS, read_nifti, write_nifti
+from guided_attention.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DataError,
+    ExistingFileError,
+    FineTuningWarning,
+    MissingFileError,
+)
+from guided_attention.evaluation import read_scores
+from guided_attention.inference import LedgerEntry, Predictor, read_ledger
+from guided_attention.labels import LabelSpec
+from guided_attention.recipes import Plan, evaluate, info, plan_for, predict, train
+from guided_attention.training import load_checkpoint, read_log
+
+pytestmark = pytest.mark.example  # a minute in all
+
+
+@pytest.fixture(scope="module")
+def run(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained run of one epoch on the cases of a folder."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    result = train(plan, path, device="cpu", quiet=True)
+    assert (result.epochs, result.stopped_by, result.run_dir) == (1, "epochs", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cases as pairs of NIfTI files."""
+    path = tmp_path_factory.mktemp("pairs")
+    for case in cases:
+        write_nifti(path / f"{case.case_id}_image.nii.gz", case.image[0], case.affine)
+        write_nifti(path / f"{case.case_id}_label.nii.gz", case.labels, case.affine)
+    return path
+
+
+@pytest.fixture(scope="module")
+def plan(folder: Path) -> Plan:
+    values = {
+        "network.arguments.channels": 8,
+        "budget.epochs": 1,
+        "sampling.slice_step": 2,
+        "training.precision": "fp32",
+    }
+    values |= {"budget.minutes": None, "inference.precision": "fp32", "network.arguments.steps": 1}
+    return plan_for(folder, labels=CHAOS_MR_LABELS, device="cpu").with_values(values)
+
+
+def test_a_run_holds_its_plan_its_log_and_weights_that_a_predictor_reads(run: Path, plan: Plan) -> None:
+    assert Plan.load(run) == plan
+    assert {"plan.json", "log.csv", "last.pt", "best.pt"} <= {path.name for path in run.iterdir()}
+    predictor = Predictor.load(run, device="cpu")
+    assert (predictor.labels, predictor.preparation) == (plan.labels, plan.preparation)
+    assert predictor.keep_largest == plan.inference.keep_largest
+
+
+def test_the_same_plan_gives_the_same_weights_and_a_resumed_run_those_of_one_in_one_go(
+    run: Path, plan: Plan, tmp_path: Path
+) -> None:
+    plan.save(tmp_path / "plan.json")
+    train(tmp_path, device="cpu", quiet=True)
+    first, again = (load_checkpoint(path / "last.pt")["model"] for path in (run, tmp_path))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    longer = replace(
+        plan, budget=replace(plan.budget, epochs=2), schedule=replace(plan.schedule, name="constant")
+    )
+    constant = replace(longer, budget=plan.budget)
+    train(constant, tmp_path / "two", device="cpu", quiet=True)
+    train(longer, tmp_path / "two", resume=True, device="cpu", quiet=True)
+    train(longer, tmp_path / "one", device="cpu", quiet=True)
+    assert Plan.load(tmp_path / "two") == longer
+    assert len(read_log(tmp_path / "two" / "log.csv")) == 2
+    two, one = (load_checkpoint(tmp_path / name / "last.pt")["model"] for name in ("two", "one"))
+    assert all(torch.equal(two[name], one[name]) for name in one)
+    # Nothing but the folder is needed; the run is done, so nothing changes.
+    assert train(tmp_path / "two", resume=True, device="cpu", quiet=True).epochs == 2
+
+
+def test_a_folder_with_a_run_is_refused_before_a_scan_is_read(run: Path, plan: Plan, tmp_path: Path) -> None:
+    gone = replace(plan, data=replace(plan.data, folder=str(tmp_path / "gone")))
+    with pytest.raises(ExistingFileError, match="resume=True"):
+        train(gone, run)
+    with pytest.raises(MissingFileError, match="has none"):
+        train(gone, tmp_path / "new", resume=True)
+    with pytest.raises(MissingFileError):
+        train(gone, tmp_path / "new")
+    with pytest.raises(ArgumentError, match="run_dir"):
+        train(plan)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_resumed_run_keeps_what_its_steps_depend_on(run: Path, plan: Plan) -> None:
+    with pytest.raises(ArgumentError, match="another optimizer.lr, seed"):
+        train(plan.with_values({"optimizer.lr": 1.0, "seed": 7, "budget.epochs": 3}), run, resume=True)
+    with pytest.raises(ArgumentError, match="init_from"):
+        train(run, resume=True, init_from=run)
+
+
+def test_a_case_that_is_gone_is_named_before_a_scan_is_read(plan: Plan, tmp_path: Path) -> None:
+    missing = replace(plan, data=replace(plan.data, val=("17",)))
+    with pytest.raises(DataError, match="17"):
+        train(missing, tmp_path / "run")
+
+
+def test_cases_in_memory_are_handed_again(cases: list[Case], plan: Plan, tmp_path: Path) -> None:
+    memory = replace(plan, data=replace(plan.data, folder=None, layout="memory"))
+    with pytest.raises(ArgumentError, match="cases"):
+        train(memory, tmp_path / "run")
+    train(memory, tmp_path / "run", cases=cases, device="cpu", quiet=True)
+    with pytest.raises(ArgumentError, match="cases"):
+        predict(tmp_path / "run", None, tmp_path / "out", device="cpu")
+
+
+def test_fine_tuning_takes_all_weights_but_heads_of_other_classes(
+    run: Path, plan: Plan, cases: list[Case], tmp_path: Path
+) -> None:
+    two = LabelSpec({1: "liver", 2: "rest"})
+    fewer = [replace(case, labels=np.minimum(case.labels, 2)) for case in cases]
+    other = replace(
+        plan_for(fewer, labels=two, device="cpu"),
+        network=replace(plan.network, arguments={**plan.network.arguments, "num_classes": 3}),
+        budget=plan.budget,
+        optimizer=replace(plan.optimizer, lr=1e-9, weight_decay=0.0),
+        preparation=plan.preparation,
+        training=replace(plan.training, ema_decay=None),
+    )
+    with pytest.warns(FineTuningWarning, match="layers start with random weights.*heads"):
+        train(other, tmp_path / "run", cases=fewer, init_from=run, device="cpu", quiet=True)
+    before = Predictor.load(run, device="cpu").model.state_dict()
+    after = Predictor.load(tmp_path / "run", device="cpu").model.state_dict()
+    names = [name for name, _ in Predictor.load(run, device="cpu").model.named_parameters()]
+    differing = {name for name in names if before[name].shape != after[name].shape}
+    assert differing
+    assert all("head" in name for name in differing)
+    assert all(torch.allclose(before[name], after[name], atol=1e-5) for name in set(names) - differing)
+
+
+def test_fine_tuning_of_another_network_is_refused_and_another_preparation_is_said(
+    run: Path, plan: Plan, tmp_path: Path
+) -> None:
+    with pytest.raises(ArgumentError, match="network.arguments.channels=8"):
+        train(plan.with_values({"network.arguments.channels": 16}), tmp_path / "run", init_from=run)
+    common = {name: value for name, value in plan.network.arguments.items() if name != "steps"}
+    daf = replace(plan, network=replace(plan.network, builder="daf", arguments=common))
+    with pytest.raises(ArgumentError, match="network.builder=msga_lite"):
+        train(daf, tmp_path / "run", init_from=run)
+    coarser = plan.with_values({"preparation.spacing_mm": "none,9,9", "data.folder": str(tmp_path)})
+    with pytest.warns(FineTuningWarning, match="prepared in another way"), pytest.raises(DataError):
+        train(coarser, tmp_path / "run", init_from=run)
+    assert not (tmp_path / "run").exists()
+
+
+def test_test_cases_are_predicted_on_their_own_grid_and_seen_one_by_one(
+    run: Path, plan: Plan, folder: Path, tmp_path: Path
+) -> None:
+    seen: list[LedgerEntry] = []
+    entries = predict(run, None, tmp_path, device="cpu", on_case=seen.append)
+    assert [entry.case_id for entry in entries] == list(plan.data.test)
+    assert seen == entries == read_ledger(tmp_path)
+    for entry in entries:
+        scan = read_nifti(folder / f"{entry.case_id}_image.nii.gz")
+        drawn = read_nifti(tmp_path / f"{entry.case_id}_prediction.nii.gz")
+        assert drawn.array.shape == scan.array.shape
+        assert np.allclose(drawn.affine, scan.affine)
+    assert [entry.status for entry in predict(run, None, tmp_path, device="cpu", resume=True)] == ["skipped"]
+    with pytest.raises(ExistingFileError):
+        predict(run, None, tmp_path, device="cpu")
+
+
+def test_scans_are_a_file_a_folder_a_list_or_cases(
+    run: Path, folder: Path, cases: list[Case], tmp_path: Path
+) -> None:
+    file = folder / "2_image.nii.gz"
+    for number, (scans, ids) in enumerate(
+        [
+            (file, ["2"]),
+            ([file, str(folder / "3_image.nii.gz")], ["2", "3"]),
+            (cases[:2], ["1", "2"]),
+            (folder, list("12345")),
+        ]
+    ):
+        entries = predict(run, scans, tmp_path / str(number), device="cpu")
+        assert [(entry.status, entry.case_id.removesuffix("_image")) for entry in entries] == [
+            ("done", one) for one in ids
+        ]
+    with pytest.raises(MissingFileError):
+        predict(run, folder / "9_image.nii.gz", tmp_path / "no", device="cpu")
+    with pytest.raises((DataError, ArgumentTypeError)):
+        predict(run, [], tmp_path / "no", device="cpu")
+
+
+def test_one_damaged_scan_is_listed_and_the_others_are_done(run: Path, folder: Path, tmp_path: Path) -> None:
+    for name in ("1", "2", "3"):
+        (tmp_path / f"{name}.nii.gz").write_bytes((folder / f"{name}_image.nii.gz").read_bytes())
+    (tmp_path / "2.nii.gz").write_bytes((folder / "2_image.nii.gz").read_bytes()[:500])
+    entries = predict(run, tmp_path, tmp_path / "out", device="cpu")
+    assert [entry.status for entry in entries] == ["done", "failed", "done"]
+    assert "2.nii.gz" in entries[1].error
+
+
+def test_evaluation_of_the_test_cases_writes_its_tables_and_predicts_once(run: Path, plan: Plan) -> None:
+    seen: list[LedgerEntry] = []
+    rows = evaluate(run, device="cpu", on_case=seen.append)
+    assert [entry.case_id for entry in seen] == list(plan.data.test)
+    out = run / "evaluation"
+    assert read_scores(out / "scores.csv") == read_scores(out / "scores.json") == rows
+    assert {row.organ for row in rows} == set(plan.labels.names.values())
+    assert (out / "scores.txt").read_text().startswith("1 cases (test)")
+    written = (out / "predictions" / f"{plan.data.test[0]}_prediction.nii.gz").stat().st_mtime_ns
+    assert evaluate(run, device="cpu") == rows
+    assert (out / "predictions" / f"{plan.data.test[0]}_prediction.nii.gz").stat().st_mtime_ns == written
+
+
+def test_predictions_in_a_folder_are_scored_and_what_is_missing_is_listed(
+    run: Path, folder: Path, cases: list[Case], tmp_path: Path
+) -> None:
+    for case in cases[:2]:  # the reference itself
+        write_nifti(tmp_path / f"{case.case_id}_prediction.nii.gz", case.labels, case.affine)
+    (tmp_path / "2_prediction.nii.gz").rename(tmp_path / "2.nii.gz")
+    seen: list[LedgerEntry] = []
+    rows = evaluate(run, folder, predictions=tmp_path, out=tmp_path / "out", on_case=seen.append)
+    assert all(row.dice == 1.0 for row in rows if row.status == "scored")
+    assert {row.case_id for row in rows} == {"1", "2"}
+    assert [entry.status for entry in seen] == ["done", "done", "failed", "failed", "failed"]
+    text = (tmp_path / "out" / "scores.txt").read_text()
+    assert "3 failed: MissingFileError" in text
+
+
+def test_cases_without_a_reference_are_listed_and_not_scored(
+    run: Path, cases: list[Case], tmp_path: Path
+) -> None:
+    bare = replace(cases[1], labels=None)
+    rows = evaluate(run, [cases[0], bare], out=tmp_path, device="cpu")
+    assert {row.case_id for row in rows} == {"1"}
+    assert "without a reference: 2" in (tmp_path / "scores.txt").read_text()
+    with pytest.raises(DataError, match="reference"):
+        evaluate(run, [bare], out=tmp_path, device="cpu")
+
+
+def test_without_test_cases_the_validation_cases_are_scored_and_it_is_said(
+    run: Path, plan: Plan, tmp_path: Path
+) -> None:
+    for name in ("best.pt", "plan.json"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    replace(plan, data=replace(plan.data, test=())).save(tmp_path / "plan.json")
+    rows = evaluate(tmp_path, device="cpu")
+    assert {row.case_id for row in rows} == set(plan.data.val)
+    assert "validation, not test" in (tmp_path / "evaluation" / "scores.txt").read_text()
+
+
+def test_a_run_by_hand_has_no_plan_and_is_predicted_all_the_same(
+    run: Path, cases: list[Case], tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "best.pt").write_bytes((run / "best.pt").read_bytes())
+    assert predict(tmp_path / "run", cases[:1], tmp_path / "out", device="cpu")[0].status == "done"
+    for call in (
+        lambda: predict(tmp_path / "run", None, tmp_path / "out"),
+        lambda: evaluate(tmp_path / "run"),
+    ):
+        with pytest.raises(ArgumentError, match="without a plan"):
+            call()
+    with pytest.raises(ArgumentError, match="`out`"):
+        evaluate(tmp_path / "run" / "best.pt", cases[:1])
+
+
+def test_everything_can_be_told_of(run: Path, plan: Plan, folder: Path, tmp_path: Path) -> None:
+    told = info(run)
+    log = read_log(run / "log.csv")
+    assert told["plan"] == plan.to_dict()
+    assert (told["kind"], told["epochs"], told["best_epoch"]) == ("run", 1, 1)
+    assert told["best_score"] == log[0]["validation_score"]
+    assert (told["is_finished"], told["is_resumable"], told["locked_by"]) == (True, True, None)
+    assert info(run / "plan.json") == {"kind": "plan", "path": str(run / "plan.json"), "plan": plan.to_dict()}
+    checkpoint = info(run / "best.pt")
+    assert (checkpoint["kind"], checkpoint["epoch"]) == ("checkpoint", 1)
+    assert checkpoint["labels"] == plan.labels.to_dict()
+    Predictor.load(run, device="cpu").save(tmp_path / "saved")
+    saved = info(tmp_path / "saved")
+    assert saved["kind"] == "predictor"
+    assert {key: saved[key] for key in ("network", "labels", "preparation")} == {
+        key: checkpoint[key] for key in ("network", "labels", "preparation")
+    }
+    cohort = info(folder)
+    assert (cohort["kind"], cohort["layout"], cohort["cases"]) == ("cohort", "pairs", list("12345"))
+    for value in (told, checkpoint, saved, cohort):
+        json.dumps(value)
+    with pytest.raises(MissingFileError):
+        info(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError):
+        info(tmp_path / "empty")
