@@ -116,7 +116,7 @@ def test_a_run_folder_that_cannot_be_one_is_noticed_before_data_are_read(script,
 
 def test_data_that_are_not_there_end_in_one_line(tmp_path):
     said = fails("train_left_atrium.py", "--data", "none", cwd=tmp_path)
-    assert said == "error: [Errno 2] No such file or directory: 'none/cases.json'\n"
+    assert said == "error: `folder` must be an existing folder or file, got none.\n"
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.6, 1.0, 1.5, 2.0])
