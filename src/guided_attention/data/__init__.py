@@ -9,6 +9,7 @@ from guided_attention.data.chaos import (
 )
 from guided_attention.data.checks import CheckReport, Suspicion, check
 from guided_attention.data.cohort import Cohort, Layout, open_cohort
+from guided_attention.data.convert import TargetLayout, convert
 from guided_attention.data.dicom import DicomSeries, find_dicom_series, read_dicom_series
 from guided_attention.data.dicom_seg import Segments, read_dicom_seg, write_dicom_seg
 from guided_attention.data.nifti import read_nifti, read_nifti_case, read_nifti_pairs, write_nifti
@@ -38,7 +39,9 @@ __all__ = [
     "Segments",
     "Split",
     "Suspicion",
+    "TargetLayout",
     "check",
+    "convert",
     "find_dicom_series",
     "k_fold",
     "make_phantom",
