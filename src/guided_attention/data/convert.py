@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from guided_attention._checks import require, require_integer, require_positive, require_type
-from guided_attention._files import PathLike, made_folder, replacing, sweep_drafts
+from guided_attention._files import DRAFT_PREFIX, PathLike, made_folder, replacing, sweep_drafts
 from guided_attention._locks import LOCK, locked_folder
 from guided_attention.data._layouts import Scan
 from guided_attention.data._writers import (
@@ -93,7 +93,9 @@ def convert(
 
 def _require_ours(root: Path) -> None:
     """Raise unless the folder is empty or was begun by a conversion."""
-    held = [path.name for path in root.iterdir() if path.name != LOCK]
+    held = [
+        path.name for path in root.iterdir() if path.name != LOCK and not path.name.startswith(DRAFT_PREFIX)
+    ]
     if held and _DONE not in held and _MANIFEST not in held:
         message = f"`folder` must be new or empty, or begun by `convert`, got {root} with {held[0]}. Name another one."
         raise ExistingFileError(message, argument="folder", file=root)
