@@ -45,7 +45,7 @@ class _Environment:
             self._make(session)
         path = os.pathsep.join([str(self.folder / _BIN), os.environ.get("PATH", "")])
         program = str(self.folder / _BIN / (command[0] + _SUFFIX))
-        session.run(program, *command[1:], env={"PATH": path, **(env or {})})
+        session.run(program, *command[1:], env={"PATH": path, **(env or {})}, external=True)
 
     def _make(self, session: nox.Session) -> None:
         python = self.folder / _BIN / ("python" + _SUFFIX)

@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -60,8 +62,10 @@ def _predictor():
     return Predictor(_model(), Preparation(slice_axis="axial", intensity=None), ORGANS)
 
 
+Writer: TypeAlias = Callable[[Path], object]
+
 # Every writer of the library: what it writes, the kind of thing, and the call. The trainer's are in tests/training.
-WRITERS = {
+WRITERS: dict[str, tuple[str, Writer]] = {
     "checkpoint": ("last.pt", lambda path: save_checkpoint(path, {"weight": torch.from_numpy(NOISE)})),
     "nifti": ("mask.nii.gz", lambda path: write_nifti(path, NOISE, AFFINE)),
     "nifti, not packed": ("mask.nii", lambda path: write_nifti(path, NOISE, AFFINE)),
@@ -75,7 +79,7 @@ WRITERS = {
     "split": ("split.json", lambda path: Split(tuple(map(str, range(499))), (), ()).save(path)),
     "grid": ("grid.png", lambda path: save_prediction_grid(path, [CASE], [PREDICTION], ORGANS)),
 }
-FOLDERS = {
+FOLDERS: dict[str, Writer] = {
     "png slices": lambda path: write_png_slices([CASE], path),
     "pretrained": lambda path: save_pretrained(_model(), path),
     "predictor": lambda path: _predictor().save(path),
@@ -112,7 +116,7 @@ def test_a_file_that_does_not_fit_is_named_and_the_old_one_stays(tmp_path, write
 def test_a_folder_that_does_not_fit_is_named_and_nothing_is_left(tmp_path, writer):
     with small_files(), pytest.raises(WriteError, match="File too large") as caught:
         FOLDERS[writer](tmp_path / "new")
-    assert caught.value.file is not None
+    assert (tmp_path / "new") in {caught.value.file, *caught.value.file.parents}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -135,7 +139,7 @@ def test_a_missing_folder_is_named(tmp_path, writer):
 @pytest.mark.parametrize(
     ("number", "cure"),
     [
-        (errno.ENOSPC, r"\(more than 5 bytes are needed, [\d.]+ \w+ are free\)\. Make space, or"),
+        (errno.ENOSPC, r"\(more than 5 bytes are needed, \d+ are free\)\. Make space, or"),
         (errno.EACCES, "Permission denied. Change the permissions, or"),
         (errno.EROFS, "Read-only file system. Change the permissions, or"),
         (errno.EIO, "Input/output error. Check the disk, or"),

@@ -8,28 +8,30 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 if TYPE_CHECKING:
     from guided_attention.inference import LedgerEntry
 
 __all__ = ["CaseReport", "plain_warnings", "print_json", "print_nested", "say", "tell"]
 
+_LONG = ("reasons", "fingerprint", "colours", "version")
 _CLEAR_LINE = "\r\x1b[K"
 
 
 def say(text: str) -> None:
     """Write a line of the result to standard output."""
-    _write(sys.stdout, f"{text}\n")
+    _write("stdout", f"{text}\n")
 
 
 def tell(text: str) -> None:
     """Write a line about the work to standard error."""
-    _write(sys.stderr, f"{' '.join(text.split())}\n")
+    _write("stderr", f"{' '.join(text.split())}\n")
 
 
-def _write(stream: TextIO | None, text: str) -> None:
+def _write(name: Literal["stdout", "stderr"], text: str) -> None:
     """Write and flush; a reader that is gone (``| head``) ends the reports, not the work."""
+    stream: TextIO | None = sys.stdout if name == "stdout" else sys.stderr
     if stream is None:
         return
     try:
@@ -55,8 +57,10 @@ def _finite(value: object) -> object:
 
 
 def print_nested(values: Mapping[str, object], indent: str = "") -> None:
-    """Write nested mappings as indented lines."""
+    """Write nested mappings as indented lines, without what is long: JSON has all."""
     for key, value in values.items():
+        if key in _LONG:
+            continue
         if isinstance(value, Mapping) and value:
             say(f"{indent}{key}")
             print_nested(value, f"{indent}  ")
@@ -104,10 +108,10 @@ class CaseReport:
         """Take the entry of a case that is finished."""
         self.entries.append(entry)
         if self._total:
-            _write(sys.stderr, _CLEAR_LINE)
+            _write("stderr", _CLEAR_LINE)
         self._show(entry)
         if self._total > len(self.entries):
-            _write(sys.stderr, self._bar())
+            _write("stderr", self._bar())
 
     def _bar(self) -> str:
         done = len(self.entries)

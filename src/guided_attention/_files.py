@@ -3,6 +3,7 @@
 import errno
 import glob
 import os
+import re
 import shutil
 import time
 import uuid
@@ -24,7 +25,6 @@ __all__ = [
     "DRAFT_PREFIX",
     "PathLike",
     "made_folder",
-    "readable_size",
     "refuse_filled",
     "replacing",
     "require_space",
@@ -39,6 +39,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 DRAFT_PREFIX = ".unfinished-"
 """What the names of temporary files and folders begin with."""
+_DRAFT_NAME = re.compile(rf"^(?:{re.escape(DRAFT_PREFIX)}[0-9a-f]{{32}}\.)+")
 
 _STALE_SECONDS = 24 * 3600
 """A draft that nobody has written to for so long belongs to a process that was killed."""
@@ -108,14 +109,16 @@ def writing(path: Path, draft: Path | None = None) -> Iterator[None]:
 
 
 def write_error(path: Path, cause: OSError, draft: Path | None = None) -> WriteError:
-    """Return the error for a file that cannot be written, with what is missing and what to do."""
+    """Return the error for a file that cannot be written, with what is missing and what to do.
+
+    Where `path` is the draft of a file, the error names the file.
+    """
+    path = path.with_name(_DRAFT_NAME.sub("", path.name))
     reason, cure = cause.strerror or str(cause), "Check the disk, or choose another folder."
     if cause.errno in {errno.ENOSPC, errno.EDQUOT}:
         written = draft.stat().st_size if draft is not None and draft.is_file() else 0
         free = shutil.disk_usage(path.parent).free
-        reason += (
-            f" (more than {readable_size(written)} are needed, {readable_size(free + written)} are free)"
-        )
+        reason += f" (more than {written} bytes are needed, {free + written} are free)"
         cure = "Make space, or choose a folder on another disk."
     elif cause.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         cure = "Change the permissions, or choose another folder."
@@ -123,6 +126,22 @@ def write_error(path: Path, cause: OSError, draft: Path | None = None) -> WriteE
         cure = "Choose a shorter name."
     message = f"`path` must be a file that can be written, got {path}: {reason}. {cure}"
     return WriteError(message, file=path, errno=cause.errno)
+
+
+def require_space(folder: Path, needed: int, argument: str) -> None:
+    """Raise unless so many bytes are free on the disk of a folder."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        message = f"`{argument}` must be on a disk with {needed} bytes free, got {folder} with {free}. "
+        cure = "Make space, or choose a folder on another disk."
+        raise WriteError(message + cure, file=folder, errno=errno.ENOSPC)
+
+
+def sweep_drafts(folder: Path) -> None:
+    """Delete the drafts that killed processes have left; only where no other process writes to the folder."""
+    for path in folder.glob(f"{DRAFT_PREFIX}*"):
+        if path.is_file():
+            path.unlink()
 
 
 def _require_file_name(path: Path) -> None:
@@ -144,36 +163,6 @@ def _sweep_drafts(path: Path) -> None:
         with suppress(OSError):
             if time.time() - draft.stat().st_mtime > _STALE_SECONDS:
                 shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
-
-
-def readable_size(size: int) -> str:
-    """Write a number of bytes.
-
-    >>> readable_size(7), readable_size(2_340_000)
-    ('7 bytes', '2.3 MB')
-    """
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"
-
-
-def require_space(folder: Path, needed: int, argument: str) -> None:
-    """Raise unless so many bytes are free on the disk of a folder."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        message = (
-            f"`{argument}` must be on a disk with {readable_size(needed)} free, got {folder} "
-            f"with {readable_size(free)}. Free space, or name a folder on another disk."
-        )
-        raise WriteError(message, argument=argument, file=folder)
-
-
-def sweep_drafts(folder: Path) -> None:
-    """Delete the drafts that killed processes have left; only where no other process writes to the folder."""
-    for path in folder.iterdir():
-        if path.is_file() and path.name.startswith(DRAFT_PREFIX):
-            path.unlink()
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -214,6 +203,9 @@ def whole_folder(folder: PathLike, fill: Callable[[Path], None], *, replaceable:
                 if old.exists():
                     old.rename(path)
                 raise
+    except WriteError as error:  # about a file in the draft: call it what it would have become
+        message, file = (str(text).replace(draft.name, path.name) for text in (error, error.file))
+        raise WriteError(message, file=file, errno=error.errno) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

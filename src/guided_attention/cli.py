@@ -32,6 +32,7 @@ _DONE, _FAILED, _WRONG_USAGE, _CASES_FAILED, _INTERRUPTED = 0, 1, 2, 3, 130
 _USAGE = (ArgumentError, ArgumentTypeError, ExistingFileError, MissingFileError)
 _WORDS = {
     "Set resume=True": "Pass --resume",
+    "Set resume=False": "Leave out --resume",
     "resume=True": "--resume",
     "Set overwrite=True": "Pass --overwrite",
     "set overwrite=True": "pass --overwrite",
@@ -152,7 +153,8 @@ def _predict(arguments: argparse.Namespace) -> int:
             fields = {"case_id": entry.case_id, "status": entry.status, "files": files, "error": entry.error}
             print_json(fields)
         else:
-            say(f"{entry.case_id}  {entry.status}  {entry.error or ' '.join(files)}".rstrip())
+            rest = " ".join(entry.error.split()) or " ".join(files)
+            say(f"{entry.case_id}  {entry.status}  {rest}".rstrip())
 
     entries = predict(
         arguments.run,

@@ -60,7 +60,7 @@ class _Maps(nn.Module):
 
 
 def timm_encoder() -> TimmEncoder:
-    """Return an encoder with a stand-in for timm (the session `interop` has the real one)."""
+    """Return an encoder with a stand-in for timm (the session `newest` has the real one)."""
     stand_in = SimpleNamespace(
         create_model=lambda _, in_chans, **__: _Maps(in_chans), list_models=lambda: ["stand_in"]
     )

@@ -1,4 +1,4 @@
-"""TimmEncoder against a stand-in for timm: what it asks for, keeps, turns round and refuses (the real one: interop)."""
+"""TimmEncoder against a stand-in for timm: what it asks for, keeps, turns round and refuses (timm itself: interop/)."""
 
 import sys
 from enum import StrEnum

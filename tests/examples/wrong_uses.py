@@ -12,29 +12,37 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from guided_attention import cli
+from guided_attention._cli_parser import make_parser
 from guided_attention.data import write_nifti
 from guided_attention.recipes import plan_for, train
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/command-line.md"
 VERBS = ("plan", "train", "predict", "evaluate", "info")
+_LONGEST = 240
 AFFINE = np.diag([1.5, 1.25, 5.0, 1.0])
 
 
 @dataclass(frozen=True)
 class Use:
-    """What is wrong, the command without `guided-attention`, and the exit code that the user has to get."""
+    """What is wrong, the command without `guided-attention`, and the exit code that the user has to get.
+
+    A `trouble` is what the computer does wrong, see `TROUBLES`.
+    """
 
     what: str
     command: str
     code: int
+    trouble: str = ""
 
 
 USES = (
@@ -64,6 +72,9 @@ USES = (
     Use("number out of range", "plan scans --out runs/new --minutes 0", 2),
     Use("unknown device", "plan scans --out runs/new --device tpu9", 2),
     Use("device that does not exist", "plan scans --out runs/new --device cuda:7", 2),
+    Use("output", "plan scans --out locked/new", 2, "no permission"),
+    Use("scans", "plan secret --out predictions/new", 1, "no permission"),
+    Use("output", "plan scans --out runs/full", 1, "no space"),
     # train
     Use("run folder missing", "train nothing", 2),
     Use("not a run", "train scans", 2),
@@ -77,6 +88,9 @@ USES = (
     Use("scans moved", "train runs/moved", 2),
     Use("run to start from missing", "train runs/planned --init-from nothing", 2),
     Use("unknown device", "train runs/planned --device tpu9", 2),
+    Use("run folder", "train runs/planned", 2, "no permission"),
+    Use("plan.json", "train runs/planned", 1, "no space"),
+    Use("weights", "train runs/planned", 1, "little space"),
     # predict
     Use("not a run", "predict scans --out predictions", 2),
     Use("run not trained yet", "predict runs/planned --out predictions", 2),
@@ -94,20 +108,39 @@ USES = (
     Use("output is a file", "predict runs/trained unlabelled --out documents/notes.txt", 2),
     Use("output of another run", "predict runs/other unlabelled --out predictions/done --resume", 1),
     Use("both ways on", "predict runs/trained --out predictions/done --resume --overwrite", 2),
+    Use("output", "predict runs/trained unlabelled --out locked/new", 2, "no permission"),
+    Use("output", "predict runs/trained unlabelled --out predictions/full", 1, "no space"),
     # evaluate
     Use("run not trained yet", "evaluate runs/planned", 2),
     Use("cases without reference", "evaluate runs/trained unlabelled", 1),
     Use("folder of predictions missing", "evaluate runs/trained scans --predictions nothing", 2),
-    Use("predictions of other scans", "evaluate runs/trained scans --predictions predictions/done", 3),
+    Use("predictions of other scans", "evaluate runs/trained scans --predictions predictions/done", 1),
     Use("output is a file", "evaluate runs/trained scans --out documents/notes.txt", 2),
+    Use("output", "evaluate runs/trained scans --out locked/new", 2, "no permission"),
     # info
     Use("nothing there", "info nothing", 2),
     Use("a file of another kind", "info documents/notes.txt", 1),
 )
 
 
-def make_world(root: Path) -> None:
-    """Write the folders that the commands name: scans, and runs in several states."""
+@contextlib.contextmanager
+def make_world() -> Iterator[Path]:
+    """Write the folders that the commands name, scans and runs in several states, and delete them in the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        _fill(root)
+        assert (
+            _in_this_process(root, "predict runs/trained unlabelled --out predictions/done --device cpu")[0]
+            == 0
+        )
+        for path in (path for path in (root, *root.rglob("*")) if not path.is_symlink()):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        (root / "secret/a_image.nii.gz").chmod(0)
+        (root / "locked").chmod(0o555)
+        yield root
+
+
+def _fill(root: Path) -> None:
     for name in ("empty", "links", "runs", "predictions", "copy"):
         (root / name).mkdir(parents=True)
     for number, name in enumerate("abcde"):
@@ -120,13 +153,11 @@ def make_world(root: Path) -> None:
     shutil.copytree(root / "scans", root / "json")
     (root / "json/cases.json").write_text('{"train": ["a", "b"', encoding="utf-8")
     shutil.copytree(root / "scans", root / "damaged")
-    for name in "abcde":
-        (root / f"damaged/{name}_image.nii.gz").write_bytes(
-            (root / "scans/a_image.nii.gz").read_bytes()[:-900]
-        )
-    _scan(root / "damaged/d_image.nii.gz", 3)
+    (root / "damaged/c_image.nii.gz").write_bytes((root / "scans/c_image.nii.gz").read_bytes()[:-900])
     (root / "links/a_image.nii.gz").symlink_to("nowhere.nii.gz")
     shutil.copy(root / "scans/b_image.nii.gz", root / "copy/a.nii.gz")
+    shutil.copytree(root / "scans", root / "secret")
+    (root / "locked").mkdir()
     _scan(root / "channels/a.nii.gz", 3, channels=2)
     (root / "documents").mkdir()
     (root / "documents/notes.txt").write_text("notes", encoding="utf-8")
@@ -154,14 +185,14 @@ def _runs(root: Path) -> None:
         (root / "runs" / name).mkdir()
         plan.save(root / "runs" / name / "plan.json")
     train(root / "runs/trained", device="cpu", quiet=True)
-    (root / "runs/damaged-plan/plan.json").write_bytes((root / "runs/planned/plan.json").read_bytes()[:-500])
+    (root / "runs/damaged-plan/plan.json").write_text('{"version": 1, "data": {"folder":', encoding="utf-8")
     content = plan.to_dict()
     _json(root / "runs/unknown-key/plan.json", content | {"optimiser": {"lr": 1}})
     _json(root / "runs/newer/plan.json", content | {"version": 99})
     moved = content | {"data": content["data"] | {"folder": "/moved/scans"}}
     _json(root / "runs/moved/plan.json", moved)
-    for name in ("damaged-weights", "other"):
-        shutil.copytree(root / "runs/trained", root / "runs" / name)
+    train(plan.with_values({"seed": 1}), root / "runs/other", device="cpu", quiet=True)
+    shutil.copytree(root / "runs/trained", root / "runs/damaged-weights")
     weights = (root / "runs/trained/best.pt").read_bytes()
     (root / "runs/damaged-weights/best.pt").write_bytes(weights[: len(weights) // 2])
 
@@ -170,44 +201,101 @@ def _json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def finish_world(root: Path) -> None:
-    """Make what takes a command: predictions, and a run with other weights."""
-    assert outcome(root, "predict runs/trained unlabelled --out predictions/done")[0] == 0
-    other = torch.load(root / "runs/other/best.pt", weights_only=True)
-    del other
-
-
-def outcome(root: Path, command: str) -> tuple[int, str]:
+def outcome(root: Path, use: Use) -> tuple[int, str]:
     """Run a command in the folder `root`; return its exit code and what it said on standard error."""
-    output, errors, before = io.StringIO(), io.StringIO(), Path.cwd()
-    columns = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "80"
-    os.chdir(root)
-    try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-            code = cli.main(shlex.split(command))
-    finally:
-        os.chdir(before)
-        os.environ.pop("COLUMNS")
-        if columns is not None:
-            os.environ["COLUMNS"] = columns
-    text = errors.getvalue().replace(str(root.resolve()), "/home/me").replace(str(root), "/home/me")
-    return code, text
+    code, text = _in_process_of_its_own(root, use) if use.trouble else _in_this_process(root, use.command)
+    return code, text.replace(str(root.resolve()), "/home/me").replace(str(root), "/home/me")
+
+
+def _in_this_process(root: Path, command: str) -> tuple[int, str]:
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.chdir(root), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        code = cli.main(shlex.split(command))
+    return code, errors.getvalue()
+
+
+def _in_process_of_its_own(root: Path, use: Use) -> tuple[int, str]:
+    command = [sys.executable, "-c", TROUBLES[use.trouble], *shlex.split(use.command)]
+    finished = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    return finished.returncode, finished.stderr
+
+
+_MAIN = """
+import sys
+import nibabel, torch._dynamo
+from guided_attention import cli, figures, recipes
+try:
+    import matplotlib.pyplot
+except ModuleNotFoundError:
+    pass
+{before}
+sys.exit(cli.main(sys.argv[1:]))
+"""
+_SMALL_DISK = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
+"""
+TROUBLES = {
+    # A process that may write no file above this size is told what one on a full disk is told.
+    "no space": _MAIN.format(before=_SMALL_DISK.format(size=50)),
+    "little space": _MAIN.format(before=_SMALL_DISK.format(size=50_000)),
+    # Permissions do not bind the superuser, so another user it is.
+    "no permission": _MAIN.format(before="import os\nos.geteuid() or os.setuid(65534)"),
+}
+"""What is run in place of the command, by what is wrong with the computer."""
 
 
 def message(text: str) -> str:
-    """Return what a row of the table says: the last lines, without the usage that argparse prints."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    kept = [line for line in lines if re.match(r"(error|failed): |guided-attention.*error: ", line)]
-    return "<br>".join(kept).replace("|", "\\|")
+    """Return what a row of the table says: the errors, cut, without the usage that argparse prints."""
+    found = re.findall(r"^(?:error|failed|guided-attention.*?error|interrupted): .*", text, re.MULTILINE)
+    cut = [line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …" for line in found]
+    return " / ".join(cut)
+
+
+def table(rows: Iterable[tuple[Use, int, str]]) -> str:
+    """Return the table of the page."""
+    lines = ["| what is wrong | `guided-attention …` | exit code | message |", "|---|---|--:|---|"]
+    for use, code, text in rows:
+        what = f"{use.what} ({use.trouble})" if use.trouble else use.what
+        shown = message(text).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("`", "'")
+        lines.append(f"| {what} | `{use.command}` | {code} | {shown} |".replace("| `` |", "| |"))
+    return "\n".join(lines)
+
+
+def help_texts() -> str:
+    """Return what `--help` says, of the command and of each verb, in a terminal of 80 columns."""
+    texts = []
+    for verb in ("", *VERBS):
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
+            make_parser().parse_args([*verb.split(), "--help"])
+        command = " ".join(f"guided-attention {verb} --help".split())
+        texts.append(f"### `{command}`\n\n```\n{output.getvalue().rstrip()}\n```")
+    return "\n\n".join(texts)
+
+
+def section(page: str, name: str) -> tuple[str, str, str]:
+    """Return what stands before, between and after the marks of a part of the page."""
+    before, begin, rest = page.partition(f"<!-- {name}: begin -->\n")
+    inside, end, after = rest.partition(f"\n<!-- {name}: end -->")
+    return before + begin, inside, end + after
+
+
+def main() -> None:
+    """Write the page anew."""
+    os.environ["COLUMNS"] = "80"
+    page = PAGE.read_text(encoding="utf-8")
+    with make_world() as root:
+        rows = [(use, *outcome(root, use)) for use in USES]
+    for use, code, text in rows:
+        if code != use.code:
+            print(f"{use.command}: {code}, not {use.code}\n{text}")
+    for name, text in (("table", table(rows)), ("help", help_texts())):
+        before, _, after = section(page, name)
+        page = before + text + after
+    PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        world = Path(folder)
-        make_world(world)
-        finish_world(world)
-        for use in USES:
-            code, text = outcome(world, use.command)
-            flag = "" if code == use.code else f"   <<<<<<<< {use.code}"
-            print(f"{code} {use.command}{flag}\n      {message(text) or text}")
+    main()

@@ -2,13 +2,8 @@
 
 import hashlib
 import json
-import os
-import signal
-import subprocess
 import sys
-import textwrap
 import threading
-import time
 from dataclasses import replace
 from functools import partial
 
@@ -219,49 +214,6 @@ def test_a_prediction_is_written_while_the_network_works(tmp_path, monkeypatch):
     monkeypatch.setattr(WRITE, write)
     _threshold(Meets()).predict_to(tmp_path, [_case(1), _case(2)])
     assert met == [True] * 3
-
-
-def test_a_killed_process_is_continued_by_another(tmp_path):
-    script = textwrap.dedent(f"""
-        import sys, time
-        import numpy as np, torch
-        from guided_attention.case import Case
-        from guided_attention.inference import Predictor
-        from guided_attention.labels import LabelSpec
-        from guided_attention.preparation import Preparation
-
-        class Threshold(torch.nn.Module):
-            def forward(self, x):
-                time.sleep(float(sys.argv[2]))
-                return torch.cat([-x, x], dim=1)
-
-        def scan(number):
-            image = np.random.default_rng(number).normal(size=(1, 3, 5, 7)).astype(np.float32)
-            return Case(f"case {{number}}", image, None, np.array({AFFINE.tolist()}))
-
-        preparation = Preparation(slice_axis="axial", intensity=None)
-        predictor = Predictor(Threshold(), preparation, LabelSpec({{1: "above"}}))
-        entries = predictor.predict_to(sys.argv[1], map(scan, range(20)), resume=True)
-        print([entry.status for entry in entries])
-    """)
-    command = [sys.executable, "-c", script, str(tmp_path / "out")]
-    ledger = tmp_path / "out" / "ledger.jsonl"
-    with subprocess.Popen([*command, "0.1"], env=dict(os.environ)) as process:
-        end = time.monotonic() + LONG_S
-        while time.monotonic() < end and (not ledger.is_file() or ledger.read_text().count("done") < 2):
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-    done = len(read_ledger(tmp_path / "out"))
-    assert 2 <= done < 20
-    finished = subprocess.run(
-        [*command, "0"], capture_output=True, text=True, check=True, env=dict(os.environ)
-    )
-    assert finished.stdout.count("skipped") == done
-    assert finished.stdout.count("'done'") == 20 - done
-    for number in range(20):
-        wanted = np.random.default_rng(number).normal(size=(1, 3, 5, 7)).astype(np.float32)[0] > 0
-        np.testing.assert_array_equal(_written(tmp_path / "out", number), wanted)
-    assert not [name for name in _names(tmp_path / "out") if name.startswith(".")]
 
 
 def test_entries_are_plain_records():

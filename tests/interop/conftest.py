@@ -22,4 +22,4 @@ def _unusable() -> str:
 def _libraries():
     why = _unusable()
     if why:
-        pytest.skip(f"`nox -s interop` installs what these tests need ({why})")
+        pytest.skip(f"`nox -s newest` installs what these tests need ({why})")

@@ -64,7 +64,8 @@ def test_plain_lines_come_once_an_epoch_and_every_half_minute_within(clock):
 
 def test_the_time_left_of_a_resumed_run_counts_from_the_resume(clock):
     stream = io.StringIO()
-    progress = Progress(epochs=4, batches=1, share=0.5, stream=stream, clock=clock)
+    progress = Progress(epochs=4, batches=1, stream=stream, clock=clock)
+    progress.count_from(0.5)
     clock.pass_minutes(3.0)
     progress.epoch(_status(1, 0.75))
     assert stream.getvalue().endswith("ETA 3 min 00 s\n")

@@ -448,7 +448,9 @@ def test_a_plateau_is_kept_over_a_break_bit_for_bit(make_trainer, validate_every
     }
 
     def trainer(name, loss=toy_loss):
-        made = make_trainer(name, loss=loss, validate=lambda _model: scores[made._run.epoch], **options)
+        made = make_trainer(
+            name, loss=loss, validate=lambda _model: scores[made._session.run.epoch], **options
+        )
         return made
 
     whole = trainer("whole")

@@ -70,6 +70,8 @@ def find_volumes(folder: Path) -> Found | None:
 
     A single file is one scan. Folders called train, val and test are parts; ``cases.json`` names parts as well.
     """
+    if folder.is_file() and not _is_nifti(folder):
+        return None
     if folder.is_file():
         return _found([_Pair("", case_id_of(folder), (folder,), None)], folder)
     parts = {part: _pairs(_files(path)) for part, path in part_folders(folder).items()}

@@ -165,9 +165,9 @@ def _find(root: Path, layout: str, spacing_mm: SpacingMm | None) -> Found:
         found = find() if kind in {"auto", *kinds.split()} and (root.is_dir() or "pairs" in kinds) else None
         if found is not None and layout in {"auto", found.layout}:
             return found
-    held = [path.name for path in entries_of(root)] if root.is_dir() else [root.name]
+    held = cut_list([path.name for path in entries_of(root)]) or "nothing" if root.is_dir() else ""
     wanted = "a folder of scans" if layout == "auto" else f"a folder of scans in the layout {layout!r}"
-    got = f"{root}, which holds {cut_list(held) or 'nothing'}"
+    got = f"{root}, which holds {held}" if held else f"the file {root}"
     cure = f"Looked for: {_LOOKED_FOR}."
     raise DataError(f"`folder` must be {wanted}, got {got}. {cure}", argument="folder", file=root)
 

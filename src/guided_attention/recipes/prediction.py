@@ -3,17 +3,19 @@
 import os
 from collections.abc import Callable, Sequence
 
-from guided_attention._checks import require_path
+from guided_attention._checks import cut_list, require, require_path
 from guided_attention._files import PathLike
 from guided_attention.case import Case
 from guided_attention.data import Cohort
-from guided_attention.errors import ArgumentError
+from guided_attention.errors import ArgumentError, MissingFileError
 from guided_attention.inference import LedgerEntry, Predictor
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan, source_of
 from guided_attention.recipes.plan import PLAN_FILE, Plan
 
-__all__ = ["plan_of_run", "predict", "source_for_run"]
+__all__ = ["plan_of_run", "predict", "predictor_of_run", "source_for_run"]
+
+_WEIGHTS = "best.pt"
 
 Scans = PathLike | Sequence[PathLike] | Cohort | Sequence[Case]
 """A file or folder, a list of them, a cohort, or cases in memory."""
@@ -55,12 +57,12 @@ def predict(
         DataError: A folder of scans has no known layout.
         CheckpointError: The weights are damaged.
         ExistingFileError: `out` holds predictions, and neither `resume` nor `overwrite` is set.
-        ArgumentError: There is neither `scans` nor a plan.
+        ArgumentError: There is neither `scans` nor a plan, or two scans have one name.
 
     Warns:
         SpacingWarning, IntensityWarning: A scan is unlike those that the network was trained on.
     """
-    predictor = Predictor.load(run, device=device)
+    predictor = predictor_of_run(run, device)
     readers = _readers(run, scans, predictor.labels)
     return predictor.predict_to(
         out,
@@ -82,6 +84,10 @@ def _readers(run: PathLike, scans: Scans | None, labels: LabelSpec) -> list[Read
             raise ArgumentError(message, argument="scans")
         return cases_of_plan(plan).readers(plan.data.test or plan.data.val)
     sources = [source_for_run(plan, part, labels) for part in _in_parts(scans)]
+    names = [name for source in sources for name in source.case_ids]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    cure = "Rename one: its prediction would replace the other."
+    require(not twice, "scans", "of different names", f"{cut_list(twice)} more than once", cure)
     return [reader for source in sources for reader in source.readers(source.case_ids)]
 
 
@@ -90,6 +96,15 @@ def _in_parts(scans: Scans) -> list[object]:
     if isinstance(scans, (list, tuple)) and any(isinstance(part, (str, os.PathLike)) for part in scans):
         return list(scans)
     return [scans]
+
+
+def predictor_of_run(run: PathLike, device: str) -> Predictor:
+    """Return the trained network of a run; one that has a plan but no weights yet is an error that says so."""
+    folder = require_path("run", run)
+    if (folder / PLAN_FILE).is_file() and not (folder / _WEIGHTS).is_file():
+        message = f"`run` must be a trained run, got {folder}, which has a plan and no {_WEIGHTS} yet. Train it first."
+        raise MissingFileError(message, argument="run", file=folder)
+    return Predictor.load(run, device=device)
 
 
 def plan_of_run(run: PathLike) -> Plan | None:

@@ -23,7 +23,7 @@ from guided_attention.inference import LedgerEntry, Predictor
 from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan
-from guided_attention.recipes.prediction import plan_of_run, source_for_run
+from guided_attention.recipes.prediction import plan_of_run, predictor_of_run, source_for_run
 
 __all__ = ["evaluate"]
 
@@ -64,7 +64,7 @@ def evaluate(
         ArgumentError: There is neither `cases` nor a plan, or `out` is needed.
         CheckpointError, ExistingFileError: See `predict`.
     """
-    predictor = Predictor.load(run, device=device)
+    predictor = predictor_of_run(run, device)
     source, names, about = _chosen(run, cases, predictor.labels)
     target = _target(run, out)
     scoring = _Scoring(source, predictor.labels, about, on_case)

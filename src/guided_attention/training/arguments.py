@@ -18,7 +18,7 @@ __all__ = ["require_config", "require_metadata", "require_one_process", "require
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the network inside ``torch.compile``; raise for wrappers with which training would do less than it says."""
+    """Return the network inside ``torch.compile``; raise for wrappers that would train less than they say."""
     require_type("model", model, nn.Module, "a torch.nn.Module")
     inner = getattr(model, "_orig_mod", model)
     wanted = "a network that is not wrapped"

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from types import FunctionType, ModuleType
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -43,6 +43,15 @@ _DEEPEST, _MOST = 8, 100
 _ALLOW = "or allow a resumed run to differ with TrainerConfig(exact_resume=False)."
 
 
+@runtime_checkable
+class _KnowsEpoch(Protocol):
+    """A sampler such as torch's ``DistributedSampler``, whose order depends on the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the number of the epoch."""
+        ...
+
+
 @dataclass(frozen=True)
 class Batches:
     """A loader, and how its batches are read.
@@ -68,11 +77,10 @@ class Batches:
 
         The iterator is made, and what is left out is read, before the first group is asked for.
         """
-        for part in ("", "sampler", "batch_sampler", "dataset"):
-            owner = getattr(self.loader, part, None) if part else self.loader
-            for target in (owner, getattr(owner, "sampler", None)):
-                if hasattr(target, "set_epoch"):
-                    target.set_epoch(epoch)
+        parts = [getattr(self.loader, part, None) for part in ("sampler", "batch_sampler", "dataset")]
+        for target in (self.loader, *parts, getattr(parts[1], "sampler", None)):
+            if isinstance(target, _KnowsEpoch):
+                target.set_epoch(epoch)
         with held_back():
             batches = iter(self.loader)
         left_out = sum(1 for _ in itertools.islice(batches, skip))

@@ -144,13 +144,16 @@ class TrainerConfig:
 
     def _check_parts(self) -> None:
         if self.batch_keys is not None:
-            pair = isinstance(self.batch_keys, (tuple, list)) and [type(key) for key in self.batch_keys]
             wanted = 'two texts such as ("image", "label")'
-            require(pair == [str, str], "batch_keys", wanted, self.batch_keys, error=ArgumentTypeError)
-        for name, kind, what in (("loggers", Logger, "loggers"), ("hooks", Callable, "functions")):
-            parts = getattr(self, name)
-            require_type(name, parts, (tuple, list), f"a list of {what}")
-            for number, part in enumerate(parts):
-                require_type(f"{name}[{number}]", part, kind, f"one of the {what}")
+            require_type("batch_keys", self.batch_keys, (tuple, list), wanted)
+            kinds = [type(key) for key in self.batch_keys]
+            require(kinds == [str, str], "batch_keys", wanted, self.batch_keys, error=ArgumentTypeError)
+        for name, wanted in (("loggers", "a list of loggers"), ("hooks", "a list of functions")):
+            require_type(name, getattr(self, name), (tuple, list), wanted)
+        for number, logger in enumerate(self.loggers):
+            require_type(f"loggers[{number}]", logger, Logger, "a Logger, with log and close")
+        for number, hook in enumerate(self.hooks):
+            got = f"a {type(hook).__name__}"
+            require(callable(hook), f"hooks[{number}]", "a function", got, error=ArgumentTypeError)
         if self.provenance is not None:
             require_type("provenance", self.provenance, Mapping, "a mapping of texts and numbers")

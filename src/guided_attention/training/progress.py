@@ -99,7 +99,6 @@ class Progress:
         epochs: Epochs of the whole run.
         batches: Batches of one epoch, None where that is not known.
         quiet: Report nothing; `say` still says what a user must know.
-        share: Share of the run that is done already, above 0 for one that is resumed.
         stream: Where to write, by default standard error.
         clock: Returns seconds.
     """
@@ -110,7 +109,6 @@ class Progress:
         epochs: int,
         batches: int | None,
         quiet: bool = False,
-        share: float = 0.0,
         stream: Stream | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -120,7 +118,7 @@ class Progress:
         self._clock = clock
         self._stream: Stream | None = stream if stream is not None else sys.stderr
         self._started = self._last_line = clock()
-        self._share_at_start = share
+        self._share_at_start = 0.0
         self._bar: Any = None
         if not quiet:
             self._safely(self._open_bar)
@@ -129,6 +127,10 @@ class Progress:
         """Close the bar, so that what is written next starts on a line of its own."""
         if self._bar is not None:
             self._safely(self._bar.close)
+
+    def count_from(self, share: float) -> None:
+        """Take this share of the run as done before: a run that is resumed does not take its time again."""
+        self._share_at_start = share
 
     def batch(self, status: Status) -> None:
         """Report after a batch."""

@@ -7,13 +7,13 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import guided_attention
 from guided_attention._files import replacing
 
 __all__ = ["PROVENANCE", "record_session"]
@@ -28,7 +28,7 @@ def record_session(
     device: torch.device,
     epoch: int,
     changes: Sequence[str],
-    metadata: Mapping[str, object] | None,
+    metadata: object,
 ) -> None:
     """Add a session, the time from a start or resume on, to ``run.json``.
 
@@ -52,7 +52,9 @@ def record_session(
     sessions = [*_sessions(path), session]
     record = {"version": 1, **about, "metadata_sha256": _hash(metadata), "sessions": sessions}
     with replacing(path) as draft:
-        draft.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+        draft.write_text(
+            json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
+        )
 
 
 def _sessions(path: Path) -> list[object]:
@@ -83,7 +85,7 @@ def _without_path(text: str) -> str:
 
 def _versions() -> dict[str, str]:
     return {
-        "guided_attention": guided_attention.__version__,
+        "guided_attention": str(import_module("guided_attention").__version__),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
@@ -100,7 +102,7 @@ def _machine(device: torch.device) -> dict[str, object]:
     }
 
 
-def _hash(metadata: Mapping[str, object] | None) -> str | None:
+def _hash(metadata: object) -> str | None:
     if metadata is None:
         return None
     text = json.dumps(

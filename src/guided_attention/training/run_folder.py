@@ -4,12 +4,11 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from guided_attention._checkpoints import load_checkpoint, save_checkpoint
-from guided_attention._files import DRAFT_PREFIX, made_folder, require_space, sweep_drafts, write_error
+from guided_attention._files import DRAFT_PREFIX, made_folder, require_space, sweep_drafts, writing
 from guided_attention.errors import CheckpointError, ExistingFileError, MissingFileError
 from guided_attention.training.log import write_log
 
@@ -65,24 +64,21 @@ class RunFolder:
         last = self._states[0]
         draft = last.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{LAST}")
         save_checkpoint(draft, contents)
-        try:
+        with writing(last):
             self._rotate()
             draft.replace(last)
-        except OSError as error:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
-            raise write_error(last, error) from error
 
     def _rotate(self) -> None:
         """Move each state to the place of the one before it; ``last.pt`` stays where it is, too."""
-        for older, newer in zip(self._states[:0:-1], self._states[-2::-1], strict=True):
-            if newer != self._states[0]:
-                if newer.exists():
-                    newer.replace(older)
-            elif newer.exists():
-                copy = newer.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{older.name}")
-                _link(newer, copy)
-                copy.replace(older)
+        last, *older = self._states
+        if not older or not last.exists() or (older[0].exists() and older[0].samefile(last)):
+            return  # nothing to keep, or done by a process that was killed then
+        for target, source in zip(older[:0:-1], older[-2::-1], strict=True):
+            if source.exists():
+                source.replace(target)
+        copy = last.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{older[0].name}")
+        _link(last, copy)
+        copy.replace(older[0])
 
     def save_best(self, contents: Mapping[str, object]) -> None:
         """Write ``best.pt``."""

@@ -35,7 +35,7 @@ def held_back() -> Iterator[None]:
 class Interruption:
     """Notes SIGTERM, SIGINT and SIGHUP while it is entered; a second SIGINT is a `KeyboardInterrupt`.
 
-    Only the main thread receives signals: elsewhere nothing is noted. A signal that is ignored, as by ``nohup``, stays so.
+    Only the main thread receives signals: elsewhere nothing is noted. One that is ignored, as by ``nohup``, stays so.
 
     Args:
         run_dir: For the error.
@@ -48,7 +48,7 @@ class Interruption:
         self._waiting = False
         self.name: str | None = None
 
-    def __enter__(self) -> "Interruption":
+    def __enter__(self) -> "Interruption":  # noqa: PYI034 - beartype does not know Self
         """Take the signals."""
         if threading.current_thread() is threading.main_thread():
             taken = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
@@ -77,7 +77,7 @@ class Interruption:
         if self.name is not None:
             raise TrainingInterrupted(self._run_dir)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a forked process of the user
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

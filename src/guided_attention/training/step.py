@@ -32,9 +32,9 @@ class ModelWithLoss(nn.Module):
     Data-parallel training of this module has one forward pass, and so synchronises all gradients.
 
     Args:
-        model: A network. Its method ``outputs`` is used if it has one, otherwise ``model(image)``. Either may return a
-            `SegmentationOutput`; logits; a list, whose first entry is the logits and the others side logits; or a
-            dictionary with the key ``"logits"`` or ``"out"``.
+        model: A network that returns logits; a list, whose first entry is the logits and the others side logits; a
+            dictionary with the key ``"logits"`` or ``"out"``; or a `SegmentationOutput`. Its method ``outputs``, if it
+            has one, is called for a loss that takes the whole output.
         loss: A loss marked with `takes_outputs`, such as `GuidedAttentionLoss`, gets the `SegmentationOutput` and
             returns `LossTerms`. Every other one gets the logits and returns a scalar.
 
@@ -62,13 +62,14 @@ class ModelWithLoss(nn.Module):
 
     def forward(self, image: Image, target: Tensor) -> LossTerms:
         """Return the loss of one batch and its parts."""
-        outputs = getattr(self.model, "outputs", None)
-        output = output_of(outputs(image) if callable(outputs) else self.model(image))
         if getattr(self.loss, "takes_outputs", False):
+            outputs = getattr(self.model, "outputs", None)
+            output = output_of(outputs(image) if callable(outputs) else self.model(image))
             terms = self.loss(output, target)  # type: ignore[arg-type]  # marked
             cure = "Wrap the value: LossTerms(total=value, parts={'segmentation': value})."
             require_type("loss(output, target)", terms, LossTerms, "LossTerms", cure)
             return terms  # type: ignore[return-value]  # checked
+        output = output_of(self.model(image))
         try:
             value = self.loss(output.logits, target)  # type: ignore[arg-type]  # not marked
         except AttributeError as error:
@@ -126,8 +127,9 @@ def _logits_in(value: Mapping[object, object]) -> Tensor:
 
 def _like(main: object, part: object) -> bool:
     """Whether both are logits of one batch, at any size."""
-    both = isinstance(main, Tensor) and isinstance(part, Tensor)
-    return both and main.ndim == part.ndim > 2 and main.shape[:2] == part.shape[:2]  # noqa: PLR2004
+    if not isinstance(main, Tensor) or not isinstance(part, Tensor):
+        return False
+    return main.ndim == part.ndim > 2 and main.shape[:2] == part.shape[:2]  # noqa: PLR2004
 
 
 def _named(part: object) -> str:
@@ -140,15 +142,17 @@ def finite_values(
     """Return loss and parts of each batch of a step and its gradient norm as numbers, or stop where one is not finite.
 
     Raises:
-        NonFiniteError: Something is NaN or infinite; the message names it, and `where` it came up. A scaled gradient may
-            be infinite: its step is skipped.
+        NonFiniteError: Something is NaN or infinite; the message names it, and `where` it came up. A scaled gradient
+            may be infinite: its step is skipped.
     """
     named = [
         {"loss": term.total, **{f"loss_{name}": part for name, part in term.parts.items()}} for term in terms
     ]
     tensors = [value for values in named for value in values.values()]
     # One transfer for all: every separate one would make the host wait for the device once more.
-    *numbers, gradient = torch.stack([value.detach().float() for value in (*tensors, gradient_norm)]).tolist()
+    kind = torch.float64 if tensors[0].dtype == torch.float64 else torch.float32
+    stacked = torch.stack([value.detach().to(kind) for value in (*tensors, gradient_norm)])
+    *numbers, gradient = stacked.tolist()
     remaining = iter(numbers)
     found = [{name: next(remaining) for name in values} for values in named]
     checked = found if scaled else [*found, {"gradient": gradient}]

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -12,12 +11,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from guided_attention._checkpoints import size_of
 from guided_attention._checks import require, require_path
-from guided_attention._files import PathLike, made_folder
-from guided_attention._locks import locked_folder
+from guided_attention._files import PathLike
 from guided_attention._maps import chosen_device
-from guided_attention.errors import ArgumentTypeError, TrainingInterrupted
+from guided_attention.errors import ArgumentTypeError
 from guided_attention.outputs import LossTerms
 from guided_attention.training.arguments import (
     require_config,
@@ -28,13 +25,10 @@ from guided_attention.training.arguments import (
 )
 from guided_attention.training.batches import Batches, Pair, require_loader
 from guided_attention.training.config import TrainerConfig
-from guided_attention.training.progress import Event, Progress, Status
-from guided_attention.training.provenance import record_session
 from guided_attention.training.run_folder import RunFolder
 from guided_attention.training.schedule import TrainingProgress
-from guided_attention.training.seeding import seed_everything
-from guided_attention.training.signals import Interruption
-from guided_attention.training.state import Parts, RunState, plainly_named, require_entries
+from guided_attention.training.session import Session
+from guided_attention.training.state import Parts, plainly_named
 from guided_attention.training.step import Loss, ModelWithLoss, averaged_copy, finite_values
 
 __all__ = ["Trainer", "TrainingResult"]
@@ -171,9 +165,10 @@ class Trainer:
         self._metadata = {} if metadata is None else {"metadata": dict(metadata)}
         self._folder = RunFolder(require_path("run_dir", run_dir), keep=config.keep)
         schedule = config.schedule if isinstance(config.schedule, LRScheduler) else None
-        self._parts = Parts(self.model, self._averaged, optimizer, self._scaler, schedule, train_loader)
-        self._run = RunState()
-        self._started = self._stored = config.clock()
+        parts = Parts(self.model, self._averaged, optimizer, self._scaler, schedule, train_loader)
+        self._session = Session(
+            self._folder, parts, config, batches=self._batches.size, metadata=self._metadata
+        )
 
     def fit(self, *, resume: bool = False, take_over: bool = False) -> TrainingResult:
         """Train until the limit in epochs or minutes, or until `patience` is over.
@@ -192,20 +187,21 @@ class Trainer:
             NonFiniteError: The loss, one of its parts or a gradient is NaN or infinite.
             TrainingInterrupted: There was a signal.
         """
-        with self._session(resume=resume, take_over=take_over):
-            run = self._run
+        with self._session.opened(resume=resume, take_over=take_over):
+            run = self._session.run
             # A fresh run takes one step however short its time, so that it always leaves a best.pt.
             stopped_by = self._reason_to_stop() if run.epoch > 0 and run.is_complete else None
             while stopped_by is None:
                 self._train_epoch()
-                stopped_by, score = self._reason_to_stop(), None
+                row, score = self._row(), None
+                stopped_by = self._reason_to_stop()
                 if stopped_by is not None or run.epoch % self.config.validate_every == 0:
                     score = self._score()
                     stopped_by = stopped_by or self._reason_to_stop()
-                self._end_epoch(score)
+                self._end_epoch(row, score)
             if run.best_epoch == 0:  # best.pt was gone, and no epoch followed
                 self._score()
-                self._store()
+                self._session.store()
         return TrainingResult(
             best_epoch=run.best_epoch,
             best_score=run.best_score,
@@ -217,22 +213,25 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         """Train one epoch, what remains of it after a resume, or until the time is over."""
-        run = self._run
+        run = self._session.run
         if run.is_complete:
             run.begin_epoch()
-            self._parts.epoch_start = self._parts.random_states()
+            self._session.parts.epoch_start = self._session.parts.random_states()
         if run.trained:
             return
         self._joint.train()
         for group in self._groups():
             self._step(group)
-            self._tell("step")
-            if self._is_time_over():
+            self._session.tell("step")
+            if self._session.is_time_over():
                 run.cut_short = run.batches != self._batches.size
                 break
-            if self._interruption.name or self._minutes_since_stored() >= self.config.store_minutes:
-                self._store()
-                self._interruption.check()
+            if (
+                self._session.interruption.name
+                or self._session.minutes_since_stored() >= self.config.store_minutes
+            ):
+                self._session.store()
+                self._session.interruption.check()
         require(run.batches > 0, "train_loader", "at least one batch long", f"none in epoch {run.epoch}")
         run.trained = True
 
@@ -242,7 +241,7 @@ class Trainer:
         A resumed epoch begins with the random numbers of its start, so that the batches that are done can be read
         again and left out, and goes on with those that were stored.
         """
-        run, parts = self._run, self._parts
+        run, parts = self._session.run, self._session.parts
         now = parts.random_states()
         if run.batches > 0:
             parts.restore_random_states(parts.epoch_start)
@@ -253,7 +252,7 @@ class Trainer:
 
     def _step(self, group: list[Pair]) -> None:
         """Average the gradients of the batches of a group into one step of the optimizer."""
-        run, config = self._run, self.config
+        run, config = self._session.run, self.config
         self._set_learning_rates()
         self._optimizer.zero_grad(set_to_none=True)
         terms = [self._backward(image, target, 1 / len(group)) for image, target in group]
@@ -276,16 +275,16 @@ class Trainer:
         half = torch.bfloat16 if precision == "bf16" else torch.float16
         with torch.autocast(device.type, dtype=half, enabled=precision != "fp32"):
             terms = self._forward(image.to(device, non_blocking=True), target.to(device, non_blocking=True))
-        self._scaler.scale(terms.total * share).backward()
+        torch.autograd.backward(self._scaler.scale(terms.total * share))
         return terms
 
     def _score(self) -> float:
         """Store the state, validate, and store the weights if they are the best yet."""
-        run, started = self._run, self._minutes()
-        self._store()
+        run, started = self._session.run, self._session.minutes()
+        self._session.store()
         candidate = self.model if self._averaged is None else self._averaged.module
         candidate.eval()
-        with torch.no_grad(), self._interruption.at_once():
+        with torch.no_grad(), self._session.interruption.at_once():
             score = math.nan if self._validate is None else float(self._validate(candidate))
         if run.take_score(score):
             best = {
@@ -294,14 +293,15 @@ class Trainer:
                 "score": run.best_score,
             }
             self._folder.save_best(best | self._metadata)
-        run.validation_minutes = self._minutes() - started
-        self._tell("validation", score)
+        run.validation_minutes = self._session.minutes() - started
+        self._session.tell("validation", score)
         return score
 
-    def _end_epoch(self, score: float | None) -> None:
+    def _end_epoch(self, row: dict[str, float], score: float | None) -> None:
         """Step a scheduler of torch, write the row of the epoch, and store the state."""
-        run, schedule = self._run, self.config.schedule
-        row = self._row() | ({} if score is None or self._validate is None else {"validation_score": score})
+        run, schedule = self._session.run, self.config.schedule
+        if score is not None and self._validate is not None:
+            row["validation_score"] = score
         if isinstance(schedule, ReduceLROnPlateau):
             if score is not None:
                 schedule.step(score)
@@ -309,168 +309,36 @@ class Trainer:
             schedule.step()
         run.rows.append(row)
         self._folder.save_log(run.rows)
-        self._store()
+        self._session.store()
         for logger in self.config.loggers:
             logger.log(row)
-        self._tell("epoch", score)
-        self._interruption.check()
-
-    @contextmanager
-    def _session(self, *, resume: bool, take_over: bool) -> Iterator[None]:
-        """Have the folder, the signals and the reports for the time of a call, and begin or resume the run."""
-        folder = self._folder
-        if resume:
-            folder.require_state()
-        with ExitStack() as stack:
-            for logger in self.config.loggers:
-                stack.callback(logger.close)
-            made_folder(folder.path, "run_dir")
-            lock = locked_folder(folder.path, argument="run_dir", doing="training in", take_over=take_over)
-            dead = stack.enter_context(lock)
-            self._reporter = self._new_reporter()
-            stack.callback(lambda: self._reporter.close())
-            if dead:
-                self._reporter.say(dead)
-            self._interruption = stack.enter_context(Interruption(folder.path))
-            try:
-                if resume:
-                    self._resume()
-                else:
-                    self._begin()
-                yield
-            except TrainingInterrupted:
-                cure = "Resume it with fit(resume=True)."
-                self._reporter.say(f"{self._interruption.name}: the state is stored in {folder.path}. {cure}")
-                raise
-            except RuntimeError as error:
-                # The signal went to the workers too, and the first that is missed ends the step.
-                if self._interruption.name is None or "DataLoader worker" not in str(error):
-                    raise
-                raise TrainingInterrupted(folder.path) from error
-
-    def _begin(self) -> None:
-        """Seed, and write the first weights, so that ``last.pt`` is there whatever happens."""
-        self._folder.require_free()
-        self._run, self._started = RunState(), self.config.clock()
-        self._prepare([])
-        seed_everything(self.config.seed)
-        self._store()
-
-    def _resume(self) -> None:
-        held, path = self._folder.load_last(self._reporter.say)
-        require_entries(held, path)
-        self._run = RunState.from_dict(held["run"], path)
-        changes = self._parts.restore(held, path)
-        now = self._settings()
-        before = held["settings"]
-        changes += [
-            f"{name}: {before.get(name)} → {now[name]}" for name in now if before.get(name) != now[name]
-        ]
-        for change in changes:
-            self._reporter.say(f"changed since the run was stored: {change}")
-        if self._run.best_epoch > 0 and not self._folder.has_best():
-            self._reporter.say(
-                f"{self._folder.path / 'best.pt'} is gone: the next validation counts as the best."
-            )
-            self._run.best_epoch, self._run.best_score = 0, math.nan
-        self._started = self.config.clock() - 60 * self._run.minutes
-        self._stored = self.config.clock()
-        self._prepare(changes)
-        self._folder.save_log(self._run.rows)
-        self._reporter.close()
-        self._reporter = self._new_reporter()
-
-    def _prepare(self, changes: list[str]) -> None:
-        """Check the folder, and note in it what the run is made with."""
-        weights, state = size_of(self.model.state_dict()), size_of(self._optimizer.state_dict())
-        state = max(state, 2 * size_of([p for p in self._parameters if p.requires_grad]))
-        self._folder.prepare(weights * (1 if self._averaged is None else 2) + state, weights)
-        about = {"settings": self._settings(), "provenance": dict(self.config.provenance or {})}
-        record_session(
-            self._folder.path,
-            about | {"optimizer": type(self._optimizer).__name__, "groups": self._parts.given},
-            device=self._device,
-            epoch=len(self._run.rows),
-            changes=changes,
-            metadata=self._metadata.get("metadata"),
-        )
-
-    def _store(self) -> None:
-        """Write the state to ``last.pt``."""
-        self._run.minutes = self._minutes()
-        self._folder.save_last(self._parts.snapshot(self._run, self._settings()) | self._metadata)
-        self._stored = self.config.clock()
-
-    def _settings(self) -> dict[str, str | int | float | None]:
-        return self.config.settings() | {"batches": self._batches.size}
-
-    def _tell(self, event: Event, score: float | None = None) -> None:
-        """Report, and call the hooks."""
-        status = self._status(score)
-        if event == "step":
-            self._reporter.batch(status)
-        elif event == "epoch":
-            self._reporter.epoch(status)
-        for hook in self.config.hooks:
-            hook(event, status)
+        self._session.tell("epoch", score)
+        self._session.interruption.check()
 
     def _row(self) -> dict[str, float]:
-        run = self._run
-        counts = {"epoch": float(run.epoch), "batches": float(run.batches), "minutes": self._minutes()}
+        run = self._session.run
+        counts = {
+            "epoch": float(run.epoch),
+            "batches": float(run.batches),
+            "minutes": self._session.minutes(),
+        }
         return {**counts, "lr": float(self._optimizer.param_groups[0]["lr"]), **run.means()}
-
-    def _status(self, score: float | None = None) -> Status:
-        run = self._run
-        return Status(
-            epoch=run.epoch,
-            batch=run.batches,
-            share=self._share(),
-            learning_rate=float(self._optimizer.param_groups[0]["lr"]),
-            losses=run.means(),
-            score=score,
-            best_score=run.best_score,
-        )
 
     def _set_learning_rates(self) -> None:
         schedule = self.config.schedule
         if schedule is None or isinstance(schedule, LRScheduler):
             return
-        run = self._run
-        factor = schedule(TrainingProgress(share=self._share(), epoch=run.epoch, scores=tuple(run.scores)))
+        run = self._session.run
+        factor = schedule(
+            TrainingProgress(share=self._session.share(), epoch=run.epoch, scores=tuple(run.scores))
+        )
         for group, rate in zip(self._optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
 
-    def _share(self) -> float:
-        """Return the share of the run that is done: of its epochs or its minutes, whichever is larger."""
-        run, config, size = self._run, self.config, self._batches.size
-        epochs = max(run.epoch - 1, 0) + (run.batches / size if size else float(run.trained))
-        minutes = self._minutes() / config.max_minutes if config.max_minutes is not None else 0.0
-        return min(1.0, max(epochs / config.max_epochs, minutes))
-
-    def _new_reporter(self) -> Progress:
-        config, size = self.config, self._batches.size
-        return Progress(
-            epochs=config.max_epochs,
-            batches=size,
-            quiet=config.quiet,
-            share=self._share(),
-            clock=config.clock,
-        )
-
-    def _minutes(self) -> float:
-        return (self.config.clock() - self._started) / 60
-
-    def _minutes_since_stored(self) -> float:
-        return (self.config.clock() - self._stored) / 60
-
-    def _is_time_over(self) -> bool:
-        limit = self.config.max_minutes
-        return limit is not None and self._minutes() + self._run.validation_minutes >= limit
-
     def _reason_to_stop(self) -> _StopReason | None:
-        run, config = self._run, self.config
+        run, config = self._session.run, self.config
         if config.patience is not None and run.validations_without_improvement() >= config.patience:
             return "patience"
         if run.epoch >= config.max_epochs:
             return "minutes" if run.cut_short else "epochs"
-        return "minutes" if self._is_time_over() else None
+        return "minutes" if self._session.is_time_over() else None

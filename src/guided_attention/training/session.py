@@ -1,0 +1,178 @@
+"""What surrounds the loop: folder, lock, signals and reports; how a run begins, is stored and is resumed."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+
+from guided_attention._checkpoints import size_of
+from guided_attention._files import made_folder
+from guided_attention._locks import locked_folder
+from guided_attention.errors import TrainingInterrupted
+from guided_attention.training.config import TrainerConfig
+from guided_attention.training.progress import Event, Progress, Status
+from guided_attention.training.provenance import record_session
+from guided_attention.training.run_folder import BEST, RunFolder
+from guided_attention.training.seeding import seed_everything
+from guided_attention.training.signals import Interruption
+from guided_attention.training.state import Parts, RunState, require_entries
+
+__all__ = ["Session"]
+
+
+class Session:
+    """One run between the call of `Trainer.fit` and its end.
+
+    Args:
+        folder: The files of the run.
+        parts: What has a state that is stored.
+        config: The settings.
+        batches: Batches of an epoch, None where that is not known.
+        metadata: What is written into each checkpoint.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        parts: Parts,
+        config: TrainerConfig,
+        *,
+        batches: int | None,
+        metadata: Mapping[str, object],
+    ) -> None:
+        self.run = RunState()
+        self.parts = parts
+        self.interruption = Interruption(folder.path)
+        self._folder = folder
+        self._config = config
+        self._batches = batches
+        self._metadata = metadata
+        self._settings = config.settings() | {"batches": batches}
+        self._started = self._stored = config.clock()
+        self._reporter = Progress(epochs=config.max_epochs, batches=batches, quiet=True)
+
+    @contextmanager
+    def opened(self, *, resume: bool, take_over: bool) -> Iterator[None]:
+        """Have the folder, the signals and the reports for the block, and begin or resume the run."""
+        folder, config = self._folder, self._config
+        if resume:
+            folder.require_state()
+        with ExitStack() as stack:
+            for logger in config.loggers:
+                stack.callback(logger.close)
+            made_folder(folder.path, "run_dir")
+            lock = locked_folder(folder.path, argument="run_dir", doing="training in", take_over=take_over)
+            dead = stack.enter_context(lock)
+            reporter = Progress(
+                epochs=config.max_epochs, batches=self._batches, quiet=config.quiet, clock=config.clock
+            )
+            self._reporter = stack.enter_context(closing(reporter))
+            if dead:
+                reporter.say(dead)
+            self.interruption = stack.enter_context(Interruption(folder.path))
+            try:
+                if resume:
+                    self._resume()
+                else:
+                    self._begin()
+                yield
+            except TrainingInterrupted:
+                cure = "Resume it with fit(resume=True)."
+                reporter.say(f"{self.interruption.name}: the state is stored in {folder.path}. {cure}")
+                raise
+            except RuntimeError as error:
+                # The signal went to the workers too, and one of them has ended before the step.
+                if self.interruption.name is None or "DataLoader worker" not in str(error):
+                    raise
+                raise TrainingInterrupted(folder.path) from error
+
+    def store(self) -> None:
+        """Write the state to ``last.pt``."""
+        self.run.minutes = self.minutes()
+        self._folder.save_last(self.parts.snapshot(self.run, self._settings) | dict(self._metadata))
+        self._stored = self._config.clock()
+
+    def tell(self, event: Event, score: float | None = None) -> None:
+        """Report, and call the hooks."""
+        run, rate = self.run, float(self.parts.optimizer.param_groups[0]["lr"])
+        status = Status(
+            epoch=run.epoch,
+            batch=run.batches,
+            share=self.share(),
+            learning_rate=rate,
+            losses=run.means(),
+            score=score,
+            best_score=run.best_score,
+        )
+        if event == "step":
+            self._reporter.batch(status)
+        elif event == "epoch":
+            self._reporter.epoch(status)
+        for hook in self._config.hooks:
+            hook(event, status)
+
+    def minutes(self) -> float:
+        """Return the minutes that the run has taken, those before a resume included."""
+        return (self._config.clock() - self._started) / 60
+
+    def minutes_since_stored(self) -> float:
+        """Return how many minutes would be lost now."""
+        return (self._config.clock() - self._stored) / 60
+
+    def share(self) -> float:
+        """Return the share of the run that is done: of its epochs or its minutes, whichever is larger."""
+        run, config, size = self.run, self._config, self._batches
+        epochs = max(run.epoch - 1, 0) + (run.batches / size if size else float(run.trained))
+        minutes = self.minutes() / config.max_minutes if config.max_minutes is not None else 0.0
+        return min(1.0, max(epochs / config.max_epochs, minutes))
+
+    def is_time_over(self) -> bool:
+        """Return whether only the time for a validation is left."""
+        limit = self._config.max_minutes
+        return limit is not None and self.minutes() + self.run.validation_minutes >= limit
+
+    def _begin(self) -> None:
+        """Seed, and write the first weights, so that ``last.pt`` is there whatever happens."""
+        self._folder.require_free()
+        self.run, self._started = RunState(), self._config.clock()
+        self._prepare([])
+        seed_everything(self._config.seed)
+        self.store()
+
+    def _resume(self) -> None:
+        say, folder = self._reporter.say, self._folder
+        held, path = folder.load_last(say)
+        require_entries(held, path)
+        self.run = RunState.from_dict(held["run"], path)
+        now, before = self._settings, held["settings"]
+        changes = self.parts.restore(held, path)
+        changes += [
+            f"{name}: {before.get(name)} → {now[name]}" for name in now if before.get(name) != now[name]
+        ]
+        for change in changes:
+            say(f"changed since the run was stored: {change}")
+        if self.run.best_epoch > 0 and not folder.has_best():
+            say(f"{folder.path / BEST} is missing or damaged: the next validation counts as the best.")
+            self.run.best_epoch, self.run.best_score = 0, math.nan
+        self._stored = self._config.clock()
+        self._started = self._stored - 60 * self.run.minutes
+        self._prepare(changes)
+        folder.save_log(self.run.rows)
+        self._reporter.count_from(self.share())
+
+    def _prepare(self, changes: list[str]) -> None:
+        """Check the folder, and note in it what the run is made with."""
+        parts, config = self.parts, self._config
+        weights, momenta = size_of(parts.model.state_dict()), size_of(parts.optimizer.state_dict())
+        trained = [parameter for group in parts.optimizer.param_groups for parameter in group["params"]]
+        copies = 1 if parts.averaged is None else 2
+        # Before its first step an optimizer holds nothing: Adam will hold two numbers a weight.
+        self._folder.prepare(copies * weights + max(momenta, 2 * size_of(trained)), weights)
+        about = {"settings": self._settings, "provenance": dict(config.provenance or {})}
+        record_session(
+            self._folder.path,
+            about | {"optimizer": type(parts.optimizer).__name__, "groups": parts.given},
+            device=trained[0].device,
+            epoch=len(self.run.rows),
+            changes=changes,
+            metadata=self._metadata.get("metadata"),
+        )

@@ -1,0 +1,284 @@
+"""The command line without its work: exit codes, messages, streams. tests/examples/ runs the real commands."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+import guided_attention
+from guided_attention import cli, recipes
+from guided_attention._cli_report import CaseReport
+from guided_attention.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    CheckpointError,
+    DataError,
+    ExistingFileError,
+    MissingFileError,
+    NonFiniteError,
+    TrainingInterrupted,
+    WriteError,
+)
+from guided_attention.evaluation import CaseScore
+from guided_attention.inference import LedgerEntry
+from tests.examples import wrong_uses
+
+ENTRIES = (
+    LedgerEntry("a", "done", {"a_prediction.nii.gz": "1f"}, scan="2e"),
+    LedgerEntry("b", "failed", error="DataError: `b` must be\nfinite."),
+    LedgerEntry("c", "skipped"),
+)
+
+
+@pytest.fixture
+def answer(monkeypatch):
+    """Return a function that sets what the recipes `predict`, `evaluate`, `train` and `info` do."""
+
+    def set_answer(work):
+        for name in ("predict", "evaluate", "train", "info"):
+            monkeypatch.setattr(recipes, name, work)
+        monkeypatch.setattr(recipes.Plan, "load", lambda _path: None)
+
+    return set_answer
+
+
+def raising(error):
+    def work(*_arguments, **_keywords):
+        raise error
+
+    return work
+
+
+def predicting(entries):
+    def work(*_arguments, on_case=None, **_keywords):
+        for entry in entries:
+            on_case(entry)
+        return list(entries)
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ArgumentError("`out` must be new."), 2),
+        (ArgumentTypeError("`out` must be new."), 2),
+        (MissingFileError("`out` must be new."), 2),
+        (ExistingFileError("`out` must be new."), 2),
+        (DataError("`out` must be new."), 1),
+        (CheckpointError("`out` must be new."), 1),
+        (NonFiniteError("`out` must be new."), 1),
+        (WriteError("`out` must be new."), 1),
+    ],
+)
+def test_a_mistake_is_one_line(answer, capsys, error, code):
+    answer(raising(error))
+    assert cli.main(["info", "runs"]) == code
+    assert capsys.readouterr() == ("", "error: `out` must be new.\n")
+
+
+def test_errors_of_the_system_are_one_line(answer, capsys):
+    answer(raising(OSError(28, "No space left on device", "runs/last.pt")))
+    assert cli.main(["train", "runs"]) == 1
+    assert capsys.readouterr().err == "error: No space left on device: runs/last.pt\n"
+
+
+def test_a_bug_shows_its_traceback(answer):
+    answer(raising(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["info", "runs"])
+
+
+def test_messages_speak_of_options(answer, capsys):
+    answer(
+        raising(ExistingFileError("It exists. Set resume=True to continue, overwrite=True to discard it."))
+    )
+    assert cli.main(["predict", "runs", "--out", "p"]) == 2
+    assert (
+        capsys.readouterr().err == "error: It exists. Pass --resume to continue, --overwrite to discard it.\n"
+    )
+
+
+@pytest.mark.parametrize("verb", ["predict runs --out p", "evaluate runs", "info runs", "train runs"])
+def test_control_c_is_one_line(answer, capsys, verb):
+    answer(raising(KeyboardInterrupt()))
+    assert cli.main(verb.split()) == 130
+    assert capsys.readouterr().err.splitlines()[0].startswith("interrupted")
+
+
+def test_control_c_in_training_says_how_to_continue(answer, capsys):
+    answer(raising(TrainingInterrupted("runs/first")))
+    assert cli.main(["train", "runs/first"]) == 75
+    way = "Continue with: guided-attention train runs/first --resume"
+    assert capsys.readouterr().err == f"interrupted: the state is stored. {way}\n"
+
+
+def test_predictions_are_lines(answer, capsys):
+    answer(predicting(ENTRIES))
+    assert cli.main(["predict", "runs", "--out", "p"]) == 3
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == f"a  done  {Path('p/a_prediction.nii.gz')}"
+    assert err == "failed: b: DataError: `b` must be finite.\nerror: 1 of 3 cases failed\n"
+    answer(predicting(ENTRIES[::2]))
+    assert cli.main(["predict", "runs", "--out", "p"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_predictions_are_json_lines(answer, capsys):
+    answer(predicting(ENTRIES))
+    assert cli.main(["predict", "runs", "--out", "p", "--json"]) == 3
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        {"case_id": "a", "status": "done", "files": [str(Path("p/a_prediction.nii.gz"))], "error": ""},
+        {"case_id": "b", "status": "failed", "files": [], "error": "DataError: `b` must be\nfinite."},
+        {"case_id": "c", "status": "skipped", "files": [], "error": ""},
+    ]
+
+
+def test_scores_are_a_table_or_json_lines(answer, capsys):
+    rows = [
+        CaseScore("a", "liver", "scored", 0.5, 0.75, 1.25, 2.0, 3.0),
+        CaseScore("a", "spleen", "missed", 0.0, 0.0, float("inf"), 0.0, 3.0),
+    ]
+
+    def work(*_arguments, on_case=None, **_keywords):
+        on_case(LedgerEntry("a", "done"))
+        on_case(ENTRIES[1])
+        return rows
+
+    answer(work)
+    assert cli.main(["evaluate", "runs"]) == 3
+    out, err = capsys.readouterr()
+    assert out.startswith("| organ  |")
+    assert err.splitlines()[:2] == ["a done", "b failed"]
+    assert cli.main(["evaluate", "runs", "--json"]) == 3
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (first["case_id"], first["status"], len(first["scores"])) == ("a", "done", 2)
+    spleen = first["scores"][1]
+    assert (spleen["organ"], spleen["dice"], spleen["assd_mm"], spleen["surface_dice"]) == (
+        "spleen",
+        0,
+        None,
+        None,
+    )
+    assert second == {"case_id": "b", "status": "failed", "scores": [], "error": ENTRIES[1].error}
+
+
+def test_information_is_text_or_json(answer, capsys):
+    answer(
+        lambda _path: {
+            "kind": "run",
+            "plan": {"size": [3, 5], "reasons": {"size": "asked"}},
+            "score": float("nan"),
+        }
+    )
+    assert cli.main(["info", "runs"]) == 0
+    assert capsys.readouterr().out == "kind: run\nplan\n  size: 3, 5\nscore: nan\n"
+    assert cli.main(["info", "runs", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"kind": "run", "plan": {"size": [3, 5], "reasons": {"size": "asked"}}, "score": None}
+
+
+def test_warnings_are_one_line(answer, capsys):
+    def work(_path):
+        warnings.warn("spacing\nis unlike", UserWarning, stacklevel=1)
+        return {}
+
+    answer(work)
+    assert cli.main(["info", "runs"]) == 0
+    assert capsys.readouterr().err == "warning: spacing is unlike\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_bar_with_the_time_left_on_a_terminal(answer, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr("guided_attention.data.open_cohort", lambda _path: range(3))
+    answer(predicting(ENTRIES[::2]))
+    assert cli.main(["predict", "runs", "scans", "--out", "p"]) == 0
+    shown = sys.stderr.getvalue()
+    assert "1/3 |######              | ETA 0 s" in shown
+    assert "2/3 |#############       | ETA" in shown
+    assert capsys.readouterr().out.count("\n") == 2
+
+
+def test_the_bar_ends_with_the_last_case(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    report = CaseReport(1, lambda _entry: None)
+    report(ENTRIES[0])
+    assert sys.stderr.getvalue() == "\r\x1b[K"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_reader_that_is_gone_harms_nothing(answer, monkeypatch, stream):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as broken:
+        monkeypatch.setattr(sys, stream, broken)
+        answer(predicting(ENTRIES))
+        assert cli.main(["predict", "runs", "--out", "p"]) == 3
+        broken.flush()
+
+
+def test_no_standard_error_harms_nothing(answer, monkeypatch, capsys):
+    answer(predicting(ENTRIES))
+    monkeypatch.setattr(sys, "stderr", None)
+    assert cli.main(["predict", "runs", "--out", "p"]) == 3
+    assert capsys.readouterr().out.count("\n") == 3
+
+
+def test_arguments_reach_the_recipes(answer, monkeypatch):
+    taken = []
+    answer(lambda *arguments, on_case, **keywords: taken.append((arguments, keywords)) or [])  # noqa: ARG005
+    cli.main(["predict", "r", "s", "t", "--out", "p", "--overwrite", "--uncertainty", "--device", "cpu"])
+    keywords = {"device": "cpu", "include_uncertainty": True, "resume": False, "overwrite": True}
+    assert taken.pop() == (("r", ["s", "t"], Path("p")), keywords)
+    cli.main(["predict", "r", "--out", "p", "--resume"])
+    assert taken.pop()[0][1] is None
+    cli.main(["evaluate", "r", "d", "--predictions", "p", "--out", "o"])
+    assert taken.pop() == (("r", "d"), {"predictions": "p", "out": "o", "device": "auto"})
+    values = {}
+    plan = type("Plan", (), {"with_values": lambda _self, given: values.update(given) or "changed"})()
+    answer(raising(MissingFileError("stop")))
+    monkeypatch.setattr(recipes.Plan, "load", lambda _path: plan)
+    monkeypatch.setattr(
+        recipes, "train", lambda *arguments, **keywords: taken.append((arguments, keywords)) or raise_()
+    )
+    options = ["--resume", "--take-over", "--init-from", "q", "--set", "a.b=1=2", "--set", "c=3", "--quiet"]
+    cli.main(["train", "r", *options])
+    keywords = {"resume": True, "init_from": "q", "device": "auto", "quiet": True, "take_over": True}
+    assert taken.pop() == (("changed", "r"), keywords)
+    assert values == {"a.b": "1=2", "c": "3"}
+
+
+def raise_():
+    raise DataError("stop")
+
+
+def test_help_and_version_load_no_torch():
+    code = (
+        "import sys; from guided_attention.cli import main; main(['--version']); main(['plan', '--help'])\n"
+    )
+    code += "print('torch' in sys.modules, 'numpy' in sys.modules)"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = finished.stdout.splitlines()
+    assert (lines[0], lines[-1]) == (f"guided-attention {guided_attention.__version__}", "False False")
+
+
+def test_the_page_shows_the_help_as_it_is(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = wrong_uses.section(wrong_uses.PAGE.read_text(encoding="utf-8"), "help")[1]
+    # Versions of Python break lines at other places.
+    assert shown.split() == wrong_uses.help_texts().split(), "python -m tests.examples.wrong_uses"
+
+
+def test_every_verb_has_an_example():
+    assert wrong_uses.help_texts().count("example:\n  guided-attention ") == len(wrong_uses.VERBS)
