@@ -3,6 +3,7 @@
 import errno
 import glob
 import os
+import re
 import shutil
 import time
 import uuid
@@ -38,6 +39,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 DRAFT_PREFIX = ".unfinished-"
 """What the names of temporary files and folders begin with."""
+_DRAFT_NAME = re.compile(rf"^(?:{re.escape(DRAFT_PREFIX)}[0-9a-f]{{32}}\.)+")
 
 _STALE_SECONDS = 24 * 3600
 """A draft that nobody has written to for so long belongs to a process that was killed."""
@@ -107,7 +109,11 @@ def writing(path: Path, draft: Path | None = None) -> Iterator[None]:
 
 
 def write_error(path: Path, cause: OSError, draft: Path | None = None) -> WriteError:
-    """Return the error for a file that cannot be written, with what is missing and what to do."""
+    """Return the error for a file that cannot be written, with what is missing and what to do.
+
+    Where `path` is the draft of a file, the error names the file.
+    """
+    path = path.with_name(_DRAFT_NAME.sub("", path.name))
     reason, cure = cause.strerror or str(cause), "Check the disk, or choose another folder."
     if cause.errno in {errno.ENOSPC, errno.EDQUOT}:
         written = draft.stat().st_size if draft is not None and draft.is_file() else 0

@@ -185,7 +185,7 @@ def _runs(root: Path) -> None:
         (root / "runs" / name).mkdir()
         plan.save(root / "runs" / name / "plan.json")
     train(root / "runs/trained", device="cpu", quiet=True)
-    (root / "runs/damaged-plan/plan.json").write_bytes((root / "runs/planned/plan.json").read_bytes()[:-500])
+    (root / "runs/damaged-plan/plan.json").write_text('{"version": 1, "data": {"folder":', encoding="utf-8")
     content = plan.to_dict()
     _json(root / "runs/unknown-key/plan.json", content | {"optimiser": {"lr": 1}})
     _json(root / "runs/newer/plan.json", content | {"version": 99})
@@ -271,7 +271,7 @@ def help_texts() -> str:
         with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
             make_parser().parse_args([*verb.split(), "--help"])
         command = " ".join(f"guided-attention {verb} --help".split())
-        texts.append(f"### `{command}`\n\n```text\n{output.getvalue().rstrip()}\n```")
+        texts.append(f"### `{command}`\n\n```\n{output.getvalue().rstrip()}\n```")
     return "\n\n".join(texts)
 
 
