@@ -17,11 +17,9 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from time import process_time
-from unittest.mock import patch
+from time import monotonic, process_time
 
 import torch
 from torch import nn
@@ -106,7 +104,7 @@ def trained(
     largest = Predictor(model, preparation, LABELS, device=None, keep_largest=True)
     augment = Chain((FlipRotate(degrees=15), RandomIntensity()))
     slices = SliceDataset(train, preparation, LABELS, size=side, slice_step=args.slice_step, augment=augment)
-    with tempfile.TemporaryDirectory() as folder, clock_of_the_processor(if_wanted=bool(args.minutes)):
+    with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             model,
             GuidedAttentionLoss(DiceCrossEntropyLoss()),
@@ -121,7 +119,10 @@ def trained(
                 clip_grad_norm=1.0,
                 ema_decay=0.99,
                 seed=seed,
+                device="cpu",
                 schedule=polynomial_decay(),
+                # Minutes are those that the process works, of all threads, in place of those that pass.
+                clock=process_time if args.minutes else monotonic,
             ),
         )
         result = trainer.fit()
@@ -136,11 +137,6 @@ def trained(
         **summary("volume_similarity", [score.volume_similarity for score in scores]),
         **summary("assd_mm", [score.assd_mm for score in scores]),
     }
-
-
-def clock_of_the_processor(*, if_wanted: bool) -> AbstractContextManager[object]:
-    """Let the trainer count the time that its process works, of all threads, in place of the time that passes."""
-    return patch("guided_attention.training.trainer.monotonic", process_time) if if_wanted else nullcontext()
 
 
 def summary(name: str, values: Sequence[float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Train the multi-scale guided attention network on abdominal MR, and score whole volumes in millimetres.
+"""Train the multi-scale guided attention network on abdominal MR by hand, and score whole volumes in millimetres.
 
 python examples/train_chaos.py                          a small network on phantoms, in minutes
 python examples/train_chaos.py --data CHAOS_FOLDER      the paper's network on the CHAOS release, its MR part
@@ -25,9 +25,9 @@ from guided_attention.sampling import FlipRotate, SliceDataset
 from guided_attention.training import TrainerConfig, polynomial_decay, seed_everything
 
 SOURCES = {"t1_in": 1, "t1_out": 1, "t1_dual": 2, "t2": 1}  # and their channels
-OPTIONS = ("encoder", "channels", "size", "batch_size", "lr", "epochs")  # with their defaults:
-PHANTOMS = ("resnet18", 16, 112, 4, 2e-3, 5)
-CHAOS = ("resnext101_32x4d", 64, 256, 8, 1e-3, 250)
+# Options, and their defaults for phantoms and for CHAOS.
+OPTIONS = ("encoder", "channels", "size", "batch_size", "lr", "epochs")
+PHANTOMS, CHAOS = ("resnet18", 16, 112, 4, 2e-3, 5), ("resnext101_32x4d", 64, 256, 8, 1e-3, 250)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -42,15 +42,15 @@ def main(args: argparse.Namespace) -> None:
     train, val, test = ([cases[name] for name in part] for part in (split.train, split.val, split.test))
     print(f"{len(train)} training, {len(val)} validation and {len(test)} test subjects from {folder}")
 
-    size = (args.size, args.size)
     # What is done to a scan before the network sees it, and undone after. It is stored with the weights.
+    size, few = (args.size, args.size), args.data is None
     preparation = Preparation(slice_axis="axial", min_size=size).fit(train)
     predictor = Predictor(model, preparation, LABELS, device=args.device, keep_largest=True)
-    # Organs have sides, so slices are rotated a little but never mirrored.
+    # Organs have sides, so slices are rotated a little but never mirrored. Phantoms train on slices with organs only.
     augment = FlipRotate(flip=0, mirror=0, degrees=15)
-    slices = SliceDataset(
-        train, preparation, LABELS, augment=augment, size=size, foreground_only=args.foreground_only
-    )
+    slices = SliceDataset(train, preparation, LABELS, augment=augment, size=size, foreground_only=few)
+    limits = {"max_epochs": args.epochs, "max_minutes": args.minutes}
+    numbers = {"precision": args.precision, "clip_grad_norm": 1.0, "ema_decay": 0.99, "seed": args.seed}
     trainer = Trainer(
         model,
         GuidedAttentionLoss(DiceCrossEntropyLoss()),
@@ -58,16 +58,7 @@ def main(args: argparse.Namespace) -> None:
         train_loader=DataLoader(slices, batch_size=args.batch_size, shuffle=True, drop_last=True),
         validate=Validation(predictor.with_model, val, LABELS),
         run_dir=args.out,
-        config=TrainerConfig(
-            max_epochs=args.epochs,
-            max_minutes=args.minutes,
-            precision=args.precision,
-            clip_grad_norm=1.0,
-            ema_decay=0.99,
-            seed=args.seed,
-            device=args.device,
-            schedule=polynomial_decay(),
-        ),
+        config=TrainerConfig(**limits, **numbers, device=args.device, schedule=polynomial_decay()),
         metadata=predictor.metadata,
     )
     result = trainer.fit(resume=args.resume)
@@ -93,15 +84,12 @@ def parse() -> argparse.Namespace:
     parser = run_parser(__doc__, out=Path("runs/chaos"), minutes=None)
     parser.add_argument("--data", type=Path, help="folder of the CHAOS release; without it, phantoms")
     parser.add_argument("--source", default="t1_in", choices=SOURCES)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
     for name, small, full in zip(OPTIONS, PHANTOMS, CHAOS, strict=True):
         about = f"{small} for phantoms, {full} for CHAOS"
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(small), help=about)
-    about = "skip slices without organs, as is done for phantoms"
-    parser.add_argument("--foreground-only", action=argparse.BooleanOptionalAction, help=about)
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     args = parser.parse_args()
-    defaults = zip(OPTIONS, CHAOS if args.data else PHANTOMS, strict=True)
-    for name, value in {"foreground_only": not args.data, **dict(defaults)}.items():
+    for name, value in zip(OPTIONS, CHAOS if args.data else PHANTOMS, strict=True):
         setattr(args, name, value if getattr(args, name) is None else getattr(args, name))
     return args
 

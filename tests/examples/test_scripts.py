@@ -116,9 +116,7 @@ def test_a_run_folder_that_cannot_be_one_is_noticed_before_data_are_read(script,
 
 def test_data_that_are_not_there_end_in_one_line(tmp_path):
     said = fails("train_left_atrium.py", "--data", "none", cwd=tmp_path)
-    assert said.startswith("error: ")
-    assert "none" in said
-    assert said.count("\n") == 1
+    assert said == "error: `folder` must be an existing folder or file, got none.\n"
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.6, 1.0, 1.5, 2.0])

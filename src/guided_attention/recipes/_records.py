@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from guided_attention._checks import require, require_choice, require_known_keys, require_type
 from guided_attention.errors import ArgumentTypeError, DataError
 
-__all__ = ["check_fields", "parsed", "plain", "record_from", "require_keys"]
+__all__ = ["check_fields", "parsed", "plain", "record_from", "require_keys", "value_of"]
 
 
 def check_fields(record: object, where: str) -> None:
@@ -54,7 +54,7 @@ def _checked_scalar(where: str, value: object, kind: type) -> object:
     return value
 
 
-def plain(value: object) -> object:
+def plain(value: object) -> Any:  # noqa: ANN401 - what JSON holds
     """Return a record as JSON has it: mappings, lists, texts, numbers, booleans and None."""
     if is_dataclass(value) and not isinstance(value, type):
         own = getattr(value, "to_dict", None)
@@ -84,6 +84,11 @@ def require_keys(keys: Iterable[str], known: Sequence[str]) -> None:
         ends = [name for name in known if name.endswith(f".{key}")]
         near = [*ends, *difflib.get_close_matches(key, known, n=1, cutoff=0.0)][0]
         require(key in known, "values", "named by keys of the plan", repr(key), f"Did you mean {near!r}?")
+
+
+def value_of(value: object, old: object) -> object:
+    """Return a value as plain JSON has it; a text is read as the type of the value that it replaces."""
+    return parsed(value, old) if isinstance(value, str) else plain(value)
 
 
 def parsed(text: str, old: object) -> object:

@@ -26,9 +26,9 @@ from guided_attention.recipes._plan_records import (
     SchedulePlan,
     TrainingPlan,
 )
-from guided_attention.recipes._records import parsed, plain, record_from, require_keys
+from guided_attention.recipes._records import plain, record_from, require_keys, value_of
 
-__all__ = ["PLAN_FILE", "Plan", "differing_keys"]
+__all__ = ["PLAN_FILE", "Plan", "differing_keys", "require_buildable"]
 
 _VERSION = 1
 PLAN_FILE = "plan.json"
@@ -99,7 +99,7 @@ class Plan:
         require(self.preparation.fingerprint is not None, "preparation", "fitted", "one that is not", _FIT)
         channels, got = self.preparation.in_channels, arguments.get("in_channels")
         require(got == channels, "network.arguments.in_channels", f"that of the scans, {channels}", got)
-        _require_buildable(self.network.builder, tuple(arguments.items()))
+        require_buildable(self.network)
         padded, size = self.preparation.min_size[-2:], self.sampling.size
         good = bool(padded) and all(low >= side for low, side in zip(padded, size, strict=True))
         cure = f"Set preparation.min_size to {size[0]},{size[1]} too: smaller slices are padded to it."
@@ -176,7 +176,7 @@ class Plan:
             inner = contents
             for name in way:
                 inner = inner[name]
-            inner[last] = parsed(value, inner.get(last)) if isinstance(value, str) else plain(value)
+            inner[last] = value_of(value, inner.get(last))
         reasons = {**self.reasons, **dict.fromkeys(values, _SET)}
         return Plan.from_dict({"version": _VERSION, **contents, "reasons": reasons})
 
@@ -205,9 +205,13 @@ def differing_keys(plan: Plan, other: Plan) -> list[str]:
     return [key for key in {**first, **second} if first.get(key, _NONE) != second.get(key, _NONE)]
 
 
+def require_buildable(network: ModelSettings) -> None:
+    """Raise for an unknown builder or argument."""
+    _built_without_memory(network.builder, tuple(network.arguments.items()))
+
+
 @lru_cache(maxsize=8)
-def _require_buildable(builder: str, arguments: tuple[tuple[str, Plain], ...]) -> None:
-    """Raise for an unknown builder or argument; the meta device gives a network no memory."""
+def _built_without_memory(builder: str, arguments: tuple[tuple[str, Plain], ...]) -> None:
     with torch.device("meta"):
         build(ModelSettings(builder, dict(arguments)))
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import cast
 
+from guided_attention._checkpoints import Plain
 from guided_attention._checks import require_type
 from guided_attention.labels import LabelSpec
 from guided_attention.models import ModelSettings
@@ -17,7 +19,8 @@ from guided_attention.recipes._plan_records import (
     SchedulePlan,
     TrainingPlan,
 )
-from guided_attention.recipes._records import parsed, plain, require_keys
+from guided_attention.recipes._records import plain, record_from, require_keys, value_of
+from guided_attention.recipes.plan import require_buildable
 
 __all__ = ["check_values"]
 
@@ -38,15 +41,16 @@ _CLOSED: Mapping[str, type] = {
     "inference": InferencePlan,
 }
 
+_ARGUMENTS = "network.arguments."
 _WHOLE = ("labels.names", "network.arguments")
 """Mappings, of which single entries are set."""
 
 
-def check_values(values: Mapping[str, str]) -> None:
+def check_values(values: Mapping[str, object]) -> None:
     """Raise for a key or a value that no plan can have, before scans are read to make one.
 
     Args:
-        values: Texts by dotted key, as for `Plan.with_values`.
+        values: Values or their texts by dotted key, as for `Plan.with_values`.
 
     Raises:
         ArgumentError: A key is unknown (the nearest known one is named), or a number is out of range.
@@ -58,15 +62,22 @@ def check_values(values: Mapping[str, str]) -> None:
         Traceback (most recent call last):
         guided_attention.errors.ArgumentError: `values` must be named by keys of the plan, got 'optimiser.lr'. Did ...
     """
-    require_type("values", values, Mapping, "a mapping from a dotted key to a text")
+    require_type("values", values, Mapping, "a mapping from a dotted key to a value")
     parts = {**_OPEN, **_CLOSED}
     known = ["seed", *(f"{part}.{one.name}" for part, kind in parts.items() for one in fields(kind))]
-    for key, text in values.items():
+    network: dict[str, Plain] = {"in_channels": 1, "num_classes": 2, "encoder": "resnet18"}
+    builder = str(values.get("network.builder", "msga_lite"))
+    for key, value in values.items():
         part, _, rest = key.partition(".")
         stem = f"{part}.{rest.partition('.')[0]}" if part in _OPEN else key
+        if key.startswith(_ARGUMENTS) and key != _ARGUMENTS:
+            name = key.removeprefix(_ARGUMENTS)
+            network[name] = cast("Plain", value_of(value, network.get(name)))  # checked with the network
+            continue
         require_keys(
             [stem if stem in known else key], [name for name in known if name not in _WHOLE or name != key]
         )
         if part in _CLOSED:
-            default = plain(getattr(_CLOSED[part](), rest))
-            _CLOSED[part](**{rest: parsed(text, default)})  # raises where it is none
+            defaults = plain(_CLOSED[part]())
+            record_from(_CLOSED[part], {**defaults, rest: value_of(value, defaults[rest])}, part)
+    require_buildable(ModelSettings(builder, network))

@@ -32,9 +32,9 @@ class ModelWithLoss(nn.Module):
     Data-parallel training of this module has one forward pass, and so synchronises all gradients.
 
     Args:
-        model: A network. Its method ``outputs`` is used if it has one, otherwise ``model(image)``. Either may return a
-            `SegmentationOutput`; logits; a list, whose first entry is the logits and the others side logits; or a
-            dictionary with the key ``"logits"`` or ``"out"``.
+        model: A network that returns logits; a list, whose first entry is the logits and the others side logits; a
+            dictionary with the key ``"logits"`` or ``"out"``; or a `SegmentationOutput`. Its method ``outputs``, if it
+            has one, is called for a loss that takes the whole output.
         loss: A loss marked with `takes_outputs`, such as `GuidedAttentionLoss`, gets the `SegmentationOutput` and
             returns `LossTerms`. Every other one gets the logits and returns a scalar.
 
@@ -62,13 +62,14 @@ class ModelWithLoss(nn.Module):
 
     def forward(self, image: Image, target: Tensor) -> LossTerms:
         """Return the loss of one batch and its parts."""
-        outputs = getattr(self.model, "outputs", None)
-        output = output_of(outputs(image) if callable(outputs) else self.model(image))
         if getattr(self.loss, "takes_outputs", False):
+            outputs = getattr(self.model, "outputs", None)
+            output = output_of(outputs(image) if callable(outputs) else self.model(image))
             terms = self.loss(output, target)  # type: ignore[arg-type]  # marked
             cure = "Wrap the value: LossTerms(total=value, parts={'segmentation': value})."
             require_type("loss(output, target)", terms, LossTerms, "LossTerms", cure)
             return terms  # type: ignore[return-value]  # checked
+        output = output_of(self.model(image))
         try:
             value = self.loss(output.logits, target)  # type: ignore[arg-type]  # not marked
         except AttributeError as error:
@@ -149,7 +150,9 @@ def finite_values(
     ]
     tensors = [value for values in named for value in values.values()]
     # One transfer for all: every separate one would make the host wait for the device once more.
-    *numbers, gradient = torch.stack([value.detach().float() for value in (*tensors, gradient_norm)]).tolist()
+    kind = torch.float64 if tensors[0].dtype == torch.float64 else torch.float32
+    stacked = torch.stack([value.detach().to(kind) for value in (*tensors, gradient_norm)])
+    *numbers, gradient = stacked.tolist()
     remaining = iter(numbers)
     found = [{name: next(remaining) for name in values} for values in named]
     checked = found if scaled else [*found, {"gradient": gradient}]

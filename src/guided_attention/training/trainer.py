@@ -193,11 +193,12 @@ class Trainer:
             stopped_by = self._reason_to_stop() if run.epoch > 0 and run.is_complete else None
             while stopped_by is None:
                 self._train_epoch()
-                stopped_by, score = self._reason_to_stop(), None
+                row, score = self._row(), None
+                stopped_by = self._reason_to_stop()
                 if stopped_by is not None or run.epoch % self.config.validate_every == 0:
                     score = self._score()
                     stopped_by = stopped_by or self._reason_to_stop()
-                self._end_epoch(score)
+                self._end_epoch(row, score)
             if run.best_epoch == 0:  # best.pt was gone, and no epoch followed
                 self._score()
                 self._session.store()
@@ -296,10 +297,11 @@ class Trainer:
         self._session.tell("validation", score)
         return score
 
-    def _end_epoch(self, score: float | None) -> None:
+    def _end_epoch(self, row: dict[str, float], score: float | None) -> None:
         """Step a scheduler of torch, write the row of the epoch, and store the state."""
         run, schedule = self._session.run, self.config.schedule
-        row = self._row() | ({} if score is None or self._validate is None else {"validation_score": score})
+        if score is not None and self._validate is not None:
+            row["validation_score"] = score
         if isinstance(schedule, ReduceLROnPlateau):
             if score is not None:
                 schedule.step(score)
