@@ -19,6 +19,9 @@ _GROUPS = nox.project.load_toml("pyproject.toml")
 _BIN, _SUFFIX = ("Scripts", ".exe") if sys.platform == "win32" else ("bin", "")
 _EXTRAS = ("nibabel", "pydicom", "tqdm", "matplotlib", "safetensors")
 _UNIT = "not example and not graph and not peer and not crash"
+# A code block of a page needs those above it: a file stays on one worker. In the order of pyproject.toml, so that the
+# small ones, the docstrings, come last and both workers end together.
+_TWO_WORKERS = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 _WITHOUT_CONSTRAINT = {"PIP_CONSTRAINT": ""}
 
@@ -96,9 +99,7 @@ def types(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Run the unit tests and every code block of docstrings, README and docs."""
-    # A code block of a page needs those above it: a file stays on one worker.
-    arguments = session.posargs or ["-n", "2", "--dist", "loadfile"]
-    _SHARED.run(session, "pytest", "-m", _UNIT, *arguments, env=_ONE_THREAD)
+    _SHARED.run(session, "pytest", "-m", _UNIT, *(session.posargs or _TWO_WORKERS), env=_ONE_THREAD)
 
 
 @nox.session(venv_backend="none")
@@ -188,8 +189,7 @@ def _files_of_core(site: Path) -> set[str]:
 @nox.session(venv_backend="none")
 def newest(session: nox.Session) -> None:
     """Run the unit tests beside the newest torch, and hold encoders and baselines against timm, torchvision and smp."""
-    arguments = session.posargs or ["-n", "2", "--dist", "loadfile"]
-    _NEWEST.run(session, "pytest", "-m", _UNIT, *arguments, env=_ONE_THREAD)
+    _NEWEST.run(session, "pytest", "-m", _UNIT, *(session.posargs or _TWO_WORKERS), env=_ONE_THREAD)
 
 
 @nox.session(default=False)

@@ -57,7 +57,7 @@ def predictor(cohort):
 
 
 def trained(cohort, preparation):
-    """Train for two epochs on a cohort, and return the weights."""
+    """Train for an epoch on a cohort, and return the weights."""
     seed_everything(0)
     model = MSGA(1, 5, **SMALL)
     slices = SliceDataset(cohort, preparation, CHAOS_MR_LABELS, foreground_only=True, slice_step=5)
@@ -71,7 +71,7 @@ def trained(cohort, preparation):
             train_loader=DataLoader(slices, batch_size=4, shuffle=True),
             validate=Validation(predictor.with_model, cohort[:1], CHAOS_MR_LABELS),
             run_dir=f"run-{len(list(trained.folder.iterdir()))}",
-            config=TrainerConfig(max_epochs=2, quiet=True),
+            config=TrainerConfig(max_epochs=1, quiet=True),
             metadata=predictor.metadata,
         ).fit()
         return model.state_dict(), result.best_score

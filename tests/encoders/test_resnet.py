@@ -233,7 +233,7 @@ def test_training_on_shallow_volumes_leaves_memory_whole():
 import torch
 from guided_attention.encoders import resnet_encoder
 encoder = resnet_encoder("resnet18", spatial_dims=3)
-for depth in 5 * [1, 2, 3, 5, 6]:
+for depth in 2 * [1, 2, 3, 5, 6]:
     sum(map_.sum() for map_ in encoder(torch.randn(2, 1, depth, 37, 23))).backward()
 """
     env = {**os.environ, "MALLOC_CHECK_": "3", "OMP_NUM_THREADS": "1"}

@@ -70,7 +70,7 @@ def test_no_more_than_two_cases_are_in_memory_and_one_is_read_ahead():
     alive, counts, read = weakref.WeakSet(), [], []
 
     def cases():
-        for number in range(5):
+        for number in range(3):
             gc.collect()
             counts.append(len(alive))
             case = _case(number)

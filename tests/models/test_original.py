@@ -59,7 +59,7 @@ def used(state):
     }
 
 
-@pytest.mark.parametrize("space", [(64, 64), (96, 64), (256, 256)])
+@pytest.mark.parametrize("space", [(64, 64), (128, 96)])
 def test_the_logits_are_the_originals(state, model, space):
     image = drawn(1, 1, *space)
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_in_double_precision_there_is_no_difference_left(state, model):
             model.float()  # the same numbers as before: they came from single precision
 
 
-@pytest.mark.parametrize(("batch", "space"), [(2, (64, 64)), (2, (96, 64)), (1, (256, 256))])
+@pytest.mark.parametrize(("batch", "space"), [(2, (64, 64)), (2, (96, 64)), (1, (128, 96))])
 def test_the_parts_of_the_loss_are_the_originals(state, model, batch, space):
     image = drawn(batch, 1, *space)
     target = torch.randint(5, (batch, *space), generator=torch.Generator().manual_seed(1))

@@ -197,7 +197,8 @@ def _state(source: PathLike | Mapping[str, Tensor]) -> dict[str, Tensor]:
     wanted = "a state dict of plain tensors"
     held = source if isinstance(source, Mapping) else read_contents(source, argument="source", wanted=wanted)
     wanted = "a state dict: names and tensors"
-    _require(isinstance(held, Mapping), wanted, f"{source} with a {type(held).__name__}")
+    where = "" if isinstance(source, Mapping) else f"{source} with "  # to print all weights takes seconds
+    _require(isinstance(held, Mapping), wanted, f"{where}a {type(held).__name__}")
     entries: Mapping[Any, Any] = weights_in(held) if isinstance(held, Mapping) else {}
     kept = {name: value for name, value in entries.items() if isinstance(name, str)}
     odd = [str(name) for name in entries if name not in kept or not isinstance(kept[name], Tensor)]
