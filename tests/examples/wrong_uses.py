@@ -10,12 +10,11 @@ import io
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from guided_attention.recipes import plan_for, train
 PAGE = Path(__file__).parents[2] / "docs/how-to/command-line.md"
 VERBS = ("plan", "train", "predict", "evaluate", "info")
 _LONGEST = 240
+_NOBODY = 65534
 AFFINE = np.diag([1.5, 1.25, 5.0, 1.0])
 
 
@@ -129,10 +129,7 @@ def make_world() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         _fill(root)
-        assert (
-            _in_this_process(root, "predict runs/trained unlabelled --out predictions/done --device cpu")[0]
-            == 0
-        )
+        assert _run(root, "predict runs/trained unlabelled --out predictions/done --device cpu")[0] == 0
         for path in (path for path in (root, *root.rglob("*")) if not path.is_symlink()):
             path.chmod(0o755 if path.is_dir() else 0o644)
         (root / "secret/a_image.nii.gz").chmod(0)
@@ -203,47 +200,49 @@ def _json(path: Path, content: object) -> None:
 
 def outcome(root: Path, use: Use) -> tuple[int, str]:
     """Run a command in the folder `root`; return its exit code and what it said on standard error."""
-    code, text = _in_process_of_its_own(root, use) if use.trouble else _in_this_process(root, use.command)
+    with TROUBLES[use.trouble]():
+        code, text = _run(root, use.command)
     return code, text.replace(str(root.resolve()), "/home/me").replace(str(root), "/home/me")
 
 
-def _in_this_process(root: Path, command: str) -> tuple[int, str]:
+def _run(root: Path, command: str) -> tuple[int, str]:
     output, errors = io.StringIO(), io.StringIO()
     with contextlib.chdir(root), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         code = cli.main(shlex.split(command))
     return code, errors.getvalue()
 
 
-def _in_process_of_its_own(root: Path, use: Use) -> tuple[int, str]:
-    command = [sys.executable, "-c", TROUBLES[use.trouble], *shlex.split(use.command)]
-    finished = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    return finished.returncode, finished.stderr
+@contextlib.contextmanager
+def _small_disk(size: int) -> Iterator[None]:
+    """A process that may write no file above a size is told what one on a full disk is told."""
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
-_MAIN = """
-import sys
-import nibabel, torch._dynamo
-from guided_attention import cli, figures, recipes
-try:
-    import matplotlib.pyplot
-except ModuleNotFoundError:
-    pass
-{before}
-sys.exit(cli.main(sys.argv[1:]))
-"""
-_SMALL_DISK = """
-import resource, signal
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
-"""
-TROUBLES = {
-    # A process that may write no file above this size is told what one on a full disk is told.
-    "no space": _MAIN.format(before=_SMALL_DISK.format(size=50)),
-    "little space": _MAIN.format(before=_SMALL_DISK.format(size=50_000)),
-    # Permissions do not bind the superuser, so another user it is.
-    "no permission": _MAIN.format(before="import os\nos.geteuid() or os.setuid(65534)"),
+@contextlib.contextmanager
+def _another_user() -> Iterator[None]:
+    """Permissions do not bind the superuser, so another user it is."""
+    is_superuser = os.geteuid() == 0
+    if is_superuser:
+        os.setresuid(_NOBODY, _NOBODY, 0)
+    try:
+        yield
+    finally:
+        if is_superuser:
+            os.setresuid(0, 0, 0)
+
+
+TROUBLES: Mapping[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
+    "": contextlib.nullcontext,
+    "no space": lambda: _small_disk(50),
+    "little space": lambda: _small_disk(50_000),
+    "no permission": _another_user,
 }
-"""What is run in place of the command, by what is wrong with the computer."""
+"""What is wrong with the computer while the command runs."""
 
 
 def message(text: str) -> str:

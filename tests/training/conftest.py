@@ -54,6 +54,12 @@ class Clock:
         self.seconds += 60 * minutes
 
 
+@pytest.fixture(autouse=True)
+def _disk_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the wait for the disk, most of the time of these tests; real kills have it (test_crashes)."""
+    monkeypatch.setattr("os.fsync", lambda _handle: None)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()

@@ -520,11 +520,28 @@ def test_a_damaged_state_is_named_and_the_one_before_it_used(make_trainer, capsy
     resumed.fit(resume=True)
     assert "last.pt, which torch cannot read" in (said := capsys.readouterr().err)
     assert "last-1.pt, the state before it, is used." in said
+    assert (folder / "last.pt.damaged").read_bytes() == raw
+    for name in ("last.pt", "last-1.pt"):
+        load_checkpoint(folder / name)
     equal(whole.model.state_dict(), resumed.model.state_dict())
     for name in ("last.pt", "last-1.pt"):
         (folder / name).write_bytes(b"PK\3\4")
     with pytest.raises(CheckpointError, match=r"last-1\.pt, which torch cannot read"):
         make_trainer("broken").fit(resume=True)
+
+
+def test_a_whole_state_is_not_pushed_out_by_a_damaged_one(make_trainer, monkeypatch):
+    folder = make_trainer(max_epochs=2).fit().run_dir
+    (folder / "last.pt").write_bytes(b"PK\3\4")
+
+    def fail(*_arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("guided_attention.training.run_folder.RunFolder._rotate", fail)
+        with pytest.raises(KeyboardInterrupt):
+            make_trainer().fit(resume=True)
+    assert make_trainer().fit(resume=True).epochs == 3
 
 
 def test_a_log_that_is_gone_comes_back(make_trainer):
@@ -547,6 +564,13 @@ def test_a_best_file_that_is_gone_is_said_and_the_next_validation_counts(make_tr
     best = load_checkpoint(folder / "best.pt")
     assert (best["epoch"], best["score"]) == (epochs, 0.25)
     assert "best.pt is missing or damaged: the next validation counts as the best" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_validation_that_gives_no_number_is_named(make_trainer):
+    with pytest.raises(ArgumentTypeError, match=r"`validate\(model\)` must be a number, got a dict"):
+        make_trainer(validate=lambda _model: {"dice": 0.5}).fit()
+    assert make_trainer("tensor", validate=lambda _model: torch.tensor(0.5)).fit().best_score == 0.5
 
 
 def test_two_runs_in_one_folder_are_refused(make_trainer, tmp_path):

@@ -10,7 +10,7 @@ import torch
 from guided_attention._checks import cut_list, require, require_path
 from guided_attention._files import PathLike, made_folder
 from guided_attention.case import Case
-from guided_attention.errors import ArgumentError, ExistingFileError, MissingFileError
+from guided_attention.errors import ArgumentError, DataError, ExistingFileError, MissingFileError
 from guided_attention.evaluation import Validation
 from guided_attention.inference import Predictor
 from guided_attention.models import build
@@ -31,6 +31,7 @@ from guided_attention.training import Trainer, TrainerConfig, TrainingResult, se
 
 __all__ = ["train"]
 
+_PROVENANCE = "run.json"
 _RUN_FILES = ("log.csv", "last.pt", "best.pt")
 _MAY_CHANGE = (
     "budget.",
@@ -78,7 +79,7 @@ def train(
         ExistingFileError: The folder holds a run and `resume` is not set.
         MissingFileError: There is no plan, nothing to resume, or the scans are gone.
         ArgumentError: A resumed run is given another plan, `init_from` has another network, or see `Plan`.
-        DataError: A scan cannot be used; the message names it.
+        DataError: A scan cannot be used; the message names it. Or scans have changed since the run was begun.
 
     Warns:
         FineTuningWarning: With `init_from`: layers are new, or scans are prepared in another way.
@@ -93,7 +94,9 @@ def train(
     start = None if init_from is None else initial_weights(init_from, chosen)
     source = cases_of_plan(chosen, cases)
     trainer = _trainer(chosen, source, made_folder(folder, "run_dir"), place, start, quiet=quiet)
-    if not resume:
+    if resume:
+        _require_same_scans(folder, trainer.config)
+    else:
         _require_no_run(folder)  # reading takes minutes, in which another process may have begun one
     chosen.save(folder / PLAN_FILE)
     return trainer.fit(resume=resume, take_over=take_over)
@@ -126,6 +129,17 @@ def _require_resumable(folder: Path, plan: Plan, init_from: PathLike | None) -> 
     keys = [key for key in differing_keys(plan, Plan.load(folder)) if not key.startswith(_MAY_CHANGE)]
     cure = "Train with these values into another folder."
     require(not keys, "plan", f"that of the run in {folder}", f"another {cut_list(keys)}", cure)
+
+
+def _require_same_scans(folder: Path, config: TrainerConfig) -> None:
+    """Raise where the scans are not those that the run has seen; a damaged ``run.json`` cannot tell."""
+    try:
+        known = json.loads((folder / _PROVENANCE).read_text(encoding="utf-8"))["provenance"]["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    same, got = known == (config.provenance or {}).get("data"), "scans or labels that have changed"
+    cure = "Put them back, or train into another folder; init_from starts from these weights."
+    require(same, "data", f"that of the run in {folder}", got, cure, error=DataError, file=folder)
 
 
 def _trainer(

@@ -69,7 +69,10 @@ class Batches:
         """Batches of an epoch, None where the loader does not know."""
         try:
             return len(self.loader) if isinstance(self.loader, Sized) else None
-        except TypeError:  # a DataLoader over an iterable data set has a length, and says so when asked
+        except (
+            TypeError,
+            NotImplementedError,
+        ):  # a DataLoader over an iterable data set has a method for it, too
             return None
 
     def groups(self, epoch: int, count: int, *, skip: int = 0) -> Iterator[list[Pair]]:

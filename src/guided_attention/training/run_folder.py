@@ -89,7 +89,7 @@ class RunFolder:
         write_log(self.path / LOG, rows)
 
     def load_last(self, say: Callable[[str], None]) -> tuple[dict[str, Any], Path]:
-        """Return the newest state that is whole and its file; `say` is told of damaged ones.
+        """Return the newest state that is whole and its file; `say` is told of damaged ones, which are set aside.
 
         Raises:
             MissingFileError: There is none.
@@ -101,11 +101,15 @@ class RunFolder:
             say(f"{self._states[0]} is missing: {stored[0].name} is used.")
         for number, path in enumerate(stored):
             try:
-                return load_checkpoint(path), path
+                contents = load_checkpoint(path)
             except CheckpointError as error:
                 if number + 1 == len(stored):
                     raise
                 say(f"{error} {stored[number + 1].name}, the state before it, is used.")
+            else:
+                for damaged in stored[:number]:  # else the next state would push the whole one out
+                    damaged.replace(damaged.with_name(f"{damaged.name}.damaged"))
+                return contents, path
         raise AssertionError  # the last one returns or raises
 
     def has_best(self) -> bool:

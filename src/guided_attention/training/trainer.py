@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from guided_attention._checks import require, require_path
+from guided_attention._checks import require, require_path, require_type
 from guided_attention._files import PathLike
 from guided_attention._maps import chosen_device
 from guided_attention.errors import ArgumentTypeError
@@ -285,7 +286,9 @@ class Trainer:
         candidate = self.model if self._averaged is None else self._averaged.module
         candidate.eval()
         with torch.no_grad(), self._session.interruption.at_once():
-            score = math.nan if self._validate is None else float(self._validate(candidate))
+            value = math.nan if self._validate is None else self._validate(candidate)
+        require_type("validate(model)", value, (Real, Tensor), "a number")
+        score = float(value)
         if run.take_score(score):
             best = {
                 "model": plainly_named(candidate.state_dict()),

@@ -1,0 +1,53 @@
+"""The commands of the README, as they stand there, in an empty directory."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.real_data import real_data
+
+from guided_attention.data import open_cohort
+
+pytestmark = pytest.mark.example
+
+ROOT = Path(__file__).parents[2]
+
+
+def _lines():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## From scans to scores")[2]
+    return re.search(r"```bash\n(.*?)```", section, re.DOTALL)[1].splitlines()
+
+
+def test_four_commands_from_scans_to_scores(tmp_path):
+    (tmp_path / "left-atrium-mr").symlink_to(real_data("left-atrium-mr").resolve())
+    lines = _lines()
+    assert [line.split()[:2] for line in lines] == [
+        ["guided-attention", verb] for verb in ("plan", "train", "predict", "evaluate")
+    ]
+    printed = ""
+    for line in lines:
+        # A minute in place of twenty: the commands are what is tested here, and the score is measured elsewhere.
+        words = shlex.split(line.replace("--minutes 20", "--minutes 1"))
+        command = [sys.executable, "-m", "guided_attention", *words[1:]]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        printed = done.stdout
+    assert re.search(r"\| mean +\| 0\.\d{3} ± ", printed)
+    cohort = open_cohort(tmp_path / "left-atrium-mr")
+    for name in cohort.parts["test"]:
+        scan = cohort.read(name)
+        prediction = open_cohort(tmp_path / f"predictions/{name}_prediction.nii.gz")[0]
+        assert prediction.image.shape[1:] == scan.image.shape[1:]
+        np.testing.assert_allclose(prediction.affine, scan.affine, atol=1e-5)
+        found = prediction.image[0] == 1
+        overlap = 2 * (found & (scan.labels == 1)).sum() / (found.sum() + (scan.labels == 1).sum())
+        assert overlap > 0.3
