@@ -152,8 +152,9 @@ def test_patience_ends_the_run_after_so_many_validations_without_a_best(make_tra
         make_trainer(validate=None, patience=3)
 
 
-def test_without_a_validation_the_latest_weights_are_kept(make_trainer):
-    result = make_trainer(validate=None, max_epochs=2).fit()
+def test_without_a_validation_the_latest_weights_are_kept(make_trainer, capsys):
+    result = make_trainer(validate=None, max_epochs=2, quiet=False).fit()
+    assert "validation" not in capsys.readouterr().err
     assert result.best_epoch == 2
     assert math.isnan(result.best_score)
     equal(*(load_checkpoint(result.run_dir / name)["model"] for name in ("best.pt", "last.pt")))

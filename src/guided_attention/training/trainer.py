@@ -315,7 +315,7 @@ class Trainer:
         self._session.store()
         for logger in self.config.loggers:
             logger.log(row)
-        self._session.tell("epoch", score)
+        self._session.tell("epoch", row.get("validation_score"))
         self._session.interruption.check()
 
     def _row(self) -> dict[str, float]:
