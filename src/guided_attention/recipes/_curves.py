@@ -7,10 +7,11 @@ from pathlib import Path
 
 from guided_attention.figures import save_training_curves
 from guided_attention.training import read_log
+from guided_attention.training.run_folder import LOG
 
 __all__ = ["Curves"]
 
-_LOG, _FILE = "log.csv", "curves.png"
+_FILE = "curves.png"
 _REST = 20.0
 """Drawing waits for so many times the time that it took, so that it costs at most 5 % of short epochs."""
 
@@ -24,7 +25,7 @@ class Curves:
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / _FILE
-        log = run_dir / _LOG
+        log = run_dir / LOG
         self._rows = {row["epoch"]: row for row in (read_log(log) if log.is_file() else [])}
         self._is_possible = find_spec("matplotlib") is not None
         self.about = _FILE if self._is_possible else "none: matplotlib is not installed"

@@ -1,4 +1,4 @@
-"""What a plan names, as objects: data sets, loss, optimizer, schedule, settings of the trainer."""
+"""What a plan names, as objects: training batches, loss, optimizer, schedule, predictor."""
 
 import hashlib
 from collections.abc import Iterator, Sequence

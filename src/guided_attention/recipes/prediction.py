@@ -12,10 +12,9 @@ from guided_attention.inference import LedgerEntry, Predictor
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan, source_of
 from guided_attention.recipes.plan import PLAN_FILE, Plan
+from guided_attention.training.run_folder import BEST
 
 __all__ = ["plan_of_run", "predict", "predictor_of_run", "source_for_run"]
-
-_WEIGHTS = "best.pt"
 
 Scans = PathLike | Sequence[PathLike] | Cohort | Sequence[Case]
 """A file or folder, a list of them, a cohort, or cases in memory."""
@@ -101,8 +100,10 @@ def _in_parts(scans: Scans) -> list[object]:
 def predictor_of_run(run: PathLike, device: str) -> Predictor:
     """Return the trained network of a run; one that has a plan but no weights yet is an error that says so."""
     folder = require_path("run", run)
-    if (folder / PLAN_FILE).is_file() and not (folder / _WEIGHTS).is_file():
-        message = f"`run` must be a trained run, got {folder}, which has a plan and no {_WEIGHTS} yet. Train it first."
+    if (folder / PLAN_FILE).is_file() and not (folder / BEST).is_file():
+        message = (
+            f"`run` must be a trained run, got {folder}, which has a plan and no {BEST} yet. Train it first."
+        )
         raise MissingFileError(message, argument="run", file=folder)
     return Predictor.load(run, device=device)
 
