@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, and return its exit code.
 
     Args:
-        argv: The arguments; those of the process where left out.
+        argv: The arguments; None takes those of the process.
 
     Returns:
         0 done, 1 failed, 2 wrong usage, 3 finished with failed cases, 75 training interrupted, 130 interrupted.

@@ -40,7 +40,7 @@ class Curves:
             self._draw()
 
     def close(self) -> None:
-        """Draw what is not drawn yet."""
+        """Draw the rows since the last picture."""
         if self._is_new:
             self._draw()
 

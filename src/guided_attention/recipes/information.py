@@ -106,7 +106,7 @@ def _best(rows: Sequence[Mapping[str, float]]) -> Mapping[str, float] | None:
 
 
 def _is_finished(plan: Plan, last: Mapping[str, float]) -> bool:
-    """Whether the epochs or the minutes of the plan are used up; early stopping leaves both."""
+    """Whether the epochs or the minutes of the plan are used up; a run that stopped early counts as unfinished."""
     minutes = plan.budget.minutes
     spent = minutes is not None and last.get("minutes", 0.0) >= _NEARLY * minutes
     return last.get("epoch", 0.0) >= plan.budget.epochs or spent

@@ -52,7 +52,7 @@ class Session:
 
     @contextmanager
     def opened(self, *, resume: bool, take_over: bool) -> Iterator[None]:
-        """Have the folder, the signals and the reports for the block, and begin or resume the run."""
+        """Lock the folder, catch signals and report for the block, which begins or resumes the run."""
         folder, config = self._folder, self._config
         if resume:
             folder.require_state()
