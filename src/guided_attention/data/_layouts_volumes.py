@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from guided_attention._checks import cut_list, require
+from guided_attention._checks import cut_list, repeated, require
 from guided_attention._geometry import require_same_place
 from guided_attention.case import Case, Volume
 from guided_attention.data._files import case_from_files, case_id_of, reading
@@ -253,8 +253,7 @@ def _check_left_over(
 
 
 def _found(pairs: Sequence[_Pair], root: Path, channel_names: tuple[str, ...] = ()) -> Found:
-    repeated = {name for name, count in Counter(pair.name for pair in pairs).items() if count > 1}
-    by_folder = bool(repeated) or any(not pair.name for pair in pairs)
+    by_folder = bool(repeated(pair.name for pair in pairs)) or any(not pair.name for pair in pairs)
     in_group = Counter(pair.group for pair in pairs)
 
     def case_id(pair: _Pair) -> str:

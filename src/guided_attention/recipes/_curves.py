@@ -17,7 +17,9 @@ _REST = 20.0
 
 
 class Curves:
-    """Draws ``curves.png`` in a run folder after each epoch and at the end; without matplotlib it does nothing.
+    """Draws ``curves.png`` in a run folder after epochs and at the end; without matplotlib it does nothing.
+
+    Where epochs are short, some are skipped: see `_REST`.
 
     Args:
         run_dir: The folder; rows of a run that is resumed are read from its log.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from guided_attention._checks import require
+from guided_attention._checks import repeated, require
 from guided_attention.inference import Precision as InferencePrecision
 from guided_attention.recipes._records import check_fields
 from guided_attention.training.config import Precision as TrainingPrecision
@@ -47,7 +47,7 @@ class DataPlan:
             ("data.train", self.train, self.test),
             ("data.val", self.val, self.test + (self.train if self.val != self.train else ())),
         ):
-            twice = sorted(set(part) & set(others)) or sorted({one for one in part if part.count(one) > 1})
+            twice = sorted(set(part) & set(others)) or repeated(part)
             require(not twice, name, "without cases of another part", twice)
 
 

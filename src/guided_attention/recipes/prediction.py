@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 
-from guided_attention._checks import cut_list, require, require_path
+from guided_attention._checks import cut_list, repeated, require, require_path
 from guided_attention._files import PathLike
 from guided_attention.case import Case
 from guided_attention.data import Cohort
@@ -83,8 +83,7 @@ def _readers(run: PathLike, scans: Scans | None, labels: LabelSpec) -> list[Read
             raise ArgumentError(message, argument="scans")
         return cases_of_plan(plan).readers(plan.data.test or plan.data.val)
     sources = [source_for_run(plan, part, labels) for part in _in_parts(scans)]
-    names = [name for source in sources for name in source.case_ids]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = repeated(name for source in sources for name in source.case_ids)
     cure = "Rename one: its prediction would replace the other."
     require(not twice, "scans", "of different names", f"{cut_list(twice)} more than once", cure)
     return [reader for source in sources for reader in source.readers(source.case_ids)]

@@ -17,7 +17,7 @@ from guided_attention.recipes._curves import Curves
 from guided_attention.recipes._initial import initial_weights, load_initial
 from guided_attention.recipes._machine import device_of
 from guided_attention.recipes._parts import (
-    Contents,
+    HashedCases,
     loader_of,
     loss_of,
     optimizer_of,
@@ -142,11 +142,11 @@ def _trainer(
     if start is not None:
         load_initial(model, start)
     model.to(device)
-    contents, curves = Contents(), Curves(folder)
-    loader = loader_of(plan, contents.cases(train), device)
+    hashed, curves = HashedCases(), Curves(folder)
+    loader = loader_of(plan, hashed.read(train), device)
     predictor = predictor_of(plan, model)
-    validation = Validation(predictor.with_model, list(contents.cases(val)), plan.labels)
-    about = {"plan": sha256_of_json(plan.to_dict()), "data": contents.hash(), "curves": curves.about}
+    validation = Validation(predictor.with_model, list(hashed.read(val)), plan.labels)
+    about = {"plan": sha256_of_json(plan.to_dict()), "data": hashed.digest(), "curves": curves.about}
     return Trainer(
         model,
         loss_of(plan),
