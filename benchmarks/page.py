@@ -1,5 +1,6 @@
 """The tables of docs/benchmarks.md, written between two marks: no number of the page is typed by hand."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def tables(results: Path, images: Path) -> str:
     """Return a section for each file of results."""
     found = read(results)
     sections = [section for name, result in found.items() for section in _section(name, result, images)]
+    sections += _loop(results / "loop.json")
     sections = sections or ["Nothing has been measured yet."]
     if not any(result["device"].startswith("cuda") for result in found.values()):
         sections.insert(0, "Nothing on this page has run on a GPU.")
@@ -46,6 +48,20 @@ def _section(name: str, result: Mapping[str, Any], images: Path) -> list[str]:
     parts += [_learning(row) for row in rows if row["task"] == "learning" and row["ratios"]]
     if (images / picture_of(name)).is_file():
         parts.append(f"![{name}: time and memory against the side](images/{picture_of(name)})")
+    return parts
+
+
+def _loop(path: Path) -> list[str]:
+    """Return the section of `benchmarks.loop`, whose results are no rows."""
+    if not path.is_file():
+        return []
+    result = json.loads(path.read_text(encoding="utf-8"))
+    about = {name: result[name] for name in ("commit", "date")} | {"repeats": result["turns"]}
+    parts = ["## loop", f"{result['what'][0].upper()}{result['what'][1:]}. "]
+    parts[1] += _circumstances({**result, "rows": [about]})
+    for name, title in (("steps", "a step"), ("default_run", "a default run, planned for phantoms")):
+        lines = [(what, f"{value:.3g}") for what, value in result[name].items()]
+        parts.append(_table([title, ""], lines))
     return parts
 
 

@@ -136,6 +136,12 @@ def test_a_missing_folder_is_named(tmp_path, writer):
         write(tmp_path / "missing" / name)
 
 
+def test_a_file_in_the_place_of_the_folder_of_a_picture_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ExistingFileError, match="`path` must be a folder .*, where a file is"):
+        save_prediction_grid(tmp_path / "file" / "grid.png", [CASE], [PREDICTION], ORGANS)
+
+
 @pytest.mark.parametrize(
     ("number", "cure"),
     [

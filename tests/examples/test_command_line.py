@@ -1,4 +1,4 @@
-"""The command line as users run it: wrong uses, interrupts, and whole runs on every layout."""
+"""The command line as users run it: wrong uses, interrupts, and a whole run."""
 
 import json
 import re
@@ -10,7 +10,6 @@ import time
 import numpy as np
 import pytest
 from tests.examples import wrong_uses
-from tests.real_data import real_data
 
 from guided_attention import cli
 from guided_attention.data import (
@@ -18,8 +17,6 @@ from guided_attention.data import (
     open_cohort,
     read_nifti,
     write_nifti,
-    write_phantom_cohort,
-    write_png_slices,
 )
 
 # Wrong types get the messages that users see.
@@ -142,15 +139,7 @@ def test_a_reader_that_is_gone(world):
     assert (finished.stdout, finished.stderr) == ("kind: run\n", "")
 
 
-# From scans to scores, on every layout
-
-
-def _png(folder):
-    cases = [make_phantom(0, subject=subject, size=32) for subject in range(1, 6)]
-    for part, chosen in (("train", cases[:3]), ("val", cases[3:4]), ("test", cases[4:])):
-        write_png_slices(chosen, folder / part)
-    spacing = {"spacing_mm": [float(mm) for mm in cases[0].spacing_mm]}
-    (folder / "dataset.json").write_text(json.dumps(spacing), encoding="utf-8")
+# From scans to scores (test_recipes.py takes the other layouts)
 
 
 def _nnunet(folder):
@@ -166,14 +155,9 @@ def _nnunet(folder):
     (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
 
 
-def _chaos(folder):
-    write_phantom_cohort(folder, subjects=5, size=32)
-
-
-@pytest.mark.parametrize("write", [_png, _nnunet, _chaos])
-def test_from_scans_to_scores(tmp_path, monkeypatch, capsys, write):
+def test_from_scans_to_scores(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "scans")
+    _nnunet(tmp_path / "scans")
     settings = "--set budget.epochs=2 --set training.precision=fp32 --set inference.precision=fp32"
     assert cli.main(f"plan scans --out run --device cpu {settings}".split()) == 0
     assert "Next: guided-attention train run" in capsys.readouterr().out
@@ -187,22 +171,3 @@ def test_from_scans_to_scores(tmp_path, monkeypatch, capsys, write):
     np.testing.assert_allclose(prediction.affine, case.affine, atol=1e-4)
     assert cli.main(["evaluate", "run", "--predictions", "predictions", "--device", "cpu"]) == 0
     assert re.search(r"\| mean +\|", capsys.readouterr().out)
-
-
-@pytest.mark.parametrize("name", ["abdomen-mr-ct", "chaos-ct-case"])
-def test_real_scans(tmp_path, monkeypatch, capsys, name):
-    monkeypatch.chdir(tmp_path)
-    folder = real_data(name)
-    settings = "--set budget.epochs=1 --set sampling.slice_step=8 --set budget.minutes=0.05"
-    assert cli.main(["plan", str(folder), "--out", "run", "--device", "cpu", *settings.split()]) == 0
-    assert cli.main(["train", "run", "--device", "cpu", "--quiet"]) == 0
-    assert cli.main(["predict", "run", str(folder), "--out", "predictions", "--device", "cpu"]) == 0
-    capsys.readouterr()
-    assert (
-        cli.main(
-            ["evaluate", "run", str(folder), "--predictions", "predictions", "--json", "--device", "cpu"]
-        )
-        == 0
-    )
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["case_id"] for line in lines] == list(open_cohort(folder).case_ids)

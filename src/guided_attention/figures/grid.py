@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from guided_attention._checks import needs_extra, require, require_choice, require_type
-from guided_attention._files import PathLike, replacing
+from guided_attention._files import PathLike, made_folder, replacing
 from guided_attention._geometry import CANONICAL, slice_axis_of
 from guided_attention._typing import LabelArray, SliceAxis
 from guided_attention.case import Case
@@ -95,7 +95,7 @@ def save_prediction_grid(
     pairs = zip(cases, predictions, strict=True)
     views = [view_of(case, prediction, labels, slice_axis) for case, prediction in pairs]
     figure = _draw(views, labels, sides_of(slice_axis))
-    png.parent.mkdir(parents=True, exist_ok=True)
+    made_folder(png.parent, "path")
     with replacing(png) as draft:
         figure.savefig(draft, dpi=_DPI, format="png")
     return png
