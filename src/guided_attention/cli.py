@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, and return its exit code.
 
     Args:
-        argv: The arguments; those of the process where left out.
+        argv: The arguments; None takes those of the process.
 
     Returns:
         0 done, 1 failed, 2 wrong usage, 3 finished with failed cases, 75 training interrupted, 130 interrupted.
@@ -94,6 +94,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from guided_attention._files import made_folder, refuse_filled  # noqa: PLC0415
     from guided_attention.data import open_cohort  # noqa: PLC0415
     from guided_attention.recipes import check_values, plan_for  # noqa: PLC0415
+    from guided_attention.recipes.plan import PLAN_FILE  # noqa: PLC0415
 
     values = dict(arguments.set)
     check_values(values)
@@ -103,7 +104,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     made_folder(run, "out")
     plan = plan_for(cohort, minutes=arguments.minutes, seed=arguments.seed, device=arguments.device)
     plan = plan.with_values(values)
-    path = plan.save(run / "plan.json")
+    path = plan.save(run / PLAN_FILE)
     if arguments.json:
         print_json(plan.to_dict(), indent=2)
         return _DONE

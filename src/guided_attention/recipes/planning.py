@@ -103,7 +103,7 @@ def _labels(survey: Survey, layout: str, why: dict[str, str]) -> LabelSpec:
     why["labels.names"] = (
         f"as said by the layout ({layout}) or by hand"
         if given
-        else ("values found in the label volumes of the training and validation cases; nothing names them")
+        else "values found in the label volumes of the training and validation cases; nothing names them"
     )
     return survey.found_labels
 
@@ -131,7 +131,7 @@ def _sampling(
     labels: LabelSpec,
     why: dict[str, str],
 ) -> tuple[SamplingPlan, int]:
-    """Return the sampling, and over how many batches gradients are added so that a step sees eight slices."""
+    """Return the sampling, and how many batches are averaged into a step so that it sees eight slices."""
     step = max(1, round(_NEAR_MM / shapes.between_mm))
     why["sampling.slice_step"] = (
         f"slices are {shapes.between_mm:.3g} mm apart; those closer than {_NEAR_MM} mm are nearly equal"
@@ -213,11 +213,11 @@ def _training(
     why["training.precision"] = (
         f"the {device.type} computes bfloat16 in hardware"
         if fast
-        else (f"the {device.type} has no hardware for bfloat16")
+        else f"the {device.type} has no hardware for bfloat16"
     )
     why["training.accumulate"] = (
         f"so that a step sees {_BATCH} slices where memory allows fewer at once"
-        if (accumulate > 1)
+        if accumulate > 1
         else "memory allows a whole batch at once"
     )
     steps = shapes.cases * (shapes.depth / sampling.slice_step) * sampling.size[0] * sampling.size[1]

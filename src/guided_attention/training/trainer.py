@@ -239,8 +239,8 @@ class Trainer:
     def _groups(self) -> Iterator[list[Pair]]:
         """Return the groups of batches of this epoch, each for one step.
 
-        A resumed epoch begins with the random numbers of its start, so that the batches that are done can be read
-        again and left out, and goes on with those that were stored.
+        A resumed epoch is read with the random numbers of its start, so that the batches that are done can be skipped,
+        and continues with those that were stored.
         """
         run, parts = self._session.run, self._session.parts
         now = parts.random_states()
