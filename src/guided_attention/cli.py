@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     except TrainingInterrupted as interrupted:
         run = interrupted.run_dir
-        tell(f"interrupted: the state is stored. Continue with: guided-attention train {run} --resume")
+        tell(f"interrupted. Continue with: guided-attention train {run} --resume")
         return int(interrupted.code or 0)
     except SystemExit as end:  # argparse has printed help or a message
         return int(end.code or 0)
@@ -100,7 +100,8 @@ def _plan(arguments: argparse.Namespace) -> int:
     check_values(values)
     run = Path(arguments.out)
     refuse_filled(run)
-    cohort = open_cohort(arguments.data, layout=arguments.layout)
+    spacing = None if arguments.spacing is None else tuple(arguments.spacing)
+    cohort = open_cohort(arguments.data, layout=arguments.layout, spacing_mm=spacing)
     made_folder(run, "out")
     plan = plan_for(cohort, minutes=arguments.minutes, seed=arguments.seed, device=arguments.device)
     plan = plan.with_values(values)
