@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-
 from tests.data.accidents import (
     BOTH,
     IMAGE,
@@ -47,7 +46,7 @@ from tests.data.accidents import (
 
 _TWO = ("p02_a_image.nii.gz", "p02_a_label.nii.gz", "p05_a_image.nii.gz", "p05_a_label.nii.gz")
 _COPIES = ("p01_a_image.nii.gz", "p09_a_image.nii.gz", "p01_a_label.nii.gz", "p09_a_label.nii.gz")
-_PATIENT = ("p01_a_image.nii.gz", "p01_b_image.nii.gz", SPLIT)
+_PATIENT = ("p01_b", "p01_a_image.nii.gz", "p01_b_image.nii.gz", SPLIT)
 _NOISE = np.random.default_rng(3)
 
 
@@ -467,7 +466,7 @@ ACCIDENTS = (
     A(
         "DICOM mask missing",
         "One slice has no mask.",
-        ("Train_Sets/MR/2/T1DUAL/Ground",),
+        (SERIES, "Train_Sets/MR/2/T1DUAL/Ground"),
         lambda f: slices(f, "Train_Sets/MR/2/T1DUAL/Ground/*")[12].unlink(),
         "dicom",
     ),

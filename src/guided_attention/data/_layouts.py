@@ -57,7 +57,7 @@ class Scan:
         read: Reads it.
         is_labelled: Whether it has a reference segmentation.
         part: The part that the layout puts it in.
-        beside: Other files and folders that it is read from, such as masks.
+        beside: Other files and folders that it is read from, the mask last.
     """
 
     case_id: str

@@ -2,8 +2,9 @@
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +12,20 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from guided_attention._geometry import reorientation
+from guided_attention._geometry import is_sheared, reorientation
 from guided_attention._typing import LabelVolume, SpacingMm
 from guided_attention.case import Case
 from guided_attention.data._layouts import Scan
+from guided_attention.data.checks._alignment import Alignment, alignment_of
 from guided_attention.errors import GuidedAttentionError
 
-__all__ = ["FLIPS", "CaseFacts", "OrganFacts", "facts_of"]
+__all__ = ["CaseFacts", "OrganFacts", "facts_of"]
 
-FLIPS: Mapping[str, tuple[int, ...]] = {
-    "head to foot": (0,),
-    "back to front": (1,),
-    "left to right": (2,),
-    "head to foot and left to right": (0, 2),
-    "back to front and left to right": (1, 2),
-}
-"""Ways in which a mask may be turned against its image; axes of a volume in the orientation LPS."""
-
-_SIDE = 96
-"""Voxels along an axis from which on tissues are judged on every n-th voxel only."""
+_SLICES = 32
+"""Slices from which on the roughness is judged on every n-th slice only."""
 _ISLAND_SHARE = 0.01
 _ISLAND_VOXELS = 10
+_CUBE = np.ones((3, 3, 3), bool)
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,8 @@ class OrganFacts:
         volume_ml: Its volume.
         centre_mm: Its centre, RAS millimetres.
         borders: Sides of the volume that it touches, such as ``"head"``.
-        islands: Components of a few voxels beside the largest one.
+        islands: Components of a few voxels that lie apart from the largest one.
+        hole_voxels: Voxels of the background that it surrounds.
     """
 
     voxels: int
@@ -51,6 +46,7 @@ class OrganFacts:
     centre_mm: tuple[float, float, float]
     borders: tuple[str, ...]
     islands: int
+    hole_voxels: int
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,15 @@ class CaseFacts:
         is_labelled: Whether there are labels.
         mask_is_image: Whether labels and image are the same numbers.
         organs: Facts of each organ by value.
-        mixture: Spread of the image's values within organs, over that within each turned mask.
+        alignment: How well the mask lies on the image.
+        mask: The file of the mask; the image where both are one.
+        is_sheared: Whether two axes are not at right angles.
+        roughness: Mean difference of neighbouring voxels, over the range of values.
+        rim: Where the border of the slices lies in the range of values, from 0 (dark) to 1.
+        blank: Slices of one value between others.
+        repeated: Slices equal to the one before.
+        gaps: Slices without label between others with labels.
+        between: Share of the borders of organs at which labels rise in steps, as after smooth resampling.
     """
 
     case_id: str
@@ -97,7 +101,15 @@ class CaseFacts:
     is_labelled: bool = False
     mask_is_image: bool = False
     organs: Mapping[int, OrganFacts] = field(default_factory=dict)
-    mixture: Mapping[str, float] = field(default_factory=dict)
+    alignment: Alignment = field(default_factory=Alignment)
+    mask: Path = Path()
+    is_sheared: bool = False
+    roughness: float = 0.0
+    rim: float = 0.0
+    blank: tuple[int, ...] = ()
+    repeated: tuple[int, ...] = ()
+    gaps: tuple[int, ...] = ()
+    between: float = 0.0
 
 
 def facts_of(scan: Scan) -> CaseFacts:
@@ -109,26 +121,69 @@ def facts_of(scan: Scan) -> CaseFacts:
         except GuidedAttentionError as error:
             return CaseFacts(scan.case_id, error.file or scan.path, error=str(error))
     notes = tuple(dict.fromkeys(str(one.message) for one in caught))
-    first = case.image[0]
-    low, high = float(first.min()), float(first.max())
-    sample = first.reshape(-1)[:: max(1, first.size // 200_000)]
-    q1, q50, q99 = (float(value) for value in np.percentile(sample, (1, 50, 99)))
     return CaseFacts(
         scan.case_id,
         scan.path,
         notes=notes,
-        shape=(first.shape[0], first.shape[1], first.shape[2]),
-        spacing_mm=case.spacing_mm,
-        orientation=case.orientation,
-        channels=len(case.image),
-        quantiles=(q1, q50, q99),
-        lowest=low,
-        at_top=float((first == high).mean()),
-        at_bottom=float((first == low).mean()),
-        constant=tuple(i for i, channel in enumerate(case.image) if channel.min() == channel.max()),
-        image_hash=_hash(case.image),
+        mask=scan.beside[-1] if scan.is_labelled and scan.beside else scan.path,
+        **_of_image(case),
         **_of_labels(case),
     )
+
+
+def _of_image(case: Case) -> dict[str, Any]:
+    first = case.image[0]
+    low, high = float(first.min()), float(first.max())
+    sample = first.reshape(-1)[:: max(1, first.size // 200_000)]
+    q1, q50, q99 = (float(value) for value in np.percentile(sample, (1, 50, 99)))
+    border = np.concatenate([first[:, [0, -1]].ravel(), first[:, :, [0, -1]].ravel()])
+    blank, repeated = _odd_slices(first)
+    return {
+        "shape": first.shape,
+        "spacing_mm": case.spacing_mm,
+        "orientation": case.orientation,
+        "is_sheared": is_sheared(case.affine),
+        "channels": len(case.image),
+        "quantiles": (q1, q50, q99),
+        "lowest": low,
+        "at_top": float((first == high).mean()),
+        "at_bottom": float((first == low).mean()),
+        "constant": tuple(i for i, channel in enumerate(case.image) if channel.min() == channel.max()),
+        "image_hash": _hash(case.image),
+        "roughness": _roughness(first, q1, q99),
+        "rim": (float(np.median(border)) - q1) / (q99 - q1) if q99 > q1 else 0.0,
+        "blank": blank,
+        "repeated": repeated,
+    }
+
+
+def _roughness(image: npt.NDArray[np.float32], low: float, high: float) -> float:
+    """Return the mean difference of neighbouring voxels of a slice, over the range of values."""
+    if high <= low:
+        return 0.0
+    part = np.clip(image[:: max(1, len(image) // _SLICES)], low, high)
+    steps = [np.abs(np.diff(part, axis=axis)) for axis in (1, 2) if part.shape[axis] > 1]
+    return float(np.mean([step.mean() for step in steps])) / (high - low) if steps else 0.0
+
+
+def _odd_slices(image: npt.NDArray[np.float32]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the slices of one value between others, and the slices that repeat the one before."""
+    is_flat = [bool(pixels.min() == pixels.max()) for pixels in image]
+    blank = _between([not flat for flat in is_flat])
+    pairs = pairwise(image)
+    equal = [place for place, (one, other) in enumerate(pairs, 1) if np.array_equal(one, other)]
+    return blank, tuple(place for place in equal if not is_flat[place])
+
+
+def _between(used: Sequence[bool]) -> tuple[int, ...]:
+    """Return the places of what is not used, between the first and the last that is.
+
+    Example:
+        >>> _between([False, True, False, True, False])
+        (2,)
+    """
+    places = [place for place, is_used in enumerate(used) if is_used]
+    return tuple(place for place in range(places[0], places[-1]) if not used[place]) if places else ()
 
 
 def _of_labels(case: Case) -> dict[str, Any]:
@@ -143,7 +198,9 @@ def _of_labels(case: Case) -> dict[str, Any]:
         "labels_hash": _hash(labels) if organs else "",
         "mask_is_image": bool(organs) and bool((case.image[0] == case.labels).all()),
         "organs": organs,
-        "mixture": _mixture(image, labels) if organs else {},
+        "alignment": alignment_of(image, labels) if organs else Alignment(),
+        "gaps": _between([bool(part.any()) for part in case.labels]),
+        "between": _share_of_steps(labels),
     }
 
 
@@ -161,38 +218,43 @@ def _organ(labels: LabelVolume, value: int, affine: npt.NDArray[np.float64]) -> 
         for end, touches in enumerate((one.start == 0, one.stop == labels.shape[axis]))
         if touches
     )
-    components, _ = ndimage.label(part, np.ones((3, 3, 3)))
-    sizes = np.bincount(components.ravel())[1:]
-    small = sizes < min(_ISLAND_VOXELS + 1, max(2.0, _ISLAND_SHARE * voxels))
-    islands = int(small.sum()) if len(sizes) > 1 else 0
     volume = voxels * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     return OrganFacts(
-        voxels, volume, (float(centre[0]), float(centre[1]), float(centre[2])), borders, islands
+        voxels,
+        volume,
+        (float(centre[0]), float(centre[1]), float(centre[2])),
+        borders,
+        _islands(part),
+        _hole_voxels(part, labels[inner] == 0),
     )
 
 
-def _mixture(image: npt.NDArray[np.float32], labels: LabelVolume) -> dict[str, float]:
-    """Return how mixed the values within the organs are, beside those within each turned mask.
-
-    Organs are of one tissue each. A mask that is turned against its image covers several: the turned one, which is then
-    the right one, is less mixed.
-    """
-    step = tuple(slice(None, None, max(1, side // _SIDE)) for side in image.shape)
-    small, few = image[step], labels[step]
-    low, high = np.percentile(small, (1, 99))
-    smooth = np.clip(ndimage.gaussian_filter(small.astype(np.float32), 0.7), low, high)
-    own = _spread_within(smooth, few)
-    turned = {name: _spread_within(smooth, np.flip(few, axes)) for name, axes in FLIPS.items()}
-    return {name: own / value for name, value in turned.items() if value > 0}
+def _islands(organ: npt.NDArray[np.bool_]) -> int:
+    """Count the components of a few voxels; what lies within two voxels of each other is one component."""
+    near = ndimage.binary_dilation(np.pad(organ, 1), _CUBE)[1:-1, 1:-1, 1:-1]
+    components, _ = ndimage.label(near, _CUBE)
+    sizes = np.bincount(components[organ])[1:]
+    small = sizes < min(_ISLAND_VOXELS + 1, max(2.0, _ISLAND_SHARE * int(organ.sum())))
+    return int(small.sum()) if len(sizes) > 1 else 0
 
 
-def _spread_within(image: npt.NDArray[np.float32], labels: npt.NDArray[Any]) -> float:
-    """Return the standard deviation within labels, pooled over them."""
-    values, counts = image[labels > 0], labels[labels > 0]
-    sums = [
-        ((part - part.mean()) ** 2).sum() for part in (values[counts == one] for one in np.unique(counts))
-    ]
-    return float(np.sqrt(np.sum(sums) / max(1, len(values))))
+def _hole_voxels(organ: npt.NDArray[np.bool_], background: npt.NDArray[np.bool_]) -> int:
+    """Count the voxels of the background that an organ surrounds."""
+    components, _ = ndimage.label(np.pad(~organ, 1, constant_values=True))
+    enclosed = components[1:-1, 1:-1, 1:-1]
+    return int((background & (enclosed > 0) & (enclosed != components[0, 0, 0])).sum())
+
+
+def _share_of_steps(labels: LabelVolume) -> float:
+    """Return the share of the borders of organs at which labels rise in steps, among those of labels above 1."""
+    steps, jumps = 0, 0
+    for axis in range(3):
+        along = np.moveaxis(labels, axis, 0)
+        before, here, after = along[:-2], along[1:-1], along[2:]
+        steps += int((((before < here) & (here < after)) | ((before > here) & (here > after))).sum())
+        low, high = np.minimum(along[:-1], along[1:]), np.maximum(along[:-1], along[1:])
+        jumps += int(((low == 0) & (high > 1)).sum())
+    return steps / (steps + jumps) if steps + jumps else 0.0
 
 
 def _hash(volume: npt.NDArray[Any]) -> str:

@@ -18,6 +18,25 @@ __all__ = ["Severity", "Suspicion", "in_cases", "in_cohort"]
 
 Severity = Literal["error", "warning"]
 
+_OF_MASK = {
+    "duplicate mask",
+    "empty mask",
+    "gap in mask",
+    "holes",
+    "huge organ",
+    "islands",
+    "missing organ",
+    "organ at border",
+    "organ size",
+    "rare label",
+    "shifted mask",
+    "sides",
+    "smooth mask",
+    "turned mask",
+    "unknown labels",
+}
+"""Suspicions of which the mask is the file at fault."""
+
 _MOST = 0.8
 """Share of the cases that have to agree before one that differs stands out."""
 _FEW = 5
@@ -27,9 +46,16 @@ _TURNED = 1.25
 """How much more mixed values are within organs than within a turned mask before the mask counts as turned."""
 _PART_OF_VOLUME = 0.6
 _SPACING = 1.5
-_VOLUME, _DEVIATIONS = 2.5, 5.0
+_VOLUME, _DEVIATIONS = 2.5, 4.0
 """An organ stands out if it is so many times larger or smaller, and so many robust deviations away on a log scale."""
 _SCALE = 8.0
+_SHIFTED, _SHIFTED_UNLIKE_OTHERS = 1.6, 1.15
+"""How much more mixed values are within organs than within a shifted mask, in any cohort; in one of aligned masks."""
+_ALIGNED = 1.08
+_ROUGH = 1.7
+_RIM = 0.5
+_HOLES, _HOLE_VOXELS = 0.02, 10
+_STEPS = 0.2
 _ABOVE_MM, _SIDE_MM = 20.0, 10.0
 
 
@@ -77,6 +103,16 @@ def _of_image(case: CaseFacts) -> Iterator[Suspicion]:
     if case.at_bottom > 1 - _CLIPPED / 5 and q1 == q50:
         share = f"{case.at_bottom:.0%} of the voxels have the lowest value"
         yield _of(case, "warning", "empty image", f"{share}: nearly nothing is in it. Look at the image.")
+    for kind, slices, what in (
+        ("blank slices", case.blank, "have one value"),
+        ("repeated slices", case.repeated, "repeat the one before"),
+    ):
+        if slices:
+            message = f"slices {cut_list(slices)} (from 0) {what}. Export the image again."
+            yield _of(case, "warning", kind, message)
+    if case.is_sheared:
+        message = "two axes are not at right angles. Resample the scan, or correct its header."
+        yield _of(case, "warning", "sheared", message)
 
 
 def _of_labels(case: CaseFacts, labels: LabelSpec | None) -> Iterator[Suspicion]:
@@ -91,18 +127,41 @@ def _of_labels(case: CaseFacts, labels: LabelSpec | None) -> Iterator[Suspicion]
     if unknown:
         message = f"the mask holds {cut_list(unknown)}, which is no organ. Name it, or correct the mask."
         yield _of(case, "error", "unknown labels", message)
+    yield from _of_shapes(case, labels)
+    yield from _of_alignment(case)
+
+
+def _of_shapes(case: CaseFacts, labels: LabelSpec | None) -> Iterator[Suspicion]:
     total = math.prod(case.shape)
     for value, organ in case.organs.items():
         name = _name(value, labels)
         if organ.voxels > _PART_OF_VOLUME * total:
             message = f"{name} fills {organ.voxels / total:.0%} of the volume. Check that background is 0."
             yield _of(case, "warning", "huge organ", message)
-        if organ.islands:
-            message = (
-                f"{name} has {organ.islands} islands of a few voxels. Remove them, or keep them knowingly."
-            )
-            yield _of(case, "warning", "islands", message)
-    turned = {name: ratio for name, ratio in case.mixture.items() if ratio > _TURNED}
+        if organ.hole_voxels > max(_HOLE_VOXELS, _HOLES * organ.voxels):
+            message = f"{name} has holes of {organ.hole_voxels} voxels. Fill them, or keep them knowingly."
+            yield _of(case, "warning", "holes", message)
+    islands = [
+        f"{_name(value, labels)} ({organ.islands})" for value, organ in case.organs.items() if organ.islands
+    ]
+    if islands:
+        message = f"islands of a few voxels: {cut_list(islands)}. Remove them, or keep them knowingly."
+        yield _of(case, "warning", "islands", message)
+    if case.gaps:
+        message = (
+            f"slices {cut_list(case.gaps)} (from 0) have no label between others that have. Look at the mask."
+        )
+        yield _of(case, "warning", "gap in mask", message)
+    if case.between > _STEPS:
+        message = (
+            f"at {case.between:.0%} of the borders labels rise in steps, as smooth resampling makes them. "
+            "Resample masks with nearest-neighbour interpolation."
+        )
+        yield _of(case, "warning", "smooth mask", message)
+
+
+def _of_alignment(case: CaseFacts) -> Iterator[Suspicion]:
+    turned = {name: ratio for name, ratio in case.alignment.turned.items() if ratio > _TURNED}
     if turned:
         best = max(turned, key=lambda name: turned[name])
         message = (
@@ -110,6 +169,16 @@ def _of_labels(case: CaseFacts, labels: LabelSpec | None) -> Iterator[Suspicion]
             "Check the orientation of both files."
         )
         yield _of(case, "warning", "turned mask", message)
+    elif case.alignment.shifted > _SHIFTED:
+        yield _shifted(case)
+
+
+def _shifted(case: CaseFacts) -> Suspicion:
+    message = (
+        f"values within organs are {case.alignment.shifted:.1f} times as mixed as within the mask shifted by "
+        f"{case.alignment.shift} voxels (to the head, back and left). Check that it is the mask of this image."
+    )
+    return _of(case, "warning", "shifted mask", message)
 
 
 def _of_sides(case: CaseFacts, labels: LabelSpec | None) -> Iterator[Suspicion]:
@@ -148,6 +217,8 @@ def in_cohort(facts: Sequence[CaseFacts], labels: LabelSpec | None) -> Iterator[
     yield from _unlike_most(read)
     yield from _odd_spacing(read)
     yield from _odd_intensities(read)
+    yield from _odd_look(read)
+    yield from _odd_alignment([case for case in read if case.organs])
     yield from _odd_organs([case for case in read if case.is_labelled], labels)
 
 
@@ -159,7 +230,12 @@ def _duplicates(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
                 same[getattr(case, kind)].append(case)
         for cases in same.values():
             for case in cases[1:]:
-                names = cut_list([str(other.file) for other in cases if other is not case])
+                files = (
+                    other.mask if kind == "labels_hash" else other.file
+                    for other in cases
+                    if other is not case
+                )
+                names = cut_list(list(map(str, files)))
                 message = (
                     f"its {what} is, voxel for voxel, also that of {names}. Remove one, or correct the file."
                 )
@@ -208,9 +284,40 @@ def _odd_intensities(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
             yield _of(case, "warning", "odd intensities", message)
 
 
+def _odd_look(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
+    """Compare noise and the brightness of the border with those of the other cases."""
+    rough = np.array([case.roughness for case in read])
+    usual, rims = float(np.median(rough)), np.array([case.rim for case in read])
+    if (rough <= _ROUGH * usual).mean() >= _MOST:
+        for case in (case for case in read if case.roughness > _ROUGH * usual > 0):
+            message = (
+                f"neighbouring voxels differ {case.roughness / usual:.1f} times as much as in most cases. "
+                "Check that values did not wrap around, and that it is no noise."
+            )
+            yield _of(case, "warning", "rough image", message)
+    far = np.abs(rims - np.median(rims)) > _RIM
+    if far.mean() <= 1 - _MOST:
+        for case in (case for case, is_far in zip(read, far, strict=True) if is_far):
+            message = (
+                "the border is bright where that of most is dark, or the reverse. Check for inverted values."
+            )
+            yield _of(case, "warning", "odd border", message)
+
+
+def _odd_alignment(labelled: Sequence[CaseFacts]) -> Iterator[Suspicion]:
+    """Where the masks of most cases lie well on their images, a smaller shift is suspicious."""
+    if sum(case.alignment.shifted <= _ALIGNED for case in labelled) < max(_FEW, _MOST * len(labelled)):
+        return
+    for case in labelled:
+        is_turned = any(ratio > _TURNED for ratio in case.alignment.turned.values())
+        if _SHIFTED_UNLIKE_OTHERS < case.alignment.shifted <= _SHIFTED and not is_turned:
+            yield _shifted(case)
+
+
 def _odd_organs(labelled: Sequence[CaseFacts], labels: LabelSpec | None) -> Iterator[Suspicion]:
     if len(labelled) < _FEW:
         return
+    yield from _rare_labels(labelled, labels)
     values = sorted({value for case in labelled for value in case.organs})
     for value in values:
         having = [case for case in labelled if value in case.organs]
@@ -221,15 +328,19 @@ def _odd_organs(labelled: Sequence[CaseFacts], labels: LabelSpec | None) -> Iter
                     f"{name} is missing, which {len(having)} of {len(labelled)} cases have. Look at the mask."
                 )
                 yield _of(case, "warning", "missing organ", message)
-        elif share <= 1 - _MOST and (labels is None or value not in labels.names):
-            for case in having:
-                message = (
-                    f"the value {value} is in {len(having)} of {len(labelled)} masks only. Check the mask."
-                )
-                yield _of(case, "warning", "rare label", message)
         if len(having) >= _FEW:
             yield from _odd_sizes(having, value, name)
             yield from _odd_borders(having, value, name)
+
+
+def _rare_labels(labelled: Sequence[CaseFacts], labels: LabelSpec | None) -> Iterator[Suspicion]:
+    counts = Counter(value for case in labelled for value in case.organs)
+    named = set() if labels is None else set(labels.names)
+    for case in labelled:
+        rare = [v for v in case.organs if v not in named and counts[v] <= (1 - _MOST) * len(labelled)]
+        if rare:
+            message = f"the values {cut_list(rare)} are in few of the {len(labelled)} masks. Check the mask."
+            yield _of(case, "warning", "rare label", message)
 
 
 def _odd_sizes(having: Sequence[CaseFacts], value: int, name: str) -> Iterator[Suspicion]:
@@ -260,4 +371,5 @@ def _name(value: int, labels: LabelSpec | None) -> str:
 
 
 def _of(case: CaseFacts, severity: Severity, kind: str, message: str) -> Suspicion:
-    return Suspicion(severity, kind, case.case_id, case.file, message)
+    file = case.mask if kind in _OF_MASK else case.file
+    return Suspicion(severity, kind, case.case_id, file, message)

@@ -1,7 +1,7 @@
 """The check of a cohort: its cases are read one after another, and what looks wrong is listed."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from guided_attention._checks import require_integer, require_positive, require_type
+from guided_attention._checks import cut_list, require_integer, require_positive, require_type
 from guided_attention._files import PathLike
 from guided_attention.data.checks._facts import CaseFacts, facts_of
 from guided_attention.data.checks._suspicions import Suspicion, in_cases, in_cohort
@@ -136,16 +136,18 @@ def _leaks(cohort: Cohort, patients: Patients | None) -> list[Suspicion]:
     if patients is None or not cohort.parts:
         return []
     split = Split(*(cohort.parts.get(part, ()) for part in ("train", "val", "test")))
-    return [
-        Suspicion(
-            "error",
-            "leak",
-            "",
-            cohort.folder,
-            f"patient {patient!r} is in the parts {' and '.join(parts)}. Move all of a patient's cases to one part.",
-        )
-        for patient, parts in split.leaks(patients).items()
-    ]
+    return [_leak(split, patients, patient, cohort.folder) for patient in split.leaks(patients)]
+
+
+def _leak(split: Split, patients: Patients, patient: str, folder: Path) -> Suspicion:
+    find = patients.__getitem__ if isinstance(patients, Mapping) else patients
+    where = {
+        part: [name for name in getattr(split, part) if find(name) == patient]
+        for part in ("train", "val", "test")
+    }
+    shown = " and ".join(f"{part} ({cut_list(names)})" for part, names in where.items() if names)
+    message = f"patient {patient!r} is in the parts {shown}. Move all of a patient's cases to one part."
+    return Suspicion("error", "leak", "", folder, message)
 
 
 def _summary(cohort: Cohort, facts: list[CaseFacts]) -> dict[str, Any]:
