@@ -63,7 +63,7 @@ def alignment_of(image: npt.NDArray[np.float32], labels: LabelVolume) -> Alignme
     every = tuple(slice(None, None, step) for step in steps)
     small, few = image[every].astype(np.float32), labels[every]
     low, high = np.percentile(small, (1, 99))
-    smooth = np.clip(ndimage.gaussian_filter(small, 0.7), low, high)
+    smooth = np.clip(ndimage.gaussian_filter(small, 0.7), np.float32(low), np.float32(high))
     if not few.any() or smooth.std() == 0:
         return Alignment()
     smooth = (smooth - smooth.mean()) / smooth.std()
@@ -117,7 +117,7 @@ def _moments(
         sums += sum_
         total += fft.irfftn(squares * spectrum, size) - sum_**2 / voxels
         count += voxels
-    return sums / count, np.sqrt(np.maximum(total, 0) / count)
+    return (sums / count).astype(np.float32), np.sqrt(np.maximum(total, 0) / count).astype(np.float32)
 
 
 def _shifts(inside: npt.NDArray[np.bool_], axis: int) -> npt.NDArray[np.int64]:

@@ -23,6 +23,9 @@ __all__ = ["CaseFacts", "OrganFacts", "facts_of"]
 
 _SLICES = 32
 """Slices from which on the roughness is judged on every n-th slice only."""
+_EVERY = 3
+"""Rows and columns by which neighbouring slices are compared: every third."""
+_TWO_APART = 2
 _ISLAND_SHARE = 0.01
 _ISLAND_VOXELS = 10
 _CUBE = np.ones((3, 3, 3), bool)
@@ -75,7 +78,8 @@ class CaseFacts:
         alignment: How well the mask lies on the image.
         mask: The file of the mask; the image where both are one.
         is_sheared: Whether two axes are not at right angles.
-        roughness: Mean difference of neighbouring voxels, over the range of values.
+        roughness: Mean difference of neighbouring voxels of a slice, over the range of values.
+        disorder: Mean difference of neighbouring slices, over that of slices two apart: 1 where order is lost.
         rim: Where the border of the slices lies in the range of values, from 0 (dark) to 1.
         blank: Slices of one value between others.
         repeated: Slices equal to the one before.
@@ -105,6 +109,7 @@ class CaseFacts:
     mask: Path = Path()
     is_sheared: bool = False
     roughness: float = 0.0
+    disorder: float = 0.0
     rim: float = 0.0
     blank: tuple[int, ...] = ()
     repeated: tuple[int, ...] = ()
@@ -151,6 +156,7 @@ def _of_image(case: Case) -> dict[str, Any]:
         "constant": tuple(i for i, channel in enumerate(case.image) if channel.min() == channel.max()),
         "image_hash": _hash(case.image),
         "roughness": _roughness(first, q1, q99),
+        "disorder": _disorder(first[:, ::_EVERY, ::_EVERY]),
         "rim": (float(np.median(border)) - q1) / (q99 - q1) if q99 > q1 else 0.0,
         "blank": blank,
         "repeated": repeated,
@@ -164,6 +170,12 @@ def _roughness(image: npt.NDArray[np.float32], low: float, high: float) -> float
     part = np.clip(image[:: max(1, len(image) // _SLICES)], low, high)
     steps = [np.abs(np.diff(part, axis=axis)) for axis in (1, 2) if part.shape[axis] > 1]
     return float(np.mean([step.mean() for step in steps])) / (high - low) if steps else 0.0
+
+
+def _disorder(image: npt.NDArray[np.float32]) -> float:
+    """Return the mean difference of neighbouring slices, over that of slices two apart."""
+    far = float(np.abs(image[2:] - image[:-2]).mean()) if len(image) > _TWO_APART else 0.0
+    return float(np.abs(np.diff(image, axis=0)).mean()) / far if far else 0.0
 
 
 def _odd_slices(image: npt.NDArray[np.float32]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -46,15 +46,15 @@ _TURNED = 1.25
 """How much more mixed values are within organs than within a turned mask before the mask counts as turned."""
 _PART_OF_VOLUME = 0.6
 _SPACING = 1.5
-_VOLUME, _DEVIATIONS = 2.5, 4.0
+_VOLUME, _DEVIATIONS = 2.5, 5.0
 """An organ stands out if it is so many times larger or smaller, and so many robust deviations away on a log scale."""
 _SCALE = 8.0
-_SHIFTED, _SHIFTED_UNLIKE_OTHERS = 1.6, 1.15
+_SHIFTED, _SHIFTED_UNLIKE_OTHERS = 1.6, 1.18
 """How much more mixed values are within organs than within a shifted mask, in any cohort; in one of aligned masks."""
 _ALIGNED = 1.08
-_ROUGH = 1.7
-_RIM = 0.5
-_HOLES, _HOLE_VOXELS = 0.02, 10
+_ROUGH, _DISORDER = 1.7, 1.25
+_RIM, _AT_BOTTOM = 0.5, 0.3
+_HOLES, _HOLE_VOXELS = 0.1, 10
 _STEPS = 0.2
 _ABOVE_MM, _SIDE_MM = 20.0, 10.0
 
@@ -285,16 +285,21 @@ def _odd_intensities(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
 
 
 def _odd_look(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
-    """Compare noise and the brightness of the border with those of the other cases."""
-    rough = np.array([case.roughness for case in read])
-    usual, rims = float(np.median(rough)), np.array([case.rim for case in read])
-    if (rough <= _ROUGH * usual).mean() >= _MOST:
-        for case in (case for case in read if case.roughness > _ROUGH * usual > 0):
-            message = (
-                f"neighbouring voxels differ {case.roughness / usual:.1f} times as much as in most cases. "
-                "Check that values did not wrap around, and that it is no noise."
-            )
-            yield _of(case, "warning", "rough image", message)
+    """Compare noise, the order of slices and the brightness of the border with those of the other cases."""
+    for kind, field, most, what, cure in (
+        ("rough image", "roughness", _ROUGH, "voxels", "values did not wrap around into noise"),
+        ("slices in disorder", "disorder", _DISORDER, "slices", "its slices are in order"),
+    ):
+        values = np.array([float(getattr(case, field)) for case in read])
+        usual = float(np.median(values))
+        is_odd = values > most * usual
+        if usual > 0 and is_odd.mean() <= 1 - _MOST:
+            for case, ratio in (
+                (read[int(place)], values[place] / usual) for place in np.flatnonzero(is_odd)
+            ):
+                message = f"neighbouring {what} differ {ratio:.1f} times as much as usual. Check that {cure}."
+                yield _of(case, "warning", kind, message)
+    rims = np.array([case.rim for case in read])
     far = np.abs(rims - np.median(rims)) > _RIM
     if far.mean() <= 1 - _MOST:
         for case in (case for case, is_far in zip(read, far, strict=True) if is_far):
@@ -302,6 +307,11 @@ def _odd_look(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
                 "the border is bright where that of most is dark, or the reverse. Check for inverted values."
             )
             yield _of(case, "warning", "odd border", message)
+    usual = float(np.median([case.at_bottom for case in read]))
+    cut = [case for case in read if case.at_bottom > usual + _AT_BOTTOM]
+    for case in cut if len(cut) <= (1 - _MOST) * len(read) else ():
+        share = f"{case.at_bottom:.0%} of the voxels have the lowest value, and {usual:.0%} in most cases"
+        yield _of(case, "warning", "clipped image", f"{share}. Check that dark tissue was not cut off.")
 
 
 def _odd_alignment(labelled: Sequence[CaseFacts]) -> Iterator[Suspicion]:
