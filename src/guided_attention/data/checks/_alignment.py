@@ -108,15 +108,14 @@ def _moments(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return mean and spread within the mask shifted by each number of voxels, negative ones at the end of an axis."""
     size = [fft.next_fast_len(side, real=True) for side in image.shape]
-    plain, squares = fft.rfftn(image, size), fft.rfftn(image**2, size)
-    sums, total, count = np.zeros(size, np.float32), np.zeros(size, np.float32), 0
-    for value in values:
-        mask = (labels == value).astype(np.float32)
-        voxels, spectrum = int(mask.sum()), np.conj(fft.rfftn(mask, size))
+    masks = [labels == value for value in values]
+    spectra = [np.conj(fft.rfftn(mask.astype(np.float32), size)) for mask in masks]
+    count, plain = sum(int(mask.sum()) for mask in masks), fft.rfftn(image, size)
+    sums, total = np.zeros(size, np.float32), fft.irfftn(fft.rfftn(image**2, size) * sum(spectra), size)
+    for mask, spectrum in zip(masks, spectra, strict=True):
         sum_ = fft.irfftn(plain * spectrum, size)
         sums += sum_
-        total += fft.irfftn(squares * spectrum, size) - sum_**2 / voxels
-        count += voxels
+        total -= sum_**2 / int(mask.sum())
     return (sums / count).astype(np.float32), np.sqrt(np.maximum(total, 0) / count).astype(np.float32)
 
 

@@ -204,7 +204,8 @@ def _of_labels(case: Case) -> dict[str, Any]:
     turn = reorientation(case.affine, "LPS")
     labels, image = turn.apply(case.labels), turn.apply(case.image[0])
     affine = turn.affine(case.affine, case.labels.shape)
-    organs = {int(value): _organ(labels, int(value), affine) for value in np.unique(labels) if value}
+    boxes, values = ndimage.find_objects(labels), [int(value) for value in np.unique(labels) if value]
+    organs = {value: _organ(labels, value, boxes[value - 1], affine) for value in values}
     return {
         "is_labelled": True,
         "labels_hash": _hash(labels) if organs else "",
@@ -216,10 +217,10 @@ def _of_labels(case: Case) -> dict[str, Any]:
     }
 
 
-def _organ(labels: LabelVolume, value: int, affine: npt.NDArray[np.float64]) -> OrganFacts:
-    mask = labels == value
-    inner = ndimage.find_objects(mask.astype(np.uint8))[0]
-    part = mask[inner]
+def _organ(
+    labels: LabelVolume, value: int, inner: tuple[slice, ...], affine: npt.NDArray[np.float64]
+) -> OrganFacts:
+    part = labels[inner] == value
     voxels = int(part.sum())
     z, y, x = (float(c) + one.start for c, one in zip(ndimage.center_of_mass(part), inner, strict=True))
     centre = (affine @ [x, y, z, 1.0])[:3]
