@@ -110,6 +110,7 @@ class TrainerConfig:
         for name in ("quiet", "exact_resume"):
             require_type(name, getattr(self, name), bool, "True or False")
         callable_ = self.schedule is None or isinstance(self.schedule, LRScheduler) or callable(self.schedule)
+        callable_ = callable_ and not isinstance(self.schedule, type)  # a class has not been made a scheduler
         wanted = "a function of the progress, a scheduler of torch or None"
         got = f"a {type(self.schedule).__name__}"
         require(callable_, "schedule", wanted, got, error=ArgumentTypeError)

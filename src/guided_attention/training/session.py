@@ -54,6 +54,7 @@ class Session:
     def opened(self, *, resume: bool, take_over: bool) -> Iterator[None]:
         """Have the folder, the signals and the reports for the block, and begin or resume the run."""
         folder, config = self._folder, self._config
+        self.parts.require_readable(self._settings)
         if resume:
             folder.require_state()
         with ExitStack() as stack:
