@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, Dataset
 
-from guided_attention.errors import ArgumentError, ArgumentTypeError, CheckpointError
+from guided_attention.errors import ArgumentError, ArgumentTypeError, CheckpointError, ExistingFileError
 from guided_attention.training import Trainer, TrainerConfig, load_checkpoint, read_log
 from guided_attention.training.batches import generators_in
 
@@ -242,6 +242,23 @@ def test_an_optimizer_of_the_same_parameters_in_another_order_is_refused(tmp_pat
             optimizer=lambda model: torch.optim.SGD(list(model.parameters())[::-1], 0.1),
         )
     assert load_checkpoint(tmp_path / "run" / "last.pt")["run"] == before["run"]
+
+
+# Folders where files are to be
+
+
+@pytest.mark.parametrize("name", ["last.pt", "last-1.pt", "best.pt", "log.csv", "run.json"])
+def test_a_folder_in_the_place_of_a_file_is_found_before_training(tmp_path, name):
+    with pytest.raises(KilledError):
+        train(tmp_path / "run", store_minutes=1e-9, hooks=killed_after(4))
+    (tmp_path / "run" / name).unlink(missing_ok=True)
+    (tmp_path / "run" / name).mkdir()
+    steps = []
+    with pytest.raises(
+        ExistingFileError, match=f"a file or nothing as {name}, got the folder .* Move it away"
+    ):
+        train(tmp_path / "run", resume=True, hooks=[lambda event, _status: steps.append(event)])
+    assert steps == []
 
 
 # Generators of random numbers, wherever a data set has them
