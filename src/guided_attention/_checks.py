@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -19,6 +20,7 @@ __all__ = [
     "HIGHEST_LABEL",
     "cut_list",
     "needs_extra",
+    "repeated",
     "require",
     "require_choice",
     "require_count",
@@ -95,6 +97,15 @@ def cut_list(names: Sequence[object], *, shown: int = _SHOWN) -> str:
     """Return the first names and how many more there are."""
     listed = ", ".join(str(name) for name in names[:shown])
     return listed + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """Return the names that come more than once, sorted.
+
+    >>> repeated(["case2", "case1", "case2"])
+    ['case2']
+    """
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def require_choice(argument: str, value: object, choices: Sequence[object]) -> None:

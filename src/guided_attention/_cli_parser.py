@@ -74,6 +74,9 @@ def _add_plan(verbs: "_Verbs") -> None:
     parser.add_argument(
         "--layout", metavar="L", default="auto", help="layout of DATA (default: found by itself)"
     )
+    parser.add_argument(
+        "--spacing", metavar="MM", nargs=3, type=float, help="spacing of PNG slices in millimetres: z y x"
+    )
     _add_set(parser)
     _add_device(parser)
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")

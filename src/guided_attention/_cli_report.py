@@ -120,7 +120,9 @@ class CaseReport:
             _write("stderr", self._bar())
 
     def _bar(self) -> str:
+        from guided_attention.training.progress import format_duration  # noqa: PLC0415
+
         done = len(self.entries)
         seconds = (time.monotonic() - self._started) / done * (self._total - done)
         filled = "#" * (20 * done // self._total)
-        return f"{done}/{self._total} |{filled:20}| ETA {seconds:.0f} s"
+        return f"{done}/{self._total} |{filled:20}| ETA {format_duration(seconds)}"

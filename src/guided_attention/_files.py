@@ -1,7 +1,9 @@
-"""Files and folders that are written atomically: complete, or not there at all."""
+"""Files and folders that are written atomically: complete, or not there at all; what is read of them, and hashes."""
 
 import errno
 import glob
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -10,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from guided_attention.errors import (
     ArgumentError,
@@ -24,10 +26,14 @@ from guided_attention.errors import (
 __all__ = [
     "DRAFT_PREFIX",
     "PathLike",
+    "draft_of",
+    "json_mapping",
     "made_folder",
     "refuse_filled",
     "replacing",
     "require_space",
+    "sha256_of_file",
+    "sha256_of_json",
     "sweep_drafts",
     "whole_folder",
     "write_error",
@@ -79,8 +85,7 @@ def replacing(path: Path) -> Iterator[Path]:
     share a draft; whoever writes `path` a day later deletes it.
     """
     _require_file_name(path)
-    # The ending stays: writers choose the format by it.
-    temporary = _draft_of(path)
+    temporary = draft_of(path)
     try:
         with writing(path, temporary):
             yield temporary
@@ -90,7 +95,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    _sweep_drafts(path)
+    _sweep_stale_drafts(path)
 
 
 @contextmanager
@@ -153,11 +158,12 @@ def _require_file_name(path: Path) -> None:
         raise ExistingFileError(message, argument="path", file=path)
 
 
-def _draft_of(path: Path) -> Path:
+def draft_of(path: Path) -> Path:
+    """Return a unique temporary name beside `path`, with its ending: writers choose the format by it."""
     return path.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{path.name}")
 
 
-def _sweep_drafts(path: Path) -> None:
+def _sweep_stale_drafts(path: Path) -> None:
     """Delete what killed processes left of `path`; a younger draft may belong to a process that is at work."""
     for draft in path.parent.glob(f"{DRAFT_PREFIX}*.{glob.escape(path.name)}"):
         with suppress(OSError):
@@ -190,7 +196,7 @@ def whole_folder(folder: PathLike, fill: Callable[[Path], None], *, replaceable:
     """
     path = _replaceable(_as_path(folder, "folder"), replaceable).absolute()
     made_folder(path.parent)
-    draft, old = _draft_of(path), _draft_of(path)
+    draft, old = draft_of(path), draft_of(path)
     try:
         with writing(path):
             draft.mkdir()
@@ -209,7 +215,7 @@ def whole_folder(folder: PathLike, fill: Callable[[Path], None], *, replaceable:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-    _sweep_drafts(path)
+    _sweep_stale_drafts(path)
     return path
 
 
@@ -223,3 +229,23 @@ def _replaceable(folder: PathLike, names: Sequence[str]) -> Path:
         )
         raise ExistingFileError(f"{message} Choose another name.", argument="folder", file=path)
     return path if names and held else refuse_filled(path)
+
+
+def json_mapping(path: Path) -> dict[str, Any]:
+    """Return the mapping in a JSON file that only informs: empty where the file is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_json(values: object, other: Callable[[object], object] | None = None) -> str:
+    """Return the hash of plain values, whatever the order of their keys; `other` makes values plain that are not."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=other).encode()).hexdigest()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from guided_attention._files import replacing
+from guided_attention._files import json_mapping, replacing
 from guided_attention.errors import ExistingFileError
 
 if sys.platform != "win32":
@@ -51,7 +51,7 @@ def locked_folder(
     """
     handle = None if sys.platform == "win32" else os.open(folder, os.O_RDONLY)
     try:
-        holder = _holder(folder)
+        holder = json_mapping(folder / LOCK)
         foreign = bool(holder) and holder.get("host") != platform.node()
         if not _is_free(handle, holder):
             raise _in_use(
@@ -99,15 +99,6 @@ def _is_alive(holder: dict[str, object]) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _holder(folder: Path) -> dict[str, object]:
-    """Return what the file says, nothing where there is none or it is damaged."""
-    try:
-        found = json.loads((folder / LOCK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _ourselves() -> dict[str, object]:

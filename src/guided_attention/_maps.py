@@ -1,4 +1,4 @@
-"""Checks of the images and maps that networks, blocks and losses take, and how they treat tensor subclasses."""
+"""Checks of what networks, blocks and losses take: images, maps, tensor subclasses, the device."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext

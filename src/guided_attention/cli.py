@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, and return its exit code.
 
     Args:
-        argv: The arguments; those of the process where left out.
+        argv: The arguments; None takes those of the process.
 
     Returns:
         0 done, 1 failed, 2 wrong usage, 3 finished with failed cases, 75 training interrupted, 130 interrupted.
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     except TrainingInterrupted as interrupted:
         run = interrupted.run_dir
-        tell(f"interrupted: the state is stored. Continue with: guided-attention train {run} --resume")
+        tell(f"interrupted. Continue with: guided-attention train {run} --resume")
         return int(interrupted.code or 0)
     except SystemExit as end:  # argparse has printed help or a message
         return int(end.code or 0)
@@ -104,16 +104,18 @@ def _plan(arguments: argparse.Namespace) -> int:
     from guided_attention._files import made_folder, refuse_filled  # noqa: PLC0415
     from guided_attention.data import open_cohort  # noqa: PLC0415
     from guided_attention.recipes import check_values, plan_for  # noqa: PLC0415
+    from guided_attention.recipes.plan import PLAN_FILE  # noqa: PLC0415
 
     values = dict(arguments.set)
     check_values(values)
     run = Path(arguments.out)
     refuse_filled(run)
-    cohort = open_cohort(arguments.data, layout=arguments.layout)
+    spacing = None if arguments.spacing is None else tuple(arguments.spacing)
+    cohort = open_cohort(arguments.data, layout=arguments.layout, spacing_mm=spacing)
     made_folder(run, "out")
     plan = plan_for(cohort, minutes=arguments.minutes, seed=arguments.seed, device=arguments.device)
     plan = plan.with_values(values)
-    path = plan.save(run / "plan.json")
+    path = plan.save(run / PLAN_FILE)
     if arguments.json:
         print_json(plan.to_dict(), indent=2)
         return _DONE

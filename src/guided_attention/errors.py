@@ -110,7 +110,7 @@ class TrainingInterrupted(SystemExit):
     """A signal ended a training run after its state was stored; uncaught, the process ends with the code 75.
 
     Attributes:
-        run_dir: The run folder, from which ``fit(resume=True)`` continues.
+        run_dir: The run folder, from which `Trainer.fit` and `recipes.train` continue with ``resume=True``.
         code: 75, which schedulers of jobs take for "try again".
 
     Example:

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from guided_attention.case import Case, affine_of
-from guided_attention.data import CHAOS_MR_LABELS, open_cohort, write_phantom_cohort
+from guided_attention.data import CHAOS_MR_LABELS, open_cohort, write_phantom_cohort, write_png_slices
 from guided_attention.errors import ArgumentError, DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.models import ModelSettings
 from guided_attention.preparation import CohortPercentiles, ZScore
 from guided_attention.recipes import Plan, _machine, plan_for
+from guided_attention.recipes._cases import cases_of_plan
 
 Block = Callable[..., Case]
 
@@ -204,3 +205,12 @@ def test_the_memory_of_a_step_grows_with_the_slice(monkeypatch: pytest.MonkeyPat
     # 64 channels at half of the sides, after convolution, norm and ReLU, are kept at the least.
     assert small[1] > 3 * 64 * 16 * 16 * 4
     assert large[1] == pytest.approx(2 * small[1], rel=0.1)
+
+
+def test_the_spacing_of_png_slices_goes_with_the_plan(tmp_path, cases):
+    write_png_slices(cases, tmp_path / "png" / "train")
+    cohort = open_cohort(tmp_path / "png", spacing_mm=(7.0, 1.5, 1.3))
+    plan = Plan.from_dict(plan_for(cohort, minutes=1, device="cpu").to_dict())
+    assert plan.data.spacing_mm == (7.0, 1.5, 1.3)
+    source = cases_of_plan(plan)
+    assert source.read(plan.data.train[0]).spacing_mm == (7.0, 1.5, 1.3)

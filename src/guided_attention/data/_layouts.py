@@ -69,7 +69,7 @@ class Found:
 
 
 def entries_of(folder: Path) -> list[Path]:
-    """Return what is in a folder in natural order, hidden entries left out; a link that leads nowhere is an error."""
+    """Return what is in a folder in natural order, hidden entries skipped; a link that leads nowhere is an error."""
     with reading(folder, "folder"):
         found = [path for path in folder.iterdir() if not path.name.startswith((".", "__"))]
     for path in found:
@@ -150,7 +150,7 @@ def channel_names_in(content: Mapping[str, object], path: Path) -> tuple[str, ..
 def with_parts(found: Found, path: Path) -> Found:
     """Read ``cases.json``: which case is in which part, as a list of records or as lists by part.
 
-    The second form may have ``"labels"`` and ``"channel_names"`` as well. Other keys are left alone.
+    The second form may have ``"labels"`` and ``"channel_names"`` as well. Other keys are ignored.
     """
     content = read_json(path)
     wanted = 'a list of {"case": ..., "split": "train"}, or {"train": [...], "val": [...], "test": [...]}'

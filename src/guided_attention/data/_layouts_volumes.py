@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from guided_attention._checks import cut_list, require
+from guided_attention._checks import cut_list, repeated, require
 from guided_attention._geometry import require_same_place
 from guided_attention.case import Case, Volume
 from guided_attention.data._files import case_from_files, case_id_of, reading
@@ -146,10 +146,10 @@ def _files(root: Path) -> list[_File]:
     found = [_named(path, "") for path in entries_of(root) if _is_volume(path)]
     for folder in (path for path in entries_of(root) if path.is_dir() and not _is_series(path)):
         word = folder.name.lower()
-        is_twin = word in IMAGE_WORDS or word in LABEL_WORDS
+        is_of_kind = word in IMAGE_WORDS or word in LABEL_WORDS  # images/ or labels/, not a subject's folder
         inside = [path for path in entries_of(folder) if _is_volume(path)]
-        files = [_named(path, "" if is_twin else folder.name) for path in inside]
-        found += [replace(file, is_label=word in LABEL_WORDS) if is_twin else file for file in files]
+        files = [_named(path, "" if is_of_kind else folder.name) for path in inside]
+        found += [replace(file, is_label=word in LABEL_WORDS) if is_of_kind else file for file in files]
     return found
 
 
@@ -211,7 +211,7 @@ def _pairs(files: Sequence[_File], *, has_channels: bool | None = None) -> list[
         _require_single(labels.get(key, file), file, is_single=not file.is_label or key not in labels)
         if file.is_label:
             labels[key] = file
-    _join_lone_pairs(images, labels)
+    _join_single_pairs(images, labels)
     _check_left_over(images, labels)
     return [
         _Pair(*key, tuple(file.path for file in found), labels[key].path if key in labels else None)
@@ -225,7 +225,7 @@ def _require_single(first: _File, second: _File, *, is_single: bool) -> None:
     require(is_single, where, wanted, got, cure, error=DataError, file=second.path)
 
 
-def _join_lone_pairs(
+def _join_single_pairs(
     images: Mapping[tuple[str, str], Sequence[_File]], labels: dict[tuple[str, str], _File]
 ) -> None:
     """Pair the one image and the one mask of a folder, whatever their names are."""
@@ -253,8 +253,7 @@ def _check_left_over(
 
 
 def _found(pairs: Sequence[_Pair], root: Path, channel_names: tuple[str, ...] = ()) -> Found:
-    repeated = {name for name, count in Counter(pair.name for pair in pairs).items() if count > 1}
-    by_folder = bool(repeated) or any(not pair.name for pair in pairs)
+    by_folder = bool(repeated(pair.name for pair in pairs)) or any(not pair.name for pair in pairs)
     in_group = Counter(pair.group for pair in pairs)
 
     def case_id(pair: _Pair) -> str:

@@ -1,12 +1,11 @@
 """Cohort: the cases of a folder, found by name at once and read when asked for."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from guided_attention._checks import cut_list, require, require_choice, require_path, require_type
+from guided_attention._checks import cut_list, repeated, require, require_choice, require_path, require_type
 from guided_attention._files import PathLike
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, affine_of
@@ -39,6 +38,7 @@ class Cohort:
         labels: The organs, as the layout or the argument `labels` says; None where that is unknown.
         channel_names: Names of the channels, empty where unknown.
         scans: What was found, one record a case.
+        spacing_mm: The spacing of PNG slices that was passed to `open_cohort`, (z, y, x); None where none was.
     """
 
     folder: Path
@@ -46,6 +46,7 @@ class Cohort:
     labels: LabelSpec | None
     channel_names: tuple[str, ...]
     scans: tuple[Scan, ...]
+    spacing_mm: SpacingMm | None = None
 
     @property
     def case_ids(self) -> tuple[str, ...]:
@@ -95,7 +96,7 @@ class Cohort:
             ArgumentError: There is no such case, or one comes twice.
         """
         kept = keep_ids(self.case_ids, case_ids, folder=self.folder)
-        twice = sorted({name for name in kept if kept.count(name) > 1})
+        twice = repeated(kept)
         require(not twice, "case_ids", "each named once", f"{cut_list(twice)} more than once")
         by_id = {scan.case_id: scan for scan in self.scans}
         return replace(self, scans=tuple(by_id[name] for name in kept))
@@ -150,7 +151,7 @@ def open_cohort(
     parts = {scan.part for scan in found.scans}
     # A single part for all cases says nothing about which train and which test.
     scans = tuple(replace(scan, part="") for scan in found.scans) if len(parts) == 1 else found.scans
-    return Cohort(root, found.layout, labels or found.labels, found.channel_names, scans)
+    return Cohort(root, found.layout, labels or found.labels, found.channel_names, scans, spacing_mm)
 
 
 def _find(root: Path, layout: str, spacing_mm: SpacingMm | None) -> Found:
@@ -173,8 +174,7 @@ def _find(root: Path, layout: str, spacing_mm: SpacingMm | None) -> Found:
 
 
 def _check(found: Found, root: Path) -> None:
-    counts = Counter(scan.case_id for scan in found.scans)
-    for name in [name for name, count in counts.items() if count > 1]:
+    for name in repeated(scan.case_id for scan in found.scans):
         paths = " and ".join(str(scan.path) for scan in found.scans if scan.case_id == name)
         message = (
             f"`cases of {root}` must be of different names, got {name!r} for {paths}. Rename one of them."

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from guided_attention._checks import cut_list, require, require_path, require_type
+from guided_attention._checks import cut_list, repeated, require, require_path, require_type
 from guided_attention._files import PathLike, replacing
 from guided_attention.data._files import natural_key, reading
 from guided_attention.errors import DataError, MissingFileError
@@ -196,5 +196,5 @@ def _checked_names(argument: str, names: object) -> tuple[str, ...]:
 
 
 def _require_different(argument: str, case_ids: Sequence[str]) -> None:
-    twice = sorted({name for name in case_ids if case_ids.count(name) > 1}, key=natural_key)
+    twice = sorted(repeated(case_ids), key=natural_key)
     require(not twice, argument, "each named once", f"{cut_list(twice)} more than once")

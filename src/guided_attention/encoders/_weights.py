@@ -1,6 +1,5 @@
 """Weights of an encoder: read from a file or downloaded, adapted to the image's channels, loaded entry by entry."""
 
-import hashlib
 import os
 import pickle
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from guided_attention._checkpoints import read_contents
 from guided_attention._checks import require, require_type
-from guided_attention._files import PathLike
+from guided_attention._files import PathLike, sha256_of_file
 from guided_attention.errors import CheckpointError, MissingFileError
 
 __all__ = ["checked_file", "downloaded", "load", "read"]
@@ -62,8 +61,7 @@ def _require_hash(cached: Path) -> None:
     """
     if not cached.is_file():
         return
-    with cached.open("rb") as file:
-        good = hashlib.file_digest(file, "sha256").hexdigest().startswith(cached.stem.rpartition("-")[2])
+    good = sha256_of_file(cached).startswith(cached.stem.rpartition("-")[2])
     got, cure = f"{cached}, which was changed since", "Delete that file: it is downloaded again then."
     require(
         good, "encoder_weights", "the file that was downloaded", got, cure, error=CheckpointError, file=cached

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from guided_attention._checks import require, require_choice, require_path, require_type
-from guided_attention._files import DRAFT_PREFIX, PathLike, made_folder, writing
+from guided_attention._files import PathLike, made_folder, sha256_of_file, sweep_drafts, writing
 from guided_attention._locks import locked_folder
 from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, ExistingFileError
@@ -144,7 +144,10 @@ class _Ledger:
             entry is not None
             and entry.status == "done"
             and entry.scan == scan
-            and all(path.is_file() and entry.files.get(path.name) == _sha256(path) for path in paths.values())
+            and all(
+                path.is_file() and entry.files.get(path.name) == sha256_of_file(path)
+                for path in paths.values()
+            )
         )
 
 
@@ -202,8 +205,9 @@ def _begin(root: Path, identity: str, *, resume: bool, overwrite: bool) -> None:
         error=DataError,
         file=root,
     )
-    for path in root.iterdir():
-        if path.is_file() and (path.name.startswith(DRAFT_PREFIX) or (overwrite and path in held)):
+    sweep_drafts(root)
+    for path in held if overwrite else ():
+        if path.is_file():
             path.unlink()
 
 
@@ -266,7 +270,7 @@ class _Run:
         else:
             paths = self._paths(result.case_id)
             write_prediction(result, paths)
-            files = {path.name: _sha256(path) for path in paths.values()}
+            files = {path.name: sha256_of_file(path) for path in paths.values()}
             entry = LedgerEntry(result.case_id, "done", files, scan=self.scans[result.case_id])
         self.ledger.append(asdict(entry))
         return entry
@@ -278,8 +282,3 @@ def _scan_hash(case: Case) -> str:
     digest = hashlib.sha256(about.encode())
     digest.update(case.image.data)
     return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

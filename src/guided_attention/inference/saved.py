@@ -18,20 +18,20 @@ from guided_attention._checkpoints import (
     settings_of,
 )
 from guided_attention._checks import cut_list, require, require_known_keys, require_path, require_type
-from guided_attention._files import PathLike, replacing, whole_folder
+from guided_attention._files import PathLike, replacing, sha256_of_file, sha256_of_json, whole_folder
 from guided_attention._typing import SpatialDims
 from guided_attention.errors import CheckpointError, GuidedAttentionError, MissingFileError
 from guided_attention.labels import LabelSpec
 from guided_attention.models import build, from_pretrained, save_pretrained
 from guided_attention.preparation import Preparation
 
-__all__ = ["Knowledge", "Precision", "load_knowledge", "save_knowledge"]
+__all__ = ["PREDICTOR_FILE", "Knowledge", "Precision", "load_knowledge", "save_knowledge"]
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
 """Number format of the network: single precision, or bfloat16 under autocast."""
 
 _VERSION = 1
-_FILE = "predictor.json"
+PREDICTOR_FILE = "predictor.json"
 _BEST = "best.pt"
 _CONFIG, _WEIGHTS = "config.json", ("model.safetensors", "model.pt")
 _CHECKSUMS = ("sha256", "config_sha256")
@@ -112,10 +112,10 @@ def save_knowledge(folder: PathLike, model: nn.Module, knowledge: Knowledge) -> 
 
     def fill(draft: Path) -> None:
         save_pretrained(model, draft)
-        config = hashlib.sha256((draft / _CONFIG).read_bytes()).hexdigest()
+        config = sha256_of_file(draft / _CONFIG)
         values = knowledge.to_dict(model) | {"config_sha256": config}
-        text = json.dumps(values | {"sha256": _checksum(values)}, indent=2) + "\n"
-        with replacing(draft / _FILE) as path:
+        text = json.dumps(values | {"sha256": sha256_of_json(values)}, indent=2) + "\n"
+        with replacing(draft / PREDICTOR_FILE) as path:
             path.write_text(text, encoding="utf-8")
 
     whole_folder(require_path("folder", folder), fill)
@@ -127,14 +127,14 @@ def load_knowledge(path: PathLike, model: nn.Module | None) -> tuple[nn.Module, 
     if not _exists(root):
         message = f"`path` must be an existing file or folder, got {path}."
         raise MissingFileError(message, argument="path", file=path)
-    if (root / _FILE).is_file():
+    if (root / PREDICTOR_FILE).is_file():
         return _from_folder(root, model)
     checkpoint = root / _BEST if root.is_dir() else root
     if not checkpoint.is_file():
         others = [other.name for other in sorted(root.glob("*.pt"))] if root.is_dir() else []
         raise MissingFileError(
             f"`path` must be a folder that `Predictor.save` wrote, a run folder or a checkpoint, "
-            f"got {path}, which holds neither {_FILE} nor {_BEST}."
+            f"got {path}, which holds neither {PREDICTOR_FILE} nor {_BEST}."
             + (f" Name one of its files: {cut_list(others)}." if others else ""),
             argument="path",
             file=path,
@@ -150,7 +150,7 @@ def _exists(path: Path) -> bool:
 
 
 def _from_folder(root: Path, model: nn.Module | None) -> tuple[nn.Module, Knowledge]:
-    file = root / _FILE
+    file = root / PREDICTOR_FILE
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -186,25 +186,19 @@ def _require_whole(values: dict[str, Any], checksums: dict[str, Any], file: Path
     config, cure = file.with_name(_CONFIG), "Copy the whole folder again."
     held = {"config_sha256": checksums["config_sha256"]}
     got = f"{file} with another checksum: it is damaged or was edited"
-    good = checksums["sha256"] == _checksum(values | held)
+    good = checksums["sha256"] == sha256_of_json(values | held)
     require(good, "path", "a folder as it was saved", got, cure, error=CheckpointError, file=file)
     got = f"{config} of another network"
-    good = (
-        not config.is_file() or checksums["config_sha256"] == hashlib.sha256(config.read_bytes()).hexdigest()
-    )
+    good = not config.is_file() or checksums["config_sha256"] == sha256_of_file(config)
     require(
         good,
         "path",
-        f"a folder with the network of its {_FILE}",
+        f"a folder with the network of its {PREDICTOR_FILE}",
         got,
         cure,
         error=CheckpointError,
         file=config,
     )
-
-
-def _checksum(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _from_checkpoint(path: Path, model: nn.Module | None) -> tuple[nn.Module, Knowledge]:

@@ -17,7 +17,7 @@ from guided_attention._checkpoints import (
     settings_of,
 )
 from guided_attention._checks import cut_list, require, require_known_keys, require_path, require_type
-from guided_attention._files import PathLike, replacing, whole_folder
+from guided_attention._files import PathLike, replacing, sha256_of_file, sha256_of_json, whole_folder
 from guided_attention._state_dicts import matching_entries, plain_name, plain_network, weights_in
 from guided_attention.errors import ArgumentError, ArgumentTypeError, CheckpointError, MissingFileError
 from guided_attention.models.danet import DualAttentionNetwork, danet
@@ -128,9 +128,9 @@ def save_pretrained(model: nn.Module, folder: PathLike, *, overwrite: bool = Fal
             "library_version": _library_version(),
             **settings.to_dict(),
             "weights": weights.name,
-            "weights_sha256": _sha256(weights.read_bytes()),
+            "weights_sha256": sha256_of_file(weights),
         }
-        text = json.dumps({**config, "sha256": _checksum(config)}, indent=2)
+        text = json.dumps({**config, "sha256": sha256_of_json(config)}, indent=2)
         with replacing(draft / _CONFIG) as file:
             file.write_text(text + "\n", encoding="utf-8")
 
@@ -212,7 +212,7 @@ def _read_weights(path: Path, checksum: str) -> Mapping[str, Any]:
         raise MissingFileError(message, argument="folder", file=path)
     data = _read_bytes(path)
     got = f"{path} with another checksum: the file is damaged"
-    _require(_sha256(data) == checksum, "with the weights that were saved", got, path)
+    _require(hashlib.sha256(data).hexdigest() == checksum, "with the weights that were saved", got, path)
     contents = read_contents(path, data, argument="folder", wanted="one with whole files")
     _require(isinstance(contents, dict), "one with a state dict", f"{path} with something else", path)
     return weights_in(cast("dict[str, Any]", contents))
@@ -235,7 +235,7 @@ def _read_config(file: Path) -> dict[str, Any]:
     _require(not missing, f"one with {', '.join(_KEYS)}", f"{file} without {', '.join(missing)}", file)
     held = {name: value for name, value in config.items() if name != "sha256"}
     got = f"{file} with another checksum: the file is damaged or was edited"
-    _require(config["sha256"] == _checksum(held), "with the settings that were saved", got, file)
+    _require(config["sha256"] == sha256_of_json(held), "with the settings that were saved", got, file)
     _require(
         config["weights"] in _WEIGHTS, f"one with {' or '.join(_WEIGHTS)}", repr(config["weights"]), file
     )
@@ -257,14 +257,6 @@ def _read_bytes(path: Path) -> bytes:
 
 def _require(condition: bool, wanted: str, got: str, file: Path, cure: str = _AGAIN) -> None:
     require(condition, "folder", wanted, got, cure, error=CheckpointError, file=file)
-
-
-def _checksum(config: Mapping[str, object]) -> str:
-    return _sha256(json.dumps(config, sort_keys=True).encode())
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _library_version() -> str:

@@ -7,16 +7,19 @@ from pathlib import Path
 
 from guided_attention.figures import save_training_curves
 from guided_attention.training import read_log
+from guided_attention.training.run_folder import LOG
 
 __all__ = ["Curves"]
 
-_LOG, _FILE = "log.csv", "curves.png"
+_FILE = "curves.png"
 _REST = 20.0
 """Drawing waits for so many times the time that it took, so that it costs at most 5 % of short epochs."""
 
 
 class Curves:
-    """Draws ``curves.png`` in a run folder after each epoch and at the end; without matplotlib it does nothing.
+    """Draws ``curves.png`` in a run folder after epochs and at the end; without matplotlib it does nothing.
+
+    Where epochs are short, some are skipped: see `_REST`.
 
     Args:
         run_dir: The folder; rows of a run that is resumed are read from its log.
@@ -24,7 +27,7 @@ class Curves:
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / _FILE
-        log = run_dir / _LOG
+        log = run_dir / LOG
         self._rows = {row["epoch"]: row for row in (read_log(log) if log.is_file() else [])}
         self._is_possible = find_spec("matplotlib") is not None
         self.about = _FILE if self._is_possible else "none: matplotlib is not installed"
@@ -39,7 +42,7 @@ class Curves:
             self._draw()
 
     def close(self) -> None:
-        """Draw what is not drawn yet."""
+        """Draw the rows since the last picture."""
         if self._is_new:
             self._draw()
 

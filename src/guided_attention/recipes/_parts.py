@@ -1,4 +1,4 @@
-"""What a plan names, as objects: data sets, loss, optimizer, schedule, settings of the trainer."""
+"""What a plan names, as objects: training batches, loss, optimizer, schedule, predictor."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -18,19 +18,19 @@ from guided_attention.recipes.plan import Plan
 from guided_attention.sampling import Chain, FlipRotate, RandomIntensity, SliceDataset
 from guided_attention.training import Schedule, cosine_decay, polynomial_decay
 
-__all__ = ["Contents", "loader_of", "loss_of", "optimizer_of", "predictor_of", "schedule_of"]
+__all__ = ["HashedCases", "loader_of", "loss_of", "optimizer_of", "predictor_of", "schedule_of"]
 
 _MOMENTUM = 0.99
 
 
-class Contents:
+class HashedCases:
     """Reads cases one after another, and keeps a hash of all that was read."""
 
     def __init__(self) -> None:
         self._hashes: dict[str, str] = {}
 
-    def cases(self, readers: Sequence[Reader]) -> Iterator[Case]:
-        """Read the cases."""
+    def read(self, readers: Sequence[Reader]) -> Iterator[Case]:
+        """Read cases, and take note of their hashes."""
         for read in readers:
             case = read()
             digest = hashlib.blake2b(repr((case.image.shape, case.affine.tolist())).encode())
@@ -40,7 +40,7 @@ class Contents:
             self._hashes[case.case_id] = digest.hexdigest()
             yield case
 
-    def hash(self) -> str:
+    def digest(self) -> str:
         """Return the hash of all cases read; their names and order change nothing."""
         return hashlib.sha256("".join(sorted(self._hashes.values())).encode()).hexdigest()
 

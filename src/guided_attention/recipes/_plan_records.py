@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from guided_attention._checks import require
+from guided_attention._checks import repeated, require
+from guided_attention.inference import Precision as InferencePrecision
 from guided_attention.recipes._records import check_fields
+from guided_attention.training.config import Precision as TrainingPrecision
 
 __all__ = [
     "BudgetPlan",
@@ -28,6 +30,7 @@ class DataPlan:
         train: Names of the cases that the weights are fitted to.
         val: Names of the cases that select the best epoch; those of `train` where there is a single case.
         test: Names of the cases that are predicted at the end; may be empty.
+        spacing_mm: Distance between the voxels of PNG slices, which hold none, (z, y, x); None for other layouts.
     """
 
     folder: str | None
@@ -35,6 +38,7 @@ class DataPlan:
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...] = ()
+    spacing_mm: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         """Check types, and that no case leaks from one part into another."""
@@ -45,7 +49,7 @@ class DataPlan:
             ("data.train", self.train, self.test),
             ("data.val", self.val, self.test + (self.train if self.val != self.train else ())),
         ):
-            twice = sorted(set(part) & set(others)) or sorted({one for one in part if part.count(one) > 1})
+            twice = sorted(set(part) & set(others)) or repeated(part)
             require(not twice, name, "without cases of another part", twice)
 
 
@@ -178,7 +182,7 @@ class TrainingPlan:
     Attributes:
         clip_grad_norm: Largest norm of the gradient; None clips nothing.
         ema_decay: Decay of the moving average of the weights; None keeps none.
-        accumulate: Batches whose gradients are added before a step.
+        accumulate: Batches whose gradients are averaged into one step.
         precision: Number format of the network in training.
         patience: Validations without improvement after which training stops; None never stops early.
         validate_every: Epochs from one validation to the next.
@@ -187,7 +191,7 @@ class TrainingPlan:
     clip_grad_norm: float | None = 1.0
     ema_decay: float | None = 0.99
     accumulate: int = 1
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: TrainingPrecision = "fp32"
     patience: int | None = None
     validate_every: int = 1
 
@@ -213,7 +217,7 @@ class InferencePlan:
     """
 
     batch_size: int = 8
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: InferencePrecision = "fp32"
     keep_largest: bool = False
 
     def __post_init__(self) -> None:

@@ -39,9 +39,8 @@ class Survey:
         """Return a preparation with the intensities that suit the cases, fitted to them."""
         intensity = CohortPercentiles() if _looks_like_ct(readers[0]()) else ZScore()
         preparation = Preparation(intensity=intensity).fit(self._seen(readers), self.labels)
-        if isinstance(intensity, CohortPercentiles) and not all(
-            self.are_ct
-        ):  # each scan needs a scale of its own
+        # Only some are CT: each scan needs a scale of its own.
+        if isinstance(intensity, CohortPercentiles) and not all(self.are_ct):
             return Preparation(intensity=ZScore()).fit((read() for read in readers), self.labels)
         return preparation
 
@@ -69,9 +68,8 @@ class Survey:
             ignored = None if self.labels is None else self.labels.ignore_value
             shares = _largest_shares(_labels_of(case), ignored)
             self.in_one_piece = min([self.in_one_piece, *shares])
-            if (
-                shares or not self.are_ct[0]
-            ):  # CT is scaled by its organs, which a scan without any cannot tell
+            # CT is scaled by the intensities of its organs, and this scan has none.
+            if shares or not self.are_ct[0]:
                 yield case
 
 

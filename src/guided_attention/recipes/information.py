@@ -1,24 +1,26 @@
 """Tell what a run folder, a plan, a checkpoint, a saved predictor or a folder of scans holds."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from guided_attention._checks import require_path
-from guided_attention._files import PathLike
+from guided_attention._files import PathLike, json_mapping
 from guided_attention._locks import LOCK
 from guided_attention.data import open_cohort
 from guided_attention.errors import CheckpointError, MissingFileError
 from guided_attention.inference import read_ledger
+from guided_attention.inference.ledger import LEDGER
+from guided_attention.inference.saved import PREDICTOR_FILE
 from guided_attention.recipes.plan import PLAN_FILE, Plan
+from guided_attention.recipes.prediction import plan_of_run
 from guided_attention.training import load_checkpoint, read_log
+from guided_attention.training.provenance import PROVENANCE
+from guided_attention.training.run_folder import LAST, LOG, files_of_run
 
 __all__ = ["info"]
 
-_BEST, _LAST, _LOG, _RUN = "best.pt", "last.pt", "log.csv", "run.json"
-_PREDICTOR, _LEDGER = "predictor.json", "ledger.jsonl"
 _SCORE = "validation_score"
 _CHECKPOINTS = (".pt", ".pth", ".ckpt")
 _NEARLY = 0.9
@@ -67,19 +69,19 @@ def info(path: PathLike) -> dict[str, Any]:
 
 
 def _of_folder(root: Path) -> dict[str, Any]:
-    if any((root / name).exists() for name in (_LAST, _BEST, _LOG, PLAN_FILE)):
+    if files_of_run(root) or (root / PLAN_FILE).exists():
         return _of_run(root)
-    if (root / _PREDICTOR).is_file():
+    if (root / PREDICTOR_FILE).is_file():
         return _of_predictor(root)
-    if (root / _LEDGER).is_file():
+    if (root / LEDGER).is_file():
         cases = {entry.case_id: entry.error or entry.status for entry in read_ledger(root)}
         return {"kind": "predictions", "path": str(root), "cases": cases}
     return _of_cohort(root)
 
 
 def _of_run(root: Path) -> dict[str, Any]:
-    plan = Plan.load(root) if (root / PLAN_FILE).is_file() else None
-    rows = read_log(root / _LOG) if (root / _LOG).is_file() else []
+    plan = plan_of_run(root)
+    rows = read_log(root / LOG) if (root / LOG).is_file() else []
     best = _best(rows)
     last = rows[-1] if rows else {}
     return {
@@ -91,9 +93,9 @@ def _of_run(root: Path) -> dict[str, Any]:
         "best_epoch": None if best is None else int(best["epoch"]),
         "best_score": None if best is None else best[_SCORE],
         "is_finished": plan is not None and _is_finished(plan, last),
-        "is_resumable": (root / _LAST).is_file(),
-        "locked_by": _json(root / LOCK),
-        "provenance": _json(root / _RUN),
+        "is_resumable": (root / LAST).is_file(),
+        "locked_by": json_mapping(root / LOCK) or None,
+        "provenance": json_mapping(root / PROVENANCE) or None,
     }
 
 
@@ -104,7 +106,7 @@ def _best(rows: Sequence[Mapping[str, float]]) -> Mapping[str, float] | None:
 
 
 def _is_finished(plan: Plan, last: Mapping[str, float]) -> bool:
-    """Whether the epochs or the minutes of the plan are used up; early stopping leaves both."""
+    """Whether the epochs or the minutes of the plan are used up; a run that stopped early counts as unfinished."""
     minutes = plan.budget.minutes
     spent = minutes is not None and last.get("minutes", 0.0) >= _NEARLY * minutes
     return last.get("epoch", 0.0) >= plan.budget.epochs or spent
@@ -118,11 +120,9 @@ def _of_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _of_predictor(root: Path) -> dict[str, Any]:
-    known = _json(root / _PREDICTOR)
-    if known is None:
-        message = (
-            f"`path` must be a folder that `Predictor.save` wrote, got {root} with a damaged {_PREDICTOR}."
-        )
+    known = json_mapping(root / PREDICTOR_FILE)
+    if not known:
+        message = f"`path` must be a folder that `Predictor.save` wrote, got {root} with a damaged {PREDICTOR_FILE}."
         raise CheckpointError(f"{message} Copy the folder again.", argument="path", file=root)
     return {"kind": "predictor", "path": str(root)} | _known(known)
 
@@ -147,12 +147,3 @@ def _of_cohort(root: Path) -> dict[str, Any]:
         "labelled": list(cohort.labelled),
         "parts": {part: list(names) for part, names in cohort.parts.items()},
     }
-
-
-def _json(file: Path) -> dict[str, Any] | None:
-    """Return the mapping in a file; None where there is none."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None

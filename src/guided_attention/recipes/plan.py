@@ -28,7 +28,7 @@ from guided_attention.recipes._plan_records import (
 )
 from guided_attention.recipes._records import plain, record_from, require_keys, value_of
 
-__all__ = ["PLAN_FILE", "Plan", "differing_keys", "require_buildable"]
+__all__ = ["ARGUMENTS", "PARTS", "PLAN_FILE", "Plan", "differing_keys", "require_buildable"]
 
 _VERSION = 1
 PLAN_FILE = "plan.json"
@@ -88,7 +88,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
-        for name, kind in _PARTS.items():
+        for name, kind in PARTS.items():
             require_type(name, getattr(self, name), kind, f"a {kind.__name__}")
         require_seed(self.seed)
         require_type("reasons", self.reasons, Mapping, "a mapping from a dotted name to a text")
@@ -126,7 +126,7 @@ class Plan:
         missing = [name for name in known if name not in values]
         require(not missing, "plan", f"a mapping with {', '.join(known)}", f"no {missing}", error=DataError)
         require_seed(values["seed"])
-        parts = {name: _part(name, kind, values[name]) for name, kind in _PARTS.items()}
+        parts = {name: _part(name, kind, values[name]) for name, kind in PARTS.items()}
         return cls(**parts, seed=values["seed"], reasons=values["reasons"])
 
     def save(self, path: PathLike) -> Path:
@@ -169,7 +169,7 @@ class Plan:
         require_type("values", values, Mapping, "a mapping from a dotted key to a value")
         contents = {name: part for name, part in self.to_dict().items() if name not in _FIXED}
         known = tuple(key for key, _ in _flat(contents))
-        unknown = [key for key in values if not key.startswith(_ARGUMENTS) or key == _ARGUMENTS]
+        unknown = [key for key in values if not key.startswith(ARGUMENTS) or key == ARGUMENTS]
         require_keys(unknown, known)
         for key, value in values.items():
             *way, last = key.split(".")
@@ -181,7 +181,7 @@ class Plan:
         return Plan.from_dict({"version": _VERSION, **contents, "reasons": reasons})
 
 
-_PARTS: Mapping[str, type] = {
+PARTS: Mapping[str, type] = {
     "data": DataPlan,
     "labels": LabelSpec,
     "preparation": Preparation,
@@ -194,8 +194,10 @@ _PARTS: Mapping[str, type] = {
     "training": TrainingPlan,
     "inference": InferencePlan,
 }
+"""The records that a plan is made of."""
 _FIXED = ("version", "reasons")
-_ARGUMENTS = "network.arguments."
+ARGUMENTS = "network.arguments."
+"""What the keys of the arguments of a network's builder begin with."""
 _FIT = "Call `Preparation.fit` with the training cases."
 
 

@@ -1,5 +1,7 @@
 """Planning: fills in a `Plan` from the scans and the machine, and says why."""
 
+from math import ceil
+
 import torch
 
 from guided_attention._checks import require_positive, require_seed, require_type
@@ -31,7 +33,7 @@ the plan (15.9 MB more for each slice of 96 x 128 pixels, of which 11.9 MB are k
 _IN_ONE_PIECE = 0.95
 _NEAR_MM = 1.25
 """Slices closer than this are nearly equal."""
-_VALIDATION, _BACKWARD = 0.1, 3.0
+_VALIDATION, _BACKWARD = 0.07, 3.0
 """Largest share of the time that goes to validation, and cost of a slice in training over one in prediction."""
 
 
@@ -106,7 +108,7 @@ def _labels(survey: Survey, layout: str, why: dict[str, str]) -> LabelSpec:
     why["labels.names"] = (
         f"as said by the layout ({layout}) or by hand"
         if given
-        else ("values found in the label volumes of the training and validation cases; nothing names them")
+        else "values found in the label volumes of the training and validation cases; nothing names them"
     )
     return survey.found_labels
 
@@ -134,7 +136,7 @@ def _sampling(
     labels: LabelSpec,
     why: dict[str, str],
 ) -> tuple[SamplingPlan, int]:
-    """Return the sampling, and over how many batches gradients are added so that a step sees eight slices."""
+    """Return the sampling, and how many batches are averaged into a step so that it sees eight slices."""
     step = max(1, round(_NEAR_MM / shapes.between_mm))
     why["sampling.slice_step"] = (
         f"slices are {shapes.between_mm:.3g} mm apart; those closer than {_NEAR_MM} mm are nearly equal"
@@ -216,18 +218,18 @@ def _training(
     why["training.precision"] = (
         f"the {device.type} computes bfloat16 in hardware"
         if fast
-        else (f"the {device.type} has no hardware for bfloat16")
+        else f"the {device.type} has no hardware for bfloat16"
     )
     why["training.accumulate"] = (
         f"so that a step sees {_BATCH} slices where memory allows fewer at once"
-        if (accumulate > 1)
+        if accumulate > 1
         else "memory allows a whole batch at once"
     )
     steps = shapes.cases * (shapes.depth / sampling.slice_step) * sampling.size[0] * sampling.size[1]
     cost = validated * shapes.depth * shapes.pixels / (_BACKWARD * steps)
-    every = max(1, round(cost / _VALIDATION))
+    every = max(1, ceil(cost / _VALIDATION))
     why["training.validate_every"] = (
-        f"a validation takes about {cost:.0%} of the time of an epoch, and should take {_VALIDATION:.0%}"
+        f"a validation takes about {cost:.0%} of the time of an epoch, and should take {_VALIDATION:.0%} at most"
     )
     return TrainingPlan(accumulate=accumulate, precision="bf16" if fast else "fp32", validate_every=every)
 

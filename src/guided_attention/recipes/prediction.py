@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 
-from guided_attention._checks import cut_list, require, require_path
+from guided_attention._checks import cut_list, repeated, require, require_path
 from guided_attention._files import PathLike
 from guided_attention.case import Case
 from guided_attention.data import Cohort
@@ -12,10 +12,9 @@ from guided_attention.inference import LedgerEntry, Predictor
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan, source_of
 from guided_attention.recipes.plan import PLAN_FILE, Plan
+from guided_attention.training.run_folder import BEST
 
 __all__ = ["plan_of_run", "predict", "predictor_of_run", "source_for_run"]
-
-_WEIGHTS = "best.pt"
 
 Scans = PathLike | Sequence[PathLike] | Cohort | Sequence[Case]
 """A file or folder, a list of them, a cohort, or cases in memory."""
@@ -84,8 +83,7 @@ def _readers(run: PathLike, scans: Scans | None, labels: LabelSpec) -> list[Read
             raise ArgumentError(message, argument="scans")
         return cases_of_plan(plan).readers(plan.data.test or plan.data.val)
     sources = [source_for_run(plan, part, labels) for part in _in_parts(scans)]
-    names = [name for source in sources for name in source.case_ids]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = repeated(name for source in sources for name in source.case_ids)
     cure = "Rename one: its prediction would replace the other."
     require(not twice, "scans", "of different names", f"{cut_list(twice)} more than once", cure)
     return [reader for source in sources for reader in source.readers(source.case_ids)]
@@ -101,8 +99,10 @@ def _in_parts(scans: Scans) -> list[object]:
 def predictor_of_run(run: PathLike, device: str) -> Predictor:
     """Return the trained network of a run; one that has a plan but no weights yet is an error that says so."""
     folder = require_path("run", run)
-    if (folder / PLAN_FILE).is_file() and not (folder / _WEIGHTS).is_file():
-        message = f"`run` must be a trained run, got {folder}, which has a plan and no {_WEIGHTS} yet. Train it first."
+    if (folder / PLAN_FILE).is_file() and not (folder / BEST).is_file():
+        message = (
+            f"`run` must be a trained run, got {folder}, which has a plan and no {BEST} yet. Train it first."
+        )
         raise MissingFileError(message, argument="run", file=folder)
     return Predictor.load(run, device=device)
 

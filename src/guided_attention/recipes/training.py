@@ -1,16 +1,15 @@
 """Training of a plan, into a run folder that needs nothing else to be resumed."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from guided_attention._checks import cut_list, require, require_path
-from guided_attention._files import PathLike, made_folder
+from guided_attention._files import PathLike, json_mapping, made_folder, sha256_of_json
+from guided_attention._locks import locked_folder
 from guided_attention.case import Case
-from guided_attention.errors import ArgumentError, DataError, ExistingFileError, MissingFileError
+from guided_attention.errors import ArgumentError, DataError, MissingFileError
 from guided_attention.evaluation import Validation
 from guided_attention.inference import Predictor
 from guided_attention.models import build
@@ -19,7 +18,7 @@ from guided_attention.recipes._curves import Curves
 from guided_attention.recipes._initial import initial_weights, load_initial
 from guided_attention.recipes._machine import device_of
 from guided_attention.recipes._parts import (
-    Contents,
+    HashedCases,
     loader_of,
     loss_of,
     optimizer_of,
@@ -28,11 +27,11 @@ from guided_attention.recipes._parts import (
 )
 from guided_attention.recipes.plan import PLAN_FILE, Plan, differing_keys
 from guided_attention.training import Trainer, TrainerConfig, TrainingResult, seed_everything
+from guided_attention.training.provenance import PROVENANCE
+from guided_attention.training.run_folder import files_of_run, require_no_run
 
 __all__ = ["train"]
 
-_PROVENANCE = "run.json"
-_RUN_FILES = ("log.csv", "last.pt", "best.pt")
 _MAY_CHANGE = (
     "budget.",
     "data.folder",
@@ -90,15 +89,16 @@ def train(
     if resume:
         _require_resumable(folder, chosen, init_from)
     else:
-        _require_no_run(folder)
+        require_no_run(folder)
     start = None if init_from is None else initial_weights(init_from, chosen)
     source = cases_of_plan(chosen, cases)
     trainer = _trainer(chosen, source, made_folder(folder, "run_dir"), place, start, quiet=quiet)
     if resume:
         _require_same_scans(folder, trainer.config)
     else:
-        _require_no_run(folder)  # reading takes minutes, in which another process may have begun one
-    chosen.save(folder / PLAN_FILE)
+        require_no_run(folder)  # reading takes minutes, in which another process may have begun one
+    with locked_folder(folder, argument="run_dir", doing="training in", take_over=take_over):
+        chosen.save(folder / PLAN_FILE)  # not into a folder that another run has
     return trainer.fit(resume=resume, take_over=take_over)
 
 
@@ -112,17 +112,9 @@ def _run_folder(plan: Plan | PathLike, run_dir: PathLike | None) -> Path:
     return path.parent if path.name == PLAN_FILE else path
 
 
-def _require_no_run(folder: Path) -> None:
-    held = [name for name in _RUN_FILES if (folder / name).exists()]
-    if held:
-        message = f"`run_dir` must be a folder without a run, got {folder}, which holds {', '.join(held)}. "
-        cure = "Set resume=True to continue it, or name another folder."
-        raise ExistingFileError(message + cure, argument="run_dir", file=folder)
-
-
 def _require_resumable(folder: Path, plan: Plan, init_from: PathLike | None) -> None:
     """Raise where there is no run, or the plan differs in what a step depends on."""
-    if not any((folder / name).exists() for name in _RUN_FILES):
+    if not files_of_run(folder):
         message = f"`run_dir` must hold a run to resume, got {folder}, which has none. Set resume=False."
         raise MissingFileError(message, argument="run_dir", file=folder)
     require(init_from is None, "init_from", "None with resume", init_from, "The run has weights already.")
@@ -133,9 +125,9 @@ def _require_resumable(folder: Path, plan: Plan, init_from: PathLike | None) -> 
 
 def _require_same_scans(folder: Path, config: TrainerConfig) -> None:
     """Raise where the scans are not those that the run has seen; a damaged ``run.json`` cannot tell."""
-    try:
-        known = json.loads((folder / _PROVENANCE).read_text(encoding="utf-8"))["provenance"]["data"]
-    except (OSError, ValueError, KeyError, TypeError):
+    about = json_mapping(folder / PROVENANCE).get("provenance")
+    known = about.get("data") if isinstance(about, dict) else None
+    if known is None:
         return
     same, got = known == (config.provenance or {}).get("data"), "scans or labels that have changed"
     cure = "Put them back, or train into another folder; init_from starts from these weights."
@@ -145,20 +137,18 @@ def _require_same_scans(folder: Path, config: TrainerConfig) -> None:
 def _trainer(
     plan: Plan, source: Source, folder: Path, device: torch.device, start: Predictor | None, *, quiet: bool
 ) -> Trainer:
-    train, val = (
-        source.readers(plan.data.train),
-        source.readers(plan.data.val),
-    )  # all found before one is read
+    # Both before the first is read: a name that is missing is an error at once.
+    train, val = source.readers(plan.data.train), source.readers(plan.data.val)
     seed_everything(plan.seed)
     model = build(plan.network)
     if start is not None:
         load_initial(model, start)
     model.to(device)
-    contents, curves = Contents(), Curves(folder)
-    loader = loader_of(plan, contents.cases(train), device)
+    hashed, curves = HashedCases(), Curves(folder)
+    loader = loader_of(plan, hashed.read(train), device)
     predictor = predictor_of(plan, model)
-    validation = Validation(predictor.with_model, list(contents.cases(val)), plan.labels)
-    about = {"plan": _hash_of(plan), "data": contents.hash(), "curves": curves.about}
+    validation = Validation(predictor.with_model, list(hashed.read(val)), plan.labels)
+    about = {"plan": sha256_of_json(plan.to_dict()), "data": hashed.digest(), "curves": curves.about}
     return Trainer(
         model,
         loss_of(plan),
@@ -191,7 +181,3 @@ def _config(
         loggers=(curves,),
         provenance=about,
     )
-
-
-def _hash_of(plan: Plan) -> str:
-    return hashlib.sha256(json.dumps(plan.to_dict(), sort_keys=True).encode()).hexdigest()

@@ -6,42 +6,14 @@ from typing import cast
 
 from guided_attention._checkpoints import Plain
 from guided_attention._checks import require_type
-from guided_attention.labels import LabelSpec
 from guided_attention.models import ModelSettings
-from guided_attention.preparation import Preparation
-from guided_attention.recipes._plan_records import (
-    BudgetPlan,
-    DataPlan,
-    InferencePlan,
-    LossPlan,
-    OptimizerPlan,
-    SamplingPlan,
-    SchedulePlan,
-    TrainingPlan,
-)
 from guided_attention.recipes._records import plain, record_from, require_keys, value_of
-from guided_attention.recipes.plan import require_buildable
+from guided_attention.recipes.plan import ARGUMENTS, PARTS, require_buildable
 
 __all__ = ["check_values"]
 
-_OPEN: Mapping[str, type] = {
-    "data": DataPlan,
-    "labels": LabelSpec,
-    "preparation": Preparation,
-    "sampling": SamplingPlan,
-    "network": ModelSettings,
-}
+_OPEN = ("data", "labels", "preparation", "sampling", "network")
 """Parts whose other values come from the scans: a value of theirs is checked when the plan is made."""
-_CLOSED: Mapping[str, type] = {
-    "loss": LossPlan,
-    "optimizer": OptimizerPlan,
-    "schedule": SchedulePlan,
-    "budget": BudgetPlan,
-    "training": TrainingPlan,
-    "inference": InferencePlan,
-}
-
-_ARGUMENTS = "network.arguments."
 _WHOLE = ("labels.names", "network.arguments")
 """Mappings, of which single entries are set."""
 
@@ -63,21 +35,20 @@ def check_values(values: Mapping[str, object]) -> None:
         guided_attention.errors.ArgumentError: `values` must be named by keys of the plan, got 'optimiser.lr'. Did ...
     """
     require_type("values", values, Mapping, "a mapping from a dotted key to a value")
-    parts = {**_OPEN, **_CLOSED}
-    known = ["seed", *(f"{part}.{one.name}" for part, kind in parts.items() for one in fields(kind))]
+    known = ["seed", *(f"{part}.{one.name}" for part, kind in PARTS.items() for one in fields(kind))]
     network: dict[str, Plain] = {"in_channels": 1, "num_classes": 2, "encoder": "resnet18"}
     builder = str(values.get("network.builder", "msga_lite"))
     for key, value in values.items():
         part, _, rest = key.partition(".")
         stem = f"{part}.{rest.partition('.')[0]}" if part in _OPEN else key
-        if key.startswith(_ARGUMENTS) and key != _ARGUMENTS:
-            name = key.removeprefix(_ARGUMENTS)
+        if key.startswith(ARGUMENTS) and key != ARGUMENTS:
+            name = key.removeprefix(ARGUMENTS)
             network[name] = cast("Plain", value_of(value, network.get(name)))  # checked with the network
             continue
         require_keys(
             [stem if stem in known else key], [name for name in known if name not in _WHOLE or name != key]
         )
-        if part in _CLOSED:
-            defaults = plain(_CLOSED[part]())
-            record_from(_CLOSED[part], {**defaults, rest: value_of(value, defaults[rest])}, part)
+        if part in PARTS and part not in _OPEN:
+            defaults = plain(PARTS[part]())
+            record_from(PARTS[part], {**defaults, rest: value_of(value, defaults[rest])}, part)
     require_buildable(ModelSettings(builder, network))

@@ -74,16 +74,13 @@ class Batches:
         """Batches of an epoch, None where the loader does not know."""
         try:
             return len(self.loader) if isinstance(self.loader, Sized) else None
-        except (
-            TypeError,
-            NotImplementedError,
-        ):  # a DataLoader over an iterable data set has a method for it, too
+        except (TypeError, NotImplementedError):  # a DataLoader has `__len__` over an iterable data set, too
             return None
 
     def groups(self, epoch: int, count: int, *, skip: int = 0) -> Iterator[list[Pair]]:
-        """Yield the batches of an epoch in groups of `count`, the first `skip` batches left out.
+        """Yield the batches of an epoch in groups of `count`, after the first `skip` batches.
 
-        The iterator is made, and what is left out is read, before the first group is asked for.
+        The iterator is made, and the skipped batches are read, before the first group is asked for.
         """
         parts = [getattr(self.loader, part, None) for part in ("sampler", "batch_sampler", "dataset")]
         for target in (self.loader, *parts, getattr(parts[1], "sampler", None)):
@@ -91,9 +88,9 @@ class Batches:
                 target.set_epoch(epoch)
         with held_back():
             batches = iter(self.loader)
-        left_out = sum(1 for _ in itertools.islice(batches, skip))
+        skipped = sum(1 for _ in itertools.islice(batches, skip))
         wanted = f"as long as when the run was stored, inside epoch {epoch} after {skip} batches"
-        require(left_out == skip, "train_loader", wanted, f"{left_out} batches", error=CheckpointError)
+        require(skipped == skip, "train_loader", wanted, f"{skipped} batches", error=CheckpointError)
         return self._grouped(batches, count)
 
     def _grouped(self, batches: Iterator[object], count: int) -> Iterator[list[Pair]]:
@@ -122,7 +119,7 @@ def _require_repeatable(loader: object) -> None:
     wanted, several = "one that a resumed run can repeat", getattr(loader, "num_workers", 0) > 0
     kept = several and getattr(loader, "persistent_workers", False)
     cure = f"Set persistent_workers=False, {_ALLOW}"
-    got = "persistent_workers=True: their random numbers go on from epoch to epoch and cannot be stored"
+    got = "persistent_workers=True: their random numbers continue from epoch to epoch and cannot be stored"
     require(not kept, "train_loader", wanted, got, cure)
     unordered = several and not getattr(loader, "in_order", True)
     require(not unordered, "train_loader", wanted, "in_order=False", f"Set in_order=True, {_ALLOW}")

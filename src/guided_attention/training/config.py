@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -106,22 +106,17 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         """Check types and ranges."""
         self._check_numbers()
-        require_choice("precision", self.precision, ("fp32", "bf16", "fp16"))
+        require_choice("precision", self.precision, get_args(Precision))
         require_type("device", self.device, str, 'a text such as "auto", "cpu" or "cuda:0"')
         for name in ("quiet", "exact_resume"):
             require_type(name, getattr(self, name), bool, "True or False")
-        callable_ = self.schedule is None or isinstance(self.schedule, LRScheduler) or callable(self.schedule)
-        callable_ = callable_ and not isinstance(self.schedule, type)  # a class has not been made a scheduler
+        good = self.schedule is None or isinstance(self.schedule, LRScheduler) or callable(self.schedule)
+        good = good and not isinstance(self.schedule, type)  # a class has not been made a scheduler
         wanted = "a function of the progress, a scheduler of torch or None"
         got = f"a {type(self.schedule).__name__}"
-        require(callable_, "schedule", wanted, got, error=ArgumentTypeError)
-        require(
-            callable(self.clock),
-            "clock",
-            "a function that returns seconds",
-            self.clock,
-            error=ArgumentTypeError,
-        )
+        require(good, "schedule", wanted, got, error=ArgumentTypeError)
+        wanted = "a function that returns seconds"
+        require(callable(self.clock), "clock", wanted, self.clock, error=ArgumentTypeError)
         self._check_parts()
 
     def settings(self) -> dict[str, str | int | float | None]:

@@ -1,6 +1,5 @@
 """``run.json``: what a run was made with. Versions, machine and hashes; no names of patients."""
 
-import hashlib
 import json
 import os
 import platform
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from guided_attention._files import replacing
+from guided_attention._files import json_mapping, replacing, sha256_of_json
 
 __all__ = ["PROVENANCE", "record_session"]
 
@@ -49,21 +48,14 @@ def record_session(
         "versions": _versions(),
         "machine": _machine(device),
     }
-    sessions = [*_sessions(path), session]
-    record = {"version": 1, **about, "metadata_sha256": _hash(metadata), "sessions": sessions}
+    known = json_mapping(path).get("sessions")
+    sessions = [*(known if isinstance(known, list) else ()), session]
+    digest = None if metadata is None else sha256_of_json(metadata, _plain)
+    record = {"version": 1, **about, "metadata_sha256": digest, "sessions": sessions}
     with replacing(path) as draft:
         draft.write_text(
             json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
         )
-
-
-def _sessions(path: Path) -> list[object]:
-    """Return the sessions so far; a file that is missing or damaged has none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))["sessions"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return found if isinstance(found, list) else []
 
 
 def _command(arguments: Sequence[str]) -> list[str]:
@@ -102,12 +94,5 @@ def _machine(device: torch.device) -> dict[str, object]:
     }
 
 
-def _hash(metadata: object) -> str | None:
-    if metadata is None:
-        return None
-    text = json.dumps(
-        metadata,
-        sort_keys=True,
-        default=lambda value: value.tolist() if isinstance(value, Tensor) else str(value),
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
+def _plain(value: object) -> object:
+    return value.tolist() if isinstance(value, Tensor) else str(value)

@@ -2,20 +2,33 @@
 
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from guided_attention._checkpoints import load_checkpoint, save_checkpoint
-from guided_attention._files import DRAFT_PREFIX, made_folder, require_space, sweep_drafts, writing
+from guided_attention._files import draft_of, made_folder, require_space, sweep_drafts, writing
 from guided_attention.errors import CheckpointError, ExistingFileError, MissingFileError
 from guided_attention.training.log import write_log
 
-__all__ = ["BEST", "LAST", "LOG", "RunFolder"]
+__all__ = ["BEST", "LAST", "LOG", "RunFolder", "files_of_run", "require_no_run"]
 
 LOG, LAST, BEST = "log.csv", "last.pt", "best.pt"
 _FILES = (LOG, BEST, "run.json")
+
+
+def files_of_run(folder: Path) -> list[str]:
+    """Return the names of the files that only a run leaves, as far as they are in a folder."""
+    return [name for name in (LOG, LAST, BEST) if (folder / name).exists()]
+
+
+def require_no_run(folder: Path) -> None:
+    """Raise where a folder already holds a run."""
+    held = files_of_run(folder)
+    if held:
+        message = f"`run_dir` must be a folder without a run, got {folder}, which holds {', '.join(held)}. "
+        cure = "Set resume=True to continue it, or name another folder."
+        raise ExistingFileError(message + cure, argument="run_dir", file=folder)
 
 
 class RunFolder:
@@ -29,17 +42,6 @@ class RunFolder:
     def __init__(self, path: Path, *, keep: int) -> None:
         self.path = path
         self._states = [path / LAST, *(path / f"last-{number}.pt" for number in range(1, keep))]
-
-    def require_free(self) -> None:
-        """Raise where the folder already holds a run."""
-        held = [name for name in (LOG, LAST, BEST) if (self.path / name).exists()]
-        if held:
-            raise ExistingFileError(
-                f"`run_dir` must be a folder without a run, got {self.path}, which holds {', '.join(held)}. "
-                "Name another folder, or resume that run: fit(resume=True).",
-                argument="run_dir",
-                file=self.path,
-            )
 
     def require_state(self) -> None:
         """Raise where there is no state to resume from."""
@@ -67,7 +69,7 @@ class RunFolder:
     def save_last(self, contents: Mapping[str, object]) -> None:
         """Write ``last.pt``; the one before becomes ``last-1.pt``. At every moment there is a whole ``last.pt``."""
         last = self._states[0]
-        draft = last.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{LAST}")
+        draft = draft_of(last)
         save_checkpoint(draft, contents)
         with writing(last):
             self._rotate()
@@ -81,7 +83,7 @@ class RunFolder:
         for target, source in zip(older[:0:-1], older[-2::-1], strict=True):
             if source.exists():
                 source.replace(target)
-        copy = last.with_name(f"{DRAFT_PREFIX}{uuid.uuid4().hex}.{older[0].name}")
+        copy = draft_of(older[0])
         _link(last, copy)
         copy.replace(older[0])
 

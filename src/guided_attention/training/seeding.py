@@ -33,7 +33,7 @@ def seed_everything(seed: int) -> None:
     """
     require_seed(seed)
     random.seed(seed)
-    # Transforms of others still draw from NumPy's global generator.
+    # Transforms of other libraries still use NumPy's global generator.
     np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)
 
@@ -55,6 +55,6 @@ def restore_random_state(state: dict[str, Any]) -> None:
     key, *rest = state["numpy"]
     np.random.set_state(("MT19937", np.array(key, dtype=np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
-    # A run begun on one machine may go on on another with fewer devices.
+    # A run may be resumed on a machine with fewer devices.
     for device, cuda_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(cuda_state, device)

@@ -11,7 +11,7 @@ from guided_attention.errors import TrainingInterrupted
 from guided_attention.training.config import TrainerConfig
 from guided_attention.training.progress import Event, Progress, Status
 from guided_attention.training.provenance import record_session
-from guided_attention.training.run_folder import BEST, RunFolder
+from guided_attention.training.run_folder import BEST, RunFolder, require_no_run
 from guided_attention.training.seeding import seed_everything
 from guided_attention.training.signals import Interruption
 from guided_attention.training.state import Parts, RunState, require_entries
@@ -52,7 +52,7 @@ class Session:
 
     @contextmanager
     def opened(self, *, resume: bool, take_over: bool) -> Iterator[None]:
-        """Have the folder, the signals and the reports for the block, and begin or resume the run."""
+        """Lock the folder, catch signals and report for the block, which begins or resumes the run."""
         folder, config = self._folder, self._config
         self.parts.require_readable(self._settings)
         if resume:
@@ -77,8 +77,9 @@ class Session:
                     self._begin()
                 yield
             except TrainingInterrupted:
-                cure = "Resume it with fit(resume=True)."
-                reporter.say(f"{self.interruption.name}: the state is stored in {folder.path}. {cure}")
+                reporter.say(
+                    f"{self.interruption.name}: the state is stored in {folder.path}. Resume the run from there."
+                )
                 raise
             except RuntimeError as error:
                 # The signal went to the workers too, and one of them has ended before the step.
@@ -133,7 +134,7 @@ class Session:
 
     def _begin(self) -> None:
         """Seed, and write the first weights, so that ``last.pt`` is there whatever happens."""
-        self._folder.require_free()
+        require_no_run(self._folder.path)
         self.run, self._started = RunState(), self._config.clock()
         self._prepare([])
         seed_everything(self._config.seed)

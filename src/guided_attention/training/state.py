@@ -244,7 +244,7 @@ class Parts:
         for number, (group, given, stored) in enumerate(groups):
             for name, value in given.items():
                 if name in stored and stored[name] == value:
-                    continue  # as it was: what a scheduler has made of it since goes on
+                    continue  # as it was: keep what a scheduler has made of it since
                 if name == "lr" and name in stored and group[name] != stored[name]:
                     group[name] *= value / stored[name]
                 else:
