@@ -5,6 +5,7 @@ one line.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -98,6 +99,42 @@ def _in_words_of_a_shell(error: GuidedAttentionError | OSError) -> str:
     for word, other in _WORDS.items():
         text = text.replace(word, other)
     return text
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from guided_attention.data import check  # noqa: PLC0415
+
+    patients = None if arguments.patient is None else _patient_by(arguments.patient)
+    report = check(arguments.data, patients=patients, workers=arguments.workers)
+    if arguments.json:
+        print_json(report.to_dict(), indent=2)
+    else:
+        say(str(report))
+    return _FAILED if report.errors or (arguments.strict and report.warnings) else _DONE
+
+
+def _patient_by(pattern: str) -> Callable[[str], str]:
+    """Return the function from the name of a case to its patient that a regular expression describes."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        message = f"`--patient` must be a regular expression, got {pattern!r} ({error})."
+        raise ArgumentError(message, argument="patient") from error
+
+    def patient(case_id: str) -> str:
+        found = compiled.search(case_id)
+        return case_id if found is None else found[min(1, compiled.groups)]
+
+    return patient
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from guided_attention.data import convert, open_cohort  # noqa: PLC0415
+
+    cohort = open_cohort(arguments.data, layout=arguments.layout)
+    folder = convert(cohort, arguments.out, arguments.to, workers=arguments.workers, on_case=tell)
+    say(f"Wrote {len(cohort)} cases and manifest.json to {folder}")
+    return _DONE
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -258,6 +295,8 @@ def _code_of(entries: Sequence["LedgerEntry"]) -> int:
 
 
 _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "check": _check,
+    "convert": _convert,
     "plan": _plan,
     "train": _train,
     "predict": _predict,
