@@ -62,7 +62,8 @@ def _add_plan(verbs: "_Verbs") -> None:
     )
     example = (
         "  guided-attention plan scans --out runs/first --minutes 30\n"
-        "  guided-attention plan scans --out runs/second --set optimizer.lr=1e-3 --set sampling.workers=2"
+        "  guided-attention plan scans --out runs/second --set optimizer.lr=1e-3 --set sampling.workers=2\n"
+        "  guided-attention plan scans --out runs/third --organ 5=liver --organ 1=spleen"
     )
     parser = _verb(verbs, "plan", "choose all settings from the scans", text, example)
     parser.add_argument("data", metavar="DATA", help="folder of scans in a known layout")
@@ -74,6 +75,8 @@ def _add_plan(verbs: "_Verbs") -> None:
     parser.add_argument(
         "--layout", metavar="L", default="auto", help="layout of DATA (default: found by itself)"
     )
+    what = "name an organ by its value in the masks; values not named become background; can be repeated"
+    parser.add_argument("--organ", metavar="VALUE=NAME", type=_organ, action="append", default=[], help=what)
     _add_set(parser)
     _add_device(parser)
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
@@ -162,6 +165,13 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="D", default="auto", help=_DEVICE)
+
+
+def _organ(text: str) -> tuple[int, str]:
+    value, _, name = (part.strip() for part in text.partition("="))
+    if not (value.isascii() and value.isdigit() and name):
+        raise argparse.ArgumentTypeError(f"must be VALUE=NAME, such as 5=liver, got {text!r}")
+    return int(value), name
 
 
 def _assignment(text: str) -> tuple[str, str]:

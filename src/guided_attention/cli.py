@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from guided_attention._checks import cut_list, repeated, require
 from guided_attention._cli_parser import make_parser
 from guided_attention._cli_report import CaseReport, plain_warnings, print_json, print_nested, say, tell
 from guided_attention.errors import (
@@ -40,6 +41,8 @@ _WORDS = {
     "take_over=True": "--take-over",
     "`plan_for(data).save(path)`": "`guided-attention plan DATA --out RUN`",
     "`values`": "`--set`",
+    "`labels`": "`--organ`",
+    "`labels.names`": "`--organ`",
 }
 """What messages call things in Python, and what a shell calls them."""
 
@@ -100,7 +103,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     check_values(values)
     run = Path(arguments.out)
     refuse_filled(run)
-    cohort = open_cohort(arguments.data, layout=arguments.layout)
+    cohort = open_cohort(arguments.data, layout=arguments.layout, labels=_organs(arguments.organ))
     made_folder(run, "out")
     plan = plan_for(cohort, minutes=arguments.minutes, seed=arguments.seed, device=arguments.device)
     plan = plan.with_values(values)
@@ -113,6 +116,13 @@ def _plan(arguments: argparse.Namespace) -> int:
         say(f"{key} = {_value_at(settings, key)}  ({reason})")
     say(f"Wrote {path}. Next: guided-attention train {run}")
     return _DONE
+
+
+def _organs(named: Sequence[tuple[int, str]]) -> dict[int, str] | None:
+    """Return the organs of `--organ` by value; None without any."""
+    twice = repeated(value for value, _ in named)
+    require(not twice, "--organ", "of different values", f"{cut_list(twice)} more than once")
+    return dict(named) or None
 
 
 def _value_at(settings: Mapping[str, object], key: str) -> object:
@@ -139,6 +149,8 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     best = f"best validation score {result.best_score:.4f} in epoch {result.best_epoch} of {result.epochs}"
     say(f"Stopped by {result.stopped_by} after {result.minutes:.1f} minutes: {best}")
+    more = f"budget.{result.stopped_by}=N" if result.stopped_by != "patience" else "training.patience=N"
+    say(f"To train longer: guided-attention train {arguments.run} --resume --set {more}")
     say(f"Next: guided-attention predict {arguments.run} --out PREDICTIONS")
     return _DONE
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -57,10 +57,11 @@ def source_of(data: object, labels: LabelSpec | None = None, *, layout: str = "a
     if isinstance(data, (str, os.PathLike)):
         data = open_cohort(data, layout=cast("Layout", layout), labels=labels)
     if isinstance(data, Cohort):
+        data = replace(data, labels=labels or data.labels)
         return Source(
             folder=str(Path(data.folder).resolve()),
             layout=data.layout,
-            labels=labels or data.labels,
+            labels=data.labels,
             case_ids=data.case_ids,
             labelled=data.labelled,
             parts=data.parts,
