@@ -41,8 +41,6 @@ _WORDS = {
     "take_over=True": "--take-over",
     "`plan_for(data).save(path)`": "`guided-attention plan DATA --out RUN`",
     "`values`": "`--set`",
-    "`labels`": "`--organ`",
-    "`labels.names`": "`--organ`",
 }
 """What messages call things in Python, and what a shell calls them."""
 

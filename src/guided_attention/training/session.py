@@ -76,7 +76,7 @@ class Session:
                     self._begin()
                 yield
             except TrainingInterrupted:
-                cure = "Resume it with fit(resume=True)."
+                cure = "Continue with fit(resume=True), or --resume on a command line."
                 reporter.say(f"{self.interruption.name}: the state is stored in {folder.path}. {cure}")
                 raise
             except RuntimeError as error:
