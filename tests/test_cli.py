@@ -115,7 +115,7 @@ def test_control_c_in_training_says_how_to_continue(answer, capsys):
     answer(raising(TrainingInterrupted("runs/first")))
     assert cli.main(["train", "runs/first"]) == 75
     way = "Continue with: guided-attention train runs/first --resume"
-    assert capsys.readouterr().err == f"interrupted: the state is stored. {way}\n"
+    assert capsys.readouterr().err == f"interrupted. {way}\n"
 
 
 def test_predictions_are_lines(answer, capsys):

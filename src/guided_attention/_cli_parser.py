@@ -17,6 +17,9 @@ from scans to scores:
   guided-attention predict RUN --out PREDICTIONS
   guided-attention evaluate RUN --predictions PREDICTIONS
 
+before that:
+  guided-attention check SCANS
+
 exit codes:
   0    done
   1    failed: the message says why
@@ -25,6 +28,10 @@ exit codes:
   75   training was interrupted and its state is stored: continue with --resume
   130  interrupted by Ctrl-C
 """
+_PATIENT = (
+    "regular expression whose first group is the patient in the name of a case, such as '(.*)_scan'; "
+    "finds a patient in two parts"
+)
 _DEVICE = "torch device, such as cpu or cuda:1 (default: a GPU if there is one)"
 
 
@@ -39,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"guided-attention {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for add in (_add_plan, _add_train, _add_predict, _add_evaluate, _add_info):
+    for add in (_add_check, _add_convert, _add_plan, _add_train, _add_predict, _add_evaluate, _add_info):
         add(verbs)
     return parser
 
@@ -52,6 +59,53 @@ def _verb(verbs: "_Verbs", name: str, summary: str, text: str, example: str) -> 
         epilog=f"example:\n{example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+    )
+
+
+def _add_check(verbs: "_Verbs") -> None:
+    text = (
+        "Read every case in DATA once, and list what looks wrong, each with its case and file. Errors cannot be\n"
+        "right; warnings should be looked at. The exit code is 1 where there are errors."
+    )
+    example = "  guided-attention check scans\n  guided-attention check scans --strict --workers 4 --json"
+    parser = _verb(verbs, "check", "list what looks wrong in a folder of scans", text, example)
+    parser.add_argument("data", metavar="DATA", help="folder of scans in a known layout")
+    parser.add_argument("--strict", action="store_true", help="exit with code 1 for warnings too")
+    parser.add_argument("--patient", metavar="PATTERN", help=_PATIENT)
+    _add_workers(parser)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def _add_convert(verbs: "_Verbs") -> None:
+    text = (
+        "Write the cases in DATA in another layout, with a manifest of what came from where. The same command\n"
+        "continues a conversion that was interrupted."
+    )
+    example = (
+        "  guided-attention convert scans --out Dataset001_Liver --to nnunet --organ 1=liver\n"
+        "  guided-attention convert CHAOS --out slices --to png --workers 2"
+    )
+    parser = _verb(verbs, "convert", "write a folder of scans in another layout", text, example)
+    parser.add_argument("data", metavar="DATA", help="folder of scans in a known layout")
+    parser.add_argument("--out", metavar="FOLDER", required=True, help="folder to write, new or empty")
+    parser.add_argument(
+        "--to", metavar="L", required=True, choices=("pairs", "nnunet", "png"), help="pairs, nnunet or png"
+    )
+    parser.add_argument(
+        "--layout", metavar="L", default="auto", help="layout of DATA (default: found by itself)"
+    )
+    _add_organ(parser)
+    _add_workers(parser)
+
+
+def _add_organ(parser: argparse.ArgumentParser) -> None:
+    what = "name an organ by its value in the masks; values not named become background; can be repeated"
+    parser.add_argument("--organ", metavar="VALUE=NAME", type=_organ, action="append", default=[], help=what)
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers", metavar="N", type=int, default=1, help="processes that read (default: 1)"
     )
 
 
@@ -75,8 +129,10 @@ def _add_plan(verbs: "_Verbs") -> None:
     parser.add_argument(
         "--layout", metavar="L", default="auto", help="layout of DATA (default: found by itself)"
     )
-    what = "name an organ by its value in the masks; values not named become background; can be repeated"
-    parser.add_argument("--organ", metavar="VALUE=NAME", type=_organ, action="append", default=[], help=what)
+    parser.add_argument(
+        "--spacing", metavar="MM", nargs=3, type=float, help="spacing of PNG slices in millimetres: z y x"
+    )
+    _add_organ(parser)
     _add_set(parser)
     _add_device(parser)
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")

@@ -178,9 +178,11 @@ def _flush_to_disk(path: Path) -> None:
 
 
 def refuse_filled(folder: PathLike) -> Path:
-    """Return `folder` as a path; raise where it holds something, so that nothing is overwritten."""
+    """Return `folder` as a path; raise where it holds more than drafts of killed processes."""
     path = Path(folder)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and not (
+        path.is_dir() and all(one.name.startswith(DRAFT_PREFIX) for one in path.iterdir())
+    ):
         raise ExistingFileError(
             f"`folder` must be new or empty, got {path}. Choose another name or delete it.",
             file=path,

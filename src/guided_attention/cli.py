@@ -5,6 +5,7 @@ one line.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -41,6 +42,7 @@ _WORDS = {
     "take_over=True": "--take-over",
     "`plan_for(data).save(path)`": "`guided-attention plan DATA --out RUN`",
     "`values`": "`--set`",
+    "Pass `labels`, such as LabelSpec({1: 'liver'})": "Name them with --organ, such as --organ 1=liver",
 }
 """What messages call things in Python, and what a shell calls them."""
 
@@ -68,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     except TrainingInterrupted as interrupted:
         run = interrupted.run_dir
-        tell(f"interrupted: the state is stored. Continue with: guided-attention train {run} --resume")
+        tell(f"interrupted. Continue with: guided-attention train {run} --resume")
         return int(interrupted.code or 0)
     except SystemExit as end:  # argparse has printed help or a message
         return int(end.code or 0)
@@ -91,6 +93,42 @@ def _in_words_of_a_shell(error: GuidedAttentionError | OSError) -> str:
     return text
 
 
+def _check(arguments: argparse.Namespace) -> int:
+    from guided_attention.data import check  # noqa: PLC0415
+
+    patients = None if arguments.patient is None else _patient_by(arguments.patient)
+    report = check(arguments.data, patients=patients, workers=arguments.workers)
+    if arguments.json:
+        print_json(report.to_dict(), indent=2)
+    else:
+        say(str(report))
+    return _FAILED if report.errors or (arguments.strict and report.warnings) else _DONE
+
+
+def _patient_by(pattern: str) -> Callable[[str], str]:
+    """Return the function from the name of a case to its patient that a regular expression describes."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        message = f"`--patient` must be a regular expression, got {pattern!r} ({error})."
+        raise ArgumentError(message, argument="patient") from error
+
+    def patient(case_id: str) -> str:
+        found = compiled.search(case_id)
+        return case_id if found is None else found[min(1, compiled.groups)]
+
+    return patient
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from guided_attention.data import convert, open_cohort  # noqa: PLC0415
+
+    cohort = open_cohort(arguments.data, layout=arguments.layout, labels=_organs(arguments.organ))
+    folder = convert(cohort, arguments.out, arguments.to, workers=arguments.workers, on_case=tell)
+    say(f"Wrote {len(cohort)} cases and manifest.json to {folder}")
+    return _DONE
+
+
 def _plan(arguments: argparse.Namespace) -> int:
     from guided_attention._files import made_folder, refuse_filled  # noqa: PLC0415
     from guided_attention.data import open_cohort  # noqa: PLC0415
@@ -101,7 +139,10 @@ def _plan(arguments: argparse.Namespace) -> int:
     check_values(values)
     run = Path(arguments.out)
     refuse_filled(run)
-    cohort = open_cohort(arguments.data, layout=arguments.layout, labels=_organs(arguments.organ))
+    spacing = None if arguments.spacing is None else tuple(arguments.spacing)
+    cohort = open_cohort(
+        arguments.data, layout=arguments.layout, labels=_organs(arguments.organ), spacing_mm=spacing
+    )
     made_folder(run, "out")
     plan = plan_for(cohort, minutes=arguments.minutes, seed=arguments.seed, device=arguments.device)
     plan = plan.with_values(values)
@@ -257,6 +298,8 @@ def _code_of(entries: Sequence["LedgerEntry"]) -> int:
 
 
 _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "check": _check,
+    "convert": _convert,
     "plan": _plan,
     "train": _train,
     "predict": _predict,

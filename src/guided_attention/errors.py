@@ -25,8 +25,10 @@ __all__ = [
     "DataError",
     "ExistingFileError",
     "FineTuningWarning",
+    "GeometryWarning",
     "GuidedAttentionError",
     "IntensityWarning",
+    "LeftOutWarning",
     "MissingFileError",
     "MissingPackageError",
     "NonFiniteError",
@@ -137,3 +139,11 @@ class IntensityWarning(UnfitScanWarning):
 
 class FineTuningWarning(UserWarning):
     """A run starts from the weights of another, and not all of it fits: classes or the preparation differ."""
+
+
+class LeftOutWarning(UserWarning):
+    """Files of a folder are no slices of a scan and were left out."""
+
+
+class GeometryWarning(UserWarning):
+    """A file does not say clearly where its voxels lie; the message says what was taken."""

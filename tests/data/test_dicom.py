@@ -103,11 +103,11 @@ def test_a_truncated_file_is_named(tmp_path, kept):
         read_dicom_series(tmp_path)
 
 
-def test_a_file_that_is_no_dicom_is_named(tmp_path):
+def test_a_file_without_ending_that_is_no_dicom_is_named(tmp_path):
     write_series(tmp_path, numbered())
-    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "i0003").write_text("hello")
     with pytest.raises(
-        ValueError, match=r"`.*notes.txt` must be a whole DICOM file, got one that cannot be read"
+        ValueError, match=r"`.*i0003` must be a whole DICOM file, got one that cannot be read"
     ):
         read_dicom_series(tmp_path)
 
@@ -116,7 +116,7 @@ def test_two_series_in_one_folder_are_told(tmp_path):
     write_series(tmp_path, numbered())
     write_series(tmp_path, numbered(), series="2", names=["x", "y", "z"])
     with pytest.raises(
-        ValueError, match=r"must be of one DICOM series, got 2 of them mixed. Put each series into"
+        ValueError, match=r"must be of one DICOM series, got 2 of them: .*or each series a folder of"
     ):
         read_dicom_series(tmp_path)
 
@@ -155,7 +155,7 @@ def test_slices_of_different_grids_are_told(tmp_path, name, changed):
 
 def test_a_file_without_position_is_named(tmp_path):
     write_series(tmp_path, numbered(), ImagePositionPatient=None)
-    with pytest.raises(ValueError, match=r"got one without ImagePositionPatient. Leave out localisers"):
+    with pytest.raises(ValueError, match=r"got one without ImagePositionPatient. .*Leave out localisers"):
         read_dicom_series(tmp_path)
 
 
@@ -234,9 +234,8 @@ def test_a_header_with_other_numbers_is_told(tmp_path, tag, value, wanted):
 
 def test_many_frames_in_one_file_have_a_cure_of_their_own(tmp_path):
     write_series(tmp_path, numbered(depth=1), NumberOfFrames=7, ImagePositionPatient=None)
-    with pytest.raises(
-        DataError, match="It holds many frames: convert it to NIfTI, for example with dcm2niix"
-    ):
+    wanted = "got 7 frames without the position of each. .* convert it to NIfTI, for example with dcm2niix"
+    with pytest.raises(DataError, match=wanted):
         read_dicom_series(tmp_path)
 
 

@@ -25,6 +25,7 @@ from guided_attention.errors import (
     ArgumentError,
     ArgumentTypeError,
     DataError,
+    GeometryWarning,
     GuidedAttentionError,
     MissingFileError,
 )
@@ -142,10 +143,50 @@ def test_a_missing_file_is_named(tmp_path):
         read_nifti(tmp_path / "nowhere.nii")
 
 
-def test_a_flat_image_is_told(tmp_path):
-    nibabel.save(nibabel.Nifti1Image(_random((7, 5)), AFFINE), tmp_path / "a.nii")
-    with pytest.raises(ValueError, match="a file of three axes, or four with channels last, got 2 axes"):
+def test_a_flat_image_is_one_slice(tmp_path):
+    flat = _random((7, 5))
+    nibabel.save(nibabel.Nifti1Image(flat, AFFINE), tmp_path / "a.nii")
+    volume = read_nifti(tmp_path / "a.nii")
+    np.testing.assert_array_equal(volume.array, flat.T[None])
+    np.testing.assert_allclose(volume.affine, AFFINE, atol=1e-6)
+
+
+def test_an_axis_that_is_too_much_is_told(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(_random((7,)), AFFINE), tmp_path / "a.nii")
+    with pytest.raises(
+        ValueError, match="a file of two or three axes, or four with channels last, got 1 axes"
+    ):
         read_nifti(tmp_path / "a.nii")
+
+
+def test_a_header_without_orientation_is_told(tmp_path):
+    image = nibabel.Nifti1Image(_random((7, 5, 3)), AFFINE)
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    nibabel.save(image, tmp_path / "a.nii")
+    with pytest.warns(
+        GeometryWarning, match=r"a.nii does not say how it is oriented: the first axis is taken"
+    ):
+        volume = read_nifti(tmp_path / "a.nii")
+    assert volume.affine[0, 0] < 0  # nibabel, and ITK's reader of these files, take them for LAS
+
+
+@pytest.mark.parametrize("moved", [0.5, 0.02])
+def test_two_places_that_differ_are_told(tmp_path, moved):
+    image = nibabel.Nifti1Image(_random((7, 5, 3)), STRAIGHT)
+    other = STRAIGHT.copy()
+    other[1, 3] += moved
+    image.set_sform(STRAIGHT, 1)
+    image.set_qform(other, 1)
+    nibabel.save(image, tmp_path / "a.nii")
+    if moved < 0.1:
+        read_nifti(tmp_path / "a.nii")
+        return
+    with pytest.warns(
+        GeometryWarning, match=r"gives two places \(sform and qform\) that differ: the sform is taken"
+    ):
+        volume = read_nifti(tmp_path / "a.nii")
+    np.testing.assert_allclose(volume.affine, STRAIGHT, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -412,6 +453,7 @@ def test_the_checksum_of_a_long_file_is_tested_too(tmp_path, place):
 
 
 @pytest.mark.filterwarnings("ignore:Extension size is not a multiple of 16")
+@pytest.mark.filterwarnings("ignore::guided_attention.errors.GeometryWarning")
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 def test_damaged_files_raise_our_errors_only(tmp_path, ending):
     rng = np.random.default_rng(0)
@@ -660,12 +702,28 @@ def test_wrong_arguments_of_pairs_are_told(tmp_path, monkeypatch, changes, error
         read_nifti_pairs(**({"images": "."} | changes))
 
 
-def test_files_of_one_name_in_several_folders_are_not_mixed(tmp_path):
-    for name in ("s1", "s2"):
+def test_files_of_one_name_are_paired_by_folder(tmp_path):
+    for name in ("s1", "s2", "s10"):
         (tmp_path / name).mkdir()
-        write_nifti(tmp_path / name / "ct.nii.gz", np.zeros((3, 5, 7)), STRAIGHT)
-    files = [tmp_path / "s1/ct.nii.gz", tmp_path / "s2/ct.nii.gz"]
-    wanted = r"`images` must be files with a name of their own before the suffix, got .*s2/ct.nii.gz and .*s1/ct.nii.gz"
+        number = int(name[1:])
+        write_nifti(tmp_path / name / "ct.nii.gz", np.full((3, 5, 7), 100.0 + number), STRAIGHT)
+        write_nifti(tmp_path / name / "liver.nii.gz", np.full((3, 5, 7), number, np.uint8), STRAIGHT)
+    images = [tmp_path / name / "ct.nii.gz" for name in ("s1", "s2", "s10")]
+    masks = [tmp_path / name / "liver.nii.gz" for name in ("s10", "s1", "s2")]
+    for suffixes in (("ct.nii.gz", "liver.nii.gz"), (".nii.gz", ".nii.gz")):
+        cases = read_nifti_pairs(images, masks, image_suffix=suffixes[0], label_suffix=suffixes[1])
+        seen = [(case.case_id, float(case.image.max()) - 100, int(case.labels.max())) for case in cases]
+        assert seen == [("s1", 1, 1), ("s2", 2, 2), ("s10", 10, 10)]
+
+
+def test_files_of_one_name_in_folders_of_one_name_are_not_mixed(tmp_path):
+    files = []
+    for name in ("a/s1", "b/s1"):
+        (tmp_path / name).mkdir(parents=True)
+        files.append(write_nifti(tmp_path / name / "ct.nii.gz", np.zeros((3, 5, 7)), STRAIGHT))
+    wanted = (
+        r"must be files with a name, or in a folder, of their own, got .*b/s1/ct.nii.gz and .*a/s1/ct.nii.gz"
+    )
     with pytest.raises(DataError, match=wanted):
         read_nifti_pairs(files, files, image_suffix=".nii.gz", label_suffix=".nii.gz")
 

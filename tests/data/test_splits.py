@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from guided_attention.data import Split, k_fold, split_subjects
+from guided_attention.data import Split, k_fold, read_nnunet_splits, split_subjects, write_nnunet_splits
 from guided_attention.errors import ArgumentTypeError, DataError, MissingFileError
 
 IDS = [str(i) for i in range(1, 21)]
@@ -156,3 +156,86 @@ def test_lists_are_taken_and_kept_as_tuples():
 def test_a_missing_folder_to_save_in_is_told(tmp_path):
     with pytest.raises(MissingFileError, match="`path` must be in an existing folder"):
         Split((), (), ()).save(tmp_path / "nowhere" / "split.json")
+
+
+def _scans():
+    """Thirteen patients with one to three scans each, from two sites."""
+    names = [f"p{patient:02d}_{scan}" for patient in range(13) for scan in range(1 + patient % 3)]
+    sites = {name: "a" if int(name[1:3]) % 3 else "b" for name in names}
+    return names, sites
+
+
+def _patient(name):
+    return name.split("_")[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("as_mapping", [False, True])
+def test_patients_stay_together_and_each_is_tested_once(seed, as_mapping):
+    names, _ = _scans()
+    patients = {name: _patient(name) for name in names} if as_mapping else _patient
+    splits = k_fold(names, folds=5, val=2, seed=seed, patients=patients)
+    tested = [name for split in splits for name in split.test]
+    assert sorted(tested) == sorted(names)
+    for split in splits:
+        assert split.leaks(patients) == {}
+        assert sorted(split.train + split.val + split.test) == sorted(names)
+        assert len({_patient(name) for name in split.val}) == 2
+    sizes = [len({_patient(name) for name in split.test}) for split in splits]
+    assert max(sizes) - min(sizes) <= 1
+    split = split_subjects(names, train=7, val=2, test=4, seed=seed, patients=patients)
+    assert split.leaks(patients) == {}
+    assert [len({_patient(name) for name in part}) for part in (split.train, split.val, split.test)] == [
+        7,
+        2,
+        4,
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_fold_has_its_share_of_every_stratum(seed):
+    names, sites = _scans()
+    splits = k_fold(names, folds=4, val=0, seed=seed, patients=_patient, strata=sites)
+    for site, patients in (("a", 8), ("b", 5)):
+        counts = [len({_patient(name) for name in split.test if sites[name] == site}) for split in splits]
+        assert sum(counts) == patients
+        assert max(counts) - min(counts) <= 1
+
+
+def test_strata_change_nothing_where_all_are_equal():
+    plain = k_fold(IDS, folds=4, val=2, seed=3)
+    assert k_fold(IDS, folds=4, val=2, seed=3, strata=dict.fromkeys(IDS, "x")) == plain
+    assert k_fold(IDS, folds=4, val=2, seed=3, patients=lambda name: name) == plain
+
+
+def test_a_leak_is_named():
+    split = Split(("a_1", "b_1"), ("c_1",), ("a_2", "c_2"))
+    assert split.leaks(_patient) == {"a": ("train", "test"), "c": ("val", "test")}
+    with pytest.raises(
+        ValueError, match="`patients` must be a mapping that has every case, got none for 'b_1'"
+    ):
+        split.leaks({"a_1": "a"})
+
+
+def test_splits_of_nnunet_come_back(tmp_path):
+    splits = k_fold(IDS, folds=5, val=0, seed=1)
+    path = write_nnunet_splits(tmp_path / "splits_final.json", splits)
+    read = read_nnunet_splits(path)
+    assert [(fold.train, fold.val, fold.test) for fold in read] == [(s.train, s.test, ()) for s in splits]
+    assert read_nnunet_splits(write_nnunet_splits(tmp_path / "again.json", read)) == read
+    with pytest.raises(
+        ValueError, match=r"`splits` must be of two parts, as nnU-Net has them, got three in \[0\]"
+    ):
+        write_nnunet_splits(tmp_path / "x.json", [Split(("a",), ("b",), ("c",))])
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", "[{}]", '[{"train": ["a"]}]', '[{"train": "a", "val": ["b"]}]', "[1", "3"]
+)
+def test_a_file_that_is_no_split_of_nnunet_is_named(tmp_path, text):
+    path = tmp_path / "splits_final.json"
+    path.write_text(text)
+    with pytest.raises(
+        ValueError, match=r'splits_final.json` must be a list of {"train": \[...\], "val": \[...\]}'
+    ):
+        read_nnunet_splits(path)

@@ -26,7 +26,7 @@ from guided_attention.data import write_nifti
 from guided_attention.recipes import plan_for, train
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/command-line.md"
-VERBS = ("plan", "train", "predict", "evaluate", "info")
+VERBS = ("check", "convert", "plan", "train", "predict", "evaluate", "info")
 _LONGEST = 240
 _NOBODY = 65534
 AFFINE = np.diag([1.5, 1.25, 5.0, 1.0])
@@ -50,6 +50,14 @@ USES = (
     Use("misspelt verb", "trian runs/planned", 2),
     Use("unknown option", "train runs/planned --epochs 3", 2),
     Use("argument missing", "plan scans", 2),
+    # check and convert
+    Use("folder of scans missing", "check nothing", 1),
+    Use("damaged scan", "check damaged", 1),
+    Use("pattern of patients wrong", "check scans --patient '('", 2),
+    Use("no process", "check scans --workers 0", 2),
+    Use("unknown layout", "convert scans --out raw --to dicom", 2),
+    Use("output exists", "convert scans --out documents --to pairs --organ 1=liver", 2),
+    Use("organs without names", "convert scans --out raw --to nnunet", 1),
     # plan
     Use("folder of scans missing", "plan nothing --out runs/new", 2),
     Use("empty folder", "plan empty --out runs/new", 1),

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from guided_attention.case import Case, affine_of
-from guided_attention.data import CHAOS_MR_LABELS, open_cohort, write_phantom_cohort
+from guided_attention.data import CHAOS_MR_LABELS, open_cohort, write_phantom_cohort, write_png_slices
 from guided_attention.errors import ArgumentError, DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.models import ModelSettings
 from guided_attention.preparation import CohortPercentiles, ZScore
 from guided_attention.recipes import Plan, _machine, plan_for
+from guided_attention.recipes._cases import cases_of_plan
 
 Block = Callable[..., Case]
 
@@ -210,3 +211,12 @@ def test_only_the_named_organs_of_a_cohort_are_planned(tmp_path: Path) -> None:
     assert Plan.from_dict(plan.to_dict()) == plan
     with pytest.raises(DataError, match="`labels` must be organs that a training case has, got also 97"):
         plan_for(open_cohort(folder, labels={2: "right kidney", 97: "spleen"}), device="cpu")
+
+
+def test_the_spacing_of_png_slices_goes_with_the_plan(tmp_path, cases):
+    write_png_slices(cases, tmp_path / "png" / "train")
+    cohort = open_cohort(tmp_path / "png", spacing_mm=(7.0, 1.5, 1.3))
+    plan = Plan.from_dict(plan_for(cohort, minutes=1, device="cpu").to_dict())
+    assert plan.data.spacing_mm == (7.0, 1.5, 1.3)
+    source = cases_of_plan(plan)
+    assert source.read(plan.data.train[0]).spacing_mm == (7.0, 1.5, 1.3)

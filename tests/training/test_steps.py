@@ -233,7 +233,7 @@ def test_a_signal_finishes_the_step_stores_the_state_and_ends_with_75(make_train
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == handlers
     said = capsys.readouterr().err
     assert said.startswith(f"{name}: the state is stored in ")
-    assert said.endswith("broken. Continue with fit(resume=True), or --resume on a command line.\n")
+    assert said.endswith("broken. Resume the run from there.\n")
     state = load_checkpoint(interrupted.value.run_dir / "last.pt")["run"]
     assert (state["epoch"], state["batches"]) == (2, 2)
     resumed = make_trainer("broken", model=_dropping())

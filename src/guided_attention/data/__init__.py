@@ -7,34 +7,60 @@ from guided_attention.data.chaos import (
     read_chaos,
     read_chaos_case,
 )
+from guided_attention.data.checks import CheckReport, Suspicion, check
 from guided_attention.data.cohort import Cohort, Layout, open_cohort
-from guided_attention.data.dicom import read_dicom_series
+from guided_attention.data.convert import TargetLayout, convert
+from guided_attention.data.dicom import DicomSeries, find_dicom_series, read_dicom_series
+from guided_attention.data.dicom_seg import Segments, read_dicom_seg, write_dicom_seg
 from guided_attention.data.nifti import read_nifti, read_nifti_case, read_nifti_pairs, write_nifti
 from guided_attention.data.phantom import PhantomSource, make_phantom, write_phantom_cohort
 from guided_attention.data.png import PNG_GREY_LEVELS, read_png_slices, write_png_slices
-from guided_attention.data.splits import Split, k_fold, split_subjects
+from guided_attention.data.rtstruct import read_rtstruct, write_rtstruct
+from guided_attention.data.splits import (
+    Patients,
+    Split,
+    k_fold,
+    read_nnunet_splits,
+    split_subjects,
+    write_nnunet_splits,
+)
 
 __all__ = [
     "CHAOS_CT_LABELS",
     "CHAOS_MR_LABELS",
     "PNG_GREY_LEVELS",
     "ChaosSource",
+    "CheckReport",
     "Cohort",
+    "DicomSeries",
     "Layout",
+    "Patients",
     "PhantomSource",
+    "Segments",
     "Split",
+    "Suspicion",
+    "TargetLayout",
+    "check",
+    "convert",
+    "find_dicom_series",
     "k_fold",
     "make_phantom",
     "open_cohort",
     "read_chaos",
     "read_chaos_case",
+    "read_dicom_seg",
     "read_dicom_series",
     "read_nifti",
     "read_nifti_case",
     "read_nifti_pairs",
+    "read_nnunet_splits",
     "read_png_slices",
+    "read_rtstruct",
     "split_subjects",
+    "write_dicom_seg",
     "write_nifti",
+    "write_nnunet_splits",
     "write_phantom_cohort",
     "write_png_slices",
+    "write_rtstruct",
 ]

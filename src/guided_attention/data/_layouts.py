@@ -50,13 +50,30 @@ _PART_KEYS = ("split", "part", "set")
 
 @dataclass(frozen=True)
 class Scan:
-    """One scan that was found: its name, where it is, how it is read, and the part that the layout puts it in."""
+    """One scan that was found.
+
+    Attributes:
+        case_id: Its name.
+        path: The image: a file or a folder.
+        read: Reads it.
+        is_labelled: Whether it has a reference segmentation.
+        part: The part that the layout puts it in.
+        beside: Other files and folders that it is read from, such as masks.
+    """
 
     case_id: str
     path: Path
     read: Callable[[], Case]
     is_labelled: bool
     part: str = ""
+    beside: tuple[Path, ...] = ()
+
+    def files(self) -> list[Path]:
+        """Return every file that the scan is read from."""
+        found: list[Path] = []
+        for path in (self.path, *self.beside):
+            found += sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        return found
 
 
 @dataclass(frozen=True)

@@ -262,7 +262,13 @@ def _found(pairs: Sequence[_Pair], root: Path, channel_names: tuple[str, ...] = 
         return pair.group if in_group[pair.group] == 1 else f"{pair.group}_{pair.name}"
 
     scans = [
-        Scan(name, pair.images[0], partial(_read, name, pair, channel_names), pair.label is not None)
+        Scan(
+            name,
+            pair.images[0],
+            partial(_read, name, pair, channel_names),
+            pair.label is not None,
+            beside=(*pair.images[1:], *([pair.label] if pair.label is not None else [])),
+        )
         for pair in pairs
         for name in [case_id(pair)]
     ]

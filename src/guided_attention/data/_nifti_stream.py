@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,11 @@ import numpy.typing as npt
 
 from guided_attention._checks import needs_extra, require
 from guided_attention._files import PathLike
-from guided_attention._geometry import checked_affine
+from guided_attention._geometry import checked_affine, is_same_place, is_sheared
 from guided_attention._typing import Affine
 from guided_attention.case import whole_labels
 from guided_attention.data._files import DAMAGE, broken, reading, require_file
-from guided_attention.errors import DataError
+from guided_attention.errors import DataError, GeometryWarning
 
 __all__ = ["NiftiFile"]
 
@@ -27,7 +28,7 @@ _MOST_DEFLATED = 1032
 """What gzip can shrink at most: a header that claims more than this is wrong."""
 _MILLIMETRES = {1: 1e3, 3: 1e-3}
 """Length of NIfTI's units by code, in millimetres: metre and micrometre."""
-_AXES = 3
+_AXES, _PLANE = 3, 2
 _LISTS = "Several files are read one by one: Case(case_id, numpy.stack([read_nifti(path).array, ...]), None, affine)."
 
 
@@ -73,10 +74,13 @@ class NiftiFile:
             proxy: Any = image.dataobj  # the header has lost the scaling by now
             unit, data = int(image.header["xyzt_units"]) & 7, Path(str(image.file_map["image"].filename))
             affine = np.array(image.affine, dtype=np.float64)
+            untyped: Any = image
+            forms = untyped.get_sform(coded=True), untyped.get_qform(coded=True)
             numbers = int(proxy.offset), float(proxy.slope), float(proxy.inter)
             shape = tuple(int(side) for side in proxy.shape)
         affine[:_AXES] *= _MILLIMETRES.get(unit, 1.0)
         affine = checked_affine(affine, f"affine of {file}", file=file)
+        _warn_of_forms(file, forms, shape)
         header = cls(file, data, _array_shape(shape, file), np.dtype(proxy.dtype), *numbers, affine)
         header._check()
         return header
@@ -156,9 +160,26 @@ class NiftiFile:
                 pass
 
 
+def _warn_of_forms(file: Path, forms: Sequence[tuple[Affine | None, int]], shape: Sequence[int]) -> None:
+    """Warn where the two places that a header gives differ, and where it gives none."""
+    (sform, _), (qform, _) = forms
+    if sform is None and qform is None:
+        message = (
+            f"{file} does not say how it is oriented: the first axis is taken to run from right to left."
+        )
+        warnings.warn(message, GeometryWarning, stacklevel=4)
+        return
+    if sform is None or qform is None or is_sheared(sform):  # a qform cannot hold shear
+        return
+    if not is_same_place(qform, sform, tuple(reversed((*shape, 1)[:_AXES]))):
+        message = f"{file} gives two places (sform and qform) that differ: the sform is taken."
+        warnings.warn(message, GeometryWarning, stacklevel=4)
+
+
 def _array_shape(shape: Sequence[int], file: Path) -> tuple[int, ...]:
-    """Return the shape of the array, channels first, for a file's x, y, z and what follows."""
-    good, wanted = len(shape) >= _AXES, "a file of three axes, or four with channels last"
+    """Return the shape of the array, channels first, for a file's x, y, z and what follows; 2-D files get one slice."""
+    shape = (*shape, 1) if len(shape) == _PLANE else shape
+    good, wanted = len(shape) >= _AXES, "a file of two or three axes, or four with channels last"
     require(good, str(file), wanted, f"{len(shape)} axes", error=DataError, file=file)
     channels = math.prod(shape[_AXES:])
     good = max(shape[_AXES:], default=1) == channels

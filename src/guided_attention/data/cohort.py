@@ -39,6 +39,7 @@ class Cohort:
         labels: The organs, as the layout or the argument `labels` says; None where that is unknown.
         channel_names: Names of the channels, empty where unknown.
         scans: What was found, one record a case.
+        spacing_mm: The spacing of PNG slices that was passed to `open_cohort`, (z, y, x); None where none was.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Cohort:
     labels: LabelSpec | None
     channel_names: tuple[str, ...]
     scans: tuple[Scan, ...]
+    spacing_mm: SpacingMm | None = None
 
     @property
     def case_ids(self) -> tuple[str, ...]:
@@ -157,7 +159,7 @@ def open_cohort(
     parts = {scan.part for scan in found.scans}
     # A single part for all cases says nothing about which train and which test.
     scans = tuple(replace(scan, part="") for scan in found.scans) if len(parts) == 1 else found.scans
-    return Cohort(root, found.layout, organs or found.labels, found.channel_names, scans)
+    return Cohort(root, found.layout, organs or found.labels, found.channel_names, scans, spacing_mm)
 
 
 def _organs(labels: LabelSpec | Mapping[int, str] | None) -> LabelSpec | None:

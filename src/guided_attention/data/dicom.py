@@ -1,65 +1,106 @@
 """DICOM: a folder of slices becomes a volume whose affine says where every voxel lies."""
 
-import struct
-from collections.abc import Sequence
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import cut_list, needs_extra, require
+from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike
 from guided_attention._geometry import checked_affine
 from guided_attention._typing import Affine, SpacingMm
 from guided_attention.case import Volume, spacing_of
-from guided_attention.data._files import DAMAGE, files_in, reading, require_folder
-from guided_attention.errors import DataError
+from guided_attention.data._dicom_frames import Frame, NoScanError, read_frames
+from guided_attention.data._files import files_in, require_folder
+from guided_attention.errors import DataError, LeftOutWarning
 
-if TYPE_CHECKING:
-    from pydicom import Dataset
-
-__all__ = ["read_dicom_series", "read_size_in_file_order", "read_slices_in_file_order"]
+__all__ = [
+    "DicomSeries",
+    "find_dicom_series",
+    "read_dicom_series",
+    "read_headers",
+    "read_size_in_file_order",
+    "read_slices_in_file_order",
+    "series_affine",
+]
 
 # DICOM's patient frame is LPS (left, posterior, superior), NIfTI's is RAS.
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME_PLACE_MM = 1e-3
 _STEP_TOLERANCE = 0.1
-_UNIT = 0.01
-"""How far directions may be from unit length and from right angles to each other."""
-_GEOMETRY = {
-    "ImagePositionPatient": 3,
-    "ImageOrientationPatient": 6,
-    "PixelSpacing": 2,
-    "Rows": 1,
-    "Columns": 1,
-}
-# What pydicom raises over damaged files, beside what any reader does and an error of its own.
-_DICOM_DAMAGE = (*DAMAGE, AttributeError, KeyError, IndexError, RuntimeError, TypeError, struct.error)
+_MARKS = (
+    "EchoNumbers",
+    "EffectiveEchoTime",
+    "EchoTime",
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "AcquisitionNumber",
+    "FrameType",
+    "ImageType",
+    "TriggerTime",
+    "DiffusionBValue",
+    "ContrastBolusAgent",
+    "AcquisitionTime",
+)
+"""Entries that tell volumes of one series apart: echoes, times, phases, directions."""
+_MOST_MARKS = 2
+_DICOM_ENDINGS = {"", ".dcm", ".dicom", ".ima"}
+_COMPANIONS = {"license", "licence", "readme", "notice", "changelog", "version", "lockfile", "md5sums"}
+"""Files without an ending that lie beside series and are no slices."""
 
 
-def read_dicom_series(folder: PathLike) -> Volume:
+@dataclass(frozen=True)
+class DicomSeries:
+    """One scan of a folder: what `find_dicom_series` returns.
+
+    Attributes:
+        name: What ``read_dicom_series(series=)`` takes: the number of the series, and what tells it from others of that
+            number, such as ``"5 EchoTime=2.3"``.
+        description: SeriesDescription, empty where there is none.
+        modality: Such as ``"CT"`` or ``"MR"``.
+        uid: SeriesInstanceUID, empty where there is none.
+        slices: How many.
+    """
+
+    name: str
+    description: str
+    modality: str
+    uid: str
+    slices: int
+
+
+def read_dicom_series(folder: PathLike, *, series: str | int | None = None) -> Volume:
     """Read one DICOM series, the slices of one scan in a folder, as a volume in millimetres.
 
     Slices are ordered by their position along the slice normal; file names do not matter, and identifiers may be blank.
     The step between slices is ``|last - first| / (slices - 1)`` of ImagePositionPatient, never SliceThickness, which is
     another length; only a single slice takes SpacingBetweenSlices or else SliceThickness. RescaleSlope and
-    RescaleIntercept are applied (CT: Hounsfield units).
+    RescaleIntercept, or the table of the modality, are applied (CT: Hounsfield units). Enhanced files of many frames,
+    and files without the 128-byte preamble, are read too. Volumes of one series that lie on each other, such as
+    echoes, are told apart by what differs in their headers.
 
     Args:
-        folder: A folder that holds the files of one series and nothing else.
+        folder: A folder that holds the files. Files that are no DICOM, and DICOM files that are no slices (reports,
+            segmentations), are left out with a warning.
+        series: Which scan, where the folder holds more than one: name, number, description or identifier, see
+            `find_dicom_series`.
 
     Returns:
         The volume: array ``(depth, height, width)`` float32, affine to RAS millimetres.
 
     Raises:
         MissingFileError: The folder is missing or empty.
-        DataError: A file is damaged or no DICOM slice, its pixels need a decoder that is not installed, series are
-            mixed, sizes or orientations differ, or the step between two slices differs by more than a tenth from the
-            median step.
+        DataError: A file is damaged, its pixels need a decoder that is not installed, there is more than one scan and
+            `series` does not choose, sizes or orientations differ, or the slices are not evenly spaced along a line.
         MissingPackageError: pydicom is not installed.
+
+    Warns:
+        LeftOutWarning: Files of the folder are no slices.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -70,10 +111,39 @@ def read_dicom_series(folder: PathLike) -> Volume:
         >>> volume.array.shape[1:]
         (16, 16)
     """
-    slices = [_Slice.read(path) for path in files_in(require_folder("folder", folder))]
-    _check_series(slices)
-    order = np.argsort(_along_normal(slices), kind="stable").tolist()
-    return _assemble([slices[place] for place in order])
+    path = require_folder("folder", folder)
+    return _assemble(_in_order_of_position(_chosen(_scans(path), series, path)))
+
+
+def find_dicom_series(folder: PathLike) -> list[DicomSeries]:
+    """Return which scans a folder of DICOM files holds, from their headers.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        One record a scan, in the order of their numbers.
+
+    Raises:
+        MissingFileError, DataError, MissingPackageError: As `read_dicom_series`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from guided_attention.data import write_phantom_cohort
+        >>> with TemporaryDirectory() as folder:
+        ...     cohort = write_phantom_cohort(folder, subjects=1, size=16)
+        ...     [series.modality for series in find_dicom_series(cohort / "Train_Sets/MR/1/T2SPIR/DICOM_anon")]
+        ['MR']
+    """
+    return [_record(name, frames) for name, frames in _scans(require_folder("folder", folder), headers=True)]
+
+
+def read_headers(folder: PathLike, *, series: str | int | None = None) -> list[Frame]:
+    """Return the frames of a scan in the order of its volume, without their pixels."""
+    path = require_folder("folder", folder)
+    frames = _in_order_of_position(_chosen(_scans(path, headers=True), series, path))
+    _check_steps(frames)
+    return frames
 
 
 def read_slices_in_file_order(folder: Path) -> Volume:
@@ -86,193 +156,198 @@ def read_slices_in_file_order(folder: Path) -> Volume:
 
 def read_size_in_file_order(folder: Path) -> tuple[tuple[int, int, int], SpacingMm]:
     """Return how many voxels such a series has and how far they are apart, (z, y, x), from its headers only."""
-    slices = _in_file_order(folder, headers=True)
-    _check_steps(slices)
-    rows, columns = slices[0].size
-    return (len(slices), rows, columns), spacing_of(_affine(slices))
+    frames = _in_file_order(folder, headers=True)
+    _check_steps(frames)
+    rows, columns = frames[0].size
+    return (len(frames), rows, columns), spacing_of(series_affine(frames))
 
 
-def _in_file_order(folder: Path, *, headers: bool = False) -> list["_Slice"]:
-    slices = [_Slice.read(path, headers=headers) for path in files_in(folder)]
-    _check_series(slices)
-    steps = np.diff(_along_normal(slices))
+def _in_file_order(folder: Path, *, headers: bool = False) -> list[Frame]:
+    frames = _chosen(_scans(folder, headers=headers), None, folder)
+    steps = np.diff(_along_normal(frames))
     wrong = np.flatnonzero(np.sign(steps) != np.sign(steps.sum())).tolist()
-    names = cut_list([slices[i + 1].path.name for i in wrong])
+    names = cut_list([frames[i + 1].name for i in wrong])
     cure = "Masks are paired with images by file name, so names must count along the body: rename the files."
     what, wanted = f"slices of {folder}", "in the same order by name as by position"
     require(not wrong, what, wanted, names, cure, error=DataError, file=folder)
-    return slices
+    return frames
 
 
-@dataclass(frozen=True, eq=False)
-class _Slice:
-    """One file: its geometry as numbers, and the rest of it."""
-
-    path: Path
-    content: "Dataset"
-    position: npt.NDArray[np.float64]
-    orientation: npt.NDArray[np.float64]
-    spacing: npt.NDArray[np.float64]
-    size: tuple[int, int]
-
-    @classmethod
-    def read(cls, path: Path, *, headers: bool = False) -> "_Slice":
-        with needs_extra("dicom"):
-            from pydicom import dcmread  # noqa: PLC0415
-            from pydicom.errors import InvalidDicomError  # noqa: PLC0415
-        with reading(path, "DICOM", _damage()):
-            try:
-                content = dcmread(path, stop_before_pixels=headers)
-            except InvalidDicomError as error:
-                raise ValueError("it has no DICOM marker: leave out files that are no slices") from error
-            missing = [name for name in _GEOMETRY if name not in content or content[name].value in (None, "")]
-            is_enhanced = int(content.get("NumberOfFrames") or 1) > 1
-        cure = "Leave out localisers, reports and cut files."
-        if is_enhanced:
-            cure = "It holds many frames: convert it to NIfTI, for example with dcm2niix."
-        wanted, got = "a DICOM slice with its geometry", f"one without {cut_list(missing)}"
-        require(not missing, str(path), wanted, got, cure, error=DataError, file=path)
-        position, orientation, spacing, rows, columns = (
-            _numbers(path, content, name, count) for name, count in _GEOMETRY.items()
-        )
-        _check_directions(path, orientation.reshape(2, 3))
-        good = bool((spacing > 0).all())
-        require(good, f"PixelSpacing of {path}", "above 0", spacing.tolist(), error=DataError, file=path)
-        return cls(path, content, position, orientation, spacing, (int(rows[0]), int(columns[0])))
-
-    @property
-    def directions(self) -> npt.NDArray[np.float64]:
-        """The unit vectors across columns, down rows and along the normal, one a row, in LPS."""
-        across, down = self.orientation.reshape(2, 3)
-        return np.stack([across, down, np.cross(across, down)])
-
-    def number(self, name: str, default: float) -> float:
-        """Return one number of the header, `default` where the header has none."""
-        with reading(self.path, "DICOM", _damage()):
-            is_given = name in self.content and self.content[name].value not in (None, "")
-        return float(_numbers(self.path, self.content, name, 1)[0]) if is_given else default
-
-    def pixels(self) -> npt.NDArray[np.float32]:
-        """Return the rescaled values; the file's own are freed."""
-        from pydicom.pixels.utils import pixel_array  # noqa: PLC0415
-
-        _require_decoder(self.path, self.content)
-        with reading(self.path, "DICOM", _damage()):
-            pixels: npt.NDArray[Any] = pixel_array(self.content)
-            del self.content.PixelData
-        wanted, got = "one grey-level slice", f"pixels of shape {pixels.shape}"
-        cure = "Convert colour to grey levels, and many frames to NIfTI, for example with dcm2niix."
-        require(pixels.shape == self.size, str(self.path), wanted, got, cure, error=DataError, file=self.path)
-        slope, intercept = self.number("RescaleSlope", 1.0), self.number("RescaleIntercept", 0.0)
-        with np.errstate(over="ignore", invalid="ignore"):
-            scaled: npt.NDArray[np.float32] = (pixels * slope + intercept).astype(np.float32)
-        finite, got = bool(np.isfinite(scaled).all()), "NaN or infinite values"
-        require(finite, str(self.path), "finite everywhere", got, error=DataError, file=self.path)
-        return scaled
+def _scans(folder: Path, *, headers: bool = False) -> list[tuple[str, list[Frame]]]:
+    """Return the scans of a folder by name, each with its frames in the order of file names."""
+    frames: list[Frame] = []
+    left_out: list[str] = []
+    for path in files_in(folder):
+        try:
+            frames += read_frames(path, headers=headers)
+        except NoScanError as error:
+            what = str(error)
+            if what == "no DICOM":
+                _require_companion(path)
+            left_out.append(f"{path.name} ({what})")
+    got, cure = f"none, only {cut_list(left_out)}", "Name the folder that holds the slices."
+    require(
+        bool(frames), f"folder {folder}", "one with slices of a scan", got, cure, error=DataError, file=folder
+    )
+    if left_out:
+        message = f"{len(left_out)} files of {folder} are no slices and were left out: {cut_list(left_out)}."
+        warnings.warn(message, LeftOutWarning, stacklevel=4)
+    series: dict[str, list[Frame]] = {}
+    for frame in frames:
+        series.setdefault(frame.text("SeriesInstanceUID"), []).append(frame)
+    parts = [part for group in series.values() for part in _apart(group)]
+    return sorted(_named(parts), key=lambda part: _number(part[1][0]))
 
 
-def _damage() -> tuple[type[Exception], ...]:
-    from pydicom.errors import BytesLengthException  # noqa: PLC0415
-
-    return (*_DICOM_DAMAGE, BytesLengthException)
-
-
-def _numbers(path: Path, content: "Dataset", name: str, count: int) -> npt.NDArray[np.float64]:
-    """Return the numbers of one tag, or raise where they are not as many or no numbers."""
-    wanted = f"{count} finite number{'s' if count > 1 else ''}, written with a point"
-    try:
-        raw = content[name].value
-        numbers = np.atleast_1d(np.asarray(raw, dtype=np.float64))
-    except _damage() as error:
-        message = f"`{name} of {path}` must be {wanted}, got something else ({error}). Correct the header."
-        raise DataError(message, argument=name, file=path) from error
-    good = numbers.shape == (count,) and bool(np.isfinite(numbers).all())
-    cure = "Correct the header, or copy the file again."
-    require(good, f"{name} of {path}", wanted, numbers.tolist(), cure, error=DataError, file=path)
-    return numbers
+def _require_companion(path: Path) -> None:
+    """Raise where a file that is no DICOM is called like a slice: it is damaged."""
+    ending = path.suffix.lower()
+    looks_like_slice = ending in _DICOM_ENDINGS or ending[1:].isdecimal()
+    is_companion = not looks_like_slice or path.name.lower() in _COMPANIONS
+    wanted, got = "a whole DICOM file", "one that cannot be read (it has no DICOM marker)"
+    cure = "Copy it again, or take it out of the folder if it is no slice."
+    require(is_companion, str(path), wanted, got, cure, error=DataError, file=path)
 
 
-def _check_directions(path: Path, directions: npt.NDArray[np.float64]) -> None:
-    apart = np.abs(directions @ directions.T - np.eye(2)).max()
-    what, wanted = f"ImageOrientationPatient of {path}", "two directions of length 1 at right angles"
-    require(bool(apart <= _UNIT), what, wanted, directions.tolist(), error=DataError, file=path)
+def _apart(group: list[Frame]) -> list[tuple[str, list[Frame]]]:
+    """Split frames of one series that lie at the same positions by the fewest entries that tell them apart."""
+    if _is_one_volume(group):
+        return [("", group)]
+    differing = [name for name in _MARKS if len({frame.text(name) for frame in group}) > 1]
+    for count in range(1, _MOST_MARKS + 1):
+        for names in combinations(differing, count):
+            parts: dict[str, list[Frame]] = {}
+            for frame in group:
+                mark = " ".join(f"{name}={frame.text(name)}" for name in names)
+                parts.setdefault(mark, []).append(frame)
+            if all(_is_one_volume(part) for part in parts.values()):
+                return list(parts.items())
+    return [("", group)]  # what is wrong with it is said when it is read
 
 
-def _require_decoder(path: Path, content: "Dataset") -> None:
-    """Tell a decoder that is not installed from a file that is damaged."""
-    from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415
-
-    with reading(path, "DICOM", _damage()):
-        syntax = content.file_meta.TransferSyntaxUID
-        if not syntax.is_compressed:
-            return
-        decoder = get_decoder(syntax)
-    wanted = "a slice whose pixels an installed package decodes"
-    packages = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
-    cure = f"Install a decoder ({packages}), or write the series again uncompressed (gdcmconv --raw)."
-    require(decoder.is_available, str(path), wanted, syntax.name, cure, error=DataError, file=path)
+def _is_one_volume(frames: Sequence[Frame]) -> bool:
+    places = Counter(tuple(np.round(frame.position / _SAME_PLACE_MM).tolist()) for frame in frames)
+    return max(places.values()) == 1
 
 
-def _check_series(slices: Sequence[_Slice]) -> None:
-    first, folder = slices[0], slices[0].path.parent
-    series: set[str] = set()
-    for slice_ in slices:
-        with reading(slice_.path, "DICOM", _damage()):
-            series.add(str(slice_.content.get("SeriesInstanceUID") or ""))
+def _named(parts: Sequence[tuple[str, list[Frame]]]) -> list[tuple[str, list[Frame]]]:
+    """Give each part a name of its own: number of the series, what tells it apart, and its identifier if need be."""
+    names = [f"{frames[0].text('SeriesNumber')} {mark}".strip() for mark, frames in parts]
+    often = Counter(names)
+    return [
+        (name if often[name] == 1 else f"{name} {frames[0].text('SeriesInstanceUID')}".strip(), frames)
+        for name, (_, frames) in zip(names, parts, strict=True)
+    ]
+
+
+def _number(frame: Frame) -> float:
+    text = frame.text("SeriesNumber")
+    return float(text) if text.lstrip("-").isdecimal() else np.inf
+
+
+def _record(name: str, frames: Sequence[Frame]) -> DicomSeries:
+    first = frames[0]
+    texts = [first.text(tag) for tag in ("SeriesDescription", "Modality", "SeriesInstanceUID")]
+    return DicomSeries(name, texts[0], texts[1], texts[2], len(frames))
+
+
+def _chosen(scans: Sequence[tuple[str, list[Frame]]], series: str | int | None, folder: Path) -> list[Frame]:
+    """Return the frames of the scan asked for, checked to be on one grid."""
+    records = [_record(name, frames) for name, frames in scans]
+    if series is not None:
+        require_type("series", series, (str, int), "the name or number of a series")
+        fitting = [i for i, record in enumerate(records) if str(series) in _answers(record)]
+    else:
+        fitting = list(range(len(scans)))
+    listed = cut_list([f"{record.name!r} ({_about(record)})" for record in records])
+    cure = "Give `series` one of these names, or each series a folder of its own."
+    what = f"folder {folder}" if series is None else "series"
+    wanted = "of one DICOM series" if series is None else f"the name of one series of {folder}"
+    got = f"{len(fitting)} of them: {listed}" if series is None else f"{series!r} where there are {listed}"
+    require(len(fitting) == 1, what, wanted, got, cure, error=DataError, file=folder)
+    frames = scans[fitting[0]][1]
+    _check_series(frames)
+    return frames
+
+
+def _answers(record: DicomSeries) -> Iterable[str]:
+    return {record.name, record.name.split(" ")[0], record.description, record.uid} - {""}
+
+
+def _about(record: DicomSeries) -> str:
+    parts = (record.description, record.modality, f"{record.slices} slices")
+    return ", ".join(part for part in parts if part)
+
+
+def _check_series(frames: Sequence[Frame]) -> None:
+    first = frames[0]
     cure = "Put each series into a folder of its own."
-    what, got = f"folder {folder}", f"{len(series)} of them mixed"
-    require(len(series) == 1, what, "of one DICOM series", got, cure, error=DataError, file=folder)
-    for slice_ in slices:
+    for frame in frames:
         for name, wanted, value, tolerance in (
-            ("Rows", first.size[0], slice_.size[0], 0),
-            ("Columns", first.size[1], slice_.size[1], 0),
-            ("PixelSpacing", first.spacing.tolist(), slice_.spacing, 1e-4),
-            ("ImageOrientationPatient", first.orientation.tolist(), slice_.orientation, 1e-3),
+            ("Rows", first.size[0], frame.size[0], 0),
+            ("Columns", first.size[1], frame.size[1], 0),
+            ("PixelSpacing", first.spacing.tolist(), frame.spacing, 1e-4),
+            ("ImageOrientationPatient", first.orientation.tolist(), frame.orientation, 1e-3),
         ):
             alike = np.allclose(wanted, value, rtol=0, atol=tolerance)
-            what, shown = f"{name} of {slice_.path}", f"that of {first.path.name}, {wanted}"
-            require(alike, what, shown, np.asarray(value).tolist(), cure, error=DataError, file=slice_.path)
+            what, shown = f"{name} of {frame.path}", f"that of {first.name}, {wanted}"
+            require(alike, what, shown, np.asarray(value).tolist(), cure, error=DataError, file=frame.path)
 
 
-def _along_normal(slices: Sequence[_Slice]) -> npt.NDArray[np.float64]:
+def _in_order_of_position(frames: Sequence[Frame]) -> list[Frame]:
+    order = np.argsort(_along_normal(frames), kind="stable").tolist()
+    return [frames[place] for place in order]
+
+
+def _along_normal(frames: Sequence[Frame]) -> npt.NDArray[np.float64]:
     heights: npt.NDArray[np.float64] = (
-        np.stack([slice_.position for slice_ in slices]) @ slices[0].directions[2]
+        np.stack([frame.position for frame in frames]) @ frames[0].directions[2]
     )
     return heights
 
 
-def _assemble(slices: Sequence[_Slice]) -> Volume:
-    _check_steps(slices)
-    affine = _affine(slices)
-    array = np.empty((len(slices), *slices[0].size), np.float32)
-    for place, slice_ in enumerate(slices):
-        array[place] = slice_.pixels()
+def _assemble(frames: Sequence[Frame]) -> Volume:
+    _check_steps(frames)
+    affine = series_affine(frames)
+    array = np.empty((len(frames), *frames[0].size), np.float32)
+    for place, frame in enumerate(frames):
+        array[place] = frame.pixels()
     return Volume(array, affine)
 
 
-def _check_steps(slices: Sequence[_Slice]) -> None:
-    steps = np.abs(np.diff(_along_normal(slices)))
+def _check_steps(frames: Sequence[Frame]) -> None:
+    """Raise unless the slices lie evenly on a line, as far as the decimals of the header can tell."""
+    steps = np.abs(np.diff(_along_normal(frames)))
     if not steps.size:
         return
-    folder, usual = slices[0].path.parent, float(np.median(steps))
-    pairs = [f"{first.path.name} and {second.path.name}" for first, second in pairwise(slices)]
+    folder, usual = frames[0].path.parent, float(np.median(steps))
+    pairs = [f"{first.name} and {second.name}" for first, second in pairwise(frames)]
     same = [pairs[i] for i in np.flatnonzero(steps < _SAME_PLACE_MM).tolist()]
     cure = "Two series or two echoes in one folder look like this: give each its own."
     what, got = f"slices of {folder}", f"the same for {cut_list(same)}"
     require(not same, what, "at different positions", got, cure, error=DataError, file=folder)
-    odd = np.flatnonzero(np.abs(steps - usual) > _STEP_TOLERANCE * usual).tolist()
+    positions = np.stack([frame.position for frame in frames])
+    rounding = max(frame.rounding_mm for frame in frames)
+    odd = np.flatnonzero(np.abs(steps - usual) > _STEP_TOLERANCE * usual + 2 * rounding).tolist()
     jumps = [f"{steps[i]:.2f} mm between {pairs[i]}" for i in odd]
     wanted, cure = f"evenly spaced ({usual:.2f} mm apart)", "A slice is missing: copy the series again."
     require(not jumps, what, wanted, cut_list(jumps), cure, error=DataError, file=folder)
+    line = positions[0] + np.linspace(0, 1, len(frames))[:, None] * (positions[-1] - positions[0])
+    away = np.linalg.norm(positions - line, axis=1)
+    limit = _STEP_TOLERANCE * usual + 2 * np.sqrt(3) * rounding
+    worst = int(away.argmax())
+    wanted, got = f"on one line (within {limit:.2f} mm)", f"{away[worst]:.2f} mm for {frames[worst].name}"
+    cure = "The patient or the table moved: resample the scan, or cut it where it jumps."
+    require(bool(away[worst] <= limit), what, wanted, got, cure, error=DataError, file=frames[worst].path)
 
 
-def _affine(slices: Sequence[_Slice]) -> Affine:
+def series_affine(frames: Sequence[Frame]) -> Affine:
     """Return the matrix from voxel index (x, y, z) to RAS millimetres, slices in array order."""
-    first, last = slices[0], slices[-1]
+    first, last = frames[0], frames[-1]
     across, down, normal = first.directions
     between_rows, between_columns = first.spacing
-    if len(slices) > 1:
-        step = (last.position - first.position) / (len(slices) - 1)
+    if len(frames) > 1:
+        step = (last.position - first.position) / (len(frames) - 1)
     else:
         step = normal * (first.number("SpacingBetweenSlices", 0) or first.number("SliceThickness", 0) or 1.0)
     lps = np.eye(4)

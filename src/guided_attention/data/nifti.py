@@ -47,9 +47,12 @@ def read_nifti(path: PathLike) -> Volume:
 
     Raises:
         MissingFileError: There is no such file.
-        DataError: The file is damaged or may not be read, has not three or four axes, holds NaN or infinite values, or
+        DataError: The file is damaged or may not be read, has not two to four axes, holds NaN or infinite values, or
             its affine is no affine.
         MissingPackageError: nibabel is not installed.
+
+    Warns:
+        GeometryWarning: The header has no orientation, or two places (sform and qform) that differ.
 
     Example:
         >>> import numpy as np
@@ -120,8 +123,9 @@ def read_nifti_pairs(
     """Read every image with the mask of the same name, ordered by name with numbers as numbers.
 
     The name of a case is its file name without the suffix: ``case2_image.nii.gz`` and ``case2_label.nii.gz`` make the
-    case ``case2``. For folders as the Medical Segmentation Decathlon and nnU-Net have them, give ``imagesTr`` and
-    ``labelsTr`` and the suffix ``.nii.gz`` for both.
+    case ``case2``. Where file names repeat, as in ``s1/ct.nii.gz`` and ``s2/ct.nii.gz``, it is the name of the folder.
+    For folders as the Medical Segmentation Decathlon and nnU-Net have them, give ``imagesTr`` and ``labelsTr`` and the
+    suffix ``.nii.gz`` for both.
 
     Args:
         images: A folder, or the image files.
@@ -170,12 +174,14 @@ def _by_id(files: PathLike | Sequence[PathLike], suffix: str, argument: str) -> 
         paths = files_in(require_path(argument, files), suffix=suffix, argument=argument)
     odd = [path.name for path in paths if not path.name.lower().endswith(suffix.lower())]
     require(not odd, argument, f"files that end in {suffix!r}", cut_list(odd), "Give the suffix they end in.")
+    names = [case_id_of(path, suffix) for path in paths]
+    if not all(names) or len(set(names)) < len(names):
+        names = [path.parent.name for path in paths]
     named: dict[str, Path] = {}
-    for path in sorted(paths, key=lambda path: natural_key(path.name)):
-        name = case_id_of(path, suffix)
+    for name, path in sorted(zip(names, paths, strict=True), key=lambda pair: natural_key(pair[0])):
         other = named.setdefault(name, path)
         wanted, got = (
-            "files with a name of their own before the suffix",
+            "files with a name, or in a folder, of their own",
             f"{path} and {other}: both are {name!r}",
         )
         cure = "Read them one by one with `read_nifti_case`, each with a `case_id`."

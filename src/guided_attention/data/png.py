@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from guided_attention._checks import cut_list, require, require_path, require_type
-from guided_attention._files import PathLike, whole_folder
+from guided_attention._files import PathLike, replacing, whole_folder
 from guided_attention._geometry import reorientation
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, affine_of
@@ -24,7 +24,14 @@ from guided_attention.data._files import (
 )
 from guided_attention.errors import DataError
 
-__all__ = ["PNG_GREY_LEVELS", "find_png_slices", "read_png_slices", "read_png_subject", "write_png_slices"]
+__all__ = [
+    "PNG_GREY_LEVELS",
+    "find_png_slices",
+    "read_png_slices",
+    "read_png_subject",
+    "write_png_slices",
+    "write_png_subject",
+]
 
 PNG_GREY_LEVELS: Mapping[int, int] = MappingProxyType({0: 0, 63: 1, 126: 2, 189: 3, 252: 4})
 """The class of each grey level in the paper's masks: background, liver, right kidney, left kidney, spleen."""
@@ -185,17 +192,24 @@ def write_png_slices(
     """
     levels = _checked_levels(grey_levels)
     _check_writable(cases, levels)
-    greys = np.zeros(256, dtype=np.uint8)
-    greys[list(levels.values())] = list(levels)
 
     def fill(draft: Path) -> None:
         for case in cases:
-            turn = reorientation(case.affine, "LPS")
-            _write_stack(turn.apply(_to_grey(case.image[0])), draft / "Img", case.case_id)
-            if case.labels is not None:
-                _write_stack(turn.apply(greys[case.labels]), draft / "GT", case.case_id)
+            write_png_subject(case, draft, levels)
 
     return whole_folder(require_path("folder", folder), fill)
+
+
+def write_png_subject(case: Case, folder: Path, levels: Mapping[int, int]) -> list[Path]:
+    """Write one case into ``Img`` and ``GT`` of an existing folder, file by file, and return the files."""
+    _check_writable([case], levels)
+    turn = reorientation(case.affine, "LPS")
+    files = _write_stack(turn.apply(_to_grey(case.image[0])), folder / "Img", case.case_id)
+    if case.labels is not None:
+        greys = np.zeros(256, dtype=np.uint8)
+        greys[list(levels.values())] = list(levels)
+        files += _write_stack(turn.apply(greys[case.labels]), folder / "GT", case.case_id)
+    return files
 
 
 def _check_writable(cases: object, grey_levels: Mapping[int, int]) -> None:
@@ -231,7 +245,10 @@ def _to_grey(image: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     return stretched.round().astype(np.uint8)
 
 
-def _write_stack(stack: npt.NDArray[np.uint8], folder: Path, name: str) -> None:
+def _write_stack(stack: npt.NDArray[np.uint8], folder: Path, name: str) -> list[Path]:
     folder.mkdir(exist_ok=True)
-    for number, pixels in enumerate(stack, start=1):
-        Image.fromarray(pixels).save(folder / f"Subj_{name}slice_{number}.png")
+    files = [folder / f"Subj_{name}slice_{number}.png" for number in range(1, len(stack) + 1)]
+    for file, pixels in zip(files, stack, strict=True):
+        with replacing(file) as draft:
+            Image.fromarray(pixels).save(draft)
+    return files

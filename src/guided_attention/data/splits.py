@@ -1,20 +1,25 @@
 """Splits: which subjects train, which validate, which test. Whole subjects, never slices."""
 
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from guided_attention._checks import cut_list, repeated, require, require_path, require_type
 from guided_attention._files import PathLike, replacing
-from guided_attention.data._files import natural_key, reading
+from guided_attention.data._files import natural_key, reading, require_file
 from guided_attention.errors import DataError, MissingFileError
 
-__all__ = ["Split", "k_fold", "split_subjects"]
+__all__ = ["Patients", "Split", "k_fold", "read_nnunet_splits", "split_subjects", "write_nnunet_splits"]
+
+Patients: TypeAlias = Callable[[str], str] | Mapping[str, str]
+"""The patient of each case: a function of its name, such as ``lambda name: name.split("_")[0]``, or a mapping."""
 
 _MINIMUM_FOLDS = 2
 
@@ -54,6 +59,22 @@ class Split:
             draft.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         return file
 
+    def leaks(self, patients: Patients) -> dict[str, tuple[str, ...]]:
+        """Return the patients that are in more than one part, with the parts.
+
+        Args:
+            patients: The patient of each case.
+
+        Example:
+            >>> Split(("a_1", "b_1"), ("a_2",), ()).leaks(lambda name: name[0])
+            {'a': ('train', 'val')}
+        """
+        parts: defaultdict[str, list[str]] = defaultdict(list)
+        for part in ("train", "val", "test"):
+            for patient in dict.fromkeys(_patient(patients, name) for name in getattr(self, part)):
+                parts[patient].append(part)
+        return {patient: tuple(where) for patient, where in parts.items() if len(where) > 1}
+
     @classmethod
     def load(cls, path: PathLike) -> "Split":
         """Read a split that `save` wrote.
@@ -85,7 +106,16 @@ def _names_in(part: object) -> tuple[str, ...]:
     return tuple(map(str, part))
 
 
-def split_subjects(case_ids: Sequence[str], *, train: int, val: int, test: int, seed: int = 0) -> Split:
+def split_subjects(
+    case_ids: Sequence[str],
+    *,
+    train: int,
+    val: int,
+    test: int,
+    seed: int = 0,
+    patients: Patients | None = None,
+    strata: Mapping[str, str] | None = None,
+) -> Split:
     """Split subjects at random into training, validation and test.
 
     Names are sorted (numbers as numbers) before they are shuffled, so the split depends on the set of names and the
@@ -98,6 +128,10 @@ def split_subjects(case_ids: Sequence[str], *, train: int, val: int, test: int, 
         val: How many validate.
         test: How many test.
         seed: Seed of the shuffle.
+        patients: The patient of each case, where a patient has several: all cases of one go to one part, and the three
+            numbers count patients.
+        strata: A property of each case, such as its site or the organs that it has: each part gets its share of every
+            value, give or take one. All cases of a patient count as the first.
 
     Returns:
         The split, each part sorted.
@@ -115,23 +149,24 @@ def split_subjects(case_ids: Sequence[str], *, train: int, val: int, test: int, 
         require_type(name, count, Integral, "a whole number")
         require(count >= 0, name, "0 or more", count)
     needed = train + val + test
+    ring = _ring(case_ids, seed, patients, strata)
     cure = "Lower `train`, `val` or `test`, or add subjects."
-    require(
-        len(case_ids) >= needed,
-        "case_ids",
-        f"at least {needed} subjects ({train} + {val} + {test})",
-        len(case_ids),
-        cure,
-    )
-    shuffled = _shuffled(case_ids, seed)
+    wanted = f"at least {needed} subjects ({train} + {val} + {test})"
+    require(len(ring) >= needed, "case_ids", wanted, len(ring), cure)
     return Split(
-        _sorted(shuffled[:train]),
-        _sorted(shuffled[train : train + val]),
-        _sorted(shuffled[train + val : needed]),
+        _joined(ring[:train]), _joined(ring[train : train + val]), _joined(ring[train + val : needed])
     )
 
 
-def k_fold(case_ids: Sequence[str], *, folds: int, val: int, seed: int = 0) -> list[Split]:
+def k_fold(
+    case_ids: Sequence[str],
+    *,
+    folds: int,
+    val: int,
+    seed: int = 0,
+    patients: Patients | None = None,
+    strata: Mapping[str, str] | None = None,
+) -> list[Split]:
     """Make splits in which every subject is tested exactly once.
 
     The shuffled subjects are cut into ``folds`` test parts whose sizes differ by one at most; the ``val`` subjects that
@@ -143,6 +178,8 @@ def k_fold(case_ids: Sequence[str], *, folds: int, val: int, seed: int = 0) -> l
         folds: How many splits.
         val: How many validate in each.
         seed: Seed of the shuffle.
+        patients: See `split_subjects`; ``folds`` and ``val`` then cut and count patients.
+        strata: See `split_subjects`.
 
     Returns:
         One split a fold.
@@ -161,25 +198,104 @@ def k_fold(case_ids: Sequence[str], *, folds: int, val: int, seed: int = 0) -> l
     require(seed >= 0, "seed", "0 or more", seed)
     require(folds >= _MINIMUM_FOLDS, "folds", f"{_MINIMUM_FOLDS} or more", folds)
     require(val >= 0, "val", "0 or more", val)
-    largest = -(-len(case_ids) // folds)
+    ring = _ring(case_ids, seed, patients, strata)
+    largest = -(-len(ring) // folds)
     wanted = f"at least {folds} subjects, and one more than {val} to validate and {largest} to test"
-    enough = len(case_ids) >= max(folds, largest + val + 1)
-    require(enough, "case_ids", wanted, len(case_ids), "Lower `folds` or `val`, or add subjects.")
-    ring = _shuffled(case_ids, seed)
+    enough = len(ring) >= max(folds, largest + val + 1)
+    require(enough, "case_ids", wanted, len(ring), "Lower `folds` or `val`, or add subjects.")
     edges = np.linspace(0, len(ring), folds + 1).round().astype(int).tolist()
     return [_fold(ring, start, stop, val) for start, stop in pairwise(edges)]
 
 
-def _fold(ring: list[str], start: int, stop: int, val: int) -> Split:
+def write_nnunet_splits(path: PathLike, splits: Sequence[Split]) -> Path:
+    """Write splits as nnU-Net's ``splits_final.json``, atomically, and return the path.
+
+    nnU-Net has two parts, ``train`` and ``val``: the second is the part of the split that is scored, `test` where there
+    is one and no `val`, else `val`.
+
+    Raises:
+        DataError: A split has both.
+    """
+    file = require_path("path", path)
+    require_type("splits", splits, (tuple, list), "a list of splits")
+    both = [number for number, split in enumerate(splits) if split.val and split.test]
+    cure = "Make them with val=0."
+    require(
+        not both, "splits", "of two parts, as nnU-Net has them", f"three in {both}", cure, error=DataError
+    )
+    content = [{"train": list(split.train), "val": list(split.val or split.test)} for split in splits]
+    with replacing(file) as draft:
+        draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return file
+
+
+def read_nnunet_splits(path: PathLike) -> list[Split]:
+    """Read nnU-Net's ``splits_final.json``: one split a fold, of `train` and `val`.
+
+    Raises:
+        MissingFileError: There is no such file.
+        DataError: The file is none.
+        ArgumentError: A case is in both parts of a fold.
+    """
+    return [Split(_names_in(fold["train"]), _names_in(fold["val"]), ()) for fold in _folds_in(path)]
+
+
+def _folds_in(path: PathLike) -> list[Mapping[str, object]]:
+    file = require_file("path", path, "JSON")
+    wanted = 'a list of {"train": [...], "val": [...]}'
+    try:
+        with reading(file, "JSON", (OSError, UnicodeDecodeError)):
+            content = json.loads(file.read_text(encoding="utf-8"))
+        for fold in content:
+            for part in ("train", "val"):
+                _names_in(fold[part])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"`{file}` must be {wanted}, got something else ({error!r}).", file=file) from error
+    require(
+        bool(content) and isinstance(content, list), str(file), wanted, "none", error=DataError, file=file
+    )
+    folds: list[Mapping[str, object]] = content
+    return folds
+
+
+def _fold(ring: list[tuple[str, ...]], start: int, stop: int, val: int) -> Split:
     rest = ring[stop:] + ring[:start]
-    return Split(_sorted(rest[val:]), _sorted(rest[:val]), _sorted(ring[start:stop]))
+    return Split(_joined(rest[val:]), _joined(rest[:val]), _joined(ring[start:stop]))
 
 
-def _shuffled(case_ids: Sequence[str], seed: int) -> list[str]:
+def _ring(
+    case_ids: Sequence[str], seed: int, patients: Patients | None, strata: Mapping[str, str] | None
+) -> list[tuple[str, ...]]:
+    """Return the cases of each patient in an order of chance, in which every stretch has its share of each stratum."""
     _require_different("case_ids", case_ids)
-    order = np.random.default_rng(seed).permutation(len(case_ids))
-    ordered = _sorted(case_ids)
-    return [ordered[i] for i in order]
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for name in _sorted(case_ids):
+        groups[name if patients is None else _patient(patients, name)].append(name)
+    units = [tuple(groups[name]) for name in _sorted(list(groups))]
+    shuffled = [units[i] for i in np.random.default_rng(seed).permutation(len(units))]
+    if strata is None:
+        return shuffled
+    missing = [name for name in case_ids if name not in strata]
+    require(not missing, "strata", "a mapping that has every case", f"none for {cut_list(missing)}")
+    members: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for unit in shuffled:
+        members[strata[unit[0]]].append(unit)
+    # Each stratum is spread evenly over the order.
+    placed = [((rank + 0.5) / len(some), unit) for some in members.values() for rank, unit in enumerate(some)]
+    return [unit for _, unit in sorted(placed, key=lambda pair: pair[0])]
+
+
+def _patient(patients: Patients, case_id: str) -> str:
+    if not isinstance(patients, Mapping):
+        return patients(case_id)
+    require(case_id in patients, "patients", "a mapping that has every case", f"none for {case_id!r}")
+    return patients[case_id]
+
+
+def _joined(units: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    return _sorted([name for unit in units for name in unit])
 
 
 def _sorted(case_ids: Sequence[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import cast
 
 from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike
+from guided_attention._typing import SpacingMm
 from guided_attention.case import Case
 from guided_attention.data import Cohort, Layout, open_cohort
 from guided_attention.errors import ArgumentError, DataError
@@ -33,6 +34,7 @@ class Source:
         labelled: Names of those with a reference.
         parts: Names by part, where the layout says it.
         read: Reads one.
+        spacing_mm: That of PNG slices, where it was given.
     """
 
     folder: str | None
@@ -42,6 +44,7 @@ class Source:
     labelled: tuple[str, ...]
     parts: Mapping[str, tuple[str, ...]]
     read: Callable[[str], Case]
+    spacing_mm: SpacingMm | None = None
 
     def readers(self, case_ids: Sequence[str]) -> list[Reader]:
         """Return a function for each case that reads it; raise for a name that is not there."""
@@ -52,10 +55,16 @@ class Source:
         return [partial(self.read, name) for name in case_ids]
 
 
-def source_of(data: object, labels: LabelSpec | None = None, *, layout: str = "auto") -> Source:
+def source_of(
+    data: object,
+    labels: LabelSpec | None = None,
+    *,
+    layout: str = "auto",
+    spacing_mm: SpacingMm | None = None,
+) -> Source:
     """Return the cases of a folder, a `Cohort` or a sequence of cases, without reading a volume."""
     if isinstance(data, (str, os.PathLike)):
-        data = open_cohort(data, layout=cast("Layout", layout), labels=labels)
+        data = open_cohort(data, layout=cast("Layout", layout), labels=labels, spacing_mm=spacing_mm)
     if isinstance(data, Cohort):
         data = replace(data, labels=labels or data.labels)
         return Source(
@@ -66,6 +75,7 @@ def source_of(data: object, labels: LabelSpec | None = None, *, layout: str = "a
             labelled=data.labelled,
             parts=data.parts,
             read=data.read,
+            spacing_mm=data.spacing_mm,
         )
     return _in_memory(data, labels)
 
@@ -90,4 +100,4 @@ def cases_of_plan(plan: Plan, cases: object = None) -> Source:
     if plan.data.folder is None:
         message = "`cases` must be given for a plan that was made for cases in memory, got None."
         raise ArgumentError(message, argument="cases")
-    return source_of(plan.data.folder, plan.labels, layout=plan.data.layout)
+    return source_of(plan.data.folder, plan.labels, layout=plan.data.layout, spacing_mm=plan.data.spacing_mm)

@@ -30,6 +30,7 @@ class DataPlan:
         train: Names of the cases that the weights are fitted to.
         val: Names of the cases that select the best epoch; those of `train` where there is a single case.
         test: Names of the cases that are predicted at the end; may be empty.
+        spacing_mm: Distance between the voxels of PNG slices, which hold none, (z, y, x); None for other layouts.
     """
 
     folder: str | None
@@ -37,6 +38,7 @@ class DataPlan:
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...] = ()
+    spacing_mm: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         """Check types, and that no case leaks from one part into another."""

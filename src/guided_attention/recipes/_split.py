@@ -29,7 +29,12 @@ def split_of(source: Source, seed: int, why: dict[str, str]) -> DataPlan:
     elif not val:
         train, val, _ = _by_chance(train, seed, with_test=False, why=why)
     return DataPlan(
-        folder=source.folder, layout=source.layout, train=tuple(train), val=tuple(val), test=tuple(test)
+        folder=source.folder,
+        layout=source.layout,
+        train=tuple(train),
+        val=tuple(val),
+        test=tuple(test),
+        spacing_mm=source.spacing_mm,
     )
 
 

@@ -1,5 +1,7 @@
 """Planning: fills in a `Plan` from the scans and the machine, and says why."""
 
+from math import ceil
+
 import torch
 
 from guided_attention._checks import cut_list, require, require_integer, require_positive, require_type
@@ -31,7 +33,7 @@ the plan (15.9 MB more for each slice of 96 x 128 pixels, of which 11.9 MB are k
 _IN_ONE_PIECE = 0.95
 _NEAR_MM = 1.25
 """Slices closer than this are nearly equal."""
-_VALIDATION, _BACKWARD = 0.1, 3.0
+_VALIDATION, _BACKWARD = 0.07, 3.0
 """Largest share of the time that goes to validation, and cost of a slice in training over one in prediction."""
 
 
@@ -229,9 +231,9 @@ def _training(
     )
     steps = shapes.cases * (shapes.depth / sampling.slice_step) * sampling.size[0] * sampling.size[1]
     cost = validated * shapes.depth * shapes.pixels / (_BACKWARD * steps)
-    every = max(1, round(cost / _VALIDATION))
+    every = max(1, ceil(cost / _VALIDATION))
     why["training.validate_every"] = (
-        f"a validation takes about {cost:.0%} of the time of an epoch, and should take {_VALIDATION:.0%}"
+        f"a validation takes about {cost:.0%} of the time of an epoch, and should take {_VALIDATION:.0%} at most"
     )
     return TrainingPlan(accumulate=accumulate, precision="bf16" if fast else "fp32", validate_every=every)
 

@@ -7,6 +7,7 @@ import torch
 
 from guided_attention._checks import cut_list, require, require_path
 from guided_attention._files import PathLike, json_mapping, made_folder, sha256_of_json
+from guided_attention._locks import locked_folder
 from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, DataError, MissingFileError
 from guided_attention.evaluation import Validation
@@ -96,7 +97,8 @@ def train(
         _require_same_scans(folder, trainer.config)
     else:
         require_no_run(folder)  # reading takes minutes, in which another process may have begun one
-    chosen.save(folder / PLAN_FILE)
+    with locked_folder(folder, argument="run_dir", doing="training in", take_over=take_over):
+        chosen.save(folder / PLAN_FILE)  # not into a folder that another run has
     return trainer.fit(resume=resume, take_over=take_over)
 
 

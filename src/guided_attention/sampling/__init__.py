@@ -1,6 +1,7 @@
 """Sampling: the slices that a network is trained on, and their random changes."""
 
 from guided_attention.sampling.augment import Chain, FlipRotate, RandomIntensity, flip_rotate
+from guided_attention.sampling.cache import VolumeCache
 from guided_attention.sampling.slices import SliceDataset, SliceTransform
 
 __all__ = [
@@ -9,5 +10,6 @@ __all__ = [
     "RandomIntensity",
     "SliceDataset",
     "SliceTransform",
+    "VolumeCache",
     "flip_rotate",
 ]

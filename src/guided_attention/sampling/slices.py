@@ -30,7 +30,8 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
     volumes of all cases, whatever the number of channels that neighbouring slices add.
 
     Args:
-        cases: Labelled cases, as their reader gives them; each is prepared once.
+        cases: Labelled cases, as their reader gives them, each prepared once; or prepared volumes, such as those of a
+            `VolumeCache`, which need no memory of their own.
         preparation: What is done to each case first; fitted.
         labels: Which value is which class.
         augment: Called on every item last; it draws from torch's generator, which a `DataLoader` seeds for each worker.
@@ -58,7 +59,7 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(
         self,
-        cases: Iterable[Case],
+        cases: Iterable[Case | Prepared],
         preparation: Preparation,
         labels: LabelSpec,
         *,
@@ -79,8 +80,9 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         self._prepared: list[Prepared] = []
         self._classes: list[Tensor] = []
         for case in cases:
-            prepared = preparation.apply(case)
-            require_channel_order(preparation, case)
+            prepared = case if isinstance(case, Prepared) else preparation.apply(case)
+            if isinstance(case, Case):
+                require_channel_order(preparation, case)
             self._classes.append(_classes_of(prepared, labels))
             self._prepared.append(prepared)
         require(bool(self._prepared), "cases", "at least one case", "none", error=DataError)

@@ -76,8 +76,9 @@ class Session:
                     self._begin()
                 yield
             except TrainingInterrupted:
-                cure = "Continue with fit(resume=True), or --resume on a command line."
-                reporter.say(f"{self.interruption.name}: the state is stored in {folder.path}. {cure}")
+                reporter.say(
+                    f"{self.interruption.name}: the state is stored in {folder.path}. Resume the run from there."
+                )
                 raise
             except RuntimeError as error:
                 # The signal went to the workers too, and one of them has ended before the step.

@@ -76,7 +76,7 @@ class Trainer:
     built after ``seed_everything(seed)``; `fit` seeds again. A loader takes its order from torch's global generator, or
     from its own if it has one. Samplers with `set_epoch` are told the epoch.
 
-    The state is stored at the start, before each validation, after each epoch, inside long epochs, and on SIGTERM,
+    The state is stored at the start, after each epoch and before its validation, inside long epochs, and on SIGTERM,
     SIGINT and SIGHUP: the step is finished first, then `TrainingInterrupted` is raised, which ends the process with the
     code 75. A run that was interrupted or killed is resumed to the bit.
 
@@ -200,6 +200,10 @@ class Trainer:
                     score = self._score()
                     stopped_by = stopped_by or self._reason_to_stop()
                 self._end_epoch(row, score)
+                # A validated epoch was stored before its validation, which a resume repeats with the same result.
+                if score is None or stopped_by is not None:
+                    self._session.store()
+                self._session.interruption.check()
             if run.best_epoch == 0:  # best.pt was gone, and no epoch followed
                 self._score()
                 self._session.store()
@@ -301,7 +305,7 @@ class Trainer:
         return score
 
     def _end_epoch(self, row: dict[str, float], score: float | None) -> None:
-        """Step a scheduler of torch, write the row of the epoch, and store the state."""
+        """Step a scheduler of torch, and write the row of the epoch."""
         run, schedule = self._session.run, self.config.schedule
         if score is not None and self._validate is not None:
             row["validation_score"] = score
@@ -312,11 +316,9 @@ class Trainer:
             schedule.step()
         run.rows.append(row)
         self._folder.save_log(run.rows)
-        self._session.store()
         for logger in self.config.loggers:
             logger.log(row)
         self._session.tell("epoch", row.get("validation_score"))
-        self._session.interruption.check()
 
     def _row(self) -> dict[str, float]:
         run = self._session.run

@@ -1,0 +1,286 @@
+"""DICOM files read frame by frame: the geometry of each, and its pixels when they are asked for."""
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from guided_attention._checks import cut_list, needs_extra, require
+from guided_attention.data._files import DAMAGE, reading
+from guided_attention.errors import DataError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["Frame", "NoScanError", "damage", "read_frames"]
+
+_GEOMETRY = {
+    "ImagePositionPatient": 3,
+    "ImageOrientationPatient": 6,
+    "PixelSpacing": 2,
+    "Rows": 1,
+    "Columns": 1,
+}
+_GROUPS = (
+    "PlanePositionSequence",
+    "PlaneOrientationSequence",
+    "PixelMeasuresSequence",
+    "PixelValueTransformationSequence",
+    "FrameContentSequence",
+    "MREchoSequence",
+    "MRImageFrameTypeSequence",
+    "CTImageFrameTypeSequence",
+    "TemporalPositionSequence",
+    "MRDiffusionSequence",
+    "CardiacSynchronizationSequence",
+)
+"""Functional groups of enhanced files whose entries a file of a single slice has at its top."""
+_UNIT = 0.01
+"""How far directions may be from unit length and from right angles to each other."""
+_NO_SCAN = {
+    "1.2.840.10008.5.1.4.1.1.66": "a segmentation, a registration or raw data",
+    "1.2.840.10008.5.1.4.1.1.481": "radiotherapy: a dose, structures or a plan",
+    "1.2.840.10008.5.1.4.1.1.88": "a report",
+    "1.2.840.10008.5.1.4.1.1.11": "a presentation state",
+    "1.2.840.10008.5.1.4.1.1.104": "a document",
+    "1.2.840.10008.5.1.4.1.1.9": "a waveform",
+    "1.2.840.10008.5.1.4.1.1.67": "a mapping of values",
+    "1.2.840.10008.5.1.4.1.1.7": "a secondary capture",
+    "1.2.840.10008.5.1.4.1.1.4.2": "a spectroscopy",
+    "1.2.840.10008.1.3.10": "a DICOMDIR",
+}
+# What pydicom raises over damaged files, beside what any reader does and an error of its own.
+_DICOM_DAMAGE = (*DAMAGE, AttributeError, KeyError, IndexError, RuntimeError, TypeError, struct.error)
+
+
+class NoScanError(Exception):
+    """A file that is no slice of a scan, and what it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One slice: a file of its own, or one frame of a file that holds many.
+
+    Attributes:
+        path: The file.
+        content: The whole file.
+        groups: Where the entries of this frame stand, the first that has one counts.
+        index: Number of the frame in its file, from 0; None for a file of a single slice.
+        position: Of the centre of the first voxel, LPS millimetres.
+        orientation: Directions along rows and down columns.
+        spacing: Between rows and between columns, in millimetres.
+        size: Rows and columns.
+    """
+
+    path: Path
+    content: "Dataset"
+    groups: tuple["Dataset", ...]
+    index: int | None
+    position: npt.NDArray[np.float64]
+    orientation: npt.NDArray[np.float64]
+    spacing: npt.NDArray[np.float64]
+    size: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.path.name if self.index is None else f"frame {self.index + 1} of {self.path.name}"
+
+    @property
+    def directions(self) -> npt.NDArray[np.float64]:
+        """The unit vectors across columns, down rows and along the normal, one a row, in LPS."""
+        across, down = self.orientation.reshape(2, 3)
+        return np.stack([across, down, np.cross(across, down)])
+
+    @property
+    def rounding_mm(self) -> float:
+        """How far the header's last decimal lets each number of the position be off."""
+        with reading(self.path, "DICOM", damage()):
+            texts = [_written(value) for value in _entry(self.groups, "ImagePositionPatient")]
+        return max(_half_unit(text) for text in texts)
+
+    def text(self, name: str) -> str:
+        """Return an entry as text, empty where there is none."""
+        with reading(self.path, "DICOM", damage()):
+            value = _entry(self.groups, name)
+            return "" if value is None else str(value)
+
+    def number(self, name: str, default: float) -> float:
+        """Return one number of the header, `default` where the header has none."""
+        with reading(self.path, "DICOM", damage()):
+            is_given = _entry(self.groups, name) is not None
+        return float(_numbers(self.path, self.groups, name, 1)[0]) if is_given else default
+
+    def pixels(self) -> npt.NDArray[np.float32]:
+        """Return the rescaled values; those of a file of one slice are freed."""
+        from pydicom.pixels.processing import apply_modality_lut  # noqa: PLC0415
+        from pydicom.pixels.utils import pixel_array  # noqa: PLC0415
+
+        _require_decoder(self.path, self.content)
+        with reading(self.path, "DICOM", damage()):
+            pixels: npt.NDArray[Any] = pixel_array(self.content, index=self.index)
+            if self.index is None:
+                del self.content.PixelData
+        wanted, got = "one grey-level slice", f"pixels of shape {pixels.shape}"
+        cure = "Convert colour to grey levels."
+        require(pixels.shape == self.size, str(self.path), wanted, got, cure, error=DataError, file=self.path)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if "ModalityLUTSequence" in self.content:
+                with reading(self.path, "DICOM", damage()):
+                    scaled = np.asarray(apply_modality_lut(pixels, self.content), np.float32)
+            else:
+                slope, intercept = self.number("RescaleSlope", 1.0), self.number("RescaleIntercept", 0.0)
+                scaled = (pixels * slope + intercept).astype(np.float32)
+        finite, got = bool(np.isfinite(scaled).all()), "NaN or infinite values"
+        require(finite, str(self.path), "finite everywhere", got, error=DataError, file=self.path)
+        return scaled
+
+
+def read_frames(path: Path, *, headers: bool = False) -> list[Frame]:
+    """Read one file: one frame, or as many as an enhanced file holds.
+
+    Raises:
+        NoScanError: The file is no DICOM, or DICOM of another kind.
+        DataError: The file is damaged, or a slice without its geometry.
+    """
+    content = _read(path, headers=headers)
+    with reading(path, "DICOM", damage()):
+        kind = str(content.get("SOPClassUID") or "")
+        what = next((name for uid, name in _NO_SCAN.items() if kind == uid or kind.startswith(f"{uid}.")), "")
+        if what:
+            raise NoScanError(what)
+        is_mosaic = "MOSAIC" in [str(part).upper() for part in content.get("ImageType") or ()]
+        per_frame = content.get("PerFrameFunctionalGroupsSequence") or ()
+        shared = content.get("SharedFunctionalGroupsSequence") or ()
+        frames = int(content.get("NumberOfFrames") or 1)
+    cure = "Convert it to NIfTI, for example with dcm2niix, which takes mosaics apart."
+    require(not is_mosaic, str(path), "a slice", "a mosaic of many slices", cure, error=DataError, file=path)
+    if not per_frame:
+        cure = "It is of no enhanced class: convert it to NIfTI, for example with dcm2niix."
+        wanted, got = "one slice, or an enhanced file", f"{frames} frames without the position of each"
+        require(frames == 1, str(path), wanted, got, cure, error=DataError, file=path)
+        return [_frame(path, content, (content,), None)]
+    good, got = len(per_frame) == frames, f"{frames} frames and {len(per_frame)} positions"
+    require(good, str(path), "a file with the position of each frame", got, error=DataError, file=path)
+    outer = _flat(shared[0]) if shared else ()
+    return [
+        _frame(path, content, (*_flat(groups), *outer, content), index)
+        for index, groups in enumerate(per_frame)
+    ]
+
+
+def _read(path: Path, *, headers: bool) -> "Dataset":
+    """Read a file with or without the preamble that the format asks for."""
+    with needs_extra("dicom"):
+        from pydicom import dcmread  # noqa: PLC0415
+        from pydicom.errors import InvalidDicomError  # noqa: PLC0415
+        from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian  # noqa: PLC0415
+    with reading(path, "DICOM", damage()):
+        try:
+            return dcmread(path, stop_before_pixels=headers)
+        except InvalidDicomError as error:
+            marker = error
+    try:
+        content = dcmread(path, stop_before_pixels=headers, force=True)
+        is_slice = all(name in content for name in ("SOPClassUID", "Rows", "Columns"))
+    except damage():
+        is_slice = False
+    if not is_slice:
+        raise NoScanError("no DICOM") from marker
+    if "TransferSyntaxUID" not in content.file_meta:
+        implicit, little = content.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        content.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    return content
+
+
+def _flat(groups: "Dataset") -> tuple["Dataset", ...]:
+    """Return the functional groups that tell where a frame lies and what it shows."""
+    return tuple(groups[name].value[0] for name in _GROUPS if name in groups and groups[name].value)
+
+
+def _frame(path: Path, content: "Dataset", groups: tuple["Dataset", ...], index: int | None) -> Frame:
+    with reading(path, "DICOM", damage()):
+        missing = [name for name in _GEOMETRY if _entry(groups, name) is None]
+        kind = getattr(content.get("SOPClassUID"), "name", "") or "no known kind"
+    cure = f"It is of the kind {kind!r}. Leave out localisers, captures and cut files."
+    wanted, got = "a DICOM slice with its geometry", f"one without {cut_list(missing)}"
+    require(not missing, str(path), wanted, got, cure, error=DataError, file=path)
+    position, orientation, spacing, rows, columns = (
+        _numbers(path, groups, name, count) for name, count in _GEOMETRY.items()
+    )
+    _check_directions(path, orientation.reshape(2, 3))
+    good = bool((spacing > 0).all())
+    require(good, f"PixelSpacing of {path}", "above 0", spacing.tolist(), error=DataError, file=path)
+    return Frame(
+        path, content, groups, index, position, orientation, spacing, (int(rows[0]), int(columns[0]))
+    )
+
+
+def _entry(groups: Iterable["Dataset"], name: str) -> Any:  # noqa: ANN401
+    """Return the value of a tag from the first group that has one, None where none has."""
+    found = (group[name].value for group in groups if name in group)
+    return next((value for value in found if value not in (None, "")), None)
+
+
+def _numbers(path: Path, groups: Iterable["Dataset"], name: str, count: int) -> npt.NDArray[np.float64]:
+    """Return the numbers of one tag, or raise where they are not as many or no numbers."""
+    wanted = f"{count} finite number{'s' if count > 1 else ''}, written with a point"
+    try:
+        numbers = np.atleast_1d(np.asarray(_entry(groups, name), dtype=np.float64))
+    except damage() as error:
+        message = f"`{name} of {path}` must be {wanted}, got something else ({error}). Correct the header."
+        raise DataError(message, argument=name, file=path) from error
+    good = numbers.shape == (count,) and bool(np.isfinite(numbers).all())
+    cure = "Correct the header, or copy the file again."
+    require(good, f"{name} of {path}", wanted, numbers.tolist(), cure, error=DataError, file=path)
+    return numbers
+
+
+def _written(value: object) -> str:
+    """Return a decimal string as the file has it."""
+    text = getattr(value, "original_string", None)
+    return str(value) if text is None else str(text)
+
+
+def _half_unit(text: str) -> float:
+    """Return half of what the last decimal of a number stands for.
+
+    >>> _half_unit("-12.5"), _half_unit("3"), _half_unit("1.25e1")
+    (0.05, 0.5, 0.05)
+    """
+    mantissa, _, exponent = text.lower().strip().partition("e")
+    decimals = len(mantissa.partition(".")[2]) - int(exponent or 0)
+    return float(0.5 * 10.0**-decimals)
+
+
+def damage() -> tuple[type[Exception], ...]:
+    """Return what pydicom raises over damaged files."""
+    from pydicom.errors import BytesLengthException, InvalidDicomError  # noqa: PLC0415
+
+    return (*_DICOM_DAMAGE, BytesLengthException, InvalidDicomError)
+
+
+def _check_directions(path: Path, directions: npt.NDArray[np.float64]) -> None:
+    apart = np.abs(directions @ directions.T - np.eye(2)).max()
+    what, wanted = f"ImageOrientationPatient of {path}", "two directions of length 1 at right angles"
+    require(bool(apart <= _UNIT), what, wanted, directions.tolist(), error=DataError, file=path)
+
+
+def _require_decoder(path: Path, content: "Dataset") -> None:
+    """Tell a decoder that is not installed from a file that is damaged."""
+    from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415
+
+    with reading(path, "DICOM", damage()):
+        syntax = content.file_meta.TransferSyntaxUID
+        if not syntax.is_compressed:
+            return
+        decoder = get_decoder(syntax)
+    wanted = "a slice whose pixels an installed package decodes"
+    packages = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+    cure = f"Install a decoder ({packages}), or write the series again uncompressed (gdcmconv --raw)."
+    require(decoder.is_available, str(path), wanted, syntax.name, cure, error=DataError, file=path)

@@ -1,0 +1,178 @@
+"""The check of a cohort: its cases are read one after another, and what looks wrong is listed."""
+
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from guided_attention._checks import require_integer, require_positive, require_type
+from guided_attention._files import PathLike
+from guided_attention.data.checks._facts import CaseFacts, facts_of
+from guided_attention.data.checks._suspicions import Suspicion, in_cases, in_cohort
+from guided_attention.data.cohort import Cohort, open_cohort
+from guided_attention.data.splits import Patients, Split
+from guided_attention.errors import GuidedAttentionError
+from guided_attention.labels import LabelSpec
+
+__all__ = ["CheckReport", "Suspicion", "check"]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check` found.
+
+    Attributes:
+        suspicions: What looks wrong, errors first.
+        summary: What the cohort is like, as plain values.
+    """
+
+    suspicions: tuple[Suspicion, ...]
+    summary: dict[str, Any]
+
+    @property
+    def errors(self) -> tuple[Suspicion, ...]:
+        """What cannot be right."""
+        return tuple(one for one in self.suspicions if one.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Suspicion, ...]:
+        """What should be looked at."""
+        return tuple(one for one in self.suspicions if one.severity == "warning")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, for JSON."""
+        return {
+            "summary": self.summary,
+            "suspicions": [asdict(one) | {"file": str(one.file)} for one in self.suspicions],
+        }
+
+    def __str__(self) -> str:
+        """Return the report as text, one line a suspicion."""
+        lines = [f"{name}: {_shown(value)}" for name, value in self.summary.items()]
+        lines += [
+            f"{one.severity}: {one.case_id or 'cohort'}: {one.kind}: {one.message} [{one.file}]"
+            for one in self.suspicions
+        ]
+        return "\n".join([*lines, f"{len(self.errors)} errors, {len(self.warnings)} warnings"])
+
+
+def check(
+    cohort: Cohort | PathLike,
+    *,
+    labels: LabelSpec | None = None,
+    patients: Patients | None = None,
+    workers: int = 1,
+    on_case: Callable[[str], None] | None = None,
+) -> CheckReport:
+    """Read every case of a cohort once, and list what looks wrong.
+
+    Args:
+        cohort: A cohort, or a folder that `open_cohort` opens.
+        labels: The organs; None takes those of the cohort.
+        patients: The patient of each case, to find one in two parts of the split that the layout has.
+        workers: Processes that read.
+        on_case: Called with the name of each case that has been read.
+
+    Returns:
+        The report. A case that cannot be read is an error in it.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: An argument is out of range, or of the wrong type.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from guided_attention.data import write_phantom_cohort
+        >>> with TemporaryDirectory() as folder:
+        ...     report = check(write_phantom_cohort(folder, subjects=2, size=16))
+        >>> len(report.errors), report.summary["cases"]
+        (0, 2)
+    """
+    require_integer("workers", workers)
+    require_positive("workers", workers)
+    require_type("labels", labels, (LabelSpec, type(None)), "a LabelSpec or None")
+    opened, suspicions = _opened(cohort, labels)
+    if opened is None:
+        return CheckReport(tuple(suspicions), {"cases": 0})
+    facts = _facts(opened, workers, on_case)
+    organs = labels if labels is not None else opened.labels
+    suspicions += [*in_cases(facts, organs), *in_cohort(facts, organs), *_leaks(opened, patients)]
+    ordered = sorted(suspicions, key=lambda one: one.severity != "error")
+    return CheckReport(tuple(ordered), _summary(opened, facts))
+
+
+def _opened(cohort: Cohort | PathLike, labels: LabelSpec | None) -> tuple[Cohort | None, list[Suspicion]]:
+    """Open a folder; what opening warns of or stumbles over is the first suspicion."""
+    if isinstance(cohort, Cohort):
+        return cohort, []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            opened = open_cohort(cohort, labels=labels)
+        except GuidedAttentionError as error:
+            return None, [Suspicion("error", "layout", "", error.file or Path(cohort), str(error))]
+    notes = dict.fromkeys(str(one.message) for one in caught)
+    return opened, [Suspicion("warning", "layout", "", Path(cohort), note) for note in notes]
+
+
+def _facts(cohort: Cohort, workers: int, on_case: Callable[[str], None] | None) -> list[CaseFacts]:
+    def told(facts: CaseFacts) -> CaseFacts:
+        if on_case is not None:
+            on_case(facts.case_id)
+        return facts
+
+    if workers == 1:
+        return [told(facts_of(scan)) for scan in cohort.scans]
+    # A fork of a process with threads, such as one that has used torch, may hang.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return [told(facts) for facts in pool.map(facts_of, cohort.scans)]
+
+
+def _leaks(cohort: Cohort, patients: Patients | None) -> list[Suspicion]:
+    if patients is None or not cohort.parts:
+        return []
+    split = Split(*(cohort.parts.get(part, ()) for part in ("train", "val", "test")))
+    return [
+        Suspicion(
+            "error",
+            "leak",
+            "",
+            cohort.folder,
+            f"patient {patient!r} is in the parts {' and '.join(parts)}. Move all of a patient's cases to one part.",
+        )
+        for patient, parts in split.leaks(patients).items()
+    ]
+
+
+def _summary(cohort: Cohort, facts: list[CaseFacts]) -> dict[str, Any]:
+    read = [case for case in facts if not case.error]
+    spacings = np.array([case.spacing_mm for case in read]) if read else np.zeros((1, 3))
+    shapes = np.array([case.shape for case in read]) if read else np.zeros((1, 3), int)
+    return {
+        "folder": str(cohort.folder),
+        "layout": cohort.layout,
+        "cases": len(facts),
+        "with labels": sum(case.is_labelled for case in read),
+        "parts": {part: len(names) for part, names in cohort.parts.items()},
+        "channels": sorted({case.channels for case in read}),
+        "orientations": sorted({case.orientation for case in read}),
+        "sizes": [np.min(shapes, axis=0).tolist(), np.max(shapes, axis=0).tolist()],
+        "spacings in mm": [np.min(spacings, axis=0).tolist(), np.max(spacings, axis=0).tolist()],
+        "organs": sorted({value for case in read for value in case.organs}),
+    }
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items()) or "none"
+    if isinstance(value, list):
+        return (
+            " to ".join(map(str, value))
+            if value and isinstance(value[0], list)
+            else ", ".join(map(str, value))
+        )
+    return str(value)

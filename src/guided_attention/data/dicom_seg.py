@@ -1,0 +1,271 @@
+"""DICOM SEG: label volumes written beside the series they belong to, and read from other programs."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from guided_attention._checks import cut_list, needs_extra, require, require_path, require_type
+from guided_attention._files import PathLike, replacing
+from guided_attention._geometry import checked_affine
+from guided_attention.case import Volume, as_array
+from guided_attention.data._dicom_frames import Frame, damage
+from guided_attention.data._files import reading, require_file
+from guided_attention.data.dicom import read_headers, series_affine
+from guided_attention.errors import DataError
+from guided_attention.labels import LabelSpec
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["Segments", "read_dicom_seg", "require_identifiers", "write_dicom_seg"]
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_SHARE_OF_VOXEL = 0.1
+_IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+_CODES: Mapping[str, tuple[str, str]] = {
+    "liver": ("10200004", "Liver"),
+    "right kidney": ("9846003", "Right kidney"),
+    "left kidney": ("18639004", "Left kidney"),
+    "spleen": ("78961009", "Spleen"),
+    "pancreas": ("15776009", "Pancreas"),
+    "stomach": ("69695003", "Stomach"),
+    "gallbladder": ("28231008", "Gallbladder"),
+    "aorta": ("15825003", "Aorta"),
+    "heart": ("80891009", "Heart"),
+    "left atrium": ("82471001", "Left atrium"),
+    "right atrium": ("73829009", "Right atrium"),
+    "left ventricle": ("87878005", "Left ventricle"),
+    "right ventricle": ("53085002", "Right ventricle"),
+    "prostate": ("41216001", "Prostate"),
+    "bladder": ("89837001", "Urinary bladder"),
+    "lung": ("39607008", "Lung"),
+    "brain": ("12738006", "Brain"),
+}
+"""SNOMED CT codes of anatomical structures by name; others are coded as "Organ"."""
+_ORGAN, _ANATOMY = ("113343008", "Organ"), ("123037004", "Anatomical Structure")
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """What a DICOM SEG holds.
+
+    Attributes:
+        volume: Labels ``(depth, height, width)``, with the number of the segment as value, and their affine.
+        labels: Name and colour of each segment by its number.
+    """
+
+    volume: Volume
+    labels: LabelSpec
+
+
+def write_dicom_seg(
+    path: PathLike, volume: npt.NDArray[Any] | Tensor, series: PathLike, labels: LabelSpec
+) -> Path:
+    """Write a label volume as DICOM SEG on the series that it belongs to; atomically.
+
+    Each organ is a segment with its name, colour and SNOMED CT code; organs without a voxel are left out. The file
+    refers to the slices of the series, so that viewers lay it on them, and takes patient and study from them.
+
+    Args:
+        path: The file to write, such as ``liver.dcm``, in an existing folder.
+        volume: ``(depth, height, width)``, integers, on the grid of ``read_dicom_series(series)``.
+        series: The folder of the series.
+        labels: Values, names and colours.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError: The volume has another size than the series, holds a value without a name or no organ at all; or
+            identifiers that DICOM SEG refers to are blank.
+        MissingPackageError: highdicom is not installed.
+    """
+    with needs_extra("dicom-seg"):
+        import highdicom  # noqa: PLC0415
+    target = require_path("path", path)
+    require_type("labels", labels, LabelSpec, "a LabelSpec")
+    frames = read_headers(series)
+    array = as_array(volume, "volume")
+    wanted = (len(frames), *frames[0].size)
+    require(
+        array.shape == wanted, "volume", f"of the size of the series, {wanted}", array.shape, error=DataError
+    )
+    labels.require_known(array, "volume")
+    present = [value for value in labels.values if bool((array == value).any())]
+    require(bool(present), "volume", "of at least one organ", "background only", error=DataError)
+    described = [_described(number, labels, value) for number, value in enumerate(present, start=1)]
+    sources, order = _sources(frames, require_path("series", series))
+    masks = np.stack([array[order] == value for value in present], axis=-1).astype(np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the values that other programs wrote into the series
+        made = highdicom.seg.Segmentation(
+            sources,
+            masks,
+            highdicom.seg.SegmentationTypeValues.BINARY,
+            described,
+            series_instance_uid=highdicom.UID(),
+            series_number=100,
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            manufacturer="guided-attention",
+            manufacturer_model_name="guided-attention",
+            software_versions=_version(),
+            device_serial_number="0",
+            series_description="Segmentation",
+        )
+        with replacing(target) as draft:
+            made.save_as(draft)
+    return target
+
+
+def read_dicom_seg(path: PathLike, series: PathLike | None = None) -> Segments:
+    """Read a DICOM SEG: segments as one label volume, with names and colours.
+
+    Args:
+        path: The file.
+        series: The folder of the series that it was made on: the labels then have the size of
+            ``read_dicom_series(series)``. Without it, they end where the segments end, since files leave out empty
+            slices.
+
+    Returns:
+        The labels and a `LabelSpec`.
+
+    Raises:
+        MissingFileError: There is no such file.
+        DataError: The file is damaged or no DICOM SEG, segments overlap, they hold shares in place of masks, or they
+            lie on another grid than the series.
+        MissingPackageError: highdicom is not installed.
+    """
+    with needs_extra("dicom-seg"):
+        import highdicom  # noqa: PLC0415
+    file = require_file("path", path, "DICOM SEG")
+    with _reading(file):
+        seg = highdicom.seg.segread(file)
+        fractional = seg.SegmentationType == "FRACTIONAL"
+    cure = "Write masks, not shares."
+    require(
+        not fractional, str(file), "a DICOM SEG of masks", "one of shares", cure, error=DataError, file=file
+    )
+    with _reading(file):
+        volume = seg.get_volume(combine_segments=True, skip_overlap_checks=False)
+        names, colours = _names_of(seg), _colours_of(seg)
+        array, affine = np.asarray(volume.array), np.asarray(volume.affine, np.float64)
+    # highdicom's affine takes (slice, row, column) to LPS; ours takes (column, row, slice) to RAS.
+    lps = np.eye(4)
+    lps[:3] = affine[:3][:, [2, 1, 0, 3]]
+    place = checked_affine(_LPS_TO_RAS @ lps, f"affine of {file}", file=file)
+    found = Volume(array.astype(np.min_scalar_type(int(array.max(initial=0)))), place)
+    whole = found if series is None else _placed(found, require_path("series", series), file)
+    return Segments(whole, LabelSpec(names, colours))
+
+
+def _placed(found: Volume, series: Path, file: Path) -> Volume:
+    """Put the slices of a segmentation where they lie in the volume of the series."""
+    frames = read_headers(series)
+    affine = series_affine(frames)
+    to_scan = np.linalg.inv(affine) @ found.affine
+    depth, *size = found.array.shape
+    places = (to_scan @ np.array([[0, 0, index, 1] for index in range(depth)], np.float64).T)[:3].T
+    rows = np.round(places[:, 2]).astype(int)
+    on_grid = np.allclose(places, np.stack([0 * rows, 0 * rows, rows], axis=1), rtol=0, atol=_SHARE_OF_VOXEL)
+    upright = np.allclose(to_scan[:2, :2], np.eye(2), rtol=0, atol=_SHARE_OF_VOXEL / max(size))
+    inside = tuple(size) == frames[0].size and rows.min() >= 0 and rows.max() < len(frames)
+    good, cure = bool(on_grid and upright and inside), "Name the series that it was made on."
+    wanted = f"on the grid of {series}"
+    require(good, f"segments of {file}", wanted, "another grid", cure, error=DataError, file=file)
+    out = np.zeros((len(frames), *frames[0].size), found.array.dtype)
+    out[rows] = found.array
+    return Volume(out, affine)
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    with reading(file, "DICOM SEG", damage()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the values that other programs wrote
+        yield
+
+
+def _names_of(seg: Any) -> dict[int, str]:  # noqa: ANN401 - highdicom leaves it untyped
+    """Return the name of each segment; of equal ones the later get their number."""
+    names: dict[int, str] = {}
+    for item in seg.SegmentSequence:
+        name = str(item.SegmentLabel)
+        names[int(item.SegmentNumber)] = f"{name} {item.SegmentNumber}" if name in names.values() else name
+    return names
+
+
+def _colours_of(seg: Any) -> dict[int, str]:  # noqa: ANN401
+    return {
+        int(item.SegmentNumber): _hex_of(item.RecommendedDisplayCIELabValue)
+        for item in seg.SegmentSequence
+        if "RecommendedDisplayCIELabValue" in item
+    }
+
+
+def _described(number: int, labels: LabelSpec, value: int) -> Any:  # noqa: ANN401
+    import highdicom  # noqa: PLC0415
+    from highdicom.sr.coding import CodedConcept  # noqa: PLC0415
+
+    name = labels.names[value]
+    kind = _CODES.get(name.lower().replace("_", " "), _ORGAN)
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        name="guided-attention",
+        family=CodedConcept("123110", "DCM", "Artificial Intelligence"),
+        version=_version(),
+    )
+    return highdicom.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=name[:64],
+        segmented_property_category=CodedConcept(_ANATOMY[0], "SCT", _ANATOMY[1]),
+        segmented_property_type=CodedConcept(kind[0], "SCT", kind[1]),
+        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        display_color=highdicom.color.CIELabColor.from_string(labels.colours[value]),
+    )
+
+
+def _hex_of(numbers: Any) -> str:  # noqa: ANN401
+    import highdicom  # noqa: PLC0415
+
+    red, green, blue = highdicom.color.CIELabColor.from_dicom_value(
+        [int(number) for number in numbers]
+    ).to_rgb()
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def require_identifiers(files: Sequence["Dataset"], folder: Path) -> None:
+    """Raise where identifiers are blank by which other objects refer to the slices of a series."""
+    blank = [name for name in _IDENTIFIERS if any(not file.get(name) for file in files)]
+    wanted, cure = (
+        "with the identifiers that segmentations refer to",
+        "Write NIfTI for it, or restore the identifiers.",
+    )
+    got = f"blank {cut_list(blank)}"
+    require(not blank, f"series of {folder}", wanted, got, cure, error=DataError, file=folder)
+
+
+def _sources(frames: Sequence[Frame], folder: Path) -> tuple[list["Dataset"], list[int]]:
+    """Return the files of a series, and which slice of the volume belongs to each of their frames."""
+    first = frames[0]
+    files = [first.content] if first.index is not None else [frame.content for frame in frames]
+    require_identifiers(files, folder)
+    if first.index is None:
+        return files, list(range(len(frames)))
+    whole = len({frame.path for frame in frames}) == 1 and int(first.content.NumberOfFrames) == len(frames)
+    wanted, cure = "one file that holds this scan only", "Write NIfTI for it."
+    require(
+        whole, f"series of {folder}", wanted, "several scans or files", cure, error=DataError, file=folder
+    )
+    return files, np.argsort([frame.index or 0 for frame in frames]).tolist()
+
+
+def _version() -> str:
+    return version("guided-attention")

@@ -1,0 +1,249 @@
+"""DICOM RTSTRUCT: label volumes as contours on the series they belong to, and contours as label volumes."""
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from guided_attention._checks import cut_list, needs_extra, require, require_path, require_type
+from guided_attention._files import PathLike, replacing
+from guided_attention._typing import Affine
+from guided_attention.case import Volume, as_array
+from guided_attention.data._contours import Contour, fill, outlines
+from guided_attention.data._dicom_frames import Frame, damage
+from guided_attention.data._files import reading, require_file
+from guided_attention.data.dicom import read_headers, series_affine
+from guided_attention.data.dicom_seg import Segments, require_identifiers
+from guided_attention.errors import DataError
+from guided_attention.labels import LabelSpec
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["read_rtstruct", "write_rtstruct"]
+
+_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_CLOSED = "CLOSED_PLANAR"
+_SHARE_OF_STEP = 0.1
+_COPIED = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "FrameOfReferenceUID",
+)
+
+
+def write_rtstruct(
+    path: PathLike, volume: npt.NDArray[Any] | Tensor, series: PathLike, labels: LabelSpec
+) -> Path:
+    """Write a label volume as RTSTRUCT, contours slice by slice, on the series that it belongs to; atomically.
+
+    Contours run through the middles between voxels. Holes are joined to the contour around them by a seam. Organs
+    without a voxel are left out.
+
+    Args:
+        path: The file to write, in an existing folder.
+        volume: ``(depth, height, width)``, integers, on the grid of ``read_dicom_series(series)``.
+        series: The folder of the series.
+        labels: Values, names and colours.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError: The volume has another size than the series, holds a value without a name or no organ at all; or
+            identifiers that the file refers to are blank.
+        MissingPackageError: pydicom or contourpy is not installed.
+    """
+    target = require_path("path", path)
+    require_type("labels", labels, LabelSpec, "a LabelSpec")
+    frames = read_headers(series)
+    require_identifiers([frame.content for frame in frames], require_path("series", series))
+    array = as_array(volume, "volume")
+    wanted = (len(frames), *frames[0].size)
+    require(
+        array.shape == wanted, "volume", f"of the size of the series, {wanted}", array.shape, error=DataError
+    )
+    labels.require_known(array, "volume")
+    present = [value for value in labels.values if bool((array == value).any())]
+    require(bool(present), "volume", "of at least one organ", "background only", error=DataError)
+    file = _header(frames)
+    to_lps = _TO_LPS @ series_affine(frames)
+    for number, value in enumerate(present, start=1):
+        _add_organ(file, number, labels.names[value], labels.colours[value])
+        lines = file.ROIContourSequence[-1].ContourSequence
+        for place, frame in enumerate(frames):
+            lines += [_line(contour, place, frame, to_lps) for contour in outlines(array[place] == value)]
+    with replacing(target) as draft:
+        file.save_as(draft, enforce_file_format=True)
+    return target
+
+
+def read_rtstruct(path: PathLike, series: PathLike) -> Segments:
+    """Read the contours of an RTSTRUCT as a label volume on the grid of a series.
+
+    A voxel belongs to an organ if its middle lies inside an odd number of the organ's contours of that slice.
+
+    Args:
+        path: The file.
+        series: The folder of the series that it was made on.
+
+    Returns:
+        Labels with the number of the organ as value, and names and colours. Organs without a contour are left out;
+        where organs overlap, the later one counts.
+
+    Raises:
+        MissingFileError: There is no such file.
+        DataError: The file is damaged or no RTSTRUCT, belongs to another series, holds no contour, or a contour lies
+            across slices or between them.
+        MissingPackageError: pydicom is not installed.
+    """
+    file, frames = require_file("path", path, "RTSTRUCT"), read_headers(series)
+    content = _read(file)
+    affine = series_affine(frames)
+    to_voxels = np.linalg.inv(_TO_LPS @ affine).astype(np.float64)
+    with reading(file, "RTSTRUCT", damage()):
+        own = {str(item.ReferencedFrameOfReferenceUID) for item in content.StructureSetROISequence}
+        names = {int(item.ROINumber): str(item.ROIName) for item in content.StructureSetROISequence}
+        organs = [item for item in content.ROIContourSequence if item.get("ContourSequence")]
+    here = frames[0].text("FrameOfReferenceUID")
+    good, cure = not here or here in own, "Name the series that it was made on."
+    wanted = f"on the frame of reference of {series}"
+    require(good, str(file), wanted, cut_list(sorted(own)), cure, error=DataError, file=file)
+    require(bool(organs), str(file), "with at least one contour", "none", error=DataError, file=file)
+    labels = np.zeros((len(frames), *frames[0].size), np.uint8 if len(organs) < 256 else np.uint16)  # noqa: PLR2004
+    for value, organ in enumerate(organs, start=1):
+        for place, lines in _by_slice(file, organ, to_voxels, len(frames)).items():
+            labels[place][fill(lines, frames[0].size)] = value
+    found = {
+        value: names.get(int(organ.ReferencedROINumber), "") for value, organ in enumerate(organs, start=1)
+    }
+    colours = {
+        value: _hex(organ) for value, organ in enumerate(organs, start=1) if "ROIDisplayColor" in organ
+    }
+    return Segments(Volume(labels, affine), LabelSpec(_different(found), colours))
+
+
+def _read(file: Path) -> "Dataset":
+    with needs_extra("dicom"):
+        from pydicom import dcmread  # noqa: PLC0415
+        from pydicom.uid import RTStructureSetStorage  # noqa: PLC0415
+    with reading(file, "RTSTRUCT", damage()):
+        content = dcmread(file)
+        kind = content.get("SOPClassUID")
+    got = getattr(kind, "name", "another file")
+    require(kind == RTStructureSetStorage, str(file), "an RTSTRUCT", got, error=DataError, file=file)
+    return content
+
+
+def _by_slice(file: Path, organ: "Dataset", to_voxels: Affine, depth: int) -> dict[int, list[Contour]]:
+    """Return the contours of an organ by slice, in voxels."""
+    found: defaultdict[int, list[Contour]] = defaultdict(list)
+    for line in organ.ContourSequence:
+        with reading(file, "RTSTRUCT", damage()):
+            kind = str(line.ContourGeometricType)
+            points = np.asarray(line.ContourData, np.float64).reshape(-1, 3)
+        if kind != _CLOSED:  # points mark places, not organs
+            continue
+        voxels = points @ to_voxels[:3, :3].T + to_voxels[:3, 3]
+        place = round(float(voxels[:, 2].mean()))
+        flat = bool(np.abs(voxels[:, 2] - place).max() <= _SHARE_OF_STEP)
+        wanted, cure = "of contours on the slices of the series", "Name the series that it was made on."
+        got = f"one at slice {voxels[:, 2].min():.2f} to {voxels[:, 2].max():.2f}"
+        require(flat and 0 <= place < depth, str(file), wanted, got, cure, error=DataError, file=file)
+        found[place].append(voxels[:, :2])
+    return found
+
+
+def _different(names: dict[int, str]) -> dict[int, str]:
+    """Return names of which no two are equal or empty."""
+    used: dict[int, str] = {}
+    for value, name in names.items():
+        used[value] = name if name and name not in used.values() else f"{name} {value}".strip()
+    return used
+
+
+def _hex(organ: "Dataset") -> str:
+    red, green, blue = (int(part) for part in organ.ROIDisplayColor)
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def _header(frames: Sequence[Frame]) -> "Dataset":
+    """Return an RTSTRUCT without organs that refers to the slices of a series."""
+    from pydicom import Dataset  # noqa: PLC0415
+    from pydicom.dataset import FileMetaDataset  # noqa: PLC0415
+    from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid  # noqa: PLC0415
+
+    first, file, now = frames[0].content, Dataset(), dt.datetime.now(tz=dt.UTC)
+    file.file_meta = FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file.SOPClassUID = file.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
+    file.SOPInstanceUID = file.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    file.SeriesInstanceUID, file.Modality, file.SeriesNumber = generate_uid(), "RTSTRUCT", 101
+    for name in _COPIED:
+        setattr(file, name, first.get(name, ""))
+    file.Manufacturer, file.StructureSetLabel = "guided-attention", "Segmentation"
+    file.StructureSetDate, file.StructureSetTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    file.ApprovalStatus = "UNAPPROVED"
+    reference, study, inside = Dataset(), Dataset(), Dataset()
+    inside.SeriesInstanceUID = first.SeriesInstanceUID
+    inside.ContourImageSequence = [_slice_of(frame) for frame in frames]
+    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = (
+        "1.2.840.10008.3.1.2.3.1",
+        first.StudyInstanceUID,
+    )
+    study.RTReferencedSeriesSequence = [inside]
+    reference.FrameOfReferenceUID, reference.RTReferencedStudySequence = first.FrameOfReferenceUID, [study]
+    file.ReferencedFrameOfReferenceSequence = [reference]
+    file.StructureSetROISequence, file.ROIContourSequence, file.RTROIObservationsSequence = [], [], []
+    return file
+
+
+def _slice_of(frame: Frame) -> "Dataset":
+    from pydicom import Dataset  # noqa: PLC0415
+
+    item = Dataset()
+    item.ReferencedSOPClassUID = frame.content.SOPClassUID
+    item.ReferencedSOPInstanceUID = frame.content.SOPInstanceUID
+    if frame.index is not None:
+        item.ReferencedFrameNumber = frame.index + 1
+    return item
+
+
+def _add_organ(file: "Dataset", number: int, name: str, colour: str) -> None:
+    from pydicom import Dataset  # noqa: PLC0415
+
+    organ, lines, about = Dataset(), Dataset(), Dataset()
+    organ.ROINumber, organ.ROIName, organ.ROIGenerationAlgorithm = number, name[:64], "AUTOMATIC"
+    organ.ReferencedFrameOfReferenceUID = file.FrameOfReferenceUID
+    lines.ReferencedROINumber, lines.ContourSequence = number, []
+    lines.ROIDisplayColor = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
+    about.ObservationNumber = about.ReferencedROINumber = number
+    about.RTROIInterpretedType, about.ROIInterpreter = "ORGAN", ""
+    file.StructureSetROISequence.append(organ)
+    file.ROIContourSequence.append(lines)
+    file.RTROIObservationsSequence.append(about)
+
+
+def _line(contour: Contour, place: int, frame: Frame, to_lps: Affine) -> "Dataset":
+    from pydicom import Dataset  # noqa: PLC0415
+
+    voxels = np.column_stack([contour, np.full(len(contour), place), np.ones(len(contour))])
+    points = (voxels @ to_lps.T)[:, :3]
+    line = Dataset()
+    line.ContourImageSequence, line.ContourGeometricType = [_slice_of(frame)], _CLOSED
+    line.NumberOfContourPoints = len(points)
+    line.ContourData = [f"{value:.10g}"[:16] for value in points.ravel()]
+    return line

@@ -1,0 +1,202 @@
+"""Cohorts in other layouts: the same cases come back, whatever happened on the way."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from guided_attention.case import affine_of
+from guided_attention.data import convert, open_cohort, write_nifti, write_phantom_cohort
+from guided_attention.errors import DataError, ExistingFileError
+from guided_attention.labels import LabelSpec
+
+ORGANS = LabelSpec({2: "liver", 5: "left kidney"})
+
+
+def _pairs(folder, *, channels=1):
+    """Seven cases in three parts, one of them without a mask."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(7):
+        size, affine = (3 + number % 3, 11, 7), affine_of((5.0, 1.5, 1.25)) @ np.diag([-1, 1, 1, 1])
+        shape = size if channels == 1 else (channels, *size)
+        write_nifti(folder / f"c{number}_image.nii.gz", rng.integers(0, 256, shape).astype(np.uint8), affine)
+        if number != 6:
+            write_nifti(
+                folder / f"c{number}_label.nii.gz", rng.choice([0, 2, 5], size).astype(np.uint8), affine
+            )
+    parts = {"train": ["c0", "c1", "c2"], "val": ["c3", "c4"], "test": ["c5", "c6"]}
+    (folder / "cases.json").write_text(json.dumps({"labels": {"2": "liver", "5": "left kidney"}, **parts}))
+    return folder
+
+
+def _open(folder):
+    with pytest.warns(UserWarning, match="have no mask"):
+        return open_cohort(folder)
+
+
+def _bytes(folder):
+    return {
+        path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*have no mask")
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("layout", ["pairs", "nnunet"])
+def test_cases_come_back(tmp_path, layout, channels):
+    source = _open(_pairs(tmp_path / "a", channels=channels))
+    seen = []
+    got = open_cohort(convert(source, tmp_path / "b", layout, on_case=seen.append))
+    assert seen == list(source.case_ids)
+    assert sorted(got.case_ids) == sorted(source.case_ids)
+    assert got.labels.names == (
+        {2: "liver", 5: "left kidney"} if layout == "pairs" else {1: "liver", 2: "left kidney"}
+    )
+    for name in source.case_ids:
+        wanted, case = source.read(name), got.read(name)
+        np.testing.assert_array_equal(case.image, wanted.image)
+        np.testing.assert_allclose(case.affine, wanted.affine, atol=1e-6)
+        if wanted.labels is None:
+            assert case.labels is None
+        else:
+            expected = wanted.labels if layout == "pairs" else ORGANS.to_classes(wanted.labels)
+            np.testing.assert_array_equal(case.labels, expected)
+    if layout == "pairs":
+        assert got.parts == source.parts
+    else:
+        assert sorted(got.parts["train"]) == ["c0", "c1", "c2", "c3", "c4"]
+        assert json.loads((tmp_path / "b/dataset.json").read_text())["numTraining"] == 5
+
+
+def test_slices_come_back_with_their_spacing(tmp_path):
+    folder = _pairs(tmp_path / "a")
+    for path in folder.glob("c6*"):
+        path.unlink()
+    (folder / "cases.json").write_text(
+        json.dumps(
+            {
+                "labels": {"2": "liver", "5": "left kidney"},
+                "train": ["c0", "c1"],
+                "test": ["c2", "c3", "c4", "c5"],
+            }
+        )
+    )
+    source = open_cohort(folder)
+    got = open_cohort(convert(source, tmp_path / "b", "png"))
+    assert got.layout == "png"
+    assert {part: set(names) for part, names in got.parts.items()} == {
+        "train": {"c0", "c1"},
+        "test": {"c2", "c3", "c4", "c5"},
+    }
+    for name in source.case_ids:
+        wanted, case = source.read(name), got.read(name)
+        # The files are LAS, slices in LPS: rows are turned round.
+        np.testing.assert_array_equal(case.image, wanted.image[:, :, ::-1])
+        np.testing.assert_array_equal(case.labels, ORGANS.to_classes(wanted.labels)[:, ::-1])
+        assert case.spacing_mm == wanted.spacing_mm
+
+
+def test_the_manifest_names_every_file(tmp_path):
+    source = _open(_pairs(tmp_path / "a"))
+    convert(source, tmp_path / "b", "nnunet")
+    manifest = json.loads((tmp_path / "b/manifest.json").read_text())
+    first = manifest["cases"][0]
+    assert (first["case_id"], first["spacing_mm"], first["orientation"]) == ("c0", [5.0, 1.5, 1.25], "LAS")
+    assert set(first["source"]) == {"c0_image.nii.gz", "c0_label.nii.gz"}
+    assert set(first["files"]) == {"imagesTr/c0_0000.nii.gz", "labelsTr/c0.nii.gz"}
+    assert first["labels"] == [0, 2, 5]
+    listed = {name for case in manifest["cases"] for name in case["files"]} | {
+        "dataset.json",
+        "manifest.json",
+    }
+    assert listed == {
+        path.relative_to(tmp_path / "b").as_posix() for path in (tmp_path / "b").rglob("*") if path.is_file()
+    }
+
+
+def test_a_second_call_writes_only_what_is_not_whole(tmp_path):
+    source = _open(_pairs(tmp_path / "a"))
+    convert(source, tmp_path / "b", "nnunet")
+    before, times = (
+        _bytes(tmp_path / "b"),
+        {p: p.stat().st_mtime_ns for p in (tmp_path / "b").rglob("*.nii.gz")},
+    )
+    harmed = tmp_path / "b/imagesTr/c2_0000.nii.gz"
+    harmed.write_bytes(harmed.read_bytes()[:-9])
+    convert(source, tmp_path / "b", "nnunet")
+    assert _bytes(tmp_path / "b") == before
+    rewritten = {path.name for path, time in times.items() if path.stat().st_mtime_ns != time}
+    assert rewritten == {"c2_0000.nii.gz", "c2.nii.gz"}
+
+
+def test_chaos_becomes_nnunet(tmp_path):
+    source = open_cohort(write_phantom_cohort(tmp_path / "chaos", subjects=2, size=16))
+    got = open_cohort(convert(source, tmp_path / "raw", "nnunet"))
+    for name in source.case_ids:
+        np.testing.assert_array_equal(got.read(name).image, source.read(name).image)
+        np.testing.assert_array_equal(got.read(name).labels, source.read(name).labels)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.filterwarnings("ignore:.*have no mask")
+def test_unfit_targets_are_told(tmp_path):
+    source = open_cohort(_pairs(tmp_path / "a"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/notes.txt").write_text("mine")
+    with pytest.raises(
+        ExistingFileError, match="`folder` must be new or empty, or begun by `convert`, got .*notes"
+    ):
+        convert(source, tmp_path / "full", "pairs")
+    with pytest.raises(ValueError, match="`layout` must be one of 'pairs', 'nnunet', 'png', got 'chaos'"):
+        convert(source, tmp_path / "b", "chaos")
+    (tmp_path / "a/cases.json").unlink()
+    with pytest.raises(DataError, match="`labels` must be known, got a cohort that does not name its organs"):
+        convert(open_cohort(tmp_path / "a"), tmp_path / "b", "pairs")
+    with pytest.raises(
+        DataError, match="labels of case 'c0'` must be made of 0 and the values of .*, got also 5"
+    ):
+        convert(open_cohort(tmp_path / "a"), tmp_path / "c", "pairs", labels=LabelSpec({2: "liver"}))
+
+
+KILLED = """
+import os, sys
+calls = 0
+def counted(name):
+    real = getattr(os, name)
+    def call(*args, **keywords):
+        global calls
+        calls += 1
+        if calls == int(sys.argv[3]):
+            os.kill(os.getpid(), 9)
+        return real(*args, **keywords)
+    setattr(os, name, call)
+for name in ("fsync", "replace", "unlink"):
+    counted(name)
+import warnings
+warnings.simplefilter("ignore")
+from guided_attention.data import convert, open_cohort
+convert(open_cohort(sys.argv[1]), sys.argv[2], "nnunet")
+"""
+
+
+@pytest.mark.crash
+@pytest.mark.filterwarnings("ignore:.*have no mask")
+def test_a_killed_conversion_ends_with_the_same_bytes(tmp_path):
+    source = _open(_pairs(tmp_path / "a"))
+    convert(source, tmp_path / "whole", "nnunet")
+    killed = 0
+    for call in range(1, 60, 3):
+        command = [sys.executable, "-c", KILLED, str(tmp_path / "a"), str(tmp_path / "b"), str(call)]
+        code = subprocess.run(command, check=False, cwd=Path(__file__).parents[2], timeout=120).returncode
+        killed += code == -9
+        if code == 0:
+            break
+        assert code == -9
+    assert killed >= 5
+    convert(source, tmp_path / "b", "nnunet")
+    wanted, got = _bytes(tmp_path / "whole"), _bytes(tmp_path / "b")
+    assert got == wanted

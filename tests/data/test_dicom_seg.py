@@ -1,0 +1,142 @@
+"""DICOM SEG: written on a series, read back by us and by the program that is the reference for the format."""
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import generate_uid
+from tests.data.dicom_maker import write_series
+from tests.real_data import real_data
+
+from guided_attention.case import Case, Volume
+from guided_attention.data import read_chaos_case, read_dicom_seg, read_dicom_series, write_dicom_seg
+from guided_attention.errors import DataError, MissingFileError
+from guided_attention.labels import LabelSpec
+
+ORGANS = LabelSpec(
+    {1: "liver", 4: "left kidney", 9: "lesion"}, colours={1: "#e6194b", 4: "#3cb44b", 9: "#4363d8"}
+)
+GEOMETRIES = {
+    "axial, feet first": {"step": (0, 0, 5.0)},
+    "axial, head first": {"step": (0, 0, -5.0)},
+    "sagittal": {"orientation": (0.0, 1.0, 0.0, 0.0, 0.0, -1.0), "step": (3.5, 0.0, 0.0)},
+    "coronal": {"orientation": (1.0, 0.0, 0.0, 0.0, 0.0, -1.0), "step": (0.0, -4.0, 0.0)},
+    "oblique": {"orientation": (1, 0, 0, 0, 0.8, 0.6), "step": (0, -2.4, 3.2)},
+}
+
+
+def _series(folder, volume, **geometry):
+    tags = {
+        "Modality": "MR",
+        "StudyInstanceUID": generate_uid(entropy_srcs=["study"]),
+        "FrameOfReferenceUID": generate_uid(entropy_srcs=["frame"]),
+        **dict.fromkeys(("PatientID", "PatientName", "PatientBirthDate", "StudyID", "AccessionNumber"), ""),
+        **dict.fromkeys(("StudyDate", "StudyTime", "ReferringPhysicianName", "PatientSex"), ""),
+    }
+    return write_series(folder, volume, **tags, **geometry)
+
+
+def _labels(shape=(5, 11, 7)):
+    rng = np.random.default_rng(3)
+    return rng.choice(np.array([0, 1, 4], np.uint8), size=shape)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+def test_labels_come_back_on_the_scan(tmp_path, geometry):
+    series = _series(tmp_path / "series", np.arange(5 * 11 * 7).reshape(5, 11, 7), **geometry)
+    scan, labels = read_dicom_series(series), _labels()
+    path = write_dicom_seg(tmp_path / "seg.dcm", labels, series, ORGANS)
+    read = read_dicom_seg(path)
+    assert dict(read.labels.names) == {1: "liver", 2: "left kidney"}  # the lesion has no voxel
+    assert dict(read.labels.colours) == {1: "#e6194b", 2: "#3cb44b"}
+    case = Case.from_volumes("1", Volume(scan.array, scan.affine), read.volume)
+    np.testing.assert_array_equal(case.labels, np.where(labels == 4, 2, labels))
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+def test_another_program_finds_each_mask_on_its_slice(tmp_path, geometry):
+    series, labels = _series(tmp_path / "series", np.zeros((5, 11, 7), int), **geometry), _labels()
+    seg = highdicom.seg.segread(write_dicom_seg(tmp_path / "seg.dcm", labels, series, ORGANS))
+    scan = read_dicom_series(series)
+    files = [pydicom.dcmread(path) for path in sorted(series.iterdir())]
+    for file in files:
+        masks = seg.get_pixels_by_source_instance(
+            [file.SOPInstanceUID], assert_missing_frames_are_empty=True
+        )[0]
+        x, y, z = file.ImagePositionPatient
+        place = round(float((np.linalg.inv(scan.affine) @ [-x, -y, z, 1])[2]))
+        np.testing.assert_array_equal(masks[..., 0], labels[place] == 1)
+        np.testing.assert_array_equal(masks[..., 1], labels[place] == 4)
+    kinds = [
+        (item.SegmentLabel, item.SegmentedPropertyTypeCodeSequence[0].CodeValue)
+        for item in seg.SegmentSequence
+    ]
+    assert kinds == [("liver", "10200004"), ("left kidney", "18639004")]
+    assert (seg.StudyInstanceUID, seg.FrameOfReferenceUID) == (
+        files[0].StudyInstanceUID,
+        files[0].FrameOfReferenceUID,
+    )
+
+
+def test_the_liver_of_the_challenge_comes_back_voxel_for_voxel(tmp_path):
+    folder = real_data("chaos-ct-case")
+    case = read_chaos_case(folder, source="ct")
+    scan = read_dicom_series(folder / "DICOM_anon")
+    flipped = case.labels if np.allclose(scan.affine, case.affine) else case.labels[::-1]
+    path = write_dicom_seg(tmp_path / "liver.dcm", flipped, folder / "DICOM_anon", LabelSpec({1: "liver"}))
+    read = read_dicom_seg(path, folder / "DICOM_anon")
+    np.testing.assert_array_equal(read.volume.array, flipped)
+    back = Case.from_volumes("1", Volume(case.image, case.affine), read.volume)
+    np.testing.assert_array_equal(back.labels, case.labels)
+
+
+def test_a_part_of_the_scan_is_put_in_its_place(tmp_path):
+    series, labels = _series(tmp_path / "series", np.zeros((5, 11, 7), int), step=(0, 0, -5.0)), _labels()
+    labels[[0, 3, 4]] = 0
+    path = write_dicom_seg(tmp_path / "seg.dcm", labels, series, ORGANS)
+    assert read_dicom_seg(path).volume.array.shape == (2, 11, 7)
+    read = read_dicom_seg(path, series).volume
+    np.testing.assert_array_equal(read.array, np.where(labels == 4, 2, labels))
+    np.testing.assert_allclose(read.affine, read_dicom_series(series).affine, atol=1e-6)
+    for change in ({"step": (0, 0, -4.0)}, {"first": (-9.0, 20.0, 30.0)}, {"pixel_mm": (1.5, 1.5)}):
+        other = _series(tmp_path / str(change), np.zeros((5, 11, 7), int), **{"step": (0, 0, -5.0)} | change)
+        with pytest.raises(DataError, match="segments of .* must be on the grid of .*, got another grid"):
+            read_dicom_seg(path, other)
+
+
+def test_blank_identifiers_are_told(tmp_path):
+    series = real_data("abdomen-mr-ct") / "ct_b_dicom"
+    labels = np.zeros((20, 512, 512), np.uint8)
+    labels[3:5, 7:11, 13:17] = 1
+    with pytest.raises(
+        DataError, match="with the identifiers that segmentations refer to, got blank .*Write NIfTI"
+    ):
+        write_dicom_seg(tmp_path / "seg.dcm", labels, series, LabelSpec({1: "liver"}))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted"),
+    [
+        (np.zeros((5, 11, 7), np.uint8), "`volume` must be of at least one organ, got background only"),
+        (np.full((5, 11, 7), 3, np.uint8), "`volume` must be made of 0 and the values of .*, got also 3"),
+        (
+            np.ones((5, 7, 11), np.uint8),
+            r"`volume` must be of the size of the series, \(5, 11, 7\), got \(5, 7, 11\)",
+        ),
+    ],
+)
+def test_unfit_volumes_are_told(tmp_path, labels, wanted):
+    series = _series(tmp_path / "series", np.zeros((5, 11, 7), int))
+    with pytest.raises(DataError, match=wanted):
+        write_dicom_seg(tmp_path / "seg.dcm", labels, series, ORGANS)
+
+
+def test_what_is_no_segmentation_is_told(tmp_path):
+    series = _series(tmp_path / "series", np.zeros((2, 11, 7), int))
+    with pytest.raises(MissingFileError, match="must be an existing DICOM SEG file"):
+        read_dicom_seg(tmp_path / "none.dcm")
+    for path in (series / "i0000.dcm", series / "text.dcm"):
+        (series / "text.dcm").write_text("hello")
+        with pytest.raises(DataError, match=f"`{path}` must be a whole DICOM SEG file"):
+            read_dicom_seg(path)
