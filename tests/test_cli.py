@@ -228,6 +228,19 @@ def test_a_reader_that_is_gone_harms_nothing(answer, monkeypatch, stream):
         broken.flush()
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is full")  # noqa: PTH110
+def test_a_full_disk_under_the_results_is_said_and_stops_no_case(answer, monkeypatch, capsys):
+    done = [entry for entry in ENTRIES if entry.status != "failed"]
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdout", full)
+        answer(predicting(done))
+        assert cli.main(["predict", "runs", "--out", "p"]) == 1
+    message = (
+        "error: standard output cannot be written: No space left on device. The work goes on without it.\n"
+    )
+    assert capsys.readouterr().err == message
+
+
 def test_no_standard_error_harms_nothing(answer, monkeypatch, capsys):
     answer(predicting(ENTRIES))
     monkeypatch.setattr(sys, "stderr", None)

@@ -31,6 +31,7 @@ __all__ = [
     "require_path",
     "require_positive",
     "require_same_shape",
+    "require_seed",
     "require_type",
 ]
 
@@ -139,6 +140,12 @@ def require_count(argument: str, value: int) -> None:
     """Raise unless `value` is an integer above zero."""
     require_integer(argument, value)
     require_positive(argument, value)
+
+
+def require_seed(value: int) -> None:
+    """Raise unless `value` is a seed that all generators take."""
+    require_integer("seed", value)
+    require(0 <= value < 2**32, "seed", "from 0 to 2**32 - 1", value)
 
 
 def require_positive(argument: str, value: float) -> None:

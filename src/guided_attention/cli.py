@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 
 from guided_attention._checks import cut_list, repeated, require
 from guided_attention._cli_parser import make_parser
-from guided_attention._cli_report import CaseReport, plain_warnings, print_json, print_nested, say, tell
+from guided_attention._cli_report import (
+    CaseReport,
+    output_lost,
+    plain_warnings,
+    print_json,
+    print_nested,
+    say,
+    tell,
+)
 from guided_attention.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -61,10 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         2
     """
     arguments: argparse.Namespace | None = None
+    output_lost.clear()
     try:
         arguments = make_parser().parse_args(argv)
         with plain_warnings():
-            return _VERBS[arguments.verb](arguments)
+            code = _VERBS[arguments.verb](arguments)
+            return code or (_FAILED if output_lost else _DONE)
     except KeyboardInterrupt:
         tell(f"interrupted{_way_on(arguments)}")
         return _INTERRUPTED

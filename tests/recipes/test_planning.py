@@ -159,7 +159,16 @@ def test_mistakes_are_found(block: Block, tmp_path_factory: pytest.TempPathFacto
         plan_for([replace(block("1"), labels=np.zeros((5, 11, 13), np.uint8))])
     with pytest.raises(ArgumentError, match="different names"):
         plan_for([block("1"), block("1")])
-    for options in ({"minutes": 0}, {"minutes": nan}, {"device": "tpu"}, {"device": "meta"}):
+    with pytest.raises(DataError, match="fit for a file name, of at most 160 bytes, got 'xxxx"):
+        plan_for([block("x" * 161)])  # else it could be trained on, and never predicted
+    for options in (
+        {"seed": -1},
+        {"seed": 2**32},
+        {"minutes": 0},
+        {"minutes": nan},
+        {"device": "tpu"},
+        {"device": "meta"},
+    ):
         with pytest.raises(ArgumentError):
             plan_for([block("1")], **options)
 

@@ -71,11 +71,11 @@ class Cohort:
 
     def __getitem__(self, index: int) -> Case:
         """Read a case by its place."""
-        return self._read(self.scans[index])
+        return self.scans[index].read()
 
     def __iter__(self) -> Iterator[Case]:
         """Read one case after another."""
-        return (self._read(scan) for scan in self.scans)
+        return (scan.read() for scan in self.scans)
 
     def read(self, case_id: str) -> Case:
         """Read a case by its name.
@@ -88,13 +88,14 @@ class Cohort:
 
     def readers(self) -> list[Callable[[], Case]]:
         """Return a function a case that reads it, for `Predictor.predict_to`."""
-        return [partial(self._read, scan) for scan in self.scans]
+        return [scan.read for scan in self.scans]
 
-    def _read(self, scan: Scan) -> Case:
-        case = scan.read()
-        if case.labels is None or self.labels is None or not self.labels.others_are_background:
-            return case
-        return replace(case, labels=self.labels.without_others(case.labels))
+    def with_labels(self, labels: LabelSpec) -> "Cohort":
+        """Return the same cases with these organs; with `others_are_background`, all else is read as 0."""
+        if not labels.others_are_background:
+            return replace(self, labels=labels)
+        scans = (replace(scan, read=partial(_without_others, scan.read, labels)) for scan in self.scans)
+        return replace(self, labels=labels, scans=tuple(scans))
 
     def select(self, case_ids: Sequence[str]) -> "Cohort":
         """Return the cohort of some cases, in the order given.
@@ -159,7 +160,13 @@ def open_cohort(
     parts = {scan.part for scan in found.scans}
     # A single part for all cases says nothing about which train and which test.
     scans = tuple(replace(scan, part="") for scan in found.scans) if len(parts) == 1 else found.scans
-    return Cohort(root, found.layout, organs or found.labels, found.channel_names, scans, spacing_mm)
+    cohort = Cohort(root, found.layout, found.labels, found.channel_names, scans, spacing_mm)
+    return cohort if organs is None else cohort.with_labels(organs)
+
+
+def _without_others(read: Callable[[], Case], labels: LabelSpec) -> Case:
+    case = read()
+    return case if case.labels is None else replace(case, labels=labels.without_others(case.labels))
 
 
 def _organs(labels: LabelSpec | Mapping[int, str] | None) -> LabelSpec | None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -66,7 +66,7 @@ def source_of(
     if isinstance(data, (str, os.PathLike)):
         data = open_cohort(data, layout=cast("Layout", layout), labels=labels, spacing_mm=spacing_mm)
     if isinstance(data, Cohort):
-        data = replace(data, labels=labels or data.labels)
+        data = data if labels is None else data.with_labels(labels)
         return Source(
             folder=str(Path(data.folder).resolve()),
             layout=data.layout,

@@ -4,8 +4,9 @@ from math import ceil
 
 import torch
 
-from guided_attention._checks import cut_list, require, require_integer, require_positive, require_type
+from guided_attention._checks import cut_list, require, require_positive, require_seed, require_type
 from guided_attention.errors import DataError
+from guided_attention.inference.writing import prediction_paths
 from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.models import ModelSettings
@@ -72,12 +73,14 @@ def plan_for(
     """
     if minutes is not None:
         require_positive("minutes", minutes)
-    require_integer("seed", seed)
+    require_seed(seed)
     require_type("labels", labels, (LabelSpec, type(None)), "a LabelSpec or None")
     place = machine.device_of(device)
     source = source_of(data, labels)
     why: dict[str, str] = {}
     parts = split_of(source, seed, why)
+    for name in (*parts.val, *parts.test):  # those that will be predicted
+        prediction_paths(name, "", include_uncertainty=False)
     survey = Survey(source.labels)
     preparation = survey.fitted(source.readers(parts.train))
     if source.labels is None and parts.val != parts.train:
