@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
+from typing import TypeVar
 
 from guided_attention.errors import (
     ArgumentError,
@@ -38,6 +39,8 @@ HIGHEST_LABEL = 65535
 """The highest value of a label volume: 16 bits hold it."""
 
 _SHOWN = 6
+
+_Name = TypeVar("_Name", str, int)
 
 
 def require(
@@ -99,7 +102,7 @@ def cut_list(names: Sequence[object], *, shown: int = _SHOWN) -> str:
     return listed + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
-def repeated(names: Iterable[str]) -> list[str]:
+def repeated(names: Iterable[_Name]) -> list[_Name]:
     """Return the names that come more than once, sorted.
 
     >>> repeated(["case2", "case1", "case2"])

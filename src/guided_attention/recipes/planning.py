@@ -4,7 +4,8 @@ from math import ceil
 
 import torch
 
-from guided_attention._checks import require_positive, require_seed, require_type
+from guided_attention._checks import cut_list, require, require_positive, require_seed, require_type
+from guided_attention.errors import DataError
 from guided_attention.inference.writing import prediction_paths
 from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
@@ -54,7 +55,8 @@ def plan_for(
         minutes: Limit of the training in minutes; None plans 20 for a CPU and 60 for a GPU.
         seed: Seed of the run, and of the split where the layout has none.
         device: Where the plan will be trained: a torch device, or ``"auto"`` for a GPU if there is one.
-        labels: The organs; None takes those of the layout, or names the values found.
+        labels: The organs; None takes those of the layout, or names the values found. To train some organs of many,
+            pass ``open_cohort(folder, labels={5: "liver"})`` as `data`.
 
     Raises:
         MissingFileError: There is no such folder.
@@ -110,6 +112,11 @@ def _labels(survey: Survey, layout: str, why: dict[str, str]) -> LabelSpec:
         if given
         else "values found in the label volumes of the training and validation cases; nothing names them"
     )
+    if survey.labels is not None and survey.labels.others_are_background:
+        why["labels.names"] += "; other values are background"
+        missing = [value for value in survey.labels.values if value not in survey.values]
+        wanted, cure = "organs that a training case has", "Correct the value, or leave the organ out."
+        require(not missing, "labels", wanted, f"also {cut_list(missing)}", cure, error=DataError)
     return survey.found_labels
 
 

@@ -142,7 +142,7 @@ def _pair(batch: object, keys: tuple[str, str] | None) -> Pair:
         parts: Sequence[object] = [batch[key] for key in keys]  # type: ignore[index]  # checked
     else:
         if isinstance(batch, Mapping):
-            cure = f"Name two of its keys {list(batch)}: TrainerConfig(batch_keys=(image, labels))."
+            cure = f'Name two of its keys {list(batch)}: TrainerConfig(batch_keys=("image", "label")).'
             require_type("train_loader", batch, tuple, wanted, cure)
         require_type("train_loader", batch, (tuple, list), wanted, "Collate a batch into two tensors.")
         parts = batch  # type: ignore[assignment]  # checked
