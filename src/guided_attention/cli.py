@@ -232,8 +232,8 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from guided_attention.evaluation import format_table, summarize  # noqa: PLC0415
     from guided_attention.recipes import evaluate  # noqa: PLC0415
+    from guided_attention.recipes.scoring import SCORES, scores_folder  # noqa: PLC0415
 
     report = CaseReport(
         _expected(arguments.run, [arguments.data] if arguments.data else []),
@@ -251,9 +251,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         for row in _rows_of_cases(scores, report.entries):
             print_json(row)
     elif scores:
-        say(format_table(summarize(scores)))
-        if arguments.out:
-            say(f"Wrote the scores of each case to {arguments.out}")
+        folder = scores_folder(arguments.run, arguments.out)
+        say((folder / SCORES).read_text(encoding="utf-8").rstrip())
+        say(f"Wrote the scores of each case to {folder}")
     return _code_of(report.entries)
 
 
