@@ -60,6 +60,12 @@ def test_the_chaos_example_without_arguments_segments_phantoms(tmp_path):
         for z, slice_ in ((0, slices[0]), (len(slices) - 1, slices[-1])):
             here = image.affine @ [0, 0, z, 1]
             np.testing.assert_allclose(here[:3] * [-1, -1, 1], slice_.ImagePositionPatient, atol=1e-3)
+    # The command line reads the run: the slices of one subject give the same labels again.
+    command = [sys.executable, "-m", "guided_attention", "predict", str(folder), str(dicom), "--out", "again"]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    (again,) = (tmp_path / "again").glob("*_prediction.nii.gz")
+    np.testing.assert_array_equal(np.asarray(nibabel.load(again).dataobj), np.asarray(image.dataobj))
 
 
 def start(script, *arguments, cwd):
