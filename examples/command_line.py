@@ -27,7 +27,7 @@ if "torch" not in sys.modules:
 
 import torch  # noqa: E402
 
-from guided_attention.errors import GuidedAttentionError  # noqa: E402
+from guided_attention.errors import GuidedAttentionError, TrainingInterrupted  # noqa: E402
 
 FILES = ("log.csv", "last.pt", "best.pt")
 
@@ -79,6 +79,9 @@ def run_command(
         main(args)
     except (GuidedAttentionError, OSError) as error:
         sys.exit(f"error: {error}")
+    except TrainingInterrupted:  # a signal in training, whose state is stored
+        print("Run the same command with --resume to continue.", file=sys.stderr)
+        raise
     except KeyboardInterrupt:
         how = "with --resume to continue" if needs_resume else "to continue"
         has_begun = not needs_resume or (args.out / "last.pt").is_file()

@@ -140,7 +140,7 @@ def test_predictions_are_json_lines(answer, capsys):
     ]
 
 
-def test_scores_are_a_table_or_json_lines(answer, capsys):
+def test_scores_are_a_table_or_json_lines(answer, capsys, tmp_path):
     rows = [
         CaseScore("a", "liver", "scored", 0.5, 0.75, 1.25, 2.0, 3.0),
         CaseScore("a", "spleen", "missed", 0.0, 0.0, float("inf"), 0.0, 3.0),
@@ -149,12 +149,18 @@ def test_scores_are_a_table_or_json_lines(answer, capsys):
     def work(*_arguments, on_case=None, **_keywords):
         on_case(LedgerEntry("a", "done"))
         on_case(ENTRIES[1])
+        (tmp_path / "scores.txt").write_text("1 cases (validation, not test)\n\n| organ  |\n")
         return rows
 
     answer(work)
-    assert cli.main(["evaluate", "runs"]) == 3
+    assert cli.main(["evaluate", "runs", "--out", str(tmp_path)]) == 3
     out, err = capsys.readouterr()
-    assert out.startswith("| organ  |")
+    assert out.splitlines() == [
+        "1 cases (validation, not test)",
+        "",
+        "| organ  |",
+        f"Wrote the scores of each case to {tmp_path}",
+    ]
     assert err.splitlines()[:2] == ["a done", "b failed"]
     assert cli.main(["evaluate", "runs", "--json"]) == 3
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
@@ -226,6 +232,19 @@ def test_a_reader_that_is_gone_harms_nothing(answer, monkeypatch, stream):
         answer(predicting(ENTRIES))
         assert cli.main(["predict", "runs", "--out", "p"]) == 3
         broken.flush()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is full")  # noqa: PTH110
+def test_a_full_disk_under_the_results_is_said_and_stops_no_case(answer, monkeypatch, capsys):
+    done = [entry for entry in ENTRIES if entry.status != "failed"]
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdout", full)
+        answer(predicting(done))
+        assert cli.main(["predict", "runs", "--out", "p"]) == 1
+    message = (
+        "error: standard output cannot be written: No space left on device. The work goes on without it.\n"
+    )
+    assert capsys.readouterr().err == message
 
 
 def test_no_standard_error_harms_nothing(answer, monkeypatch, capsys):

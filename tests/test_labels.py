@@ -158,6 +158,7 @@ def test_a_full_record_as_plain_values():
         "colours": {"2": "#e6194b", "3": "#0a0B0c"},
         "pairs": [[2, 3]],
         "ignore_value": 255,
+        "others_are_background": False,
     }
     assert LabelSpec.from_dict({"names": {"2": "a"}}) == LabelSpec({2: "a"})
 

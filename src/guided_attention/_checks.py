@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
+from typing import TypeVar
 
 from guided_attention.errors import (
     ArgumentError,
@@ -30,6 +31,7 @@ __all__ = [
     "require_path",
     "require_positive",
     "require_same_shape",
+    "require_seed",
     "require_type",
 ]
 
@@ -37,6 +39,8 @@ HIGHEST_LABEL = 65535
 """The highest value of a label volume: 16 bits hold it."""
 
 _SHOWN = 6
+
+_Name = TypeVar("_Name", str, int)
 
 
 def require(
@@ -98,7 +102,7 @@ def cut_list(names: Sequence[object], *, shown: int = _SHOWN) -> str:
     return listed + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
-def repeated(names: Iterable[str]) -> list[str]:
+def repeated(names: Iterable[_Name]) -> list[_Name]:
     """Return the names that come more than once, sorted.
 
     >>> repeated(["case2", "case1", "case2"])
@@ -136,6 +140,12 @@ def require_count(argument: str, value: int) -> None:
     """Raise unless `value` is an integer above zero."""
     require_integer(argument, value)
     require_positive(argument, value)
+
+
+def require_seed(value: int) -> None:
+    """Raise unless `value` is a seed that all generators take."""
+    require_integer("seed", value)
+    require(0 <= value < 2**32, "seed", "from 0 to 2**32 - 1", value)
 
 
 def require_positive(argument: str, value: float) -> None:

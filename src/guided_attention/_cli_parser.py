@@ -82,7 +82,7 @@ def _add_convert(verbs: "_Verbs") -> None:
         "continues a conversion that was interrupted."
     )
     example = (
-        "  guided-attention convert scans --out Dataset001_Liver --to nnunet\n"
+        "  guided-attention convert scans --out Dataset001_Liver --to nnunet --organ 1=liver\n"
         "  guided-attention convert CHAOS --out slices --to png --workers 2"
     )
     parser = _verb(verbs, "convert", "write a folder of scans in another layout", text, example)
@@ -94,7 +94,13 @@ def _add_convert(verbs: "_Verbs") -> None:
     parser.add_argument(
         "--layout", metavar="L", default="auto", help="layout of DATA (default: found by itself)"
     )
+    _add_organ(parser)
     _add_workers(parser)
+
+
+def _add_organ(parser: argparse.ArgumentParser) -> None:
+    what = "name an organ by its value in the masks; values not named become background; can be repeated"
+    parser.add_argument("--organ", metavar="VALUE=NAME", type=_organ, action="append", default=[], help=what)
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +116,8 @@ def _add_plan(verbs: "_Verbs") -> None:
     )
     example = (
         "  guided-attention plan scans --out runs/first --minutes 30\n"
-        "  guided-attention plan scans --out runs/second --set optimizer.lr=1e-3 --set sampling.workers=2"
+        "  guided-attention plan scans --out runs/second --set optimizer.lr=1e-3 --set sampling.workers=2\n"
+        "  guided-attention plan scans --out runs/third --organ 5=liver --organ 1=spleen"
     )
     parser = _verb(verbs, "plan", "choose all settings from the scans", text, example)
     parser.add_argument("data", metavar="DATA", help="folder of scans in a known layout")
@@ -125,6 +132,7 @@ def _add_plan(verbs: "_Verbs") -> None:
     parser.add_argument(
         "--spacing", metavar="MM", nargs=3, type=float, help="spacing of PNG slices in millimetres: z y x"
     )
+    _add_organ(parser)
     _add_set(parser)
     _add_device(parser)
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
@@ -213,6 +221,13 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="D", default="auto", help=_DEVICE)
+
+
+def _organ(text: str) -> tuple[int, str]:
+    value, _, name = (part.strip() for part in text.partition("="))
+    if not (value.isascii() and value.isdigit() and name):
+        raise argparse.ArgumentTypeError(f"must be VALUE=NAME, such as 5=liver, got {text!r}")
+    return int(value), name
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Literal, TextIO
 if TYPE_CHECKING:
     from guided_attention.inference import LedgerEntry
 
-__all__ = ["CaseReport", "plain_warnings", "print_json", "print_nested", "say", "tell"]
+__all__ = ["CaseReport", "output_lost", "plain_warnings", "print_json", "print_nested", "say", "tell"]
 
 _LONG = ("reasons", "fingerprint", "colours", "version")
+output_lost: list[str] = []
+"""Why lines of the result could not be written: the command has failed then, whatever else it did."""
+
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -30,17 +33,20 @@ def tell(text: str) -> None:
 
 
 def _write(name: Literal["stdout", "stderr"], text: str) -> None:
-    """Write and flush; a reader that is gone (``| head``) ends the reports, not the work."""
+    """Write and flush; a reader that is gone (``| head``) or a full disk ends the reports, not the work."""
     stream: TextIO | None = sys.stdout if name == "stdout" else sys.stderr
     if stream is None:
         return
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
+    except OSError as error:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+        if name == "stdout" and not isinstance(error, BrokenPipeError):
+            output_lost.append(str(error.strerror))
+            tell(f"error: standard output cannot be written: {error.strerror}. The work goes on without it.")
 
 
 def print_json(value: object, *, indent: int | None = None) -> None:

@@ -12,8 +12,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from guided_attention._checks import cut_list, repeated, require
 from guided_attention._cli_parser import make_parser
-from guided_attention._cli_report import CaseReport, plain_warnings, print_json, print_nested, say, tell
+from guided_attention._cli_report import (
+    CaseReport,
+    output_lost,
+    plain_warnings,
+    print_json,
+    print_nested,
+    say,
+    tell,
+)
 from guided_attention.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -41,6 +50,7 @@ _WORDS = {
     "take_over=True": "--take-over",
     "`plan_for(data).save(path)`": "`guided-attention plan DATA --out RUN`",
     "`values`": "`--set`",
+    "Pass `labels`, such as LabelSpec({1: 'liver'})": "Name them with --organ, such as --organ 1=liver",
 }
 """What messages call things in Python, and what a shell calls them."""
 
@@ -59,10 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         2
     """
     arguments: argparse.Namespace | None = None
+    output_lost.clear()
     try:
         arguments = make_parser().parse_args(argv)
         with plain_warnings():
-            return _VERBS[arguments.verb](arguments)
+            code = _VERBS[arguments.verb](arguments)
+            return code or (_FAILED if output_lost else _DONE)
     except KeyboardInterrupt:
         tell(f"interrupted{_way_on(arguments)}")
         return _INTERRUPTED
@@ -121,7 +133,7 @@ def _patient_by(pattern: str) -> Callable[[str], str]:
 def _convert(arguments: argparse.Namespace) -> int:
     from guided_attention.data import convert, open_cohort  # noqa: PLC0415
 
-    cohort = open_cohort(arguments.data, layout=arguments.layout)
+    cohort = open_cohort(arguments.data, layout=arguments.layout, labels=_organs(arguments.organ))
     folder = convert(cohort, arguments.out, arguments.to, workers=arguments.workers, on_case=tell)
     say(f"Wrote {len(cohort)} cases and manifest.json to {folder}")
     return _DONE
@@ -138,7 +150,9 @@ def _plan(arguments: argparse.Namespace) -> int:
     run = Path(arguments.out)
     refuse_filled(run)
     spacing = None if arguments.spacing is None else tuple(arguments.spacing)
-    cohort = open_cohort(arguments.data, layout=arguments.layout, spacing_mm=spacing)
+    cohort = open_cohort(
+        arguments.data, layout=arguments.layout, labels=_organs(arguments.organ), spacing_mm=spacing
+    )
     made_folder(run, "out")
     plan = plan_for(cohort, minutes=arguments.minutes, seed=arguments.seed, device=arguments.device)
     plan = plan.with_values(values)
@@ -151,6 +165,13 @@ def _plan(arguments: argparse.Namespace) -> int:
         say(f"{key} = {_value_at(settings, key)}  ({reason})")
     say(f"Wrote {path}. Next: guided-attention train {run}")
     return _DONE
+
+
+def _organs(named: Sequence[tuple[int, str]]) -> dict[int, str] | None:
+    """Return the organs of `--organ` by value; None without any."""
+    twice = repeated(value for value, _ in named)
+    require(not twice, "--organ", "of different values", f"{cut_list(twice)} more than once")
+    return dict(named) or None
 
 
 def _value_at(settings: Mapping[str, object], key: str) -> object:
@@ -177,6 +198,8 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     best = f"best validation score {result.best_score:.4f} in epoch {result.best_epoch} of {result.epochs}"
     say(f"Stopped by {result.stopped_by} after {result.minutes:.1f} minutes: {best}")
+    more = f"budget.{result.stopped_by}=N" if result.stopped_by != "patience" else "training.patience=N"
+    say(f"To train longer: guided-attention train {arguments.run} --resume --set {more}")
     say(f"Next: guided-attention predict {arguments.run} --out PREDICTIONS")
     return _DONE
 
@@ -209,8 +232,8 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from guided_attention.evaluation import format_table, summarize  # noqa: PLC0415
     from guided_attention.recipes import evaluate  # noqa: PLC0415
+    from guided_attention.recipes.scoring import SCORES, scores_folder  # noqa: PLC0415
 
     report = CaseReport(
         _expected(arguments.run, [arguments.data] if arguments.data else []),
@@ -228,9 +251,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         for row in _rows_of_cases(scores, report.entries):
             print_json(row)
     elif scores:
-        say(format_table(summarize(scores)))
-        if arguments.out:
-            say(f"Wrote the scores of each case to {arguments.out}")
+        folder = scores_folder(arguments.run, arguments.out)
+        say((folder / SCORES).read_text(encoding="utf-8").rstrip())
+        say(f"Wrote the scores of each case to {folder}")
     return _code_of(report.entries)
 
 

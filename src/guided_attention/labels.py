@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class LabelSpec:
         colours: ``"#rrggbb"`` by value; values without one get a colour of a fixed palette.
         pairs: Pairs of values that change places when a body is mirrored, such as right and left kidney.
         ignore_value: Value of voxels that training and scores leave out; None where there is none.
+        others_are_background: Whether `open_cohort` sets all other values of a volume to 0. By default they are errors.
 
     Raises:
         DataError: There is no organ, a value is 0, negative or above 65535, two organs share a name, a pair or colour
@@ -44,6 +45,7 @@ class LabelSpec:
     colours: Mapping[int, str] = field(default_factory=dict)
     pairs: tuple[tuple[int, int], ...] = ()
     ignore_value: int | None = None
+    others_are_background: bool = False
 
     def __post_init__(self) -> None:
         """Check every value, and fill in the colours."""
@@ -59,13 +61,15 @@ class LabelSpec:
         good = ignored is None or (0 < ignored <= HIGHEST_LABEL and ignored not in names)
         wanted = f"a value from 1 to {HIGHEST_LABEL} that is no organ"
         require(good, "labels.ignore_value", wanted, ignored, error=DataError)
-        fields = {
+        wanted = "True or False"
+        require_type("labels.others_are_background", self.others_are_background, bool, wanted)
+        checked = {
             "names": names,
             "colours": _all_colours(self.colours, names),
             "pairs": _checked_pairs(self.pairs, names),
             "ignore_value": ignored,
         }
-        for name, value in fields.items():
+        for name, value in checked.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -96,13 +100,18 @@ class LabelSpec:
         kept = {value: name for value, name in self.names.items() if name in organs}
         colours = {value: self.colours[value] for value in kept}
         pairs = tuple(pair for pair in self.pairs if set(pair) <= set(kept))
-        return type(self)(kept, colours, pairs, self.ignore_value)
+        return type(self)(kept, colours, pairs, self.ignore_value, self.others_are_background)
 
     def require_known(self, labels: npt.NDArray[Any], where: str) -> None:
         """Raise a `DataError` where a label volume holds a value that is no organ, background or ignored."""
         cure = "Name these values in the LabelSpec, set them to 0, or pass one as `ignore_value`."
         wanted = f"made of 0 and the values of {dict(self.names)}"
         _require_among([value for value, _ in self._pairings], labels, where, wanted, cure)
+
+    def without_others(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a label volume, any shape, with 0 in place of every value that is no organ and not ignored."""
+        known = [value for value, _ in self._pairings]
+        return np.where(np.isin(labels, known), labels, 0).astype(labels.dtype, copy=False)
 
     def to_classes(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return a label volume with class numbers in place of values, ignored voxels as `ignore_index`.
@@ -150,6 +159,7 @@ class LabelSpec:
             "colours": {str(value): colour for value, colour in self.colours.items()},
             "pairs": [list(pair) for pair in self.pairs],
             "ignore_value": self.ignore_value,
+            "others_are_background": self.others_are_background,
         }
 
     @classmethod
@@ -160,13 +170,14 @@ class LabelSpec:
             DataError: A key is unknown (the nearest known one is named) or missing, or see `LabelSpec`.
         """
         require_type("labels", values, Mapping, "a mapping")
-        require_known_keys("labels", values, ("names", "colours", "pairs", "ignore_value"))
+        require_known_keys("labels", values, tuple(each.name for each in fields(cls)))
         require("names" in values, "labels", "a mapping with the key 'names'", list(values), error=DataError)
         return cls(
             _by_value("labels.names", values["names"], "name"),
             _by_value("labels.colours", values.get("colours", {}), "colour"),
             _as_pairs(values.get("pairs", ())),
             values.get("ignore_value"),
+            values.get("others_are_background", False),
         )
 
 

@@ -10,6 +10,7 @@ from tests.real_data import real_data
 from guided_attention.data import (
     CHAOS_CT_LABELS,
     CHAOS_MR_LABELS,
+    convert,
     make_phantom,
     open_cohort,
     read_chaos_case,
@@ -474,3 +475,23 @@ def test_channels_have_to_lie_on_one_grid(tmp_path):
 def test_a_cohort_goes_to_worker_processes(tmp_path):
     cohort = pickle.loads(pickle.dumps(open_cohort(_nnunet(tmp_path))))  # noqa: S301 - our own
     assert (cohort.read("c_2").image[1] == 21).all()
+
+
+def test_organs_that_are_named_by_value_are_kept_and_all_others_are_background(tmp_path):
+    mask = np.arange(2 * 3 * 5, dtype=np.uint8).reshape(2, 3, 5) % 7
+    for name in ("a", "b"):
+        write_nifti(tmp_path / f"{name}_image.nii.gz", mask.astype(np.float32), np.eye(4))
+        write_nifti(tmp_path / f"{name}_label.nii.gz", mask, np.eye(4))
+    cohort = open_cohort(tmp_path, labels={5: "left kidney", 2: "right kidney"})
+    names = {2: "right kidney", 5: "left kidney"}
+    assert cohort.labels == LabelSpec(names, pairs=((2, 5),), others_are_background=True)
+    expected = np.where((mask == 2) | (mask == 5), mask, 0)
+    part = cohort.select(["b"])
+    for case in (cohort[0], cohort.read("b"), *cohort, *[read() for read in part.readers()]):
+        np.testing.assert_array_equal(case.labels, expected)
+        assert case.labels.dtype == np.uint8
+    convert(cohort, tmp_path / "nnunet", "nnunet")  # which numbers the organs without gaps
+    converted = open_cohort(tmp_path / "nnunet").read("b").labels
+    np.testing.assert_array_equal(converted, (mask == 2) + 2 * (mask == 5))
+    # A LabelSpec says itself whether other values are errors, and then they stay to be found.
+    np.testing.assert_array_equal(open_cohort(tmp_path, labels=LabelSpec(names))[0].labels, mask)

@@ -60,6 +60,12 @@ def test_the_chaos_example_without_arguments_segments_phantoms(tmp_path):
         for z, slice_ in ((0, slices[0]), (len(slices) - 1, slices[-1])):
             here = image.affine @ [0, 0, z, 1]
             np.testing.assert_allclose(here[:3] * [-1, -1, 1], slice_.ImagePositionPatient, atol=1e-3)
+    # The command line reads the run: the slices of one subject give the same labels again.
+    command = [sys.executable, "-m", "guided_attention", "predict", str(folder), str(dicom), "--out", "again"]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    (again,) = (tmp_path / "again").glob("*_prediction.nii.gz")
+    np.testing.assert_array_equal(np.asarray(nibabel.load(again).dataobj), np.asarray(image.dataobj))
 
 
 def start(script, *arguments, cwd):
@@ -127,7 +133,7 @@ def test_control_c_while_torch_is_imported_ends_in_one_line(seconds, tmp_path):
     assert errors == "\nInterrupted. Run the same command to start again: training had not begun.\n"
 
 
-def interrupted(process, is_time):
+def interrupted(process, is_time, code=130):
     """Press Ctrl-C once `is_time()` is true; return what the command writes as errors."""
     deadline = time.monotonic() + 300
     while not is_time():
@@ -136,7 +142,7 @@ def interrupted(process, is_time):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "Traceback" not in errors
     return errors
 
@@ -144,8 +150,8 @@ def interrupted(process, is_time):
 def test_control_c_ends_in_one_line_and_the_run_is_resumed(tmp_path):
     arguments = ("--block", "none", "--out", "run", "--epochs", 3)
     process = start("compose_blocks.py", *arguments, cwd=tmp_path)
-    errors = interrupted(process, (tmp_path / "run" / "last.pt").is_file)
-    assert errors.endswith("\nInterrupted. Run the same command with --resume to continue.\n")
+    errors = interrupted(process, (tmp_path / "run" / "last.pt").is_file, code=75)
+    assert errors.endswith("\nRun the same command with --resume to continue.\n")
     assert "--resume" in fails("compose_blocks.py", *arguments, cwd=tmp_path)
     assert "left kidney" in run("compose_blocks.py", *arguments, "--resume", cwd=tmp_path)
     with (tmp_path / "run" / "log.csv").open() as file:

@@ -56,7 +56,7 @@ USES = (
     Use("pattern of patients wrong", "check scans --patient '('", 2),
     Use("no process", "check scans --workers 0", 2),
     Use("unknown layout", "convert scans --out raw --to dicom", 2),
-    Use("output exists", "convert scans --out documents --to pairs", 2),
+    Use("output exists", "convert scans --out documents --to pairs --organ 1=liver", 2),
     Use("organs without names", "convert scans --out raw --to nnunet", 1),
     # plan
     Use("folder of scans missing", "plan nothing --out runs/new", 2),
@@ -75,6 +75,9 @@ USES = (
     Use("misspelt key, second word", "plan scans --out runs/new --set optimizer.learning_rate=0.1", 2),
     Use("value of the wrong type", "plan scans --out runs/new --set optimizer.lr=fast", 2),
     Use("value out of range", "plan scans --out runs/new --set budget.epochs=0", 2),
+    Use("no organ", "plan scans --out runs/new --organ liver", 2),
+    Use("organ named twice", "plan scans --out runs/new --organ 1=liver --organ 1=spleen", 2),
+    Use("organ that no mask has", "plan scans --out runs/new --organ 1=liver --organ 97=spleen", 1),
     Use("value missing", "plan scans --out runs/new --set optimizer.lr", 2),
     Use("no number", "plan scans --out runs/new --minutes soon", 2),
     Use("number out of range", "plan scans --out runs/new --minutes 0", 2),

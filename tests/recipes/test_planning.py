@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from math import nan
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,7 +159,16 @@ def test_mistakes_are_found(block: Block, tmp_path_factory: pytest.TempPathFacto
         plan_for([replace(block("1"), labels=np.zeros((5, 11, 13), np.uint8))])
     with pytest.raises(ArgumentError, match="different names"):
         plan_for([block("1"), block("1")])
-    for options in ({"minutes": 0}, {"minutes": nan}, {"device": "tpu"}, {"device": "meta"}):
+    with pytest.raises(DataError, match="fit for a file name, of at most 160 bytes, got 'xxxx"):
+        plan_for([block("x" * 161)])  # else it could be trained on, and never predicted
+    for options in (
+        {"seed": -1},
+        {"seed": 2**32},
+        {"minutes": 0},
+        {"minutes": nan},
+        {"device": "tpu"},
+        {"device": "meta"},
+    ):
         with pytest.raises(ArgumentError):
             plan_for([block("1")], **options)
 
@@ -196,6 +206,20 @@ def test_the_memory_of_a_step_grows_with_the_slice(monkeypatch: pytest.MonkeyPat
     # 64 channels at half of the sides, after convolution, norm and ReLU, are kept at the least.
     assert small[1] > 3 * 64 * 16 * 16 * 4
     assert large[1] == pytest.approx(2 * small[1], rel=0.1)
+
+
+def test_only_the_named_organs_of_a_cohort_are_planned(tmp_path: Path) -> None:
+    folder = write_phantom_cohort(tmp_path / "scans", subjects=5, size=32)
+    cohort = open_cohort(folder, labels={2: "right kidney", 3: "left kidney"})
+    plan = plan_for(cohort, minutes=1, device="cpu")
+    assert plan.labels == LabelSpec(
+        {2: "right kidney", 3: "left kidney"}, pairs=((2, 3),), others_are_background=True
+    )
+    assert plan.network.arguments["num_classes"] == 3
+    assert plan.reasons["labels.names"].endswith("; other values are background")
+    assert Plan.from_dict(plan.to_dict()) == plan
+    with pytest.raises(DataError, match="`labels` must be organs that a training case has, got also 97"):
+        plan_for(open_cohort(folder, labels={2: "right kidney", 97: "spleen"}), device="cpu")
 
 
 def test_the_spacing_of_png_slices_goes_with_the_plan(tmp_path, cases):

@@ -260,6 +260,13 @@ def test_everything_can_be_told_of(run: Path, plan: Plan, folder: Path, tmp_path
     assert (told["kind"], told["epochs"], told["best_epoch"]) == ("run", 1, 1)
     assert told["best_score"] == log[0]["validation_score"]
     assert (told["is_finished"], told["is_resumable"], told["locked_by"]) == (True, True, None)
+    copied = shutil.copytree(run, tmp_path / "of-a-trainer")
+    (copied / "plan.json").unlink()
+    assert info(copied)["is_finished"]
+    settings = json.loads((copied / "run.json").read_text())
+    settings["settings"]["max_epochs"] = 2
+    (copied / "run.json").write_text(json.dumps(settings))
+    assert not info(copied)["is_finished"]
     assert info(run / "plan.json") == {"kind": "plan", "path": str(run / "plan.json"), "plan": plan.to_dict()}
     checkpoint = info(run / "best.pt")
     assert (checkpoint["kind"], checkpoint["epoch"]) == ("checkpoint", 1)

@@ -140,7 +140,7 @@ def test_a_signal_to_the_whole_group_ends_with_75_and_the_run_is_resumed(
     processes, unbroken, tmp_path, name, number
 ):
     # Nothing is stored inside an epoch but on the signal; in the second epoch, as the first has left its row.
-    run = Run(tmp_path / "run", **_SETTINGS[name], store_minutes=60.0, step_seconds=0.05, group=True)
+    run = Run(tmp_path / "run", **_SETTINGS[name], store_minutes=60.0, step_seconds=0.15, group=True)
     process = started(processes, run)
     until((run.folder / "log.csv").exists)
     time.sleep(0.1)

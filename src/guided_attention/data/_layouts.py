@@ -21,6 +21,7 @@ __all__ = [
     "channel_names_in",
     "entries_of",
     "labels_in",
+    "left_right_pairs",
     "merged",
     "part_folders",
     "read_json",
@@ -144,12 +145,12 @@ def labels_in(content: Mapping[str, object], path: Path) -> LabelSpec | None:
     ignored = [value for value, name in values.items() if name.lower() == "ignore"]
     names = {value: name for value, name in values.items() if value != 0 and value not in ignored}
     try:
-        return LabelSpec(names, pairs=_sides(names), ignore_value=ignored[0] if ignored else None)
+        return LabelSpec(names, pairs=left_right_pairs(names), ignore_value=ignored[0] if ignored else None)
     except DataError as error:
         raise DataError(f"{error} Read from {path}.", argument=error.argument, file=path) from error
 
 
-def _sides(names: Mapping[int, str]) -> tuple[tuple[int, int], ...]:
+def left_right_pairs(names: Mapping[int, str]) -> tuple[tuple[int, int], ...]:
     values = {name.lower(): value for value, name in names.items()}
     rights = {name.replace("right", "left"): value for name, value in values.items() if "right" in name}
     return tuple((value, values[name]) for name, value in rights.items() if name in values)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -10,7 +11,7 @@ from guided_attention._files import PathLike
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, affine_of
 from guided_attention.data._files import keep_ids
-from guided_attention.data._layouts import Found, Layout, Scan, entries_of
+from guided_attention.data._layouts import Found, Layout, Scan, entries_of, left_right_pairs
 from guided_attention.data._layouts_slices import find_chaos, find_png
 from guided_attention.data._layouts_volumes import find_task, find_volumes
 from guided_attention.errors import DataError, MissingFileError
@@ -89,6 +90,13 @@ class Cohort:
         """Return a function a case that reads it, for `Predictor.predict_to`."""
         return [scan.read for scan in self.scans]
 
+    def with_labels(self, labels: LabelSpec) -> "Cohort":
+        """Return the same cases with these organs; with `others_are_background`, all else is read as 0."""
+        if not labels.others_are_background:
+            return replace(self, labels=labels)
+        scans = (replace(scan, read=partial(_without_others, scan.read, labels)) for scan in self.scans)
+        return replace(self, labels=labels, scans=tuple(scans))
+
     def select(self, case_ids: Sequence[str]) -> "Cohort":
         """Return the cohort of some cases, in the order given.
 
@@ -106,7 +114,7 @@ def open_cohort(
     folder: PathLike,
     *,
     layout: str = "auto",
-    labels: LabelSpec | None = None,
+    labels: LabelSpec | Mapping[int, str] | None = None,
     spacing_mm: SpacingMm | None = None,
 ) -> Cohort:
     """Find the cases in a folder by the names of its files, without reading a volume.
@@ -116,7 +124,9 @@ def open_cohort(
     Args:
         folder: The folder; or one NIfTI file, or the folder of one DICOM series.
         layout: How the folder is laid out: ``"auto"`` finds out, or a `Layout`.
-        labels: The organs, where the layout does not say them or others are wanted.
+        labels: The organs, where the layout does not say them or others are wanted. A mapping from value to name,
+            such as ``{5: "liver"}``, selects organs: all other values are read as background, and names that differ
+            only in "left" and "right" become a pair. With a `LabelSpec`, its `others_are_background` decides.
         spacing_mm: Distance between voxel centres of PNG slices, ``(z, y, x)``; 1 mm, with a warning, where neither
             this nor ``dataset.json`` says it. Other layouts have their own.
 
@@ -138,8 +148,7 @@ def open_cohort(
         chaos ('1', '2') (16, 16)
     """
     require_choice("layout", layout, ("auto", *get_args(Layout)))
-    if labels is not None:
-        require_type("labels", labels, LabelSpec, "a LabelSpec or None")
+    organs = _organs(labels)
     if spacing_mm is not None:
         affine_of(spacing_mm)  # raises where it is none
     root = require_path("folder", folder)
@@ -151,7 +160,26 @@ def open_cohort(
     parts = {scan.part for scan in found.scans}
     # A single part for all cases says nothing about which train and which test.
     scans = tuple(replace(scan, part="") for scan in found.scans) if len(parts) == 1 else found.scans
-    return Cohort(root, found.layout, labels or found.labels, found.channel_names, scans, spacing_mm)
+    cohort = Cohort(root, found.layout, found.labels, found.channel_names, scans, spacing_mm)
+    return cohort if organs is None else cohort.with_labels(organs)
+
+
+def _without_others(read: Callable[[], Case], labels: LabelSpec) -> Case:
+    case = read()
+    return case if case.labels is None else replace(case, labels=labels.without_others(case.labels))
+
+
+def _organs(labels: LabelSpec | Mapping[int, str] | None) -> LabelSpec | None:
+    require_type(
+        "labels",
+        labels,
+        (LabelSpec, Mapping, type(None)),
+        "a LabelSpec, a mapping from value to name, or None",
+    )
+    if labels is None or isinstance(labels, LabelSpec):
+        return labels
+    # The names are checked before their sides are compared.
+    return replace(LabelSpec(labels, others_are_background=True), pairs=left_right_pairs(labels))
 
 
 def _find(root: Path, layout: str, spacing_mm: SpacingMm | None) -> Found:

@@ -66,10 +66,11 @@ def source_of(
     if isinstance(data, (str, os.PathLike)):
         data = open_cohort(data, layout=cast("Layout", layout), labels=labels, spacing_mm=spacing_mm)
     if isinstance(data, Cohort):
+        data = data if labels is None else data.with_labels(labels)
         return Source(
             folder=str(Path(data.folder).resolve()),
             layout=data.layout,
-            labels=labels or data.labels,
+            labels=data.labels,
             case_ids=data.case_ids,
             labelled=data.labelled,
             parts=data.parts,

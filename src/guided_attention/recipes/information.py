@@ -84,6 +84,7 @@ def _of_run(root: Path) -> dict[str, Any]:
     rows = read_log(root / LOG) if (root / LOG).is_file() else []
     best = _best(rows)
     last = rows[-1] if rows else {}
+    provenance = json_mapping(root / PROVENANCE)
     return {
         "kind": "run",
         "path": str(root),
@@ -92,10 +93,10 @@ def _of_run(root: Path) -> dict[str, Any]:
         "minutes": last.get("minutes", 0.0),
         "best_epoch": None if best is None else int(best["epoch"]),
         "best_score": None if best is None else best[_SCORE],
-        "is_finished": plan is not None and _is_finished(plan, last),
+        "is_finished": _is_finished(plan, provenance, last),
         "is_resumable": (root / LAST).is_file(),
         "locked_by": json_mapping(root / LOCK) or None,
-        "provenance": json_mapping(root / PROVENANCE) or None,
+        "provenance": provenance or None,
     }
 
 
@@ -105,11 +106,16 @@ def _best(rows: Sequence[Mapping[str, float]]) -> Mapping[str, float] | None:
     return max(scored, key=lambda row: row[_SCORE], default=None)
 
 
-def _is_finished(plan: Plan, last: Mapping[str, float]) -> bool:
-    """Whether the epochs or the minutes of the plan are used up; a run that stopped early counts as unfinished."""
-    minutes = plan.budget.minutes
+def _is_finished(plan: Plan | None, provenance: Mapping[str, Any], last: Mapping[str, float]) -> bool:
+    """Whether the epochs or the minutes are used up; a run that stopped early counts as unfinished.
+
+    They are those of the plan, or of ``run.json`` for the run of a `Trainer`.
+    """
+    settings = provenance.get("settings", {})
+    epochs = settings.get("max_epochs", math.inf) if plan is None else plan.budget.epochs
+    minutes = settings.get("max_minutes") if plan is None else plan.budget.minutes
     spent = minutes is not None and last.get("minutes", 0.0) >= _NEARLY * minutes
-    return last.get("epoch", 0.0) >= plan.budget.epochs or spent
+    return last.get("epoch", 0.0) >= epochs or spent
 
 
 def _of_checkpoint(path: Path) -> dict[str, Any]:

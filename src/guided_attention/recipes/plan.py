@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from guided_attention._checkpoints import Plain
-from guided_attention._checks import require, require_integer, require_known_keys, require_path, require_type
+from guided_attention._checks import require, require_known_keys, require_path, require_seed, require_type
 from guided_attention._files import PathLike, replacing
 from guided_attention.errors import DataError, GuidedAttentionError, MissingFileError
 from guided_attention.labels import LabelSpec
@@ -90,7 +90,7 @@ class Plan:
         """Check that the parts fit together."""
         for name, kind in PARTS.items():
             require_type(name, getattr(self, name), kind, f"a {kind.__name__}")
-        require_integer("seed", self.seed)
+        require_seed(self.seed)
         require_type("reasons", self.reasons, Mapping, "a mapping from a dotted name to a text")
         object.__setattr__(self, "reasons", {str(key): str(text) for key, text in self.reasons.items()})
         arguments, wanted = self.network.arguments, self.labels.num_classes
@@ -125,7 +125,7 @@ class Plan:
         require(version == _VERSION, "plan.version", str(_VERSION), version, cure, error=DataError)
         missing = [name for name in known if name not in values]
         require(not missing, "plan", f"a mapping with {', '.join(known)}", f"no {missing}", error=DataError)
-        require_integer("seed", values["seed"])
+        require_seed(values["seed"])
         parts = {name: _part(name, kind, values[name]) for name, kind in PARTS.items()}
         return cls(**parts, seed=values["seed"], reasons=values["reasons"])
 

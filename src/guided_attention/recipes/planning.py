@@ -4,7 +4,9 @@ from math import ceil
 
 import torch
 
-from guided_attention._checks import require_integer, require_positive, require_type
+from guided_attention._checks import cut_list, require, require_positive, require_seed, require_type
+from guided_attention.errors import DataError
+from guided_attention.inference.writing import prediction_paths
 from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.models import ModelSettings
@@ -53,7 +55,8 @@ def plan_for(
         minutes: Limit of the training in minutes; None plans 20 for a CPU and 60 for a GPU.
         seed: Seed of the run, and of the split where the layout has none.
         device: Where the plan will be trained: a torch device, or ``"auto"`` for a GPU if there is one.
-        labels: The organs; None takes those of the layout, or names the values found.
+        labels: The organs; None takes those of the layout, or names the values found. To train some organs of many,
+            pass ``open_cohort(folder, labels={5: "liver"})`` as `data`.
 
     Raises:
         MissingFileError: There is no such folder.
@@ -70,12 +73,14 @@ def plan_for(
     """
     if minutes is not None:
         require_positive("minutes", minutes)
-    require_integer("seed", seed)
+    require_seed(seed)
     require_type("labels", labels, (LabelSpec, type(None)), "a LabelSpec or None")
     place = machine.device_of(device)
     source = source_of(data, labels)
     why: dict[str, str] = {}
     parts = split_of(source, seed, why)
+    for name in (*parts.val, *parts.test):  # those that will be predicted
+        prediction_paths(name, "", include_uncertainty=False)
     survey = Survey(source.labels)
     preparation = survey.fitted(source.readers(parts.train))
     if source.labels is None and parts.val != parts.train:
@@ -107,6 +112,11 @@ def _labels(survey: Survey, layout: str, why: dict[str, str]) -> LabelSpec:
         if given
         else "values found in the label volumes of the training and validation cases; nothing names them"
     )
+    if survey.labels is not None and survey.labels.others_are_background:
+        why["labels.names"] += "; other values are background"
+        missing = [value for value in survey.labels.values if value not in survey.values]
+        wanted, cure = "organs that a training case has", "Correct the value, or leave the organ out."
+        require(not missing, "labels", wanted, f"also {cut_list(missing)}", cure, error=DataError)
     return survey.found_labels
 
 

@@ -25,8 +25,10 @@ from guided_attention.outputs import Prediction
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan
 from guided_attention.recipes.prediction import plan_of_run, predictor_of_run, source_for_run
 
-__all__ = ["evaluate"]
+__all__ = ["SCORES", "evaluate", "scores_folder"]
 
+SCORES = "scores.txt"
+"""The table, with what was scored and what was not."""
 _EVALUATION, _PREDICTIONS = "evaluation", "predictions"
 _ENDINGS = ("_prediction.nii.gz", ".nii.gz", "_prediction.nii", ".nii")
 
@@ -66,7 +68,7 @@ def evaluate(
     """
     predictor = predictor_of_run(run, device)
     source, names, about = _chosen(run, cases, predictor.labels)
-    target = _target(run, out)
+    target = scores_folder(run, out)
     scoring = _Scoring(source, predictor.labels, about, on_case)
     folder = target / _PREDICTIONS if predictions is None else _existing(predictions)
     if predictions is None:
@@ -99,7 +101,8 @@ def _chosen(run: PathLike, cases: object, labels: LabelSpec) -> tuple[Source, li
     return source, scored, about
 
 
-def _target(run: PathLike, out: PathLike | None) -> Path:
+def scores_folder(run: PathLike, out: PathLike | None) -> Path:
+    """Return the folder that `evaluate` writes to, which is made."""
     if out is not None:
         return made_folder(out, "out")
     folder = require_path("run", run)
@@ -161,7 +164,7 @@ class _Scoring:
         write_scores_csv(target / "scores.csv", self.rows)
         write_scores_json(target / "scores.json", self.rows)
         text = "\n".join([self.about, "", format_table(summarize(self.rows)), "", *self._lines])
-        with replacing(target / "scores.txt") as draft:
+        with replacing(target / SCORES) as draft:
             draft.write_text(text.rstrip() + "\n", encoding="utf-8")
 
 

@@ -4,12 +4,13 @@ import os
 from collections.abc import Iterable, Mapping
 from types import NoneType
 
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch import Tensor, float16, nn
+from torch.nn.parameter import is_lazy
+from torch.optim import LBFGS, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from guided_attention._checkpoints import differing_settings
-from guided_attention._checks import require, require_type
+from guided_attention._checks import cut_list, require, require_type
 from guided_attention._distributed import world_size
 from guided_attention.errors import ArgumentTypeError
 from guided_attention.training.config import TrainerConfig
@@ -33,6 +34,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
     )
     require(not half, "model", wanted, "one that was compiled in place", reason)
     require_type("model", inner, nn.Module, "a torch.nn.Module")
+    lazy = [name for name, part in inner.named_parameters() if is_lazy(part)]
+    reason = "Pass one batch through it, then make the optimizer of its parameters."
+    require(not lazy, "model", "a network whose sizes are known", f"one with lazy {cut_list(lazy)}", reason)
     return inner
 
 
@@ -54,6 +58,18 @@ def require_optimizer(optimizer: Optimizer, module: nn.Module) -> None:
     got = f"one with {strange} of {len(held)} parameters that are not theirs"
     cure = "Make it of model.parameters(), after the last layer was replaced."
     require(strange == 0, "optimizer", wanted, got, cure)
+    trained = any(parameter.requires_grad for parameter in held)
+    cure = "Set requires_grad_(True) on what is to be trained."
+    require(
+        trained,
+        "optimizer",
+        "one of parameters that are trained",
+        "one whose parameters are all frozen",
+        cure,
+    )
+    needs_closure = isinstance(optimizer, LBFGS)
+    cure = "It computes the loss several times a step. Use another one, such as AdamW."
+    require(not needs_closure, "optimizer", "one whose step() needs no closure", "LBFGS", cure)
 
 
 def require_config(config: TrainerConfig, optimizer: Optimizer, *, validated: bool) -> None:
@@ -65,10 +81,29 @@ def require_config(config: TrainerConfig, optimizer: Optimizer, *, validated: bo
         require(
             same, "schedule", "a scheduler of `optimizer`", "one of another", "Make it of this optimizer."
         )
+        _require_fit(schedule, config, validated=validated)
+    halves = any(part.dtype == float16 for group in optimizer.param_groups for part in group["params"])
+    cure = 'Call model.float(): under precision="fp16" the weights stay in float32.'
+    require(not halves or config.precision != "fp16", "model", "one of float32 weights", "float16", cure)
     cure = "Pass `validate`, or leave it None."
     require(
         validated or config.patience is None, "patience", "None without `validate`", config.patience, cure
     )
+
+
+def _require_fit(schedule: LRScheduler, config: TrainerConfig, *, validated: bool) -> None:
+    """Raise for a scheduler of torch that would do something else here than its user expects."""
+    if isinstance(schedule, ReduceLROnPlateau):
+        cure = "Pass `validate`, or use another scheduler."
+        require(
+            validated, "schedule", "one that needs no score without `validate`", "ReduceLROnPlateau", cure
+        )
+        cure = "Validation scores are higher where they are better: ReduceLROnPlateau(optimizer, mode='max')."
+        require(schedule.mode == "max", "schedule", "of mode 'max'", repr(schedule.mode), cure)
+    if isinstance(schedule, OneCycleLR):
+        wanted, cure = f"of total_steps={config.max_epochs}, as max_epochs", "It is stepped once an epoch."
+        fits = schedule.total_steps == config.max_epochs
+        require(fits, "schedule", wanted, f"total_steps={schedule.total_steps}", cure)
 
 
 def require_metadata(metadata: object, model: nn.Module) -> None:

@@ -1,10 +1,14 @@
 """The training data as the loop reads it: groups of pairs, and the random numbers that decide their order."""
 
+import functools
 import itertools
 import random
+import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import suppress
 from dataclasses import dataclass
-from types import FunctionType, ModuleType
+from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -31,7 +35,6 @@ _PLAIN = (
     float,
     bool,
     type,
-    FunctionType,
     ModuleType,
     Tensor,
     np.ndarray,
@@ -39,6 +42,8 @@ _PLAIN = (
     type(None),
 )
 _DEEPEST, _MOST = 8, 100
+_WITHOUT_OWN = {*sys.stdlib_module_names, "numpy", "torch"}
+"""Modules whose functions read no generator but the global ones."""
 
 _ALLOW = "or allow a resumed run to differ with TrainerConfig(exact_resume=False)."
 
@@ -137,7 +142,7 @@ def _pair(batch: object, keys: tuple[str, str] | None) -> Pair:
         parts: Sequence[object] = [batch[key] for key in keys]  # type: ignore[index]  # checked
     else:
         if isinstance(batch, Mapping):
-            cure = f"Name two of its keys {list(batch)}: TrainerConfig(batch_keys=(image, labels))."
+            cure = f'Name two of its keys {list(batch)}: TrainerConfig(batch_keys=("image", "label")).'
             require_type("train_loader", batch, tuple, wanted, cure)
         require_type("train_loader", batch, (tuple, list), wanted, "Collate a batch into two tensors.")
         parts = batch  # type: ignore[assignment]  # checked
@@ -148,6 +153,8 @@ def _pair(batch: object, keys: tuple[str, str] | None) -> Pair:
     image, target = (plain(part) for part in parts if isinstance(part, Tensor))
     cure = "Convert images to float32."
     require(image.is_floating_point(), "train_loader", "images of a floating type", image.dtype, cure)
+    cure = "Leave out empty batches in the loader."
+    require(image.shape[:1] != (0,), "train_loader", "batches of at least one image", "one of none", cure)
     return image, target
 
 
@@ -162,18 +169,48 @@ def generators_in(loader: object) -> dict[str, _Source]:
         seen.add(id(value))
         if isinstance(value, _SOURCES):
             found[path] = value
-        elif isinstance(value, Mapping):
-            for key, part in itertools.islice(value.items(), _MOST):
-                visit(part, f"{path}[{key!r}]", depth + 1)
-        elif isinstance(value, (list, tuple)):
-            for number, part in enumerate(value[:_MOST]):
-                visit(part, f"{path}[{number}]", depth + 1)
-        else:
-            for name, part in getattr(value, "__dict__", {}).items():
-                visit(part, f"{path}.{name}", depth + 1)
+            return
+        for name, part in _parts_of(value):
+            visit(part, f"{path}{name}", depth + 1)
 
     visit(loader, "train_loader", 0)
     return found
+
+
+def _parts_of(value: object) -> Iterator[tuple[str, object]]:
+    """Return what an object holds and its code refers to, by name."""
+    if isinstance(value, Mapping):
+        yield from ((f"[{key!r}]", part) for key, part in itertools.islice(value.items(), _MOST))
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
+        yield from ((f"[{number}]", part) for number, part in enumerate(itertools.islice(value, _MOST)))
+    elif isinstance(value, FunctionType):
+        yield from _parts_of_function(value)
+    elif isinstance(value, (MethodType, BuiltinMethodType)):
+        yield ".__self__", value.__self__
+        yield "", getattr(value, "__func__", None)
+    elif isinstance(value, functools.partial):
+        yield from ((".func", value.func), (".args", value.args), (".keywords", value.keywords))
+    else:
+        yield from ((f".{name}", part) for name, part in getattr(value, "__dict__", {}).items())
+        for kind in type(value).__mro__:
+            slots = kind.__dict__.get("__slots__", ())
+            names = [slots] if isinstance(slots, str) else slots
+            yield from ((f".{name}", getattr(value, name, None)) for name in names)
+            yield from (
+                (f".{name}", part) for name, part in vars(kind).items() if isinstance(part, FunctionType)
+            )
+
+
+def _parts_of_function(function: FunctionType) -> Iterator[tuple[str, object]]:
+    """Return what a function holds, and the variables of its module that it reads; not for functions of torch."""
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # a cell that is not filled yet
+            yield f".{name}", cell.cell_contents
+    yield ".__defaults__", function.__defaults__
+    yield ".__kwdefaults__", function.__kwdefaults__
+    if (function.__module__ or "").partition(".")[0] not in _WITHOUT_OWN:
+        yield from ((f".{name}", function.__globals__.get(name)) for name in code.co_names)
 
 
 def generator_states(sources: Mapping[str, _Source]) -> dict[str, Any]:

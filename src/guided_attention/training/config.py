@@ -14,6 +14,7 @@ from guided_attention._checks import (
     require_integer,
     require_number,
     require_positive,
+    require_seed,
     require_type,
 )
 from guided_attention.errors import ArgumentTypeError
@@ -110,6 +111,7 @@ class TrainerConfig:
         for name in ("quiet", "exact_resume"):
             require_type(name, getattr(self, name), bool, "True or False")
         good = self.schedule is None or isinstance(self.schedule, LRScheduler) or callable(self.schedule)
+        good = good and not isinstance(self.schedule, type)  # a class has not been made a scheduler
         wanted = "a function of the progress, a scheduler of torch or None"
         got = f"a {type(self.schedule).__name__}"
         require(good, "schedule", wanted, got, error=ArgumentTypeError)
@@ -134,8 +136,7 @@ class TrainerConfig:
         if self.ema_decay is not None:
             require_number("ema_decay", self.ema_decay)
             require(0 < self.ema_decay < 1, "ema_decay", "between 0 and 1", self.ema_decay)
-        require_integer("seed", self.seed)
-        require(0 <= self.seed < 2**32, "seed", "from 0 to 2**32 - 1", self.seed)
+        require_seed(self.seed)
 
     def _check_parts(self) -> None:
         if self.batch_keys is not None:

@@ -14,6 +14,7 @@ from guided_attention.training.log import write_log
 __all__ = ["BEST", "LAST", "LOG", "RunFolder", "files_of_run", "require_no_run"]
 
 LOG, LAST, BEST = "log.csv", "last.pt", "best.pt"
+_FILES = (LOG, BEST, "run.json")
 
 
 def files_of_run(folder: Path) -> list[str]:
@@ -57,6 +58,10 @@ class RunFolder:
             best: Bytes of ``best.pt``.
         """
         made_folder(self.path, "run_dir")
+        for path in (*self._states, *(self.path / name for name in _FILES)):
+            if path.is_dir():
+                message = f"`run_dir` must have a file or nothing as {path.name}, got the folder {path}. Move it away."
+                raise ExistingFileError(message, argument="run_dir", file=path)
         sweep_drafts(self.path)
         held = sum(path.stat().st_size for path in {*self._states, self.path / BEST} if path.is_file())
         require_space(self.path, (len(self._states) + 1) * state + 2 * best - held, "run_dir")

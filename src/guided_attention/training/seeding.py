@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from guided_attention._checks import require, require_integer
+from guided_attention._checks import require_seed
 
 __all__ = ["random_state", "restore_random_state", "seed_everything"]
 
@@ -31,8 +31,7 @@ def seed_everything(seed: int) -> None:
         >>> bool((torch.rand(3) == first).all())
         True
     """
-    require_integer("seed", seed)
-    require(0 <= seed < 2**32, "seed", "from 0 to 2**32 - 1", seed)
+    require_seed(seed)
     random.seed(seed)
     # Transforms of other libraries still use NumPy's global generator.
     np.random.seed(seed)  # noqa: NPY002

@@ -54,6 +54,7 @@ class Session:
     def opened(self, *, resume: bool, take_over: bool) -> Iterator[None]:
         """Lock the folder, catch signals and report for the block, which begins or resumes the run."""
         folder, config = self._folder, self._config
+        self.parts.require_readable(self._settings)
         if resume:
             folder.require_state()
         with ExitStack() as stack:

@@ -1,12 +1,15 @@
 """The state of a run: one record of plain numbers, and the parts whose own state is stored beside it."""
 
 import math
+import pickle
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -14,9 +17,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from guided_attention._checkpoints import require_same_settings
-from guided_attention._checks import require
+from guided_attention._checks import cut_list, require
 from guided_attention._state_dicts import matching_entries, plain_name
-from guided_attention.errors import CheckpointError
+from guided_attention.errors import ArgumentTypeError, CheckpointError
 from guided_attention.training.batches import generator_states, generators_in, restore_generators
 from guided_attention.training.seeding import random_state, restore_random_state
 
@@ -35,6 +38,7 @@ _ENTRIES = (
     "epoch_start",
     "settings",
 )
+_WEIGHTS = ("model", "averaged", "loss")
 _STATE_OF_GROUP = ("params", "initial_lr")
 
 
@@ -124,6 +128,7 @@ class Parts:
         scaler: Of the loss, switched off unless training runs in fp16.
         schedule: A scheduler of torch, if there is one.
         loader: The loader, whose generators of random numbers are stored.
+        loss: Of the run, if it is a module: its weights may be trained, and its buffers may change.
     """
 
     model: nn.Module
@@ -132,20 +137,26 @@ class Parts:
     scaler: torch.amp.GradScaler
     schedule: LRScheduler | None
     loader: object
+    loss: nn.Module | None = None
 
     def __post_init__(self) -> None:
         """Note the settings as they are given, before training changes them."""
         self.given = [_options(group) for group in self.optimizer.param_groups]
         self._schedule_given = {} if self.schedule is None else deepcopy(self.schedule.state_dict())
+        self._loss_given = {} if self.loss is None else deepcopy(self.loss.state_dict())
         self.epoch_start: dict[str, Any] = {}
 
     def snapshot(self, run: RunState, settings: Mapping[str, object]) -> dict[str, Any]:
         """Return all that resuming needs, as plain values."""
-        return {
+        state = {
             "model": plainly_named(self.model.state_dict()),
             "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "optimizer_class": type(self.optimizer).__name__,
+            "parameters": self._parameter_names(),
+            "loss": None
+            if self.loss is None
+            else {"state": self.loss.state_dict(), "given": self._loss_given},
             "given": self.given,
             "scaler": self.scaler.state_dict(),
             "schedule": self._schedule_state(),
@@ -154,6 +165,22 @@ class Parts:
             "epoch_start": self.epoch_start,
             "settings": dict(settings),
         }
+        return {name: part if name in _WEIGHTS else _without_numpy(part) for name, part in state.items()}
+
+    def require_readable(self, settings: Mapping[str, object]) -> None:
+        """Raise where a state would be written that could not be read again, before a run depends on it."""
+        for name, part in self.snapshot(RunState(), settings).items():
+            owner = name if name in {"schedule", "loss"} else "model" if name in _WEIGHTS else "optimizer"
+            stream = BytesIO()
+            try:
+                torch.save(_without_tensors(part), stream)
+                torch.load(BytesIO(stream.getvalue()), weights_only=True)
+            except (AttributeError, TypeError, RuntimeError, pickle.PickleError) as error:
+                wanted = "one whose state is made of tensors, numbers, texts, lists and dictionaries"
+                cure = "It could be stored and not be read again. Leave the rest out of its state_dict()."
+                got = f"one with something else in {name!r}"
+                message = f"`{owner}` must be {wanted}, got {got}. {cure}"
+                raise ArgumentTypeError(message, argument=owner) from error
 
     def random_states(self) -> dict[str, Any]:
         """Return the states of all generators, those of the loader included."""
@@ -177,7 +204,7 @@ class Parts:
         entries = matching_entries(self.model.state_dict(), held["model"], path)
         self.model.load_state_dict(entries)
         self.optimizer.load_state_dict(held["optimizer"])
-        changes = self._apply_given(held["given"])
+        changes = self._apply_given(held["given"]) + self._restore_loss(held.get("loss"))
         if self.averaged is not None and held["averaged"] is not None:
             self.averaged.load_state_dict(held["averaged"])
         if held["scaler"] and self.scaler.is_enabled():
@@ -197,6 +224,19 @@ class Parts:
         before = [len(group["params"]) for group in held["optimizer"]["param_groups"]]
         wanted = f"of groups of {before} parameters, as in {path}"
         require(sizes == before, "optimizer", wanted, sizes, cure, error=CheckpointError)
+        names, stored = self._parameter_names(), held.get("parameters")  # older states lack them
+        other = [f"{a} for {b}" for a, b in zip(names, stored or names, strict=True) if a != b]
+        wanted, cure = f"of the same parameters in the same order as in {path}", "Make it as before."
+        require(not other, "optimizer", wanted, cut_list(other), cure, error=CheckpointError)
+
+    def _parameter_names(self) -> list[str]:
+        parts = {"": self.model} if self.loss is None else {"": self.model, "loss.": self.loss}
+        names = {
+            id(parameter): plain_name(prefix + name)
+            for prefix, part in parts.items()
+            for name, parameter in part.named_parameters()
+        }
+        return [names.get(id(part), "") for group in self.optimizer.param_groups for part in group["params"]]
 
     def _apply_given(self, before: Sequence[Mapping[str, Any]]) -> list[str]:
         changes = []
@@ -212,6 +252,17 @@ class Parts:
                 where = f" of group {number}" if len(self.given) > 1 else ""
                 changes.append(f"{name}{where}: {stored.get(name)} → {value}")
         return changes
+
+    def _restore_loss(self, held: Mapping[str, Any] | None) -> list[str]:
+        """Load what training has changed in the loss; what is given differently now, such as class weights, stays."""
+        if self.loss is None or held is None:
+            return []
+        same = {name for name, value in self._loss_given.items() if _equal(value, held["given"].get(name))}
+        entries = {
+            name: held["state"][name] if name in same else value for name, value in self._loss_given.items()
+        }
+        self.loss.load_state_dict(entries)
+        return [f"loss.{name}: it has other values" for name in self._loss_given if name not in same]
 
     def _schedule_state(self) -> dict[str, Any] | None:
         if self.schedule is None:
@@ -254,3 +305,27 @@ def require_entries(
     got = f"{path}, which lacks {', '.join(missing)}" + (f" in {where!r}" if where else "")
     cure = "It is of an older version or of something else: begin another run."
     require(not missing, "run_dir", "a run that can be resumed", got, cure, error=CheckpointError, file=path)
+
+
+def _equal(value: object, other: object) -> bool:
+    if isinstance(value, Tensor) and isinstance(other, Tensor):
+        return torch.equal(value.cpu(), other.cpu())
+    return type(value) is type(other) and bool(value == other)
+
+
+def _without_numpy(value: Any) -> Any:  # noqa: ANN401 - any plain value
+    """Return nested plain values with NumPy's numbers as Python's: those could be written, and not read again."""
+    if isinstance(value, dict):
+        return {name: _without_numpy(part) for name, part in value.items()}
+    if type(value) in {list, tuple}:
+        return type(value)(_without_numpy(part) for part in value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _without_tensors(value: Any) -> Any:  # noqa: ANN401 - any plain value
+    """Return nested values without the tensors, which can be read in any case."""
+    if isinstance(value, dict):
+        return {name: _without_tensors(part) for name, part in value.items()}
+    if type(value) in {list, tuple}:
+        return [_without_tensors(part) for part in value]
+    return None if isinstance(value, Tensor) else value

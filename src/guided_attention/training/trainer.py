@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from guided_attention._checks import require, require_path, require_type
+from guided_attention._checks import require, require_number, require_path, require_type
 from guided_attention._files import PathLike
 from guided_attention._maps import chosen_device
 from guided_attention.errors import ArgumentTypeError
@@ -166,7 +166,8 @@ class Trainer:
         self._metadata = {} if metadata is None else {"metadata": dict(metadata)}
         self._folder = RunFolder(require_path("run_dir", run_dir), keep=config.keep)
         schedule = config.schedule if isinstance(config.schedule, LRScheduler) else None
-        parts = Parts(self.model, self._averaged, optimizer, self._scaler, schedule, train_loader)
+        own_loss = loss if isinstance(loss, nn.Module) else None
+        parts = Parts(self.model, self._averaged, optimizer, self._scaler, schedule, train_loader, own_loss)
         self._session = Session(
             self._folder, parts, config, batches=self._batches.size, metadata=self._metadata
         )
@@ -278,8 +279,17 @@ class Trainer:
     def _backward(self, image: Tensor, target: Tensor, share: float) -> LossTerms:
         precision, device = self.config.precision, self._device
         half = torch.bfloat16 if precision == "bf16" else torch.float16
-        with torch.autocast(device.type, dtype=half, enabled=precision != "fp32"):
-            terms = self._forward(image.to(device, non_blocking=True), target.to(device, non_blocking=True))
+        try:
+            with torch.autocast(device.type, dtype=half, enabled=precision != "fp32"):
+                terms = self._forward(
+                    image.to(device, non_blocking=True), target.to(device, non_blocking=True)
+                )
+        except Exception as error:  # of the user's network or loss: say what they were given
+            error.add_note(f"The images were {_described(image)}, the labels {_described(target)}.")
+            raise
+        cure = "Compute it of the logits, with functions that have a gradient, outside of torch.no_grad()."
+        has_gradient = terms.total.requires_grad
+        require(has_gradient, "loss", "one with a gradient", "one that no trained weight changes", cure)
         torch.autograd.backward(self._scaler.scale(terms.total * share))
         return terms
 
@@ -290,9 +300,11 @@ class Trainer:
         candidate = self.model if self._averaged is None else self._averaged.module
         candidate.eval()
         with torch.no_grad(), self._session.interruption.at_once():
-            value = math.nan if self._validate is None else self._validate(candidate)
+            value: object = math.nan if self._validate is None else self._validate(candidate)
         require_type("validate(model)", value, (Real, Tensor), "a number")
-        score = float(value)
+        size = value.numel() if isinstance(value, Tensor) else 1
+        require(size == 1, "validate(model)", "a number", f"a tensor of {size} numbers", "Return their mean.")
+        score = float(value)  # type: ignore[arg-type]  # checked
         if run.take_score(score):
             best = {
                 "model": plainly_named(candidate.state_dict()),
@@ -330,13 +342,17 @@ class Trainer:
         return {**counts, "lr": float(self._optimizer.param_groups[0]["lr"]), **run.means()}
 
     def _set_learning_rates(self) -> None:
-        schedule = self.config.schedule
+        schedule, groups = self.config.schedule, len(self._optimizer.param_groups)
+        wanted, cure = f"of {len(self._base_rates)} groups throughout", "Add them before the Trainer is made."
+        require(groups == len(self._base_rates), "optimizer", wanted, f"{groups} groups", cure)
         if schedule is None or isinstance(schedule, LRScheduler):
             return
         run = self._session.run
         factor = schedule(
             TrainingProgress(share=self._session.share(), epoch=run.epoch, scores=tuple(run.scores))
         )
+        require_number("schedule(progress)", factor)
+        require(0 <= factor < math.inf, "schedule(progress)", "at least 0 and finite", factor)
         for group, rate in zip(self._optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
 
@@ -347,3 +363,7 @@ class Trainer:
         if run.epoch >= config.max_epochs:
             return "minutes" if run.cut_short else "epochs"
         return "minutes" if self._session.is_time_over() else None
+
+
+def _described(part: Tensor) -> str:
+    return f"{part.dtype} of shape {tuple(part.shape)}"

@@ -1,0 +1,318 @@
+"""Odd networks, losses, optimizers, schedulers and data sets: refused by name, or resumed to the bit."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from tests.training.conftest import toy_network
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.utils.data import DataLoader, Dataset
+
+from guided_attention.errors import ArgumentError, ArgumentTypeError, CheckpointError, ExistingFileError
+from guided_attention.training import Trainer, TrainerConfig, load_checkpoint, read_log
+from guided_attention.training.batches import generators_in
+
+IMAGES = torch.rand(7, 1, 5, 11, generator=torch.Generator().manual_seed(3))
+LABELS = (IMAGES[:, 0] > 0.5).long()
+BATCHES = [(IMAGES[:3], LABELS[:3]), (IMAGES[3:5], LABELS[3:5]), (IMAGES[5:], LABELS[5:])]
+
+
+class KilledError(Exception):
+    """Stands for the end of a process."""
+
+
+def train(run_dir, *, resume=False, loss=None, optimizer=None, loader=BATCHES, schedule=None, **settings):
+    torch.manual_seed(0)
+    model = settings.pop("model", None) or toy_network()
+    validate = settings.pop("validate", lambda network: float(network(IMAGES).sum().sin()))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1) if optimizer is None else optimizer(model)
+    settings = {"max_epochs": 3, "quiet": True, "device": "cpu", **settings}
+    settings["schedule"] = None if schedule is None else schedule(optimizer)
+    parts = {"train_loader": loader, "validate": validate, "run_dir": run_dir}
+    trainer = Trainer(
+        model, loss or nn.CrossEntropyLoss(), optimizer, config=TrainerConfig(**settings), **parts
+    )
+    trainer.fit(resume=resume)
+    return model
+
+
+def killed_after(steps):
+    remaining = iter(range(steps))
+
+    def hook(event, _status):
+        if event == "step" and next(remaining, None) is None:
+            raise KilledError
+
+    return [hook]
+
+
+def resumed_equals_unbroken(tmp_path, make_parts):
+    """Hold a run that ended inside its second epoch and was resumed against one that was not."""
+    whole = train(tmp_path / "whole", **make_parts())
+    with pytest.raises(KilledError):
+        train(tmp_path / "broken", store_minutes=1e-9, hooks=killed_after(4), **make_parts())
+    resumed = train(tmp_path / "broken", resume=True, **make_parts())
+    logs = [read_log(tmp_path / name / "log.csv") for name in ("whole", "broken")]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    assert [{**row, "minutes": 0.0} for row in logs[0]] == [{**row, "minutes": 0.0} for row in logs[1]]
+
+
+# Refused at the start
+
+
+def frozen():
+    return toy_network().requires_grad_(requires_grad=False)
+
+
+_REFUSED = {
+    "LBFGS": (
+        {"optimizer": lambda model: torch.optim.LBFGS(model.parameters())},
+        "needs no closure, got LBFGS",
+    ),
+    "all is frozen": ({"model": frozen()}, "`optimizer` must be one of parameters that are trained"),
+    "sizes to be found out": (
+        {"model": nn.LazyConv2d(2, 1)},
+        r"sizes are known, got one with lazy weight, bias\. Pass one batch",
+    ),
+    "half weights with a scaler": ({"model": toy_network().half(), "precision": "fp16"}, "float32 weights"),
+    "plateau of losses": (
+        {"schedule": ReduceLROnPlateau},
+        r"of mode 'max', got 'min'\. Validation scores are",
+    ),
+    "plateau without scores": (
+        {"schedule": lambda optimizer: ReduceLROnPlateau(optimizer, "max"), "validate": None},
+        "needs no score without `validate`",
+    ),
+    "one cycle in steps": (
+        {"schedule": lambda optimizer: OneCycleLR(optimizer, 0.1, total_steps=9)},
+        r"total_steps=3, as max_epochs, got total_steps=9\. It is stepped once an epoch",
+    ),
+    "a class of schedulers": ({"schedule": lambda _optimizer: StepLR}, "`schedule` must be .*, got a type"),
+}
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(("parts", "message"), _REFUSED.values(), ids=_REFUSED)
+def test_what_cannot_train_as_its_user_expects_is_refused_at_the_start(tmp_path, parts, message):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
+        train(tmp_path / "run", **parts)
+    assert not (tmp_path / "run").exists()
+
+
+# Refused where it shows
+
+
+_FOUND = {
+    "a loss of labels": (
+        {"loss": lambda logits, labels: (logits.argmax(1) != labels).float().mean()},
+        "gradient",
+    ),
+    "no batch in a batch": (
+        {"loader": [*BATCHES, (IMAGES[:0], LABELS[:0])]},
+        "at least one image, got one of none",
+    ),
+    "a rate that is NaN": ({"schedule": lambda _: lambda _progress: float("nan")}, "finite, got nan"),
+    "a rate that is a text": ({"schedule": lambda _: lambda _progress: "0.1"}, "must be a number, got a str"),
+    "several scores": ({"validate": lambda _model: torch.tensor([0.5, 0.25])}, "got a tensor of 2 numbers"),
+}
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(("parts", "message"), _FOUND.values(), ids=_FOUND)
+def test_what_shows_in_training_is_refused_by_name(tmp_path, parts, message):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
+        train(tmp_path / "run", **parts)
+
+
+def test_a_group_that_is_added_while_training_is_refused(tmp_path):
+    later = nn.Conv2d(2, 2, 1)
+
+    def add(event, _status):
+        if event == "epoch":
+            optimizers[0].add_param_group({"params": list(later.parameters())})
+
+    optimizers = []
+
+    def make(model):
+        optimizers.append(torch.optim.SGD(model.parameters(), 0.1))
+        return optimizers[0]
+
+    with pytest.raises(ArgumentError, match="of 1 groups throughout, got 2 groups"):
+        train(tmp_path / "run", optimizer=make, hooks=[add])
+
+
+def test_errors_of_network_and_loss_say_what_they_were_given(tmp_path):
+    bytes_ = [(image, labels.byte()) for image, labels in BATCHES]
+    with pytest.raises(RuntimeError, match="expected scalar type Long") as caught:
+        train(tmp_path / "run", loader=bytes_)
+    shown = "torch.float32 of shape (3, 1, 5, 11), the labels torch.uint8 of shape (3, 5, 11)."
+    assert caught.value.__notes__ == [f"The images were {shown}"]
+
+
+# Stored so that it can be read again
+
+
+class Halving:
+    """A factor as an object, whose state a scheduler stores: a NumPy number."""
+
+    def __init__(self, factor, note=None):
+        self.factor = factor
+        self.note = note
+
+    def __call__(self, epoch):
+        return float(self.factor) ** epoch
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_numbers_of_numpy_in_settings_can_be_resumed(tmp_path):
+    def parts():
+        return {
+            "max_epochs": np.int64(3),
+            "ema_decay": np.float64(0.5),
+            "clip_grad_norm": np.float32(1.0),
+            "optimizer": lambda model: torch.optim.SGD(
+                model.parameters(), np.float64(0.1), weight_decay=np.float32(0.25)
+            ),
+            "schedule": lambda optimizer: LambdaLR(optimizer, Halving(np.float64(0.5))),
+        }
+
+    resumed_equals_unbroken(tmp_path, parts)
+
+
+@pytest.mark.parametrize("bad", [Halving, object()])
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_state_that_could_not_be_read_again_is_refused_before_training(tmp_path, bad):
+    parts = {"schedule": lambda optimizer: LambdaLR(optimizer, Halving(0.5, bad))}
+    with pytest.raises(ArgumentTypeError, match="`schedule` must be one whose state is made of tensors"):
+        train(tmp_path / "run", **parts)
+    assert not (tmp_path / "run").exists()
+
+
+# A loss with a state of its own
+
+
+class Weighted(nn.Module):
+    """A loss whose weight is trained, which counts its calls, and is given a scale."""
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.register_buffer("calls", torch.zeros(1))
+        self.register_buffer("scale", torch.tensor(scale))
+
+    def forward(self, logits, labels):
+        self.calls += 1
+        return nn.functional.cross_entropy(logits, labels) * self.weight.exp() / self.calls * self.scale
+
+
+def parts_with(loss):
+    return {
+        "loss": loss,
+        "optimizer": lambda model: torch.optim.SGD([*model.parameters(), *loss.parameters()], 0.1),
+    }
+
+
+def test_the_state_of_a_loss_is_resumed(tmp_path):
+    resumed_equals_unbroken(tmp_path, lambda: parts_with(Weighted()))
+
+
+def test_what_a_loss_is_given_anew_on_resume_is_taken_and_said(tmp_path, capsys):
+    with pytest.raises(KilledError):
+        train(tmp_path / "run", store_minutes=1e-9, hooks=killed_after(4), **parts_with(Weighted()))
+    loss = Weighted(scale=0.5)
+    train(tmp_path / "run", resume=True, **parts_with(loss))
+    assert "changed since the run was stored: loss.scale" in capsys.readouterr().err
+    assert (loss.scale.item(), loss.calls.item()) == (0.5, 9.0)
+
+
+# Parameters in another order
+
+
+def test_an_optimizer_of_the_same_parameters_in_another_order_is_refused(tmp_path):
+    with pytest.raises(KilledError):
+        train(tmp_path / "run", store_minutes=1e-9, hooks=killed_after(4))
+    before = load_checkpoint(tmp_path / "run" / "last.pt")
+    with pytest.raises(CheckpointError, match=r"in the same order as in .*, got 3\.bias for 0\.weight"):
+        train(
+            tmp_path / "run",
+            resume=True,
+            optimizer=lambda model: torch.optim.SGD(list(model.parameters())[::-1], 0.1),
+        )
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["run"] == before["run"]
+
+
+# Folders where files are to be
+
+
+@pytest.mark.parametrize("name", ["last.pt", "last-1.pt", "best.pt", "log.csv", "run.json"])
+def test_a_folder_in_the_place_of_a_file_is_found_before_training(tmp_path, name):
+    with pytest.raises(KilledError):
+        train(tmp_path / "run", store_minutes=1e-9, hooks=killed_after(4))
+    (tmp_path / "run" / name).unlink(missing_ok=True)
+    (tmp_path / "run" / name).mkdir()
+    steps = []
+    with pytest.raises(
+        ExistingFileError, match=f"a file or nothing as {name}, got the folder .* Move it away"
+    ):
+        train(tmp_path / "run", resume=True, hooks=[lambda event, _status: steps.append(event)])
+    assert steps == []
+
+
+# Generators of random numbers, wherever a data set has them
+
+
+SHARED = np.random.default_rng(3)
+
+
+def add_noise(image, generator=None):
+    return image + (generator or SHARED).random()
+
+
+class Adder:
+    __slots__ = ("generator",)
+
+    def __init__(self, generator):
+        self.generator = generator
+
+    def add(self, image):
+        return add_noise(image, self.generator)
+
+    __call__ = add
+
+
+class Noisy(Dataset):
+    def __init__(self, transform):
+        self.transform = transform
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, index):
+        return self.transform(IMAGES[index]).float(), LABELS[index]
+
+
+_TRANSFORMS = {
+    "a variable of the module": lambda _generator: add_noise,
+    "a variable of the function around": lambda generator: lambda image: add_noise(image, generator),
+    "an argument fixed before": lambda generator: functools.partial(add_noise, generator=generator),
+    "a default": lambda generator: lambda image, own=generator: add_noise(image, own),
+    "an object with slots": Adder,
+    "a method": lambda generator: Adder(generator).add,
+    "a set": lambda generator: functools.partial(lambda own, image: add_noise(image, *own), {generator}),
+    "a method of the generator": lambda generator: lambda image, own=generator.random: image + own(),
+}
+
+
+def test_generators_are_found_wherever_transforms_have_them(tmp_path, monkeypatch):
+    def parts():
+        monkeypatch.setitem(globals(), "SHARED", np.random.default_rng(5))
+        made = [make(np.random.default_rng(seed)) for seed, make in enumerate(_TRANSFORMS.values())]
+        data = Noisy(lambda image: functools.reduce(lambda value, transform: transform(value), made, image))
+        found = generators_in(data)
+        assert len({id(source) for source in found.values()}) == len(_TRANSFORMS), list(found)
+        return {"loader": DataLoader(data, 3, shuffle=True)}
+
+    resumed_equals_unbroken(tmp_path, parts)
