@@ -180,7 +180,7 @@ def _mixture(image: npt.NDArray[np.float32], labels: LabelVolume) -> dict[str, f
     step = tuple(slice(None, None, max(1, side // _SIDE)) for side in image.shape)
     small, few = image[step], labels[step]
     low, high = np.percentile(small, (1, 99))
-    smooth = np.clip(ndimage.gaussian_filter(small.astype(np.float32), 0.7), low, high)
+    smooth = np.clip(ndimage.gaussian_filter(small.astype(np.float32), 0.7), float(low), float(high))
     own = _spread_within(smooth, few)
     turned = {name: _spread_within(smooth, np.flip(few, axes)) for name, axes in FLIPS.items()}
     return {name: own / value for name, value in turned.items() if value > 0}
