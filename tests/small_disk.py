@@ -77,4 +77,5 @@ def main(disk: Path) -> None:
         check(disk, "new", write, expected, is_read_only)
 
 
-main(Path(sys.argv[1]))
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

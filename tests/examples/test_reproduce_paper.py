@@ -317,12 +317,12 @@ def test_other_subjects_are_refused(tmp_path):
 
 
 def test_other_settings_are_refused_and_named(tmp_path):
-    keep = load("paper_setup").keep_settings
-    keep(command("--data", "a", "--out", tmp_path / "new"))
-    keep(command("--data", "b", "--out", tmp_path / "new", "--tables", 1, "--device", "cpu"))
+    setup = load("paper_setup")
+    setup.keep_settings(command("--data", "a", "--out", tmp_path / "new"))
+    setup.require_settings(command("--data", "b", "--out", tmp_path / "new", "--tables", 1, "--device", "cpu"))
     held = r"`--out` must hold runs of the same settings, got .*settings\.json with "
     with pytest.raises(SystemExit, match=held + r"epochs None and now 9, seed 0 and now 1\. Name another"):
-        keep(command("--data", "a", "--out", tmp_path / "new", "--epochs", 9, "--seed", 1))
+        setup.require_settings(command("--data", "a", "--out", tmp_path / "new", "--epochs", 9, "--seed", 1))
     assert json.loads((tmp_path / "new" / "settings.json").read_text())["seed"] == 0
 
 
