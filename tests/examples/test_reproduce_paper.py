@@ -319,7 +319,9 @@ def test_other_subjects_are_refused(tmp_path):
 def test_other_settings_are_refused_and_named(tmp_path):
     setup = load("paper_setup")
     setup.keep_settings(command("--data", "a", "--out", tmp_path / "new"))
-    setup.require_settings(command("--data", "b", "--out", tmp_path / "new", "--tables", 1, "--device", "cpu"))
+    setup.require_settings(
+        command("--data", "b", "--out", tmp_path / "new", "--tables", 1, "--device", "cpu")
+    )
     held = r"`--out` must hold runs of the same settings, got .*settings\.json with "
     with pytest.raises(SystemExit, match=held + r"epochs None and now 9, seed 0 and now 1\. Name another"):
         setup.require_settings(command("--data", "a", "--out", tmp_path / "new", "--epochs", 9, "--seed", 1))
