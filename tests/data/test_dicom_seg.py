@@ -78,6 +78,7 @@ def test_another_program_finds_each_mask_on_its_slice(tmp_path, geometry):
     )
 
 
+@pytest.mark.peer
 def test_the_liver_of_the_challenge_comes_back_voxel_for_voxel(tmp_path):
     folder = real_data("chaos-ct-case")
     case = read_chaos_case(folder, source="ct")

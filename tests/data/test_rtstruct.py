@@ -67,6 +67,7 @@ def test_labels_come_back_on_the_scan(tmp_path, geometry):
     np.testing.assert_array_equal(read.volume.affine, read_dicom_series(series).affine)
 
 
+@pytest.mark.peer
 def test_the_liver_of_the_challenge_comes_back_and_another_program_fills_it_alike(tmp_path):
     folder = real_data("chaos-ct-case")
     case = read_chaos_case(folder, source="ct")

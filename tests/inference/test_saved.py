@@ -78,6 +78,7 @@ def _assert_same(got, wanted):
     assert len(np.unique(wanted.uncertainty)) > 100
 
 
+@pytest.mark.example
 def test_a_copy_of_a_run_folder_predicts_the_same_voxels_elsewhere(tmp_path):
     predictor, case, run = _trained(tmp_path)
     wanted = predictor.predict(case)
