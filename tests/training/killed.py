@@ -73,8 +73,6 @@ def deadly(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def train(run: Run) -> None:
     """Begin the run, or resume it where there is something to resume."""
-    # A process that was started to ignore hang-ups, as nohup does, goes on ignoring them.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     torch.set_num_threads(1)
     if run.group:
         os.setpgid(0, 0)

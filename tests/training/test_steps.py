@@ -216,17 +216,6 @@ def test_tensorboard_gets_the_rows(make_trainer, tmp_path):
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_finishes_the_step_stores_the_state_and_ends_with_75(make_trainer, name, capsys):
-    # A process that was started to ignore a signal, such as one of nohup, goes on ignoring it.
-    before = signal.signal(
-        getattr(signal, name), signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
-    )
-    try:
-        _ends_with_75(make_trainer, name, capsys)
-    finally:
-        signal.signal(getattr(signal, name), before)
-
-
-def _ends_with_75(make_trainer, name, capsys):
     whole = make_trainer("whole", model=_dropping())
     whole.fit()
     losses = []
