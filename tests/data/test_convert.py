@@ -133,6 +133,15 @@ def test_a_second_call_writes_only_what_is_not_whole(tmp_path):
     assert rewritten == {"c2_0000.nii.gz", "c2.nii.gz"}
 
 
+def test_a_source_that_has_changed_is_converted_again(tmp_path):
+    folder = _pairs(tmp_path / "a")
+    convert(_open(folder), tmp_path / "b", "nnunet")
+    label = folder / "c1_label.nii.gz"
+    write_nifti(label, np.full((4, 11, 7), 5, np.uint8), affine_of((5.0, 1.5, 1.25)) @ np.diag([-1, 1, 1, 1]))
+    convert(_open(folder), tmp_path / "b", "nnunet")
+    assert np.unique(open_cohort(tmp_path / "b").read("c1").labels).tolist() == [2]
+
+
 def test_chaos_becomes_nnunet(tmp_path):
     source = open_cohort(write_phantom_cohort(tmp_path / "chaos", subjects=2, size=16))
     got = open_cohort(convert(source, tmp_path / "raw", "nnunet"))
