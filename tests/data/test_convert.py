@@ -139,7 +139,7 @@ def test_a_source_that_has_changed_is_converted_again(tmp_path):
     label = folder / "c1_label.nii.gz"
     write_nifti(label, np.full((4, 11, 7), 5, np.uint8), affine_of((5.0, 1.5, 1.25)) @ np.diag([-1, 1, 1, 1]))
     convert(_open(folder), tmp_path / "b", "nnunet")
-    assert np.unique(open_cohort(tmp_path / "b").read("c1").labels).tolist() == [2]
+    assert np.unique(_open(tmp_path / "b").read("c1").labels).tolist() == [2]
 
 
 def test_chaos_becomes_nnunet(tmp_path):
