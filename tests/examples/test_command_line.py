@@ -73,7 +73,8 @@ def test_control_c_while_torch_is_loaded(world, seconds):
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode in {130, 0}
+    # Before Python has begun, and while it ends, a signal is answered by the system, without a word.
+    assert process.returncode in {130, 0, -signal.SIGINT}
     assert err in {"interrupted\n", ""}
 
 
