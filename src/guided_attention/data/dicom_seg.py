@@ -25,7 +25,7 @@ from guided_attention.labels import LabelSpec
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Segments", "read_dicom_seg", "require_identifiers", "write_dicom_seg"]
+__all__ = ["Segments", "checked_organs", "read_dicom_seg", "require_identifiers", "write_dicom_seg"]
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SHARE_OF_VOXEL = 0.1
@@ -91,16 +91,7 @@ def write_dicom_seg(
     with needs_extra("dicom-seg"):
         import highdicom  # noqa: PLC0415
     target = require_path("path", path)
-    require_type("labels", labels, LabelSpec, "a LabelSpec")
-    frames = read_headers(series)
-    array = as_array(volume, "volume")
-    wanted = (len(frames), *frames[0].size)
-    require(
-        array.shape == wanted, "volume", f"of the size of the series, {wanted}", array.shape, error=DataError
-    )
-    labels.require_known(array, "volume")
-    present = [value for value in labels.values if bool((array == value).any())]
-    require(bool(present), "volume", "of at least one organ", "background only", error=DataError)
+    frames, array, present = checked_organs(volume, series, labels)
     described = [_described(number, labels, value) for number, value in enumerate(present, start=1)]
     sources, order = _sources(frames, require_path("series", series))
     masks = np.stack([array[order] == value for value in present], axis=-1).astype(np.uint8)
@@ -124,6 +115,23 @@ def write_dicom_seg(
         with replacing(target) as draft:
             made.save_as(draft)
     return target
+
+
+def checked_organs(
+    volume: npt.NDArray[Any] | Tensor, series: PathLike, labels: LabelSpec
+) -> tuple[list[Frame], npt.NDArray[Any], list[int]]:
+    """Return the slices of a series, a label volume on its grid, and the values of the organs that it holds."""
+    require_type("labels", labels, LabelSpec, "a LabelSpec")
+    frames = read_headers(series)
+    array = as_array(volume, "volume")
+    wanted = (len(frames), *frames[0].size)
+    require(
+        array.shape == wanted, "volume", f"of the size of the series, {wanted}", array.shape, error=DataError
+    )
+    labels.require_known(array, "volume")
+    present = [value for value in labels.values if bool((array == value).any())]
+    require(bool(present), "volume", "of at least one organ", "background only", error=DataError)
+    return frames, array, present
 
 
 def read_dicom_seg(path: PathLike, series: PathLike | None = None) -> Segments:

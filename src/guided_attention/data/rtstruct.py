@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from guided_attention._checks import cut_list, needs_extra, require, require_path, require_type
+from guided_attention._checks import cut_list, needs_extra, require, require_path
 from guided_attention._files import PathLike, replacing
 from guided_attention._typing import Affine
-from guided_attention.case import Volume, as_array
+from guided_attention.case import Volume
 from guided_attention.data._contours import Contour, fill, outlines
 from guided_attention.data._dicom_frames import Frame, damage
 from guided_attention.data._files import reading, require_file
 from guided_attention.data.dicom import read_headers, series_affine
-from guided_attention.data.dicom_seg import Segments, require_identifiers
+from guided_attention.data.dicom_seg import Segments, checked_organs, require_identifiers
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 
@@ -68,17 +68,8 @@ def write_rtstruct(
         MissingPackageError: pydicom or contourpy is not installed.
     """
     target = require_path("path", path)
-    require_type("labels", labels, LabelSpec, "a LabelSpec")
-    frames = read_headers(series)
+    frames, array, present = checked_organs(volume, series, labels)
     require_identifiers([frame.content for frame in frames], require_path("series", series))
-    array = as_array(volume, "volume")
-    wanted = (len(frames), *frames[0].size)
-    require(
-        array.shape == wanted, "volume", f"of the size of the series, {wanted}", array.shape, error=DataError
-    )
-    labels.require_known(array, "volume")
-    present = [value for value in labels.values if bool((array == value).any())]
-    require(bool(present), "volume", "of at least one organ", "background only", error=DataError)
     file = _header(frames)
     to_lps = _TO_LPS @ series_affine(frames)
     for number, value in enumerate(present, start=1):
