@@ -1,12 +1,10 @@
 """Cohorts in other layouts: the same cases come back, whatever happened on the way."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.deadly import killed_until_done
 
 from guided_attention.case import affine_of
 from guided_attention.data import convert, open_cohort, write_nifti, write_phantom_cohort
@@ -171,24 +169,9 @@ def test_unfit_targets_are_told(tmp_path):
         convert(open_cohort(tmp_path / "a"), tmp_path / "c", "pairs", labels=LabelSpec({2: "liver"}))
 
 
-KILLED = """
-import os, sys
-calls = 0
-def counted(name):
-    real = getattr(os, name)
-    def call(*args, **keywords):
-        global calls
-        calls += 1
-        if calls == int(sys.argv[3]):
-            os.kill(os.getpid(), 9)
-        return real(*args, **keywords)
-    setattr(os, name, call)
-for name in ("fsync", "replace", "unlink"):
-    counted(name)
-import warnings
-warnings.simplefilter("ignore")
+WORK = """
 from guided_attention.data import convert, open_cohort
-convert(open_cohort(sys.argv[1]), sys.argv[2], "nnunet")
+convert(open_cohort(sys.argv[2]), sys.argv[3], "nnunet")
 """
 
 
@@ -197,15 +180,7 @@ convert(open_cohort(sys.argv[1]), sys.argv[2], "nnunet")
 def test_a_killed_conversion_ends_with_the_same_bytes(tmp_path):
     source = _open(_pairs(tmp_path / "a"))
     convert(source, tmp_path / "whole", "nnunet")
-    killed = 0
-    for call in range(1, 60, 3):
-        command = [sys.executable, "-c", KILLED, str(tmp_path / "a"), str(tmp_path / "b"), str(call)]
-        code = subprocess.run(command, check=False, cwd=Path(__file__).parents[2], timeout=120).returncode
-        killed += code == -9
-        if code == 0:
-            break
-        assert code == -9
-    assert killed >= 5
+    assert killed_until_done(WORK, tmp_path / "a", tmp_path / "b", step=3) >= 5
     convert(source, tmp_path / "b", "nnunet")
     wanted, got = _bytes(tmp_path / "whole"), _bytes(tmp_path / "b")
     assert got == wanted

@@ -2,14 +2,12 @@
 
 import multiprocessing
 import os
-import subprocess
-import sys
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tests.deadly import killed_until_done
 
 from guided_attention.case import affine_of
 from guided_attention.data import open_cohort, write_nifti
@@ -130,23 +128,9 @@ def test_two_at_once_do_no_harm(tmp_path):
     assert _bytes(tmp_path / "two") == _bytes(tmp_path / "one")
 
 
-KILLED = """
-import os, sys
-from pathlib import Path
-calls = 0
-def counted(name):
-    real = getattr(os, name)
-    def call(*args, **keywords):
-        global calls
-        calls += 1
-        if calls == int(sys.argv[3]):
-            os.kill(os.getpid(), 9)
-        return real(*args, **keywords)
-    setattr(os, name, call)
-for name in ("fsync", "replace", "rename", "mkdir"):
-    counted(name)
+WORK = """
 from tests.sampling.test_cache import _build
-_build(sys.argv[1], sys.argv[2])
+_build(sys.argv[2], sys.argv[3])
 """
 
 
@@ -154,15 +138,7 @@ _build(sys.argv[1], sys.argv[2])
 def test_a_killed_build_ends_with_the_same_bytes(tmp_path):
     cohort = _cohort(tmp_path / "scans")
     VolumeCache(tmp_path / "whole", _preparation(cohort)).build(cohort)
-    killed = 0
-    for call in range(1, 60, 4):
-        command = [sys.executable, "-c", KILLED, str(tmp_path / "scans"), str(tmp_path / "cache"), str(call)]
-        code = subprocess.run(command, check=False, cwd=Path(__file__).parents[2], timeout=120).returncode
-        killed += code == -9
-        if code == 0:
-            break
-        assert code == -9
-    assert killed >= 5
+    assert killed_until_done(WORK, tmp_path / "scans", tmp_path / "cache", step=4) >= 5
     assert _bytes(tmp_path / "cache") == _bytes(tmp_path / "whole")
 
 
