@@ -14,13 +14,12 @@ MAX_BYTES = 4 * 2**30
 def require_fits(file: Path, needed: int, max_bytes: int) -> None:
     """Raise unless what a file unpacks to fits into the limit.
 
-    >>> require_fits(Path("scan.nii.gz"), 3_800_000_000, max_bytes=1000)
+    >>> require_fits(Path("scan.nii.gz"), 3_800_000_000, max_bytes=2**30)
     Traceback (most recent call last):
-    guided_attention.errors.DataError: `scan.nii.gz` must be a file that takes at most 1000 bytes of memory (`max_bytes`), \
-got one that takes 3800000000. If it is meant to be so large, pass `max_bytes=3800000000` to the reader or to `open_cohort`.
+    guided_attention.errors.DataError: `scan.nii.gz` must be a file that takes at most 1073741824 bytes of memory, ...
     """
     require_count("max_bytes", max_bytes)
-    wanted = f"a file that takes at most {max_bytes} bytes of memory (`max_bytes`)"
-    cure = f"If it is meant to be so large, pass `max_bytes={needed}` to the reader or to `open_cohort`."
+    wanted = f"a file that takes at most {max_bytes} bytes of memory"
+    cure = f"If it is meant to be that large, pass `max_bytes={needed}` or more to the reader or to `open_cohort`."
     got = f"one that takes {needed}"
     require(needed <= max_bytes, str(file), wanted, got, cure, error=DataError, file=file)

@@ -85,9 +85,7 @@ class NiftiFile:
         affine[:_AXES] *= _MILLIMETRES.get(unit, 1.0)
         affine = checked_affine(affine, f"affine of {file}", file=file)
         _warn_of_forms(file, forms, shape)
-        opened = cls(
-            file, _named(file, "img"), _array_shape(shape, file), dtype, *numbers, affine, max_bytes
-        )
+        opened = cls(file, _named(file, "img"), _array_shape(shape, file), dtype, *numbers, affine, max_bytes)
         opened._check()
         return opened
 

@@ -49,7 +49,8 @@ def read_nifti(path: PathLike, *, max_bytes: int = MAX_BYTES) -> Volume:
 
     Raises:
         MissingFileError: There is no such file.
-        DataError: The file is damaged, may not be read or takes more than `max_bytes`, has not two to four axes, holds NaN or infinite values, or
+        DataError: The file is damaged, may not be read or takes more than `max_bytes`, has not two to four axes,
+            holds NaN or infinite values, or
             its affine is no affine.
         MissingPackageError: nibabel is not installed.
 
