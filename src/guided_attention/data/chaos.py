@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from guided_attention._checks import cut_list, require, require_choice
 from guided_attention._files import PathLike
-from guided_attention._typing import LabelVolume, SpacingMm
+from guided_attention._typing import Affine, LabelVolume, SpacingMm
 from guided_attention.case import Case, Volume
 from guided_attention.data._files import (
     case_from_files,
@@ -23,7 +23,7 @@ from guided_attention.data._files import (
     require_pairs,
     to_labels,
 )
-from guided_attention.data._limits import MAX_BYTES
+from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.data.dicom import read_size_in_file_order, read_slices_in_file_order
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
@@ -166,14 +166,12 @@ def read_chaos_case(
     subject = require_folder("folder", folder)
     folders = [require_folder("folder", subject / name) for name in _IMAGES[source]]
     masks = find_masks(subject, source)
-    volumes = [read_slices_in_file_order(path, max_bytes) for path in folders]
-    _check_phases(volumes, folders)
-    image = np.stack([volume.array for volume in volumes]) if len(volumes) > 1 else volumes[0].array[None]
+    image, affine = _read_phases(folders, max_bytes)
     labels = _read_masks(masks, files_in(folders[0]), image.shape[1:], source) if masks else None
     name = subject.resolve().name if case_id is None else case_id
-    mask = None if labels is None else Volume(labels, volumes[0].affine)
+    mask = None if labels is None else Volume(labels, affine)
     return case_from_files(
-        name, Volume(image, volumes[0].affine), mask, _CHANNELS[source], [*folders, *masks[:1]]
+        name, Volume(image, affine), mask, _CHANNELS[source], [*folders, *masks[:1]]
     )
 
 
@@ -309,6 +307,16 @@ def _check_numbers(masks: Sequence[Path]) -> None:
     ]
     folder, got, cure = masks[0].parent, f"a gap between {cut_list(gaps)}", "Copy the missing masks."
     require(not gaps, f"masks in {folder}", "numbered without gaps", got, cure, error=DataError, file=folder)
+
+
+def _read_phases(folders: Sequence[Path], max_bytes: int) -> tuple[npt.NDArray[np.float32], Affine]:
+    """Read the phases of a scan as its channels."""
+    volumes = [read_slices_in_file_order(path, max_bytes) for path in folders]
+    _check_phases(volumes, folders)
+    if len(volumes) == 1:
+        return volumes[0].array[None], volumes[0].affine
+    require_fits(folders[0].parent, 2 * sum(volume.array.nbytes for volume in volumes), max_bytes)
+    return np.stack([volume.array for volume in volumes]), volumes[0].affine
 
 
 def _check_phases(volumes: Sequence[Volume], folders: Sequence[Path]) -> None:
