@@ -12,7 +12,7 @@ import numpy as np
 
 from guided_attention._checks import cut_list, repeated, require
 from guided_attention._geometry import require_same_place
-from guided_attention.case import Case, Volume
+from guided_attention.case import Case, Source, Volume
 from guided_attention.data._files import case_from_files, case_id_of, reading
 from guided_attention.data._layouts import (
     Found,
@@ -297,4 +297,4 @@ def _stacked(paths: Sequence[Path]) -> Volume:
         require(good, f"size of {file.path}", wanted, file.shape, error=DataError, file=file.path)
         cure = "Resample the channels onto one grid first."
         require_same_place(str(file.path), file.affine, first.affine, first.shape, first.path.name, cure)
-    return Volume(np.stack([file.array(np.float32) for file in files]), first.affine)
+    return Volume(np.stack([file.array(np.float32) for file in files]), first.affine, Source(first.path))

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from guided_attention.case import whole_labels
 from guided_attention.data._files import DAMAGE, broken, reading, require_file
 from guided_attention.errors import DataError, GeometryWarning
 
-__all__ = ["NiftiFile"]
+__all__ = ["Form", "NiftiFile"]
 
 _ENDINGS = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
 _PIECE = 1 << 18
@@ -30,6 +30,10 @@ _MILLIMETRES = {1: 1e3, 3: 1e-3}
 """Length of NIfTI's units by code, in millimetres: metre and micrometre."""
 _AXES, _PLANE = 3, 2
 _LISTS = "Several files are read one by one: Case(case_id, numpy.stack([read_nifti(path).array, ...]), None, affine)."
+
+
+Form: TypeAlias = tuple[Affine | None, int]
+"""A place that a header gives, None for none, and its code."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,7 @@ class NiftiFile:
         slope: Factor of the values in the file.
         intercept: What is added to them.
         affine: 4 x 4 matrix from voxel index ``(x, y, z)`` to RAS millimetres.
+        forms: The sform and the qform in millimetres, None where its code is 0, each with its code.
     """
 
     path: Path
@@ -55,9 +60,17 @@ class NiftiFile:
     slope: float
     intercept: float
     affine: Affine
+    forms: tuple[Form, Form]
 
     @classmethod
     def open(cls, path: PathLike, argument: str) -> "NiftiFile":
+        """Read only the header, check it, and warn where it leaves the orientation open."""
+        header = cls.open_header(path, argument)
+        _warn_of_forms(header)
+        return header
+
+    @classmethod
+    def open_header(cls, path: PathLike, argument: str) -> "NiftiFile":
         """Read only the header, and check it."""
         with needs_extra("nifti"):
             import nibabel  # noqa: PLC0415
@@ -75,13 +88,13 @@ class NiftiFile:
             unit, data = int(image.header["xyzt_units"]) & 7, Path(str(image.file_map["image"].filename))
             affine = np.array(image.affine, dtype=np.float64)
             untyped: Any = image
-            forms = untyped.get_sform(coded=True), untyped.get_qform(coded=True)
+            sform, qform = untyped.get_sform(coded=True), untyped.get_qform(coded=True)
             numbers = int(proxy.offset), float(proxy.slope), float(proxy.inter)
             shape = tuple(int(side) for side in proxy.shape)
-        affine[:_AXES] *= _MILLIMETRES.get(unit, 1.0)
-        affine = checked_affine(affine, f"affine of {file}", file=file)
-        _warn_of_forms(file, forms, shape)
-        header = cls(file, data, _array_shape(shape, file), np.dtype(proxy.dtype), *numbers, affine)
+        to_mm = np.diag([*[_MILLIMETRES.get(unit, 1.0)] * _AXES, 1.0])
+        affine = checked_affine(to_mm @ affine, f"affine of {file}", file=file)
+        forms = _in_mm(to_mm, *sform), _in_mm(to_mm, *qform)
+        header = cls(file, data, _array_shape(shape, file), np.dtype(proxy.dtype), *numbers, affine, forms)
         header._check()
         return header
 
@@ -160,9 +173,13 @@ class NiftiFile:
                 pass
 
 
-def _warn_of_forms(file: Path, forms: Sequence[tuple[Affine | None, int]], shape: Sequence[int]) -> None:
+def _in_mm(to_mm: Affine, form: Affine | None, code: int) -> Form:
+    return (None if form is None else to_mm @ form), int(code)
+
+
+def _warn_of_forms(header: NiftiFile) -> None:
     """Warn where the two places that a header gives differ, and where it gives none."""
-    (sform, _), (qform, _) = forms
+    file, ((sform, _), (qform, _)) = header.path, header.forms
     if sform is None and qform is None:
         message = (
             f"{file} does not say how it is oriented: the first axis is taken to run from right to left."
@@ -171,7 +188,7 @@ def _warn_of_forms(file: Path, forms: Sequence[tuple[Affine | None, int]], shape
         return
     if sform is None or qform is None or is_sheared(sform):  # a qform cannot hold shear
         return
-    if not is_same_place(qform, sform, tuple(reversed((*shape, 1)[:_AXES]))):
+    if not is_same_place(qform, sform, header.shape[-_AXES:]):
         message = f"{file} gives two places (sform and qform) that differ: the sform is taken."
         warnings.warn(message, GeometryWarning, stacklevel=4)
 
