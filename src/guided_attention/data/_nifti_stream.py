@@ -2,8 +2,9 @@
 
 import gzip
 import math
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,18 +18,25 @@ from guided_attention._geometry import checked_affine, is_same_place, is_sheared
 from guided_attention._typing import Affine
 from guided_attention.case import whole_labels
 from guided_attention.data._files import DAMAGE, broken, reading, require_file
+from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.errors import DataError, GeometryWarning
 
 __all__ = ["Form", "NiftiFile"]
 
 _ENDINGS = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
-_PIECE = 1 << 18
+_PIECE = 1 << 15
 """Voxels read at a time: what a piece needs in memory is small beside the volume."""
 _MOST_DEFLATED = 1032
 """What gzip can shrink at most: a header that claims more than this is wrong."""
 _MILLIMETRES = {1: 1e3, 3: 1e-3}
 """Length of NIfTI's units by code, in millimetres: metre and micrometre."""
 _AXES, _PLANE = 3, 2
+_BYTES_OF_LABELS = 3
+_SIZES = {348: 1, 540: 2}
+"""Version of NIfTI by the size of its header, which every file begins with."""
+_MAGIC = {1: (344, b"ni1\0", b"n+1\0"), 2: (4, b"ni2\0", b"n+2\0")}
+"""Where each version has its mark, and the mark of pairs and of single files."""
+_PAIR = re.compile(r"(?<=\.)(hdr|img)(?=(\.gz)?$)", re.IGNORECASE)
 _LISTS = "Several files are read one by one: Case(case_id, numpy.stack([read_nifti(path).array, ...]), None, affine)."
 
 
@@ -50,6 +58,7 @@ class NiftiFile:
         intercept: What is added to them.
         affine: 4 x 4 matrix from voxel index ``(x, y, z)`` to RAS millimetres.
         forms: The sform and the qform in millimetres, None where its code is 0, each with its code.
+        max_bytes: What its voxels may take in memory.
     """
 
     path: Path
@@ -61,42 +70,37 @@ class NiftiFile:
     intercept: float
     affine: Affine
     forms: tuple[Form, Form]
+    max_bytes: int
 
     @classmethod
-    def open(cls, path: PathLike, argument: str) -> "NiftiFile":
+    def open(cls, path: PathLike, argument: str, max_bytes: int = MAX_BYTES) -> "NiftiFile":
         """Read only the header, check it, and warn where it leaves the orientation open."""
-        header = cls.open_header(path, argument)
+        header = cls.open_header(path, argument, max_bytes)
         _warn_of_forms(header)
         return header
 
     @classmethod
-    def open_header(cls, path: PathLike, argument: str) -> "NiftiFile":
+    def open_header(cls, path: PathLike, argument: str, max_bytes: int = MAX_BYTES) -> "NiftiFile":
         """Read only the header, and check it."""
         with needs_extra("nifti"):
-            import nibabel  # noqa: PLC0415
-            from nibabel.filebasedimages import ImageFileError  # noqa: PLC0415
-            from nibabel.nifti1 import Nifti1Pair  # noqa: PLC0415
             from nibabel.spatialimages import HeaderDataError, HeaderTypeError  # noqa: PLC0415
         file = require_file(argument, path, "NIfTI", _LISTS)
         good, wanted = file.name.lower().endswith(_ENDINGS), "a name that ends in .nii or .nii.gz"
         require(good, argument, wanted, file.name, "Convert it to NIfTI.", error=DataError, file=file)
-        with reading(file, "NIfTI", (*DAMAGE, ImageFileError, HeaderDataError, HeaderTypeError)):
-            image = nibabel.load(file)
-            if not isinstance(image, Nifti1Pair):
-                raise broken(file, "NIfTI", "it is of an older format without orientation")
-            proxy: Any = image.dataobj  # the header has lost the scaling by now
-            unit, data = int(image.header["xyzt_units"]) & 7, Path(str(image.file_map["image"].filename))
-            affine = np.array(image.affine, dtype=np.float64)
-            untyped: Any = image
-            sform, qform = untyped.get_sform(coded=True), untyped.get_qform(coded=True)
-            numbers = int(proxy.offset), float(proxy.slope), float(proxy.inter)
-            shape = tuple(int(side) for side in proxy.shape)
+        with reading(file, "NIfTI", (*DAMAGE, HeaderDataError, HeaderTypeError)):
+            header = _header(file)
+            slope, intercept = header.get_slope_inter()
+            numbers = header.get_data_offset(), slope or 1.0, intercept or 0.0
+            unit, affine = int(header["xyzt_units"]) & 7, np.array(header.get_best_affine(), np.float64)
+            sform, qform = header.get_sform(coded=True), header.get_qform(coded=True)
+            shape = tuple(int(side) for side in header.get_data_shape())
+            dtype = header.get_data_dtype()
         to_mm = np.diag([*[_MILLIMETRES.get(unit, 1.0)] * _AXES, 1.0])
         affine = checked_affine(to_mm @ affine, f"affine of {file}", file=file)
-        forms = _in_mm(to_mm, *sform), _in_mm(to_mm, *qform)
-        header = cls(file, data, _array_shape(shape, file), np.dtype(proxy.dtype), *numbers, affine, forms)
-        header._check()
-        return header
+        forms, size = (_in_mm(to_mm, *sform), _in_mm(to_mm, *qform)), _array_shape(shape, file)
+        opened = cls(file, _named(file, "img"), size, dtype, *numbers, affine, forms, max_bytes)
+        opened._check()
+        return opened
 
     def _check(self) -> None:
         kind, where = self.dtype, str(self.path)
@@ -132,6 +136,7 @@ class NiftiFile:
         """Read the voxels as `dtype`; where left out, whole numbers without scaling keep their type, else float32."""
         own = self.dtype.kind in "iu" and not self._is_scaled
         wanted = np.dtype(dtype or (self.dtype.newbyteorder("=") if own else np.float32))
+        require_fits(self.path, math.prod(self.shape) * wanted.itemsize, self.max_bytes)
         out = np.empty(math.prod(self.shape), wanted)
         place = 0
         for piece in self._pieces():
@@ -144,8 +149,17 @@ class NiftiFile:
     def labels(self) -> npt.NDArray[Any]:
         """Read the voxels as whole numbers of the smallest unsigned type, whatever type the file has."""
         where = f"values of {self.path}"
-        pieces = [whole_labels(piece, where, file=self.path) for piece in self._pieces()]
-        return np.concatenate(pieces).reshape(self.shape)
+        # One byte a voxel; where a label needs two, the bytes read so far are there beside them.
+        most = 1 if self.dtype.itemsize == 1 else _BYTES_OF_LABELS
+        require_fits(self.path, math.prod(self.shape) * most, self.max_bytes)
+        out: npt.NDArray[Any] = np.empty(math.prod(self.shape), np.uint8)
+        place = 0
+        for piece in self._pieces():
+            labels = whole_labels(piece, where, file=self.path)
+            out = out.astype(np.promote_types(out.dtype, labels.dtype), copy=False)
+            out[place : place + labels.size] = labels
+            place += labels.size
+        return out.reshape(self.shape)
 
     def _require_finite(self, piece: npt.NDArray[Any]) -> None:
         good = piece.dtype.kind != "f" or bool(np.isfinite(piece).all())
@@ -169,8 +183,40 @@ class NiftiFile:
                 piece = np.frombuffer(content, self.dtype)
                 yield piece.astype(np.float64) * self.slope + self.intercept if self._is_scaled else piece
                 left -= piece.size
-            while stream.read(_PIECE):  # gzip tests its checksum at the end
-                pass
+            unpacked = 0
+            while content := stream.read(_PIECE):  # gzip tests its checksum at the end
+                unpacked += len(content)
+                require_fits(self.path, unpacked, self.max_bytes)
+
+
+def _header(file: Path) -> Any:  # noqa: ANN401 - nibabel leaves it untyped
+    """Return the header, without the extensions behind it, whose sizes cannot be trusted."""
+    from nibabel import nifti1, nifti2  # noqa: PLC0415
+
+    is_single = _named(file, "hdr") == _named(file, "img")
+    head = require_file("path", _named(file, "hdr"), "NIfTI")
+    with gzip.open(head) if head.name.lower().endswith(".gz") else head.open("rb") as stream:
+        content = stream.read(max(_SIZES))
+    sizes = {order: int.from_bytes(content[:4], order) for order in ("little", "big")}
+    order, size = next(((order, size) for order, size in sizes.items() if size in _SIZES), ("", 0))
+    if not order:
+        raise ValueError("it does not begin as a NIfTI file does")
+    place, *marks = _MAGIC[_SIZES[size]]
+    if content[place : place + 4] not in marks:
+        raise ValueError("it is of an older format without orientation")
+    kinds = {
+        (1, True): nifti1.Nifti1Header,
+        (1, False): nifti1.Nifti1PairHeader,
+        (2, True): nifti2.Nifti2Header,
+        (2, False): nifti2.Nifti2PairHeader,
+    }
+    make: Callable[..., Any] = kinds[_SIZES[size], is_single]
+    return make(content[:size], endianness=order)
+
+
+def _named(file: Path, part: str) -> Path:
+    """Return the file of a pair that ends in ``hdr`` or ``img``; a single file is its own."""
+    return file.with_name(_PAIR.sub(part, file.name))
 
 
 def _in_mm(to_mm: Affine, form: Affine | None, code: int) -> Form:
