@@ -21,7 +21,7 @@ from guided_attention.data._files import (
     natural_key,
     require_pairs,
 )
-from guided_attention.data._nifti_stream import NiftiFile
+from guided_attention.data._nifti_stream import open_nifti
 from guided_attention.errors import ArgumentError, DataError
 
 __all__ = ["read_nifti", "read_nifti_case", "read_nifti_pairs", "write_nifti"]
@@ -64,7 +64,7 @@ def read_nifti(path: PathLike) -> Volume:
         >>> volume.array.shape, volume.spacing_mm
         ((3, 5, 7), (9.0, 1.5, 1.5))
     """
-    file = NiftiFile.open(path, "path")
+    file = open_nifti(path, "path")
     return Volume(file.array(), file.affine)
 
 
@@ -102,8 +102,8 @@ def read_nifti_case(
         >>> case.case_id, case.image.shape, case.labels
         ('7', (1, 3, 5, 7), None)
     """
-    picture = NiftiFile.open(image, "image")
-    mask = None if label is None else NiftiFile.open(label, "label")
+    picture = open_nifti(image, "image")
+    mask = None if label is None else open_nifti(label, "label")
     files = [picture.path] if mask is None else [picture.path, mask.path]
     volume = Volume(picture.array(np.float32), picture.affine)
     labels = None if mask is None else Volume(mask.labels(), mask.affine)
