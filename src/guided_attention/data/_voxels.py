@@ -132,9 +132,9 @@ class StoredVolume:
         with self.data.open("rb") as file:
             file.seek(self.start)
             if self.packing == "gzip":
-                yield gzip.GzipFile(fileobj=file)
+                yield gzip.open(file)
             elif self.packing == "bzip2":
-                yield bz2.BZ2File(file)
+                yield bz2.open(file)
             else:
                 yield _Inflated(file) if self.packing == "zlib" else file
 
