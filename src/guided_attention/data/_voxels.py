@@ -132,9 +132,11 @@ class StoredVolume:
         with self.data.open("rb") as file:
             file.seek(self.start)
             if self.packing == "gzip":
-                yield gzip.open(file)
+                with gzip.open(file) as stream:
+                    yield stream
             elif self.packing == "bzip2":
-                yield bz2.open(file)
+                with bz2.open(file) as stream:
+                    yield stream
             else:
                 yield _Inflated(file) if self.packing == "zlib" else file
 
