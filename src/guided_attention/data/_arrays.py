@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from guided_attention._checks import cut_list, require
 from guided_attention.data._files import DAMAGE, reading
+from guided_attention.data._limits import require_fits
 from guided_attention.errors import DataError
 
 __all__ = ["holds_mask", "read_array"]
@@ -22,7 +23,7 @@ _NAMES = {False: ("image", "images", "img", "data"), True: ("label", "labels", "
 _AXES = (2, 3, 4)
 
 
-def read_array(path: Path, *, is_label: bool) -> npt.NDArray[np.generic]:
+def read_array(path: Path, max_bytes: int, *, is_label: bool) -> npt.NDArray[np.generic]:
     """Return the array of a file as ``(depth, height, width)``, or with channels in front; two axes are one slice."""
     with reading(path, "NumPy", _DAMAGE):
         if path.suffix.lower() == ".npz":
@@ -30,10 +31,10 @@ def read_array(path: Path, *, is_label: bool) -> npt.NDArray[np.generic]:
                 name = _chosen(_members(archive), path, is_label=is_label)
                 size = archive.getinfo(f"{name}.npy").file_size
                 with archive.open(f"{name}.npy") as stream:
-                    array = _read(cast("BinaryIO", stream), size, path)
+                    array = _read(cast("BinaryIO", stream), size, path, max_bytes)
         else:
             with path.open("rb") as stream:
-                array = _read(stream, path.stat().st_size, path)
+                array = _read(stream, path.stat().st_size, path, max_bytes)
     wanted = "(height, width), (depth, height, width) or (channels, depth, height, width)"
     good = array.ndim in _AXES and array.size > 0
     require(good, f"array of {path}", wanted, f"shape {array.shape}", error=DataError, file=path)
@@ -61,7 +62,7 @@ def _chosen(names: Sequence[str], path: Path, *, is_label: bool) -> str:
     return fitting[0]
 
 
-def _read(stream: BinaryIO, size: int, path: Path) -> npt.NDArray[np.generic]:
+def _read(stream: BinaryIO, size: int, path: Path, max_bytes: int) -> npt.NDArray[np.generic]:
     """Read one array to the end of its stream, where zip files have a checksum."""
     version = np.lib.format.read_magic(stream)
     read_header = {
@@ -75,6 +76,7 @@ def _read(stream: BinaryIO, size: int, path: Path) -> npt.NDArray[np.generic]:
     good, got = dtype.kind in "biuf", f"type {dtype}"
     require(good, str(path), wanted, got, "Save real numbers.", error=DataError, file=path)
     needed = math.prod(shape) * dtype.itemsize
+    require_fits(path, needed, max_bytes)
     content = stream.read(needed) if needed <= size else b""
     if len(content) < needed or min(shape, default=1) < 0:
         raise EOFError("it ends before its last voxel")

@@ -15,6 +15,7 @@ from guided_attention._typing import Affine, SpacingMm
 from guided_attention.case import affine_of, whole_labels
 from guided_attention.data._arrays import read_array
 from guided_attention.data._files import require_file
+from guided_attention.data._limits import MAX_BYTES
 from guided_attention.data._metaimage import open_metaimage
 from guided_attention.data._nifti_stream import open_nifti
 from guided_attention.data._nrrd import open_nrrd
@@ -33,7 +34,7 @@ __all__ = [
     "stem_of",
 ]
 
-_Opener: TypeAlias = Callable[[PathLike, str], "VolumeFile"]
+_Opener: TypeAlias = Callable[[PathLike, str, int], "VolumeFile"]
 
 _WITH_GEOMETRY: Mapping[str, _Opener] = {
     ".nii.gz": open_nifti,
@@ -68,11 +69,16 @@ class _PlainFile:
 
     path: Path
     affine: Affine
-    organs: LabelSpec | None = None
+    organs: LabelSpec | None
+    max_bytes: int
 
     def array(self, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
         is_picture = self.path.suffix.lower() in PICTURE_ENDINGS
-        array = read_image_pages(self.path) if is_picture else read_array(self.path, is_label=False)
+        array = (
+            read_image_pages(self.path, self.max_bytes)
+            if is_picture
+            else read_array(self.path, self.max_bytes, is_label=False)
+        )
         finite = array.dtype.kind != "f" or bool(np.isfinite(array).all())
         wanted, got, cure = "finite everywhere", "NaN or infinite values", "Replace them first."
         require(finite, f"values of {self.path}", wanted, got, cure, error=DataError, file=self.path)
@@ -81,7 +87,9 @@ class _PlainFile:
     def labels(self) -> npt.NDArray[Any]:
         is_picture = self.path.suffix.lower() in PICTURE_ENDINGS
         array = (
-            read_label_pages(self.path, self.organs) if is_picture else read_array(self.path, is_label=True)
+            read_label_pages(self.path, self.max_bytes, self.organs)
+            if is_picture
+            else read_array(self.path, self.max_bytes, is_label=True)
         )
         return whole_labels(array, f"values of {self.path}", file=self.path)
 
@@ -102,7 +110,12 @@ def has_geometry(path: Path) -> bool:
 
 
 def open_volume(
-    path: PathLike, argument: str, spacing_mm: SpacingMm | None = None, organs: LabelSpec | None = None
+    path: PathLike,
+    argument: str,
+    *,
+    spacing_mm: SpacingMm | None = None,
+    organs: LabelSpec | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> VolumeFile:
     """Open a file by the reader of its ending; only the header is read, where there is one.
 
@@ -110,7 +123,8 @@ def open_volume(
         path: The file.
         argument: Name of the argument, for errors.
         spacing_mm: Distance between voxel centres (z, y, x) of a format that holds none.
-        organs: Colours of the masks that have colours.
+        organs: Colours of masks in colours, and values of segments by their names.
+        max_bytes: What a volume may take in memory.
     """
     file = require_path(argument, path)
     found = _ENDING.search(file.name)
@@ -122,13 +136,13 @@ def open_volume(
             f"`{argument}` must be {wanted}, got {file.name}. {cure}", argument=argument, file=file
         )
     if file.name.lower().endswith(SLICER_ENDING):
-        return open_slicer(file, argument, organs)
+        return open_slicer(file, argument, max_bytes, organs)
     opener = _WITH_GEOMETRY.get(found[0].lower())
     if opener is not None:
-        return opener(file, argument)
+        return opener(file, argument, max_bytes)
     require_file(argument, file, found[0][1:].upper())
     if spacing_mm is None:
         cure = "Pass `spacing_mm`, the distance between voxel centres (z, y, x): such files hold none."
         message = f"`spacing_mm` must be given for {file}, got None. {cure}"
         raise ArgumentError(message, argument="spacing_mm", file=file)
-    return _PlainFile(file, affine_of(spacing_mm) @ np.diag([-1.0, -1.0, 1.0, 1.0]), organs)
+    return _PlainFile(file, affine_of(spacing_mm) @ np.diag([-1.0, -1.0, 1.0, 1.0]), organs, max_bytes)

@@ -20,7 +20,7 @@ _AXES = 3
 
 
 def read_lines(path: Path, last: str) -> tuple[list[str], int]:
-    """Return the lines of a header and its size in bytes, up to the line that begins with `last` (an empty one for "")."""
+    """Return the lines of a header and its size in bytes, up to the line `last` begins, an empty one for ""."""
     lines: list[str] = []
     with path.open("rb") as file:
         while file.tell() < _LONGEST_HEADER:

@@ -19,6 +19,7 @@ from guided_attention.data._headers import (
     integers,
     read_lines,
 )
+from guided_attention.data._limits import MAX_BYTES
 from guided_attention.data._voxels import Packing, StoredVolume, array_shape
 from guided_attention.errors import DataError
 
@@ -34,7 +35,7 @@ _SCALING = (("slope", "1"), ("offset", "0"))
 _AXES = 3
 
 
-def open_metaimage(path: PathLike, argument: str) -> StoredVolume:
+def open_metaimage(path: PathLike, argument: str, max_bytes: int = MAX_BYTES) -> StoredVolume:
     """Read only the header, and check it."""
     file = require_file(argument, path, "MetaImage")
     with reading(file, "MetaImage"):
@@ -60,7 +61,7 @@ def open_metaimage(path: PathLike, argument: str) -> StoredVolume:
     grid = (*sizes, 1) if len(sizes) < _AXES else sizes
     shape = array_shape((*grid, channels) if channels > 1 else grid, file)
     return StoredVolume(
-        file, data, shape, dtype, 0, 1.0, 0.0, affine, "MetaImage", packing, start, channels > 1
+        file, data, shape, dtype, 0, 1.0, 0.0, affine, "MetaImage", max_bytes, packing, start, channels > 1
     )
 
 

@@ -1,7 +1,9 @@
 """Header of a NIfTI file: where its voxels stand, and where they lie."""
 
+import gzip
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ from guided_attention._checks import needs_extra, require
 from guided_attention._files import PathLike
 from guided_attention._geometry import checked_affine, is_same_place, is_sheared
 from guided_attention._typing import Affine
-from guided_attention.data._files import DAMAGE, broken, reading, require_file
+from guided_attention.data._files import DAMAGE, reading, require_file
+from guided_attention.data._limits import MAX_BYTES
 from guided_attention.data._voxels import Packing, StoredVolume, array_shape
 from guided_attention.errors import DataError, GeometryWarning
 
@@ -20,37 +23,66 @@ __all__ = ["open_nifti"]
 _ENDINGS = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
 _MILLIMETRES = {1: 1e3, 3: 1e-3}
 """Length of NIfTI's units by code, in millimetres: metre and micrometre."""
+_SIZES = {348: 1, 540: 2}
+"""Version of NIfTI by the size of its header, which every file begins with."""
+_MAGIC = {1: (344, b"ni1\0", b"n+1\0"), 2: (4, b"ni2\0", b"n+2\0")}
+"""Where each version has its mark, and the mark of pairs and of single files."""
+_PAIR = re.compile(r"(?<=\.)(hdr|img)(?=(\.gz)?$)", re.IGNORECASE)
 _AXES = 3
 _LISTS = "Several files are read one by one: Case(case_id, numpy.stack([read_nifti(path).array, ...]), None, affine)."
 
 
-def open_nifti(path: PathLike, argument: str) -> StoredVolume:
+def open_nifti(path: PathLike, argument: str, max_bytes: int = MAX_BYTES) -> StoredVolume:
     """Read only the header, and check it."""
     with needs_extra("nifti"):
-        import nibabel  # noqa: PLC0415
-        from nibabel.filebasedimages import ImageFileError  # noqa: PLC0415
-        from nibabel.nifti1 import Nifti1Pair  # noqa: PLC0415
         from nibabel.spatialimages import HeaderDataError, HeaderTypeError  # noqa: PLC0415
     file = require_file(argument, path, "NIfTI", _LISTS)
     good, wanted = file.name.lower().endswith(_ENDINGS), "a name that ends in .nii or .nii.gz"
     require(good, argument, wanted, file.name, "Convert it to NIfTI.", error=DataError, file=file)
-    with reading(file, "NIfTI", (*DAMAGE, ImageFileError, HeaderDataError, HeaderTypeError)):
-        image = nibabel.load(file)
-        if not isinstance(image, Nifti1Pair):
-            raise broken(file, "NIfTI", "it is of an older format without orientation")
-        proxy: Any = image.dataobj  # the header has lost the scaling by now
-        unit, data = int(image.header["xyzt_units"]) & 7, Path(str(image.file_map["image"].filename))
-        affine = np.array(image.affine, dtype=np.float64)
-        untyped: Any = image
-        forms = untyped.get_sform(coded=True), untyped.get_qform(coded=True)
-        numbers = int(proxy.offset), float(proxy.slope), float(proxy.inter)
-        shape = tuple(int(side) for side in proxy.shape)
+    with reading(file, "NIfTI", (*DAMAGE, HeaderDataError, HeaderTypeError)):
+        header = _header(file)
+        slope, intercept = header.get_slope_inter()
+        numbers = header.get_data_offset(), slope or 1.0, intercept or 0.0
+        unit, affine = int(header["xyzt_units"]) & 7, np.array(header.get_best_affine(), np.float64)
+        forms = header.get_sform(coded=True), header.get_qform(coded=True)
+        shape = tuple(int(side) for side in header.get_data_shape())
+        dtype = header.get_data_dtype()
     affine[:_AXES] *= _MILLIMETRES.get(unit, 1.0)
     affine = checked_affine(affine, f"affine of {file}", file=file)
     _warn_of_forms(file, forms, shape)
+    data, size = _named(file, "img"), array_shape(shape, file)
     packing: Packing = "gzip" if data.name.lower().endswith(".gz") else ""
-    size = array_shape(shape, file)
-    return StoredVolume(file, data, size, np.dtype(proxy.dtype), *numbers, affine, "NIfTI", packing)
+    return StoredVolume(file, data, size, dtype, *numbers, affine, "NIfTI", max_bytes, packing)
+
+
+def _header(file: Path) -> Any:  # noqa: ANN401 - nibabel leaves it untyped
+    """Return the header, without the extensions behind it, whose sizes cannot be trusted."""
+    from nibabel import nifti1, nifti2  # noqa: PLC0415
+
+    is_single = _named(file, "hdr") == _named(file, "img")
+    head = require_file("path", _named(file, "hdr"), "NIfTI")
+    with gzip.open(head) if head.name.lower().endswith(".gz") else head.open("rb") as stream:
+        content = stream.read(max(_SIZES))
+    sizes = {order: int.from_bytes(content[:4], order) for order in ("little", "big")}
+    order, size = next(((order, size) for order, size in sizes.items() if size in _SIZES), ("", 0))
+    if not order:
+        raise ValueError("it does not begin as a NIfTI file does")
+    place, *marks = _MAGIC[_SIZES[size]]
+    if content[place : place + 4] not in marks:
+        raise ValueError("it is of an older format without orientation")
+    kinds = {
+        (1, True): nifti1.Nifti1Header,
+        (1, False): nifti1.Nifti1PairHeader,
+        (2, True): nifti2.Nifti2Header,
+        (2, False): nifti2.Nifti2PairHeader,
+    }
+    make: Callable[..., Any] = kinds[_SIZES[size], is_single]
+    return make(content[:size], endianness=order)
+
+
+def _named(file: Path, part: str) -> Path:
+    """Return the file of a pair that ends in ``hdr`` or ``img``; a single file is its own."""
+    return file.with_name(_PAIR.sub(part, file.name))
 
 
 def _warn_of_forms(file: Path, forms: Sequence[tuple[Affine | None, int]], shape: Sequence[int]) -> None:

@@ -14,6 +14,7 @@ from guided_attention._files import PathLike
 from guided_attention._typing import Affine
 from guided_attention.data._files import broken, reading, require_file
 from guided_attention.data._headers import affine_from, beside, field_error, floats, integers, read_lines
+from guided_attention.data._limits import MAX_BYTES
 from guided_attention.data._voxels import Packing, StoredVolume, array_shape
 from guided_attention.errors import DataError, GeometryWarning
 
@@ -64,7 +65,7 @@ class Segment:
     colour: str
 
 
-def open_nrrd(path: PathLike, argument: str) -> StoredVolume:
+def open_nrrd(path: PathLike, argument: str, max_bytes: int = MAX_BYTES) -> StoredVolume:
     """Read only the header, and check it."""
     file = require_file(argument, path, "NRRD")
     with reading(file, "NRRD"):
@@ -86,7 +87,7 @@ def open_nrrd(path: PathLike, argument: str) -> StoredVolume:
     shape = array_shape((*grid, *([1] * (_AXES - len(grid))), *channels), file)
     is_interleaved = bool(channels) and 0 not in spatial
     return StoredVolume(
-        file, data, shape, dtype, skip, 1.0, 0.0, affine, "NRRD", packing, start, is_interleaved
+        file, data, shape, dtype, skip, 1.0, 0.0, affine, "NRRD", max_bytes, packing, start, is_interleaved
     )
 
 

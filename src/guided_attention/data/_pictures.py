@@ -13,6 +13,7 @@ from PIL import Image, ImageSequence
 
 from guided_attention._checks import cut_list, require
 from guided_attention.data._files import DAMAGE, reading
+from guided_attention.data._limits import require_fits
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 
@@ -48,19 +49,19 @@ def picture_kind(path: Path) -> str:
     return kind
 
 
-def read_image_pages(path: Path) -> npt.NDArray[np.generic]:
+def read_image_pages(path: Path, max_bytes: int) -> npt.NDArray[np.generic]:
     """Return the pixels of each page, ``(pages, height, width)``, or with channels in front.
 
     Colours become three channels. An alpha channel that is the same everywhere is dropped, any other is an error.
     """
     kind = picture_kind(path)
-    with _opened(path, kind) as picture:
+    with _opened(path, kind, max_bytes) as picture:
         pages = [_image(page, path, kind) for page in ImageSequence.Iterator(picture)]
     stack = _stacked(pages, path)
     return np.moveaxis(stack, -1, 0) if stack.ndim > 3 else stack  # noqa: PLR2004
 
 
-def read_label_pages(path: Path, organs: LabelSpec | None = None) -> npt.NDArray[np.generic]:
+def read_label_pages(path: Path, max_bytes: int, organs: LabelSpec | None = None) -> npt.NDArray[np.generic]:
     """Return the label values of each page, ``(pages, height, width)``.
 
     Grey levels and indices of palettes are values. Colours are looked up among those of `organs`; black is 0.
@@ -68,18 +69,19 @@ def read_label_pages(path: Path, organs: LabelSpec | None = None) -> npt.NDArray
     kind = picture_kind(path)
     wanted, got = "a mask without loss", "a JPEG file"
     require(kind != "JPEG", str(path), wanted, got, _LOSSY, error=DataError, file=path)
-    with _opened(path, kind) as picture:
+    with _opened(path, kind, max_bytes) as picture:
         pages = [_labels(page, path, kind, organs) for page in ImageSequence.Iterator(picture)]
     return _stacked(pages, path)
 
 
 @contextmanager
-def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
+def _opened(path: Path, kind: str, max_bytes: int) -> Iterator[Image.Image]:
     with reading(path, kind, _DAMAGE):
         if kind == "PNG":
             _check_png(path)
         with Image.open(path, formats=[kind]) as picture:
             _check_pages(picture, path, kind)
+            require_fits(path, _bytes_of(picture), max_bytes)
             yield picture
 
 
@@ -115,6 +117,12 @@ def _check_pages(picture: Image.Image, path: Path, kind: str) -> None:
     good, wanted = said.get("images", pages) == pages, f"of {said.get('images')} pages, as it says itself"
     cure = "Save it as a plain stack, one page a slice."
     require(good, str(path), wanted, f"{pages}", cure, error=DataError, file=path)
+
+
+def _bytes_of(picture: Image.Image) -> int:
+    width, height = picture.size
+    deep = 1 if picture.mode in {"1", "L", "P", "LA", "RGB", "RGBA"} else 4
+    return width * height * len(picture.getbands()) * deep * int(getattr(picture, "n_frames", 1))
 
 
 def _imagej_counts(picture: Image.Image) -> dict[str, int]:

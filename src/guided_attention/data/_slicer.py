@@ -14,6 +14,7 @@ from guided_attention._geometry import reorientation
 from guided_attention._typing import Affine
 from guided_attention.case import Volume, whole_labels
 from guided_attention.data._layouts import left_right_pairs
+from guided_attention.data._limits import MAX_BYTES
 from guided_attention.data._nrrd import Segment, open_nrrd, read_segments
 from guided_attention.data._voxels import StoredVolume
 from guided_attention.errors import DataError
@@ -100,9 +101,11 @@ class SlicerFile:
         return [value or 0 for value in named]
 
 
-def open_slicer(path: PathLike, argument: str, organs: LabelSpec | None = None) -> SlicerFile:
+def open_slicer(
+    path: PathLike, argument: str, max_bytes: int = MAX_BYTES, organs: LabelSpec | None = None
+) -> SlicerFile:
     """Read only the header, and check it."""
-    stored = open_nrrd(path, argument)
+    stored = open_nrrd(path, argument, max_bytes)
     segments = tuple(read_segments(stored.path))
     wanted = "a segmentation of 3D Slicer, with the names of its segments"
     got, cure = "an NRRD file without them", "Rename it to end in .nrrd."

@@ -17,17 +17,18 @@ from guided_attention._checks import require
 from guided_attention._typing import Affine
 from guided_attention.case import whole_labels
 from guided_attention.data._files import broken, reading, require_file
+from guided_attention.data._limits import require_fits
 from guided_attention.errors import DataError
 
 __all__ = ["Packing", "StoredVolume", "array_shape"]
 
 Packing: TypeAlias = Literal["", "gzip", "zlib", "bzip2"]
 
-_PIECE = 1 << 18
+_PIECE = 1 << 15
 """Voxels read at a time: what a piece needs in memory is small beside the volume."""
 _MOST_UNPACKED: dict[Packing, int] = {"": 1, "gzip": 1032, "zlib": 1032, "bzip2": 1 << 20}
 """What a packing can shrink at most: a header that claims more than this is wrong."""
-_AXES = 3
+_AXES, _BYTES_OF_LABELS = 3, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,7 @@ class StoredVolume:
         intercept: What is added to them.
         affine: 4 x 4 matrix from voxel index ``(x, y, z)`` to RAS millimetres.
         kind: Name of the format, for messages.
+        max_bytes: What its voxels may take in memory.
         packing: How the voxels are compressed.
         start: Bytes of the file before what is compressed.
         is_interleaved: Whether the channels of a voxel lie side by side in the file.
@@ -58,6 +60,7 @@ class StoredVolume:
     intercept: float
     affine: Affine
     kind: str
+    max_bytes: int
     packing: Packing = ""
     start: int = 0
     is_interleaved: bool = False
@@ -85,6 +88,7 @@ class StoredVolume:
         """Read the voxels as `dtype`; where left out, whole numbers without scaling keep their type, else float32."""
         own = self.dtype.kind in "iu" and not self._is_scaled
         wanted = np.dtype(dtype or (self.dtype.newbyteorder("=") if own else np.float32))
+        require_fits(self.path, math.prod(self.shape) * wanted.itemsize, self.max_bytes)
         out = np.empty(math.prod(self.shape), wanted)
         place = 0
         for piece in self._pieces():
@@ -97,8 +101,17 @@ class StoredVolume:
     def labels(self) -> npt.NDArray[Any]:
         """Read the voxels as whole numbers of the smallest unsigned type, whatever type the file has."""
         where = f"values of {self.path}"
-        pieces = [whole_labels(piece, where, file=self.path) for piece in self._pieces()]
-        return self._in_shape(np.concatenate(pieces))
+        # One byte a voxel; where a label needs two, the bytes read so far are there beside them.
+        most = 1 if self.dtype.itemsize == 1 else _BYTES_OF_LABELS
+        require_fits(self.path, math.prod(self.shape) * most, self.max_bytes)
+        out: npt.NDArray[Any] = np.empty(math.prod(self.shape), np.uint8)
+        place = 0
+        for piece in self._pieces():
+            labels = whole_labels(piece, where, file=self.path)
+            out = out.astype(np.promote_types(out.dtype, labels.dtype), copy=False)
+            out[place : place + labels.size] = labels
+            place += labels.size
+        return self._in_shape(out)
 
     def _in_shape(self, voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if not self.is_interleaved:
@@ -124,8 +137,10 @@ class StoredVolume:
                 piece = np.frombuffer(content, self.dtype)
                 yield piece.astype(np.float64) * self.slope + self.intercept if self._is_scaled else piece
                 left -= piece.size
-            while stream.read(_PIECE):  # the checksum stands at the end
-                pass
+            unpacked = 0
+            while content := stream.read(_PIECE):  # the checksum stands at the end
+                unpacked += len(content)
+                require_fits(self.path, unpacked, self.max_bytes)
 
     @contextmanager
     def _unpacked(self) -> Iterator["_Stream"]:

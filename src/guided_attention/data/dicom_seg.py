@@ -1,5 +1,6 @@
 """DICOM SEG: label volumes written beside the series they belong to, and read from other programs."""
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,10 @@ from guided_attention._checks import cut_list, needs_extra, require, require_pat
 from guided_attention._files import PathLike, replacing
 from guided_attention._geometry import checked_affine
 from guided_attention.case import Volume, as_array
-from guided_attention.data._dicom_frames import Frame, damage
-from guided_attention.data._files import reading, require_file
+from guided_attention.data._dicom_files import NoScanError, damage, open_dicom
+from guided_attention.data._dicom_frames import Frame
+from guided_attention.data._files import broken, reading, require_file
+from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.data.dicom import read_headers, series_affine
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
@@ -29,6 +32,7 @@ __all__ = ["Segments", "checked_organs", "read_dicom_seg", "require_identifiers"
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SHARE_OF_VOXEL = 0.1
+_BYTES = 3
 _IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
 _CODES: Mapping[str, tuple[str, str]] = {
     "liver": ("10200004", "Liver"),
@@ -134,7 +138,7 @@ def checked_organs(
     return frames, array, present
 
 
-def read_dicom_seg(path: PathLike, series: PathLike | None = None) -> Segments:
+def read_dicom_seg(path: PathLike, series: PathLike | None = None, *, max_bytes: int = MAX_BYTES) -> Segments:
     """Read a DICOM SEG: segments as one label volume, with names and colours.
 
     Args:
@@ -142,13 +146,15 @@ def read_dicom_seg(path: PathLike, series: PathLike | None = None) -> Segments:
         series: The folder of the series that it was made on: the labels then have the size of
             ``read_dicom_series(series)``. Without it, they end where the segments end, since files leave out empty
             slices.
+        max_bytes: What the labels may take in memory while they are read, judged before they are unpacked.
 
     Returns:
         The labels and a `LabelSpec`.
 
     Raises:
         MissingFileError: There is no such file.
-        DataError: The file is damaged or no DICOM SEG, segments overlap, they hold shares in place of masks, or they
+        DataError: The file is damaged, no DICOM SEG, or takes more than `max_bytes`; segments overlap or hold
+            shares in place of masks, or they
             lie on another grid than the series.
         MissingPackageError: highdicom is not installed.
     """
@@ -156,13 +162,16 @@ def read_dicom_seg(path: PathLike, series: PathLike | None = None) -> Segments:
         import highdicom  # noqa: PLC0415
     file = require_file("path", path, "DICOM SEG")
     with _reading(file):
-        seg = highdicom.seg.segread(file)
+        seg = highdicom.seg.Segmentation.from_dataset(_opened(file, max_bytes), copy=False)
         fractional = seg.SegmentationType == "FRACTIONAL"
     cure = "Write masks, not shares."
     require(
         not fractional, str(file), "a DICOM SEG of masks", "one of shares", cure, error=DataError, file=file
     )
     with _reading(file):
+        geometry = seg.get_volume_geometry(allow_missing_positions=True)
+        needed = 0 if geometry is None else math.prod(map(int, geometry.spatial_shape)) * _BYTES
+        require_fits(file, needed, max_bytes)
         volume = seg.get_volume(combine_segments=True, skip_overlap_checks=False)
         names, colours = _names_of(seg), _colours_of(seg)
         array, affine = np.asarray(volume.array), np.asarray(volume.affine, np.float64)
@@ -171,11 +180,11 @@ def read_dicom_seg(path: PathLike, series: PathLike | None = None) -> Segments:
     lps[:3] = affine[:3][:, [2, 1, 0, 3]]
     place = checked_affine(_LPS_TO_RAS @ lps, f"affine of {file}", file=file)
     found = Volume(array.astype(np.min_scalar_type(int(array.max(initial=0)))), place)
-    whole = found if series is None else _placed(found, require_path("series", series), file)
+    whole = found if series is None else _placed(found, require_path("series", series), file, max_bytes)
     return Segments(whole, LabelSpec(names, colours))
 
 
-def _placed(found: Volume, series: Path, file: Path) -> Volume:
+def _placed(found: Volume, series: Path, file: Path, max_bytes: int) -> Volume:
     """Put the slices of a segmentation where they lie in the volume of the series."""
     frames = read_headers(series)
     affine = series_affine(frames)
@@ -189,9 +198,18 @@ def _placed(found: Volume, series: Path, file: Path) -> Volume:
     good, cure = bool(on_grid and upright and inside), "Name the series that it was made on."
     wanted = f"on the grid of {series}"
     require(good, f"segments of {file}", wanted, "another grid", cure, error=DataError, file=file)
-    out = np.zeros((len(frames), *frames[0].size), found.array.dtype)
+    shape = (len(frames), *frames[0].size)
+    require_fits(series, math.prod(shape) * found.array.itemsize + found.array.nbytes, max_bytes)
+    out = np.zeros(shape, found.array.dtype)
     out[rows] = found.array
     return Volume(out, affine)
+
+
+def _opened(file: Path, max_bytes: int) -> "Dataset":
+    try:
+        return open_dicom(file, max_bytes, kind="DICOM SEG")
+    except NoScanError as error:
+        raise broken(file, "DICOM SEG", str(error)) from error
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from guided_attention.data._files import (
     natural_key,
     require_pairs,
 )
+from guided_attention.data._limits import MAX_BYTES
 from guided_attention.data._nifti_stream import open_nifti
 from guided_attention.errors import ArgumentError, DataError
 
@@ -31,7 +32,7 @@ _INTEGERS = ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 _LONGEST_SIDE = 32767
 
 
-def read_nifti(path: PathLike) -> Volume:
+def read_nifti(path: PathLike, *, max_bytes: int = MAX_BYTES) -> Volume:
     """Read a NIfTI file: its array in (z, y, x) order and its affine in millimetres.
 
     The file's axes (x, y, z) are turned round and nothing is flipped or resampled, so that the affine still holds for
@@ -41,13 +42,15 @@ def read_nifti(path: PathLike) -> Volume:
 
     Args:
         path: A ``.nii`` or ``.nii.gz`` file, or one of a pair ``.hdr`` and ``.img``.
+        max_bytes: What the volume may take in memory, judged before it is unpacked.
 
     Returns:
         The volume, ``(depth, height, width)`` or ``(channels, depth, height, width)``.
 
     Raises:
         MissingFileError: There is no such file.
-        DataError: The file is damaged or may not be read, has not two to four axes, holds NaN or infinite values, or
+        DataError: The file is damaged, may not be read or takes more than `max_bytes`, has not two to four axes,
+            holds NaN or infinite values, or
             its affine is no affine.
         MissingPackageError: nibabel is not installed.
 
@@ -64,7 +67,7 @@ def read_nifti(path: PathLike) -> Volume:
         >>> volume.array.shape, volume.spacing_mm
         ((3, 5, 7), (9.0, 1.5, 1.5))
     """
-    file = open_nifti(path, "path")
+    file = open_nifti(path, "path", max_bytes)
     return Volume(file.array(), file.affine)
 
 
@@ -74,6 +77,7 @@ def read_nifti_case(
     *,
     case_id: str | None = None,
     channel_names: Sequence[str] = (),
+    max_bytes: int = MAX_BYTES,
 ) -> Case:
     """Read one subject from a NIfTI image and its NIfTI mask.
 
@@ -84,6 +88,7 @@ def read_nifti_case(
         label: The mask file, None where there is no mask.
         case_id: Name of the case; where left out, the image's file name without its ending, ``_image`` and ``_0000``.
         channel_names: One name a channel, such as ``("T1", "T2")``.
+        max_bytes: What each of the two may take in memory, see `read_nifti`.
 
     Returns:
         The case; its labels are None where no mask was given.
@@ -102,8 +107,8 @@ def read_nifti_case(
         >>> case.case_id, case.image.shape, case.labels
         ('7', (1, 3, 5, 7), None)
     """
-    picture = open_nifti(image, "image")
-    mask = None if label is None else open_nifti(label, "label")
+    picture = open_nifti(image, "image", max_bytes)
+    mask = None if label is None else open_nifti(label, "label", max_bytes)
     files = [picture.path] if mask is None else [picture.path, mask.path]
     volume = Volume(picture.array(np.float32), picture.affine)
     labels = None if mask is None else Volume(mask.labels(), mask.affine)
@@ -119,6 +124,7 @@ def read_nifti_pairs(
     label_suffix: str = "_label.nii.gz",
     case_ids: Sequence[str] | None = None,
     channel_names: Sequence[str] = (),
+    max_bytes: int = MAX_BYTES,
 ) -> list[Case]:
     """Read every image with the mask of the same name, ordered by name with numbers as numbers.
 
@@ -134,6 +140,7 @@ def read_nifti_pairs(
         label_suffix: The same for masks.
         case_ids: Names of the cases to read, in the order wanted; all where left out.
         channel_names: One name a channel, for all cases.
+        max_bytes: What each volume may take in memory, see `read_nifti`.
 
     Returns:
         One case a pair.
@@ -160,7 +167,9 @@ def read_nifti_pairs(
         cure="Add the missing files, or read images without masks by `read_nifti_case`.",
     )
     return [
-        read_nifti_case(pictures[name], masks[name], case_id=name, channel_names=channel_names)
+        read_nifti_case(
+            pictures[name], masks[name], case_id=name, channel_names=channel_names, max_bytes=max_bytes
+        )
         for name in wanted
     ]
 

@@ -10,6 +10,7 @@ from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, Volume
 from guided_attention.data._files import case_from_files, case_id_of
 from guided_attention.data._formats import VolumeFile, has_geometry, open_volume
+from guided_attention.data._limits import MAX_BYTES
 from guided_attention.data._slicer import SlicerFile, open_slicer, padded, spec_of
 from guided_attention.data.dicom_seg import Segments
 from guided_attention.errors import DataError
@@ -18,7 +19,7 @@ from guided_attention.labels import LabelSpec
 __all__ = ["read_slicer_seg", "read_volume", "read_volume_case"]
 
 
-def read_volume(path: PathLike, *, spacing_mm: SpacingMm | None = None) -> Volume:
+def read_volume(path: PathLike, *, spacing_mm: SpacingMm | None = None, max_bytes: int = MAX_BYTES) -> Volume:
     """Read a volume by the reader that the ending of its name asks for.
 
     ==============================  =====================================================================
@@ -37,6 +38,7 @@ def read_volume(path: PathLike, *, spacing_mm: SpacingMm | None = None) -> Volum
     Args:
         path: The file.
         spacing_mm: Distance between voxel centres in millimetres, ``(z, y, x)``, of a file that holds none.
+        max_bytes: What the volume may take in memory, judged before it is unpacked.
 
     Returns:
         The volume, ``(depth, height, width)`` or ``(channels, depth, height, width)``.
@@ -56,7 +58,7 @@ def read_volume(path: PathLike, *, spacing_mm: SpacingMm | None = None) -> Volum
         >>> volume.array.shape, volume.spacing_mm
         ((3, 5, 7), (9.0, 1.5, 1.5))
     """
-    file = open_volume(path, "path", spacing_mm)
+    file = open_volume(path, "path", spacing_mm=spacing_mm, max_bytes=max_bytes)
     cure = "Leave it out."
     good = spacing_mm is None or not has_geometry(file.path)
     require(good, "spacing_mm", f"None for {file.path}, which has its own", spacing_mm, cure)
@@ -71,6 +73,7 @@ def read_volume_case(
     channel_names: Sequence[str] = (),
     spacing_mm: SpacingMm | None = None,
     labels: LabelSpec | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> Case:
     """Read one subject from an image and a mask, each of any format that `read_volume` reads.
 
@@ -84,6 +87,7 @@ def read_volume_case(
         channel_names: One name a channel.
         spacing_mm: Distance between voxel centres, ``(z, y, x)``, where the files hold none.
         labels: Colours of a mask in colours (black is background); values of segments by their names.
+        max_bytes: What each of the two may take in memory, see `read_volume`.
 
     Returns:
         The case; its labels are None where no mask was given.
@@ -102,12 +106,16 @@ def read_volume_case(
         >>> case.case_id, case.labels.max()
         ('7', 1)
     """
-    picture = open_volume(image, "image", spacing_mm)
-    mask = None if label is None else open_volume(label, "label", spacing_mm, labels)
+    picture = open_volume(image, "image", spacing_mm=spacing_mm, max_bytes=max_bytes)
+    mask = (
+        None
+        if label is None
+        else open_volume(label, "label", spacing_mm=spacing_mm, organs=labels, max_bytes=max_bytes)
+    )
     return join(picture, mask, case_id, channel_names)
 
 
-def read_slicer_seg(path: PathLike) -> Segments:
+def read_slicer_seg(path: PathLike, *, max_bytes: int = MAX_BYTES) -> Segments:
     """Read a segmentation of 3D Slicer (``.seg.nrrd``) with the names, values and colours of its segments.
 
     Segments in overlapping layers are merged into one label volume, numbered from 1 in the order of the file; a voxel
@@ -115,6 +123,7 @@ def read_slicer_seg(path: PathLike) -> Segments:
 
     Args:
         path: The file.
+        max_bytes: What it may take in memory, see `read_volume`.
 
     Returns:
         The labels on the file's own grid, which may be a part of the scan's, and the names.
@@ -123,7 +132,7 @@ def read_slicer_seg(path: PathLike) -> Segments:
         MissingFileError: There is no such file.
         DataError: The file is damaged, names no segments, or holds a value that is none of them.
     """
-    file = open_slicer(path, "path")
+    file = open_slicer(path, "path", max_bytes)
     return Segments(_as_volume(file), spec_of(file.segments, file.path))
 
 
