@@ -22,7 +22,7 @@ from guided_attention.data._files import (
     require_pairs,
 )
 from guided_attention.data._limits import MAX_BYTES
-from guided_attention.data._nifti_stream import Form, NiftiFile
+from guided_attention.data._nifti_stream import Form, open_nifti, open_with_forms
 from guided_attention.errors import ArgumentError, DataError
 
 __all__ = ["read_nifti", "read_nifti_case", "read_nifti_pairs", "write_nifti"]
@@ -67,7 +67,7 @@ def read_nifti(path: PathLike, *, max_bytes: int = MAX_BYTES) -> Volume:
         >>> volume.array.shape, volume.spacing_mm
         ((3, 5, 7), (9.0, 1.5, 1.5))
     """
-    file = NiftiFile.open(path, "path", max_bytes)
+    file = open_nifti(path, "path", max_bytes)
     return Volume(file.array(), file.affine, Source(file.path))
 
 
@@ -107,8 +107,8 @@ def read_nifti_case(
         >>> case.case_id, case.image.shape, case.labels
         ('7', (1, 3, 5, 7), None)
     """
-    picture = NiftiFile.open(image, "image", max_bytes)
-    mask = None if label is None else NiftiFile.open(label, "label", max_bytes)
+    picture = open_nifti(image, "image", max_bytes)
+    mask = None if label is None else open_nifti(label, "label", max_bytes)
     files = [picture.path] if mask is None else [picture.path, mask.path]
     volume = Volume(picture.array(np.float32), picture.affine, Source(picture.path))
     labels = None if mask is None else Volume(mask.labels(), mask.affine)
@@ -270,11 +270,11 @@ def write_nifti(
 
 def _forms_of(like: PathLike, affine: Affine, shape: Sequence[int]) -> tuple[Form, Form]:
     """Return sform and qform of a file, which has to lie on the grid."""
-    header = NiftiFile.open_header(like, "like")
+    header, *forms = open_with_forms(like, "like")
     good = header.shape[-3:] == tuple(shape) and is_same_place(header.affine, affine, shape)
     wanted, got = "on the grid of the volume", f"{header.path} on another"
     require(good, "like", wanted, got, "Leave it out.", error=DataError, file=header.path)
-    return header.forms
+    return forms[0], forms[1]
 
 
 def _storable(volume: npt.NDArray[Any] | Tensor) -> npt.NDArray[Any]:
