@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from guided_attention._checks import cut_list, require
+from guided_attention._sides import left_right_pairs
 from guided_attention.case import Case
 from guided_attention.data._files import DAMAGE, natural_key, numbers_of, reading
 from guided_attention.errors import DataError, MissingFileError
@@ -21,7 +22,6 @@ __all__ = [
     "channel_names_in",
     "entries_of",
     "labels_in",
-    "left_right_pairs",
     "merged",
     "part_folders",
     "read_json",
@@ -148,12 +148,6 @@ def labels_in(content: Mapping[str, object], path: Path) -> LabelSpec | None:
         return LabelSpec(names, pairs=left_right_pairs(names), ignore_value=ignored[0] if ignored else None)
     except DataError as error:
         raise DataError(f"{error} Read from {path}.", argument=error.argument, file=path) from error
-
-
-def left_right_pairs(names: Mapping[int, str]) -> tuple[tuple[int, int], ...]:
-    values = {name.lower(): value for value, name in names.items()}
-    rights = {name.replace("right", "left"): value for name, value in values.items() if "right" in name}
-    return tuple((value, values[name]) for name, value in rights.items() if name in values)
 
 
 def channel_names_in(content: Mapping[str, object], path: Path) -> tuple[str, ...]:
