@@ -204,8 +204,9 @@ def _find(root: Path, layout: str, spacing_mm: SpacingMm | None) -> Found:
 
 def _check(found: Found, root: Path) -> None:
     for name in repeated(scan.case_id for scan in found.scans):
-        paths = " and ".join(str(scan.path) for scan in found.scans if scan.case_id == name)
+        paths = [scan.path for scan in found.scans if scan.case_id == name]
+        shown = " and ".join(map(str, paths))
         message = (
-            f"`cases of {root}` must be of different names, got {name!r} for {paths}. Rename one of them."
+            f"`cases of {root}` must be of different names, got {name!r} for {shown}. Rename one of them."
         )
-        raise DataError(message, argument="folder", file=root)
+        raise DataError(message, argument="folder", file=paths[-1])
