@@ -13,7 +13,7 @@ import numpy as np
 
 from guided_attention._checks import cut_list, repeated, require
 from guided_attention._geometry import require_same_place
-from guided_attention.case import Case, Volume
+from guided_attention.case import Case, Source, Volume
 from guided_attention.data._files import case_from_files, case_id_of, reading
 from guided_attention.data._layouts import (
     Found,
@@ -28,7 +28,7 @@ from guided_attention.data._layouts import (
     with_parts,
 )
 from guided_attention.data._limits import MAX_BYTES, require_fits
-from guided_attention.data._nifti_stream import NiftiFile
+from guided_attention.data._nifti_stream import open_nifti
 from guided_attention.data.dicom import read_dicom_series
 from guided_attention.data.nifti import read_nifti_case
 from guided_attention.errors import DataError
@@ -286,7 +286,7 @@ def _read(case_id: str, pair: _Pair, channel_names: tuple[str, ...], *, max_byte
         )
     stacked = len(pair.images) > 1
     image = _stacked(pair.images, max_bytes) if stacked else read_dicom_series(first, max_bytes=max_bytes)
-    label = None if pair.label is None else NiftiFile.open(pair.label, "label", max_bytes)
+    label = None if pair.label is None else open_nifti(pair.label, "label", max_bytes)
     mask = None if label is None else Volume(label.labels(), label.affine)
     files = [*pair.images, *([pair.label] if pair.label else [])]
     return case_from_files(case_id, image, mask, channel_names, files)
@@ -294,7 +294,7 @@ def _read(case_id: str, pair: _Pair, channel_names: tuple[str, ...], *, max_byte
 
 def _stacked(paths: Sequence[Path], max_bytes: int) -> Volume:
     """Read the channels of one scan from a file each; all have to lie on the grid of the first."""
-    files = [NiftiFile.open(path, "image") for path in paths]
+    files = [open_nifti(path, "image") for path in paths]
     first = files[0]
     for file in files:
         wanted = f"of the size of {first.path.name}, {first.shape}, one channel"
@@ -304,4 +304,4 @@ def _stacked(paths: Sequence[Path], max_bytes: int) -> Volume:
         require_same_place(str(file.path), file.affine, first.affine, first.shape, first.path.name, cure)
     shape = (len(files), *first.shape)
     require_fits(first.path, math.prod(shape) * np.dtype(np.float32).itemsize * 2, max_bytes)
-    return Volume(np.stack([file.array(np.float32) for file in files]), first.affine)
+    return Volume(np.stack([file.array(np.float32) for file in files]), first.affine, Source(first.path))

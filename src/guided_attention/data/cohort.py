@@ -16,10 +16,11 @@ from guided_attention._checks import (
     require_type,
 )
 from guided_attention._files import PathLike
+from guided_attention._sides import left_right_pairs
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, affine_of
 from guided_attention.data._files import keep_ids
-from guided_attention.data._layouts import Found, Layout, ReadCase, Scan, entries_of, left_right_pairs
+from guided_attention.data._layouts import Found, Layout, ReadCase, Scan, entries_of
 from guided_attention.data._layouts_slices import find_chaos, find_png
 from guided_attention.data._layouts_volumes import find_task, find_volumes
 from guided_attention.data._limits import MAX_BYTES
@@ -218,8 +219,9 @@ def _find(root: Path, layout: str, spacing_mm: SpacingMm | None) -> Found:
 
 def _check(found: Found, root: Path) -> None:
     for name in repeated(scan.case_id for scan in found.scans):
-        paths = " and ".join(str(scan.path) for scan in found.scans if scan.case_id == name)
+        paths = [scan.path for scan in found.scans if scan.case_id == name]
+        shown = " and ".join(map(str, paths))
         message = (
-            f"`cases of {root}` must be of different names, got {name!r} for {paths}. Rename one of them."
+            f"`cases of {root}` must be of different names, got {name!r} for {shown}. Rename one of them."
         )
-        raise DataError(message, argument="folder", file=root)
+        raise DataError(message, argument="folder", file=paths[-1])

@@ -14,7 +14,7 @@ from guided_attention._checks import cut_list, require, require_path, require_ty
 from guided_attention._files import PathLike, replacing, whole_folder
 from guided_attention._geometry import reorientation
 from guided_attention._typing import SpacingMm
-from guided_attention.case import Case, affine_of
+from guided_attention.case import Case, Source, affine_of
 from guided_attention.data._files import (
     files_in,
     natural_key,
@@ -145,7 +145,7 @@ def read_png_subject(
     affine = affine_of(spacing_mm) @ np.diag([-1.0, -1.0, 1.0, 1.0])
     image = _read_stack(images, max_bytes)
     labels = _read_png_labels(masks, image.shape[1:], grey_levels, max_bytes) if masks else None
-    return Case(subject, image[None], labels, affine)
+    return Case(subject, image[None], labels, affine, source=Source(images[0].parent))
 
 
 def _read_stack(paths: Sequence[Path], max_bytes: int) -> npt.NDArray[np.float32]:
