@@ -148,7 +148,7 @@ def _rtstruct(folder: Path, shape: Sequence[int]) -> None:
 
 
 def _png(folder: Path, shape: Sequence[int]) -> None:
-    case = make_phantom(0, size=shape[2])
+    case = make_phantom(0, size=max(shape[2], 16))
     write_png_slices([case], folder / "train")
     (folder / "dataset.json").write_text('{"spacing_mm": [7.0, 11.5, 11.5]}', encoding="utf-8")
 
@@ -158,10 +158,8 @@ def _chaos(folder: Path, shape: Sequence[int]) -> None:
 
 
 def _splits(folder: Path, _shape: Sequence[int]) -> None:
-    write_nnunet_splits(
-        [Split(train=("1", "2"), val=("3",)), Split(train=("3", "2"), val=("1",))],
-        folder / "splits_final.json",
-    )
+    splits = [Split(("1", "2"), ("3",), ()), Split(("3", "2"), ("1",), ())]
+    write_nnunet_splits(folder / "splits_final.json", splits)
 
 
 def _read_series(folder: Path, max_bytes: int) -> list[Array]:
