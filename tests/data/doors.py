@@ -15,6 +15,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     HTJ2KLossless,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
@@ -126,7 +127,10 @@ def _pairs(folder: Path, shape: Sequence[int]) -> None:
 
 def _series(syntax: UID) -> Callable[[Path, Sequence[int]], object]:
     def write(folder: Path, shape: Sequence[int]) -> None:
-        write_series(folder, volume_of(shape), RescaleSlope=2, RescaleIntercept=-1000)
+        is_lossy = syntax == JPEGBaseline8Bit
+        bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7} if is_lossy else {}
+        pixels = volume_of(shape) // 4 if is_lossy else volume_of(shape)
+        write_series(folder, pixels, RescaleSlope=2, RescaleIntercept=-1000, **bits)
         for path in folder.iterdir() if syntax != ExplicitVRLittleEndian else ():
             compress(path, syntax)
 
@@ -213,6 +217,7 @@ DOORS = {
     "dicom, run lengths": Door(_series(RLELossless), _read_series),
     "dicom, JPEG-LS": Door(_series(JPEGLSLossless), _read_series),
     "dicom, JPEG lossless": Door(_series(JPEGLosslessSV1), _read_series),
+    "dicom, JPEG": Door(_series(JPEGBaseline8Bit), _read_series),
     "dicom, JPEG 2000": Door(_series(JPEG2000Lossless), _read_series),
     "dicom, HTJ2K": Door(_series(HTJ2KLossless), _read_series),
     "dicom, enhanced": Door(_enhanced, _read_series),
