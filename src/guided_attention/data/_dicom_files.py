@@ -4,9 +4,10 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from guided_attention._checks import needs_extra, require
+from guided_attention.data import _jpeg_lossless
 from guided_attention.data._files import DAMAGE, broken, reading
 from guided_attention.data._limits import require_fits
 from guided_attention.errors import DataError
@@ -25,11 +26,12 @@ _MARK, _FRAME_HEADER = 0xFF, 9
 _BITS_OF_PILLOW = 8
 _FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 """JPEG's marks of a header with the size of the picture; 0xF7 is that of JPEG-LS."""
+_OWN = "guided-attention"
 _DECODERS: Mapping[str, Sequence[str]] = {
-    "JPEGBaseline8Bit": ("pillow", "gdcm"),
+    "JPEGBaseline8Bit": ("pillow",),
     "JPEGExtended12Bit": ("pillow",),
-    "JPEGLossless": ("gdcm",),
-    "JPEGLosslessSV1": ("gdcm",),
+    "JPEGLossless": (_OWN,),
+    "JPEGLosslessSV1": (_OWN,),
     "JPEGLSLossless": ("pyjpegls",),
     "JPEGLSNearLossless": ("pyjpegls",),
     "JPEG2000Lossless": ("pylibjpeg", "pillow"),
@@ -41,7 +43,7 @@ _DECODERS: Mapping[str, Sequence[str]] = {
 }
 """The packages that decode each transfer syntax, as pydicom calls them, the preferred one first.
 
-GDCM's JPEG-LS and pylibjpeg's run lengths are not among them: they end the process over damaged files.
+GDCM and pylibjpeg's run lengths are not among them: they end the process over damaged files.
 """
 # What pydicom raises over damaged files, beside what any reader does and an error of its own.
 _DICOM_DAMAGE = (*DAMAGE, AttributeError, KeyError, IndexError, RuntimeError, TypeError, struct.error)
@@ -85,8 +87,8 @@ def open_dicom(path: Path, max_bytes: int, *, kind: str = "DICOM", headers: bool
         size = path.stat().st_size
         if not headers:
             require_fits(path, size, max_bytes)
-        _require_inflated(path, stream, max_bytes)
         file = _Bounded(stream, size)
+        _require_inflated(path, file, max_bytes)
         try:
             return dcmread(file, stop_before_pixels=headers)
         except InvalidDicomError as error:
@@ -106,7 +108,7 @@ def open_dicom(path: Path, max_bytes: int, *, kind: str = "DICOM", headers: bool
         return content
 
 
-def _require_inflated(path: Path, stream: BinaryIO, max_bytes: int) -> None:
+def _require_inflated(path: Path, stream: _Bounded, max_bytes: int) -> None:
     """Inflate a deflated file piece by piece, and raise where it becomes more than the limit."""
     from pydicom.filereader import read_dataset, read_preamble  # noqa: PLC0415
 
@@ -114,8 +116,9 @@ def _require_inflated(path: Path, stream: BinaryIO, max_bytes: int) -> None:
     stream.seek(0)
     if _DEFLATED not in head:
         return
-    read_preamble(stream, force=True)
-    read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_is_behind_meta)
+    file = cast("BinaryIO", stream)
+    read_preamble(file, force=True)
+    read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_is_behind_meta)
     inflate, unpacked = zlib.decompressobj(-zlib.MAX_WBITS), 0
     while content := inflate.unconsumed_tail or stream.read(_PIECE):
         unpacked += len(inflate.decompress(content, _PIECE))
@@ -139,7 +142,10 @@ def decoder_of(path: Path, content: "Dataset", index: int | None, size: tuple[in
         syntax = content.file_meta.TransferSyntaxUID
         if not syntax.is_encapsulated:
             return ""
-        installed = get_decoder(syntax).available_plugins
+        decoder = get_decoder(syntax)
+        if _jpeg_lossless.is_available(syntax) and _OWN not in decoder.available_plugins:
+            decoder.add_plugin(_OWN, (_jpeg_lossless.__name__, "decode_frame"))
+        installed = decoder.available_plugins
         frames = int(content.get("NumberOfFrames") or 1)
         picture = get_frame(content.PixelData, index or 0, number_of_frames=frames)
         is_deep = syntax.keyword == "JPEGExtended12Bit" and int(content.BitsStored) > _BITS_OF_PILLOW

@@ -120,11 +120,16 @@ class Frame:
             frames, size = int(self.content.get("NumberOfFrames") or 1), self.path.stat().st_size
             held = size * _MOST_DEFLATED if syntax.is_deflated else size
             needed = frames * self.size[0] * self.size[1] * bits // _BITS
-            is_plain = not syntax.is_encapsulated
-        if is_plain and needed > held:
+        if not self.is_compressed and needed > held:
             raise broken(
                 self.path, "DICOM", f"its header claims {needed} bytes of pixels, the file has {size}"
             )
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether a decoder is needed for its pixels."""
+        with reading(self.path, "DICOM", damage()):
+            return bool(self.content.file_meta.TransferSyntaxUID.is_encapsulated)
 
     def pixels(self, content: "Dataset") -> npt.NDArray[np.float32]:
         """Return the rescaled values, from the whole content of the file."""

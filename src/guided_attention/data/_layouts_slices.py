@@ -1,5 +1,6 @@
 """Layouts of slices: a release of CHAOS or one of its cases, and the PNG folders of the paper."""
 
+import math
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -139,7 +140,7 @@ def _spacing(fields: Mapping[str, object], folder: Path) -> SpacingMm:
         )
         return _UNKNOWN_MM
     numbers = [float(value) for value in as_list(given) if isinstance(value, (int, float))]
-    good = len(numbers) == len(_UNKNOWN_MM) and min(numbers) > 0
+    good = len(numbers) == len(_UNKNOWN_MM) and all(0 < number < math.inf for number in numbers)
     what, path = "spacing_mm of dataset.json", folder / "dataset.json"
     require(good, what, "three numbers above 0, [z, y, x]", given, error=DataError, file=path)
     return (numbers[0], numbers[1], numbers[2])
