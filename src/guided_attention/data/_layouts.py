@@ -1,15 +1,16 @@
 """What the layouts share: the records of what was found, and the small JSON files that stand beside scans."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from guided_attention._checks import cut_list, require
 from guided_attention._sides import left_right_pairs
 from guided_attention.case import Case
 from guided_attention.data._files import DAMAGE, is_set_aside, natural_key, numbers_of, reading
+from guided_attention.data._limits import MAX_BYTES
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 
@@ -17,6 +18,7 @@ __all__ = [
     "PARTS",
     "Found",
     "Layout",
+    "ReadCase",
     "Scan",
     "as_list",
     "channel_names_in",
@@ -49,6 +51,15 @@ _CASE_KEYS = ("case", "case_id", "id", "name")
 _PART_KEYS = ("split", "part", "set")
 
 
+@runtime_checkable
+class ReadCase(Protocol):
+    """Reads one case; `max_bytes` is what each of its volumes may take in memory."""
+
+    def __call__(self, *, max_bytes: int = MAX_BYTES) -> Case:
+        """Read it."""
+        ...
+
+
 @dataclass(frozen=True)
 class Scan:
     """One scan that was found.
@@ -64,7 +75,7 @@ class Scan:
 
     case_id: str
     path: Path
-    read: Callable[[], Case]
+    read: ReadCase
     is_labelled: bool
     part: str = ""
     beside: tuple[Path, ...] = ()

@@ -1,5 +1,6 @@
 """Layouts of whole volumes: pairs by name, DICOM series, Medical Segmentation Decathlon, nnU-Net."""
 
+import math
 import re
 import warnings
 from collections import Counter, defaultdict
@@ -26,6 +27,7 @@ from guided_attention.data._layouts import (
     read_json,
     with_parts,
 )
+from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.data._nifti_stream import open_nifti
 from guided_attention.data.dicom import read_dicom_series
 from guided_attention.data.nifti import read_nifti_case
@@ -276,18 +278,21 @@ def _found(pairs: Sequence[_Pair], root: Path, channel_names: tuple[str, ...] = 
     return Found("dicom" if is_dicom else "pairs", tuple(scans), None, channel_names)
 
 
-def _read(case_id: str, pair: _Pair, channel_names: tuple[str, ...]) -> Case:
+def _read(case_id: str, pair: _Pair, channel_names: tuple[str, ...], *, max_bytes: int = MAX_BYTES) -> Case:
     first = pair.images[0]
     if len(pair.images) == 1 and first.is_file():
-        return read_nifti_case(first, pair.label, case_id=case_id, channel_names=channel_names)
-    image = _stacked(pair.images) if len(pair.images) > 1 else read_dicom_series(first)
-    label = None if pair.label is None else open_nifti(pair.label, "label")
+        return read_nifti_case(
+            first, pair.label, case_id=case_id, channel_names=channel_names, max_bytes=max_bytes
+        )
+    stacked = len(pair.images) > 1
+    image = _stacked(pair.images, max_bytes) if stacked else read_dicom_series(first, max_bytes=max_bytes)
+    label = None if pair.label is None else open_nifti(pair.label, "label", max_bytes)
     mask = None if label is None else Volume(label.labels(), label.affine)
     files = [*pair.images, *([pair.label] if pair.label else [])]
     return case_from_files(case_id, image, mask, channel_names, files)
 
 
-def _stacked(paths: Sequence[Path]) -> Volume:
+def _stacked(paths: Sequence[Path], max_bytes: int) -> Volume:
     """Read the channels of one scan from a file each; all have to lie on the grid of the first."""
     files = [open_nifti(path, "image") for path in paths]
     first = files[0]
@@ -297,4 +302,6 @@ def _stacked(paths: Sequence[Path]) -> Volume:
         require(good, f"size of {file.path}", wanted, file.shape, error=DataError, file=file.path)
         cure = "Resample the channels onto one grid first."
         require_same_place(str(file.path), file.affine, first.affine, first.shape, first.path.name, cure)
+    shape = (len(files), *first.shape)
+    require_fits(first.path, math.prod(shape) * np.dtype(np.float32).itemsize * 2, max_bytes)
     return Volume(np.stack([file.array(np.float32) for file in files]), first.affine, Source(first.path))

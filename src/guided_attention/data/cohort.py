@@ -6,15 +6,24 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from guided_attention._checks import cut_list, repeated, require, require_choice, require_path, require_type
+from guided_attention._checks import (
+    cut_list,
+    repeated,
+    require,
+    require_choice,
+    require_count,
+    require_path,
+    require_type,
+)
 from guided_attention._files import PathLike
 from guided_attention._sides import left_right_pairs
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, affine_of
 from guided_attention.data._files import keep_ids
-from guided_attention.data._layouts import Found, Layout, Scan, entries_of
+from guided_attention.data._layouts import Found, Layout, ReadCase, Scan, entries_of
 from guided_attention.data._layouts_slices import find_chaos, find_png
 from guided_attention.data._layouts_volumes import find_task, find_volumes
+from guided_attention.data._limits import MAX_BYTES
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 
@@ -117,6 +126,7 @@ def open_cohort(
     layout: str = "auto",
     labels: LabelSpec | Mapping[int, str] | None = None,
     spacing_mm: SpacingMm | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> Cohort:
     """Find the cases in a folder by the names of its files, without reading a volume.
 
@@ -130,6 +140,7 @@ def open_cohort(
             only in "left" and "right" become a pair. With a `LabelSpec`, its `others_are_background` decides.
         spacing_mm: Distance between voxel centres of PNG slices, ``(z, y, x)``; 1 mm, with a warning, where neither
             this nor ``dataset.json`` says it. Other layouts have their own.
+        max_bytes: What each volume may take in memory when a case is read.
 
     Returns:
         The cohort.
@@ -152,21 +163,25 @@ def open_cohort(
     organs = _organs(labels)
     if spacing_mm is not None:
         affine_of(spacing_mm)  # raises where it is none
+    require_count("max_bytes", max_bytes)
     root = require_path("folder", folder)
     if not root.exists():
         message = f"`folder` must be an existing folder or file, got {root}."
         raise MissingFileError(message, argument="folder", file=root)
     found = _find(root, layout, spacing_mm)
     _check(found, root)
-    parts = {scan.part for scan in found.scans}
+    has_parts = len({scan.part for scan in found.scans}) > 1
     # A single part for all cases says nothing about which train and which test.
-    scans = tuple(replace(scan, part="") for scan in found.scans) if len(parts) == 1 else found.scans
+    scans = tuple(
+        replace(scan, part=scan.part if has_parts else "", read=partial(scan.read, max_bytes=max_bytes))
+        for scan in found.scans
+    )
     cohort = Cohort(root, found.layout, found.labels, found.channel_names, scans, spacing_mm)
     return cohort if organs is None else cohort.with_labels(organs)
 
 
-def _without_others(read: Callable[[], Case], labels: LabelSpec) -> Case:
-    case = read()
+def _without_others(read: ReadCase, labels: LabelSpec, *, max_bytes: int = MAX_BYTES) -> Case:
+    case = read(max_bytes=max_bytes)
     return case if case.labels is None else replace(case, labels=labels.without_others(case.labels))
 
 
