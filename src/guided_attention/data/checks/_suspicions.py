@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from guided_attention._checks import cut_list
+from guided_attention.data.checks._exchanged import exchanged
 from guided_attention.data.checks._facts import CaseFacts
 from guided_attention.labels import LabelSpec
 
@@ -21,6 +22,7 @@ Severity = Literal["error", "warning"]
 _OF_MASK = {
     "duplicate mask",
     "empty mask",
+    "exchanged masks",
     "gap in mask",
     "holes",
     "huge organ",
@@ -212,6 +214,7 @@ def in_cohort(facts: Sequence[CaseFacts], labels: LabelSpec | None) -> Iterator[
     """Give what looks wrong in a case beside the others."""
     read = [case for case in facts if not case.error]
     yield from _duplicates(read)
+    yield from _exchanged_masks(read)
     if len(read) < _FEW:
         return
     yield from _unlike_most(read)
@@ -312,6 +315,18 @@ def _odd_look(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
     for case in cut if len(cut) <= (1 - _MOST) * len(read) else ():
         share = f"{case.at_bottom:.0%} of the voxels have the lowest value, and {usual:.0%} in most cases"
         yield _of(case, "warning", "clipped image", f"{share}. Check that dark tissue was not cut off.")
+
+
+def _exchanged_masks(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
+    seen = [(case, case.alignment.thumbnail) for case in read]
+    cases, thumbnails = [case for case, one in seen if one], [one for _, one in seen if one]
+    for first, second in exchanged(thumbnails):
+        for one, other in ((first, second), (second, first)):
+            message = (
+                f"this mask and that of case {cases[other].case_id!r} lie better on each other's images. "
+                "Look at both, and exchange them."
+            )
+            yield _of(cases[one], "warning", "exchanged masks", message)
 
 
 def _odd_alignment(labelled: Sequence[CaseFacts]) -> Iterator[Suspicion]:
