@@ -12,7 +12,7 @@ import numpy as np
 
 from guided_attention._checks import cut_list, repeated, require
 from guided_attention._geometry import require_same_place
-from guided_attention.case import Case, Volume
+from guided_attention.case import Case, Source, Volume
 from guided_attention.data._files import case_from_files, case_id_of, reading
 from guided_attention.data._layouts import (
     Found,
@@ -26,7 +26,7 @@ from guided_attention.data._layouts import (
     read_json,
     with_parts,
 )
-from guided_attention.data._nifti_stream import NiftiFile
+from guided_attention.data._nifti_stream import open_nifti
 from guided_attention.data.dicom import read_dicom_series
 from guided_attention.data.nifti import read_nifti_case
 from guided_attention.errors import DataError
@@ -281,7 +281,7 @@ def _read(case_id: str, pair: _Pair, channel_names: tuple[str, ...]) -> Case:
     if len(pair.images) == 1 and first.is_file():
         return read_nifti_case(first, pair.label, case_id=case_id, channel_names=channel_names)
     image = _stacked(pair.images) if len(pair.images) > 1 else read_dicom_series(first)
-    label = None if pair.label is None else NiftiFile.open(pair.label, "label")
+    label = None if pair.label is None else open_nifti(pair.label, "label")
     mask = None if label is None else Volume(label.labels(), label.affine)
     files = [*pair.images, *([pair.label] if pair.label else [])]
     return case_from_files(case_id, image, mask, channel_names, files)
@@ -289,7 +289,7 @@ def _read(case_id: str, pair: _Pair, channel_names: tuple[str, ...]) -> Case:
 
 def _stacked(paths: Sequence[Path]) -> Volume:
     """Read the channels of one scan from a file each; all have to lie on the grid of the first."""
-    files = [NiftiFile.open(path, "image") for path in paths]
+    files = [open_nifti(path, "image") for path in paths]
     first = files[0]
     for file in files:
         wanted = f"of the size of {first.path.name}, {first.shape}, one channel"
@@ -297,4 +297,4 @@ def _stacked(paths: Sequence[Path]) -> Volume:
         require(good, f"size of {file.path}", wanted, file.shape, error=DataError, file=file.path)
         cure = "Resample the channels onto one grid first."
         require_same_place(str(file.path), file.affine, first.affine, first.shape, first.path.name, cure)
-    return Volume(np.stack([file.array(np.float32) for file in files]), first.affine)
+    return Volume(np.stack([file.array(np.float32) for file in files]), first.affine, Source(first.path))

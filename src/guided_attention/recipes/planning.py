@@ -7,7 +7,7 @@ import torch
 from guided_attention._checks import cut_list, require, require_positive, require_seed, require_type
 from guided_attention._sides import is_sided, left_right_pairs
 from guided_attention.errors import DataError
-from guided_attention.inference.writing import prediction_paths
+from guided_attention.inference.writing import PredictionWriter
 from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.models import ModelSettings
@@ -82,7 +82,7 @@ def plan_for(
     why: dict[str, str] = {}
     parts = split_of(source, seed, why)
     for name in (*parts.val, *parts.test):  # those that will be predicted
-        prediction_paths(name, "", include_uncertainty=False)
+        PredictionWriter().paths(name, "")
     survey = Survey(source.labels)
     preparation = survey.fitted(source.readers(parts.train))
     if source.labels is None and parts.val != parts.train:
