@@ -12,7 +12,8 @@ from guided_attention.data._layouts import Scan
 from guided_attention.data.checks._alignment import Alignment, alignment_of
 from guided_attention.data.checks._exchanged import _log_spreads, exchanged, thumbnail_of
 from guided_attention.data.checks._facts import CaseFacts, OrganFacts, facts_of
-from guided_attention.data.checks._suspicions import in_cases, in_cohort
+from guided_attention.data.checks._suspicions import in_cases
+from guided_attention.data.checks._unlike import in_cohort
 from guided_attention.labels import LabelSpec
 
 LPS = np.diag([-1.0, -1.0, 2.0, 1.0])

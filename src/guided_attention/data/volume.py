@@ -158,4 +158,6 @@ def join(
 
 
 def _as_volume(file: VolumeFile) -> Volume:
-    return Volume(file.labels() if isinstance(file, SlicerFile) else file.array(), file.affine, Source(file.path))
+    return Volume(
+        file.labels() if isinstance(file, SlicerFile) else file.array(), file.affine, Source(file.path)
+    )
