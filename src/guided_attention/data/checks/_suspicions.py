@@ -1,13 +1,13 @@
 """What looks wrong in a case by itself."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from guided_attention._checks import cut_list
+from guided_attention._sides import left_right_pairs
 from guided_attention.data.checks._facts import CaseFacts
 from guided_attention.labels import LabelSpec
 
@@ -180,17 +180,12 @@ def _of_sides(case: CaseFacts, labels: LabelSpec | None) -> Iterator[Suspicion]:
     """Compare where organs lie with what their names say; x runs to the patient's right."""
     if labels is None:
         return
-    centres = {
-        labels.names[value].lower(): organ.centre_mm
-        for value, organ in case.organs.items()
-        if value in labels.names
-    }
-    for name, centre in centres.items():
-        other = re.sub(r"\bright\b", "left", name.replace("_", " "))
-        mate = next((c for n, c in centres.items() if n.replace("_", " ") == other and other != name), None)
-        if mate is not None and centre[0] < mate[0]:
-            message = f"{name} lies to the left of its mate. Swap the two labels, or correct the orientation."
+    names = {value: labels.names[value] for value in case.organs if value in labels.names}
+    for right, left in left_right_pairs(names):
+        if case.organs[right].centre_mm[0] < case.organs[left].centre_mm[0]:
+            message = f"{names[right]} lies to the left of its mate. Swap the two labels, or correct the orientation."
             yield suspicion_of(case, "error", "sides", message)
+    centres = {name.lower(): case.organs[value].centre_mm for value, name in names.items()}
     liver, spleen = centres.get("liver"), centres.get("spleen")
     if liver is not None and spleen is not None and liver[0] < spleen[0] - _SIDE_MM:
         message = "the liver lies to the left of the spleen. Correct the orientation, or the labels."
