@@ -29,7 +29,7 @@ _MOST_DEFLATED = 1032
 _MILLIMETRES = {1: 1e3, 3: 1e-3}
 """Length of NIfTI's units by code, in millimetres: metre and micrometre."""
 _AXES, _PLANE = 3, 2
-_LISTS = "Several files are read one by one: Case(case_id, numpy.stack([read_nifti(path).array, ...]), None, affine)."
+_LISTS = "Several files, one a channel, are read by read_nifti_case([path, ...])."
 
 
 @dataclass(frozen=True, eq=False)
