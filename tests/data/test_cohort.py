@@ -329,7 +329,7 @@ def no_reading(monkeypatch):
     def fail(*_arguments, **_keywords):
         raise AssertionError("a volume was read")
 
-    for name in ("read_nifti_case", "read_dicom_series", "NiftiFile"):
+    for name in ("read_nifti_case", "read_dicom_series", "open_nifti"):
         monkeypatch.setattr(f"guided_attention.data._layouts_volumes.{name}", fail)
 
 

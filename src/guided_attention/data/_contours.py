@@ -47,7 +47,7 @@ def _joined(outer: Contour, holes: Iterable[Contour]) -> Contour:
 def fill(contours: Sequence[Contour], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """Return the voxels whose middle lies inside an odd number of contours, ``(height, width)``."""
     height, width = size
-    crossed = np.zeros((height, width + 1), np.int64)
+    crossed = np.zeros((height, width + 1), np.uint8)  # counts modulo 256 are as odd as the counts
     for line in contours:
         ends = np.roll(line, -1, axis=0)
         for (x0, y0), (x1, y1) in zip(line.tolist(), ends.tolist(), strict=True):
@@ -57,5 +57,5 @@ def fill(contours: Sequence[Contour], size: tuple[int, int]) -> npt.NDArray[np.b
             rows = np.arange(max(int(np.ceil(low)), 0), min(int(np.ceil(high)), height))
             at = x0 + (rows - y0) * (x1 - x0) / (y1 - y0)
             np.add.at(crossed, (rows, np.clip(np.ceil(at), 0, width).astype(int)), 1)
-    inside: npt.NDArray[np.bool_] = np.cumsum(crossed, axis=1)[:, :width] % 2 == 1
+    inside: npt.NDArray[np.bool_] = np.cumsum(crossed, axis=1, dtype=np.uint8)[:, :width] % 2 == 1
     return inside

@@ -1,6 +1,5 @@
 """DICOM files read frame by frame: the geometry of each, and its pixels when they are asked for."""
 
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import cut_list, needs_extra, require
-from guided_attention.data._files import DAMAGE, reading
+from guided_attention._checks import cut_list, require
+from guided_attention.data._dicom_files import NoScanError, damage, open_dicom, require_size
+from guided_attention.data._files import broken, reading
+from guided_attention.data._limits import MAX_BYTES
 from guided_attention.errors import DataError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Frame", "NoScanError", "damage", "read_frames"]
+__all__ = ["Frame", "read_frames"]
 
 _GEOMETRY = {
     "ImagePositionPatient": 3,
@@ -53,12 +54,8 @@ _NO_SCAN = {
     "1.2.840.10008.5.1.4.1.1.4.2": "a spectroscopy",
     "1.2.840.10008.1.3.10": "a DICOMDIR",
 }
-# What pydicom raises over damaged files, beside what any reader does and an error of its own.
-_DICOM_DAMAGE = (*DAMAGE, AttributeError, KeyError, IndexError, RuntimeError, TypeError, struct.error)
-
-
-class NoScanError(Exception):
-    """A file that is no slice of a scan, and what it is."""
+_BITS = 8
+_MOST_DEFLATED = 1032
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +64,7 @@ class Frame:
 
     Attributes:
         path: The file.
-        content: The whole file.
+        content: The file without its pixels.
         groups: Where the entries of this frame stand, the first that has one counts.
         index: Number of the frame in its file, from 0; None for a file of a single slice.
         position: Of the centre of the first voxel, LPS millimetres.
@@ -115,23 +112,39 @@ class Frame:
             is_given = _entry(self.groups, name) is not None
         return float(_numbers(self.path, self.groups, name, 1)[0]) if is_given else default
 
-    def pixels(self) -> npt.NDArray[np.float32]:
-        """Return the rescaled values; those of a file of one slice are freed."""
+    def require_whole(self) -> None:
+        """Raise where the header claims more pixels than the file can hold."""
+        with reading(self.path, "DICOM", damage()):
+            syntax = self.content.file_meta.TransferSyntaxUID
+            bits = int(self.content.get("BitsAllocated") or 1) * int(self.content.get("SamplesPerPixel") or 1)
+            frames, size = int(self.content.get("NumberOfFrames") or 1), self.path.stat().st_size
+            held = size * _MOST_DEFLATED if syntax.is_deflated else size
+            needed = frames * self.size[0] * self.size[1] * bits // _BITS
+            is_plain = not syntax.is_encapsulated
+        if is_plain and needed > held:
+            raise broken(
+                self.path, "DICOM", f"its header claims {needed} bytes of pixels, the file has {size}"
+            )
+
+    def pixels(self, content: "Dataset") -> npt.NDArray[np.float32]:
+        """Return the rescaled values, from the whole content of the file."""
         from pydicom.pixels.processing import apply_modality_lut  # noqa: PLC0415
         from pydicom.pixels.utils import pixel_array  # noqa: PLC0415
+        from pydicom.uid import RLELossless  # noqa: PLC0415
 
-        _require_decoder(self.path, self.content)
+        require_size(self.path, content, self.index, self.size)
         with reading(self.path, "DICOM", damage()):
-            pixels: npt.NDArray[Any] = pixel_array(self.content, index=self.index)
-            if self.index is None:
-                del self.content.PixelData
+            # Decoders of run lengths in other packages end the process over damaged files.
+            is_rle = content.file_meta.TransferSyntaxUID == RLELossless
+            plugin = "pydicom" if is_rle else ""
+            pixels: npt.NDArray[Any] = pixel_array(content, index=self.index, decoding_plugin=plugin)
         wanted, got = "one grey-level slice", f"pixels of shape {pixels.shape}"
         cure = "Convert colour to grey levels."
         require(pixels.shape == self.size, str(self.path), wanted, got, cure, error=DataError, file=self.path)
         with np.errstate(over="ignore", invalid="ignore"):
-            if "ModalityLUTSequence" in self.content:
+            if "ModalityLUTSequence" in content:
                 with reading(self.path, "DICOM", damage()):
-                    scaled = np.asarray(apply_modality_lut(pixels, self.content), np.float32)
+                    scaled = np.asarray(apply_modality_lut(pixels, content), np.float32)
             else:
                 slope, intercept = self.number("RescaleSlope", 1.0), self.number("RescaleIntercept", 0.0)
                 scaled = (pixels * slope + intercept).astype(np.float32)
@@ -140,14 +153,14 @@ class Frame:
         return scaled
 
 
-def read_frames(path: Path, *, headers: bool = False) -> list[Frame]:
-    """Read one file: one frame, or as many as an enhanced file holds.
+def read_frames(path: Path, max_bytes: int = MAX_BYTES) -> list[Frame]:
+    """Read the header of one file: one frame, or as many as an enhanced file holds.
 
     Raises:
         NoScanError: The file is no DICOM, or DICOM of another kind.
         DataError: The file is damaged, or a slice without its geometry.
     """
-    content = _read(path, headers=headers)
+    content = open_dicom(path, max_bytes, headers=True)
     with reading(path, "DICOM", damage()):
         kind = str(content.get("SOPClassUID") or "")
         what = next((name for uid, name in _NO_SCAN.items() if kind == uid or kind.startswith(f"{uid}.")), "")
@@ -171,31 +184,6 @@ def read_frames(path: Path, *, headers: bool = False) -> list[Frame]:
         _frame(path, content, (*_flat(groups), *outer, content), index)
         for index, groups in enumerate(per_frame)
     ]
-
-
-def _read(path: Path, *, headers: bool) -> "Dataset":
-    """Read a file with or without the preamble that the format asks for."""
-    with needs_extra("dicom"):
-        from pydicom import dcmread  # noqa: PLC0415
-        from pydicom.errors import InvalidDicomError  # noqa: PLC0415
-        from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian  # noqa: PLC0415
-    with reading(path, "DICOM", damage()):
-        try:
-            return dcmread(path, stop_before_pixels=headers)
-        except InvalidDicomError as error:
-            marker = error
-    try:
-        content = dcmread(path, stop_before_pixels=headers, force=True)
-        is_slice = all(name in content for name in ("SOPClassUID", "Rows", "Columns"))
-    except damage():
-        is_slice = False
-    if not is_slice:
-        raise NoScanError("no DICOM") from marker
-    if "TransferSyntaxUID" not in content.file_meta:
-        implicit, little = content.original_encoding
-        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        content.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
-    return content
 
 
 def _flat(groups: "Dataset") -> tuple["Dataset", ...]:
@@ -258,29 +246,7 @@ def _half_unit(text: str) -> float:
     return float(0.5 * 10.0**-decimals)
 
 
-def damage() -> tuple[type[Exception], ...]:
-    """Return what pydicom raises over damaged files."""
-    from pydicom.errors import BytesLengthException, InvalidDicomError  # noqa: PLC0415
-
-    return (*_DICOM_DAMAGE, BytesLengthException, InvalidDicomError)
-
-
 def _check_directions(path: Path, directions: npt.NDArray[np.float64]) -> None:
     apart = np.abs(directions @ directions.T - np.eye(2)).max()
     what, wanted = f"ImageOrientationPatient of {path}", "two directions of length 1 at right angles"
     require(bool(apart <= _UNIT), what, wanted, directions.tolist(), error=DataError, file=path)
-
-
-def _require_decoder(path: Path, content: "Dataset") -> None:
-    """Tell a decoder that is not installed from a file that is damaged."""
-    from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415
-
-    with reading(path, "DICOM", damage()):
-        syntax = content.file_meta.TransferSyntaxUID
-        if not syntax.is_compressed:
-            return
-        decoder = get_decoder(syntax)
-    wanted = "a slice whose pixels an installed package decodes"
-    packages = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
-    cure = f"Install a decoder ({packages}), or write the series again uncompressed (gdcmconv --raw)."
-    require(decoder.is_available, str(path), wanted, syntax.name, cure, error=DataError, file=path)

@@ -23,7 +23,7 @@ from guided_attention.data._layouts import (
     read_json,
     with_parts,
 )
-from guided_attention.data._nifti_stream import NiftiFile
+from guided_attention.data._nifti_stream import open_nifti
 from guided_attention.data._pairs import (
     IMAGE_WORDS,
     LABEL_WORDS,
@@ -234,7 +234,7 @@ def _read(case_id: str, pair: Pair, names: tuple[str, ...], how: Reading) -> Cas
         if len(pair.images) > 1
         else read_dicom_series(pair.images[0])
     )
-    label = None if pair.label is None else NiftiFile.open(pair.label, "label")
+    label = None if pair.label is None else open_nifti(pair.label, "label")
     mask = None if label is None else Volume(label.labels(), label.affine)
     files = [*pair.images, *([pair.label] if pair.label else [])]
     return case_from_files(case_id, image_volume, mask, names, files)

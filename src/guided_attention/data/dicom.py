@@ -1,9 +1,10 @@
 """DICOM: a folder of slices becomes a volume whose affine says where every voxel lies."""
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike
 from guided_attention._geometry import checked_affine
 from guided_attention._typing import Affine, SpacingMm
-from guided_attention.case import Volume, spacing_of
-from guided_attention.data._dicom_frames import Frame, NoScanError, read_frames
+from guided_attention.case import Source, Volume, spacing_of
+from guided_attention.data._dicom_files import NoScanError, open_dicom
+from guided_attention.data._dicom_frames import Frame, read_frames
 from guided_attention.data._files import files_in, require_folder
+from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.errors import DataError, LeftOutWarning
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME_PLACE_MM = 1e-3
 _STEP_TOLERANCE = 0.1
+_BYTES = 4
 _MARKS = (
     "EchoNumbers",
     "EffectiveEchoTime",
@@ -74,7 +78,9 @@ class DicomSeries:
     slices: int
 
 
-def read_dicom_series(folder: PathLike, *, series: str | int | None = None) -> Volume:
+def read_dicom_series(
+    folder: PathLike, *, series: str | int | None = None, max_bytes: int = MAX_BYTES
+) -> Volume:
     """Read one DICOM series, the slices of one scan in a folder, as a volume in millimetres.
 
     Slices are ordered by their position along the slice normal; file names do not matter, and identifiers may be blank.
@@ -89,13 +95,15 @@ def read_dicom_series(folder: PathLike, *, series: str | int | None = None) -> V
             segmentations), are left out with a warning.
         series: Which scan, where the folder holds more than one: name, number, description or identifier, see
             `find_dicom_series`.
+        max_bytes: What the volume may take in memory, with the largest file, judged before pixels are unpacked.
 
     Returns:
         The volume: array ``(depth, height, width)`` float32, affine to RAS millimetres.
 
     Raises:
         MissingFileError: The folder is missing or empty.
-        DataError: A file is damaged, its pixels need a decoder that is not installed, there is more than one scan and
+        DataError: A file is damaged, its pixels need a decoder that is not installed, the volume takes more than
+            `max_bytes`, there is more than one scan and
             `series` does not choose, sizes or orientations differ, or the slices are not evenly spaced along a line.
         MissingPackageError: pydicom is not installed.
 
@@ -112,7 +120,8 @@ def read_dicom_series(folder: PathLike, *, series: str | int | None = None) -> V
         (16, 16)
     """
     path = require_folder("folder", folder)
-    return _assemble(_in_order_of_position(_chosen(_scans(path), series, path)))
+    name, frames = _chosen(_scans(path, max_bytes), series, path)
+    return replace(_assemble(_in_order_of_position(frames), max_bytes), source=Source(path, name))
 
 
 def find_dicom_series(folder: PathLike) -> list[DicomSeries]:
@@ -135,35 +144,35 @@ def find_dicom_series(folder: PathLike) -> list[DicomSeries]:
         ...     [series.modality for series in find_dicom_series(cohort / "Train_Sets/MR/1/T2SPIR/DICOM_anon")]
         ['MR']
     """
-    return [_record(name, frames) for name, frames in _scans(require_folder("folder", folder), headers=True)]
+    return [_record(name, frames) for name, frames in _scans(require_folder("folder", folder))]
 
 
-def read_headers(folder: PathLike, *, series: str | int | None = None) -> list[Frame]:
+def read_headers(folder: PathLike, series: str | int | None = None) -> list[Frame]:
     """Return the frames of a scan in the order of its volume, without their pixels."""
     path = require_folder("folder", folder)
-    frames = _in_order_of_position(_chosen(_scans(path, headers=True), series, path))
+    frames = _in_order_of_position(_chosen(_scans(path), series, path)[1])
     _check_steps(frames)
     return frames
 
 
-def read_slices_in_file_order(folder: Path) -> Volume:
+def read_slices_in_file_order(folder: Path, max_bytes: int = MAX_BYTES) -> Volume:
     """Read a series whose masks are paired by file name: order kept, and checked to be the order in space.
 
     The order may run along the normal or against it: the third column of the affine carries the sign.
     """
-    return _assemble(_in_file_order(folder))
+    return replace(_assemble(_in_file_order(folder, max_bytes), max_bytes), source=Source(folder))
 
 
 def read_size_in_file_order(folder: Path) -> tuple[tuple[int, int, int], SpacingMm]:
     """Return how many voxels such a series has and how far they are apart, (z, y, x), from its headers only."""
-    frames = _in_file_order(folder, headers=True)
+    frames = _in_file_order(folder)
     _check_steps(frames)
     rows, columns = frames[0].size
     return (len(frames), rows, columns), spacing_of(series_affine(frames))
 
 
-def _in_file_order(folder: Path, *, headers: bool = False) -> list[Frame]:
-    frames = _chosen(_scans(folder, headers=headers), None, folder)
+def _in_file_order(folder: Path, max_bytes: int = MAX_BYTES) -> list[Frame]:
+    _, frames = _chosen(_scans(folder, max_bytes), None, folder)
     steps = np.diff(_along_normal(frames))
     wrong = np.flatnonzero(np.sign(steps) != np.sign(steps.sum())).tolist()
     names = cut_list([frames[i + 1].name for i in wrong])
@@ -173,13 +182,13 @@ def _in_file_order(folder: Path, *, headers: bool = False) -> list[Frame]:
     return frames
 
 
-def _scans(folder: Path, *, headers: bool = False) -> list[tuple[str, list[Frame]]]:
+def _scans(folder: Path, max_bytes: int = MAX_BYTES) -> list[tuple[str, list[Frame]]]:
     """Return the scans of a folder by name, each with its frames in the order of file names."""
     frames: list[Frame] = []
     left_out: list[str] = []
     for path in files_in(folder):
         try:
-            frames += read_frames(path, headers=headers)
+            frames += read_frames(path, max_bytes)
         except NoScanError as error:
             what = str(error)
             if what == "no DICOM":
@@ -251,8 +260,10 @@ def _record(name: str, frames: Sequence[Frame]) -> DicomSeries:
     return DicomSeries(name, texts[0], texts[1], texts[2], len(frames))
 
 
-def _chosen(scans: Sequence[tuple[str, list[Frame]]], series: str | int | None, folder: Path) -> list[Frame]:
-    """Return the frames of the scan asked for, checked to be on one grid."""
+def _chosen(
+    scans: Sequence[tuple[str, list[Frame]]], series: str | int | None, folder: Path
+) -> tuple[str, list[Frame]]:
+    """Return the scan asked for: its name and its frames, checked to be on one grid."""
     records = [_record(name, frames) for name, frames in scans]
     if series is not None:
         require_type("series", series, (str, int), "the name or number of a series")
@@ -265,9 +276,9 @@ def _chosen(scans: Sequence[tuple[str, list[Frame]]], series: str | int | None, 
     wanted = "of one DICOM series" if series is None else f"the name of one series of {folder}"
     got = f"{len(fitting)} of them: {listed}" if series is None else f"{series!r} where there are {listed}"
     require(len(fitting) == 1, what, wanted, got, cure, error=DataError, file=folder)
-    frames = scans[fitting[0]][1]
+    name, frames = scans[fitting[0]]
     _check_series(frames)
-    return frames
+    return name, frames
 
 
 def _answers(record: DicomSeries) -> Iterable[str]:
@@ -306,12 +317,20 @@ def _along_normal(frames: Sequence[Frame]) -> npt.NDArray[np.float64]:
     return heights
 
 
-def _assemble(frames: Sequence[Frame]) -> Volume:
+def _assemble(frames: Sequence[Frame], max_bytes: int) -> Volume:
     _check_steps(frames)
     affine = series_affine(frames)
-    array = np.empty((len(frames), *frames[0].size), np.float32)
+    shape = (len(frames), *frames[0].size)
+    for frame in frames:
+        frame.require_whole()
+    largest = max(frames, key=lambda frame: frame.path.stat().st_size).path
+    require_fits(frames[0].path.parent, math.prod(shape) * _BYTES + largest.stat().st_size, max_bytes)
+    array = np.empty(shape, np.float32)
+    path, content = frames[0].path, open_dicom(frames[0].path, max_bytes)
     for place, frame in enumerate(frames):
-        array[place] = frame.pixels()
+        if frame.path != path:
+            path, content = frame.path, open_dicom(frame.path, max_bytes)
+        array[place] = frame.pixels(content)
     return Volume(array, affine)
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from guided_attention._checks import cut_list, needs_extra, require, require_pat
 from guided_attention._files import PathLike, replacing
 from guided_attention._geometry import checked_affine, is_same_place
 from guided_attention._typing import Affine
-from guided_attention.case import Case, Volume, as_array
+from guided_attention.case import Case, Source, Volume, as_array
 from guided_attention.data._channels import stacked
 from guided_attention.data._files import (
     case_from_files,
@@ -24,7 +25,8 @@ from guided_attention.data._files import (
     natural_key,
     require_pairs,
 )
-from guided_attention.data._nifti_stream import NiftiFile
+from guided_attention.data._limits import MAX_BYTES
+from guided_attention.data._nifti_stream import Form, open_nifti, open_with_forms
 from guided_attention.errors import ArgumentError, DataError
 
 __all__ = ["read_nifti", "read_nifti_case", "read_nifti_pairs", "write_nifti"]
@@ -34,7 +36,7 @@ _INTEGERS = ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 _LONGEST_SIDE = 32767
 
 
-def read_nifti(path: PathLike) -> Volume:
+def read_nifti(path: PathLike, *, max_bytes: int = MAX_BYTES) -> Volume:
     """Read a NIfTI file: its array in (z, y, x) order and its affine in millimetres.
 
     The file's axes (x, y, z) are turned round and nothing is flipped or resampled, so that the affine still holds for
@@ -44,13 +46,15 @@ def read_nifti(path: PathLike) -> Volume:
 
     Args:
         path: A ``.nii`` or ``.nii.gz`` file, or one of a pair ``.hdr`` and ``.img``.
+        max_bytes: What the volume may take in memory, judged before it is unpacked.
 
     Returns:
         The volume, ``(depth, height, width)`` or ``(channels, depth, height, width)``.
 
     Raises:
         MissingFileError: There is no such file.
-        DataError: The file is damaged or may not be read, has not two to four axes, holds NaN or infinite values, or
+        DataError: The file is damaged, may not be read or takes more than `max_bytes`, has not two to four axes,
+            holds NaN or infinite values, or
             its affine is no affine.
         MissingPackageError: nibabel is not installed.
 
@@ -67,8 +71,8 @@ def read_nifti(path: PathLike) -> Volume:
         >>> volume.array.shape, volume.spacing_mm
         ((3, 5, 7), (9.0, 1.5, 1.5))
     """
-    file = NiftiFile.open(path, "path")
-    return Volume(file.array(), file.affine)
+    file = open_nifti(path, "path", max_bytes)
+    return Volume(file.array(), file.affine, Source(file.path))
 
 
 def read_nifti_case(
@@ -78,6 +82,7 @@ def read_nifti_case(
     case_id: str | None = None,
     channel_names: Sequence[str] = (),
     resample_channels: bool = False,
+    max_bytes: int = MAX_BYTES,
 ) -> Case:
     """Read one subject from a NIfTI image, or from one file a channel, and its NIfTI mask.
 
@@ -90,6 +95,7 @@ def read_nifti_case(
         channel_names: One name a channel, such as ``("T1", "T2")``.
         resample_channels: Whether a file on another grid than the first is interpolated linearly onto it; otherwise it
             is an error.
+        max_bytes: What each file may take in memory, see `read_nifti`.
 
     Returns:
         The case; its labels are None where no mask was given.
@@ -110,13 +116,15 @@ def read_nifti_case(
         ('7', (1, 3, 5, 7), None)
     """
     paths = [image] if isinstance(image, (str, os.PathLike)) else _listed(image)
-    pictures = [NiftiFile.open(path, "image") for path in paths]
-    mask = None if label is None else NiftiFile.open(label, "label")
+    pictures = [open_nifti(path, "image", max_bytes) for path in paths]
+    mask = None if label is None else open_nifti(label, "label", max_bytes)
     files = [one.path for one in (*pictures, *([] if mask is None else [mask]))]
     if len(pictures) == 1:
-        volume = Volume(pictures[0].array(np.float32), pictures[0].affine)
+        volume = Volume(pictures[0].array(np.float32), pictures[0].affine, Source(files[0]))
     else:
-        volume = stacked(files[: len(pictures)], _as_float, resample=resample_channels)
+        volume = stacked(
+            files[: len(pictures)], partial(_as_float, max_bytes=max_bytes), resample=resample_channels
+        )
     labels = None if mask is None else Volume(mask.labels(), mask.affine)
     name = _common_id(files[: len(pictures)]) if case_id is None else case_id
     return case_from_files(name, volume, labels, channel_names, files)
@@ -136,8 +144,8 @@ def _common_id(images: Sequence[Path]) -> str:
     return "_".join(words[0] for words in common) or case_id_of(images[0])
 
 
-def _as_float(path: Path) -> Volume:
-    file = NiftiFile.open(path, "image")
+def _as_float(path: Path, max_bytes: int) -> Volume:
+    file = open_nifti(path, "image", max_bytes)
     return Volume(file.array(np.float32), file.affine)
 
 
@@ -149,6 +157,7 @@ def read_nifti_pairs(
     label_suffix: str = "_label.nii.gz",
     case_ids: Sequence[str] | None = None,
     channel_names: Sequence[str] = (),
+    max_bytes: int = MAX_BYTES,
 ) -> list[Case]:
     """Read every image with the mask of the same name, ordered by name with numbers as numbers.
 
@@ -164,6 +173,7 @@ def read_nifti_pairs(
         label_suffix: The same for masks.
         case_ids: Names of the cases to read, in the order wanted; all where left out.
         channel_names: One name a channel, for all cases.
+        max_bytes: What each volume may take in memory, see `read_nifti`.
 
     Returns:
         One case a pair.
@@ -190,7 +200,9 @@ def read_nifti_pairs(
         cure="Add the missing files, or read images without masks by `read_nifti_case`.",
     )
     return [
-        read_nifti_case(pictures[name], masks[name], case_id=name, channel_names=channel_names)
+        read_nifti_case(
+            pictures[name], masks[name], case_id=name, channel_names=channel_names, max_bytes=max_bytes
+        )
         for name in wanted
     ]
 
@@ -226,7 +238,9 @@ def _beside(images: PathLike | Sequence[PathLike]) -> PathLike:
     return require_path("images", images)
 
 
-def write_nifti(path: PathLike, volume: npt.NDArray[Any] | Tensor, affine: Affine) -> Path:
+def write_nifti(
+    path: PathLike, volume: npt.NDArray[Any] | Tensor, affine: Affine, *, like: PathLike | None = None
+) -> Path:
     """Write a volume as NIfTI so that any viewer lays it over the scan it belongs to; atomically.
 
     The array's axes (z, y, x) are turned to NIfTI's (x, y, z), channels go last. Whole numbers are written as the
@@ -240,6 +254,8 @@ def write_nifti(path: PathLike, volume: npt.NDArray[Any] | Tensor, affine: Affin
         path: A name that ends in ``.nii`` or ``.nii.gz``, in an existing folder.
         volume: ``(depth, height, width)`` or ``(channels, depth, height, width)``, any real number type.
         affine: 4 x 4 matrix from voxel index ``(x, y, z)`` to RAS millimetres.
+        like: A NIfTI file on the same grid, such as the scan: its sform and its qform are written, with
+            their codes, so that every program lays both files on each other, whichever of the two it reads.
 
     Returns:
         The path written.
@@ -248,7 +264,8 @@ def write_nifti(path: PathLike, volume: npt.NDArray[Any] | Tensor, affine: Affin
         MissingFileError: The folder is missing.
         WriteError: The disk is full, or the folder cannot be written to; an older file stays as it was.
         ArgumentError: The path ends otherwise.
-        DataError: The array has another number of axes, no voxel or a number beyond float32; or the affine is none.
+        DataError: The array has another number of axes, no voxel or a number beyond float32; the affine is none; or
+            `like` has another size or place.
         MissingPackageError: nibabel is not installed.
 
     Example:
@@ -268,15 +285,29 @@ def write_nifti(path: PathLike, volume: npt.NDArray[Any] | Tensor, affine: Affin
     place, array = checked_affine(affine, "affine"), _storable(volume)
     make: Callable[..., Any] = Nifti1Image  # nibabel leaves it untyped
     image = make(array.T, place, dtype=array.dtype)
-    image.set_sform(place, code=1)
-    image.set_qform(place, code=1)
-    if not is_same_place(image.get_qform(), place, array.shape[-3:]):
-        image.set_qform(place, code=0)
+    if like is None:
+        image.set_sform(place, code=1)
+        image.set_qform(place, code=1)
+        if not is_same_place(image.get_qform(), place, array.shape[-3:]):
+            image.set_qform(place, code=0)
+    else:
+        (sform, sform_code), (qform, qform_code) = _forms_of(like, place, array.shape[-3:])
+        image.set_qform(qform, code=qform_code)
+        image.set_sform(sform, code=sform_code)
     image.header.set_xyzt_units("mm")
     # What nibabel opens itself stays open after an error.
     with replacing(wanted) as draft, ImageOpener(str(draft), "wb") as file:
         image.to_file_map({"image": FileHolder(fileobj=file)})  # type: ignore[arg-type]  # any object that writes
     return wanted
+
+
+def _forms_of(like: PathLike, affine: Affine, shape: Sequence[int]) -> tuple[Form, Form]:
+    """Return sform and qform of a file, which has to lie on the grid."""
+    header, *forms = open_with_forms(like, "like")
+    good = header.shape[-3:] == tuple(shape) and is_same_place(header.affine, affine, shape)
+    wanted, got = "on the grid of the volume", f"{header.path} on another"
+    require(good, "like", wanted, got, "Leave it out.", error=DataError, file=header.path)
+    return forms[0], forms[1]
 
 
 def _storable(volume: npt.NDArray[Any] | Tensor) -> npt.NDArray[Any]:

@@ -1,6 +1,7 @@
 """DICOM RTSTRUCT: label volumes as contours on the series they belong to, and contours as label volumes."""
 
 import datetime as dt
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +16,10 @@ from guided_attention._files import PathLike, replacing
 from guided_attention._typing import Affine
 from guided_attention.case import Volume
 from guided_attention.data._contours import Contour, fill, outlines
-from guided_attention.data._dicom_frames import Frame, damage
-from guided_attention.data._files import reading, require_file
+from guided_attention.data._dicom_files import NoScanError, damage, open_dicom
+from guided_attention.data._dicom_frames import Frame
+from guided_attention.data._files import broken, reading, require_file
+from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.data.dicom import read_headers, series_affine
 from guided_attention.data.dicom_seg import Segments, checked_organs, require_identifiers
 from guided_attention.errors import DataError
@@ -46,7 +49,12 @@ _COPIED = (
 
 
 def write_rtstruct(
-    path: PathLike, volume: npt.NDArray[Any] | Tensor, series: PathLike, labels: LabelSpec
+    path: PathLike,
+    volume: npt.NDArray[Any] | Tensor | Volume,
+    folder: PathLike,
+    labels: LabelSpec,
+    *,
+    series: str | int | None = None,
 ) -> Path:
     """Write a label volume as RTSTRUCT, contours slice by slice, on the series that it belongs to; atomically.
 
@@ -55,9 +63,11 @@ def write_rtstruct(
 
     Args:
         path: The file to write, in an existing folder.
-        volume: ``(depth, height, width)``, integers, on the grid of ``read_dicom_series(series)``.
-        series: The folder of the series.
+        volume: ``(depth, height, width)``, integers, on the grid of ``read_dicom_series(folder, series=series)``; or a
+            `Volume`, which is reordered to that grid.
+        folder: The folder of the series.
         labels: Values, names and colours.
+        series: Which series, where the folder holds more than one: see `read_dicom_series`.
 
     Returns:
         The path.
@@ -68,8 +78,8 @@ def write_rtstruct(
         MissingPackageError: pydicom or contourpy is not installed.
     """
     target = require_path("path", path)
-    frames, array, present = checked_organs(volume, series, labels)
-    require_identifiers([frame.content for frame in frames], require_path("series", series))
+    frames, array, present = checked_organs(volume, folder, labels, series)
+    require_identifiers(frames)
     file = _header(frames)
     to_lps = _TO_LPS @ series_affine(frames)
     for number, value in enumerate(present, start=1):
@@ -82,14 +92,22 @@ def write_rtstruct(
     return target
 
 
-def read_rtstruct(path: PathLike, series: PathLike) -> Segments:
+def read_rtstruct(
+    path: PathLike,
+    folder: PathLike,
+    *,
+    series: str | int | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> Segments:
     """Read the contours of an RTSTRUCT as a label volume on the grid of a series.
 
     A voxel belongs to an organ if its middle lies inside an odd number of the organ's contours of that slice.
 
     Args:
         path: The file.
-        series: The folder of the series that it was made on.
+        folder: The folder of the series that it was made on.
+        series: Which series, where the folder holds more than one.
+        max_bytes: What the labels may take in memory, judged before they are made.
 
     Returns:
         Labels with the number of the organ as value, and names and colours. Organs without a contour are left out;
@@ -97,12 +115,13 @@ def read_rtstruct(path: PathLike, series: PathLike) -> Segments:
 
     Raises:
         MissingFileError: There is no such file.
-        DataError: The file is damaged or no RTSTRUCT, belongs to another series, holds no contour, or a contour lies
+        DataError: The file is damaged, no RTSTRUCT, or takes more than `max_bytes`; it belongs to another
+            series, holds no contour, or a contour lies
             across slices or between them.
         MissingPackageError: pydicom is not installed.
     """
-    file, frames = require_file("path", path, "RTSTRUCT"), read_headers(series)
-    content = _read(file)
+    file, frames = require_file("path", path, "RTSTRUCT"), read_headers(folder, series=series)
+    content = _read(file, max_bytes)
     affine = series_affine(frames)
     to_voxels = np.linalg.inv(_TO_LPS @ affine).astype(np.float64)
     with reading(file, "RTSTRUCT", damage()):
@@ -111,10 +130,13 @@ def read_rtstruct(path: PathLike, series: PathLike) -> Segments:
         organs = [item for item in content.ROIContourSequence if item.get("ContourSequence")]
     here = frames[0].text("FrameOfReferenceUID")
     good, cure = not here or here in own, "Name the series that it was made on."
-    wanted = f"on the frame of reference of {series}"
+    wanted = f"on the frame of reference of {frames[0].path.parent}"
     require(good, str(file), wanted, cut_list(sorted(own)), cure, error=DataError, file=file)
     require(bool(organs), str(file), "with at least one contour", "none", error=DataError, file=file)
-    labels = np.zeros((len(frames), *frames[0].size), np.uint8 if len(organs) < 256 else np.uint16)  # noqa: PLR2004
+    shape = (len(frames), *frames[0].size)
+    dtype = np.min_scalar_type(len(organs))
+    require_fits(file, math.prod(shape) * dtype.itemsize, max_bytes)
+    labels = np.zeros(shape, dtype)
     for value, organ in enumerate(organs, start=1):
         for place, lines in _by_slice(file, organ, to_voxels, len(frames)).items():
             labels[place][fill(lines, frames[0].size)] = value
@@ -127,12 +149,14 @@ def read_rtstruct(path: PathLike, series: PathLike) -> Segments:
     return Segments(Volume(labels, affine), LabelSpec(_different(found), colours))
 
 
-def _read(file: Path) -> "Dataset":
+def _read(file: Path, max_bytes: int) -> "Dataset":
     with needs_extra("dicom"):
-        from pydicom import dcmread  # noqa: PLC0415
         from pydicom.uid import RTStructureSetStorage  # noqa: PLC0415
+    try:
+        content = open_dicom(file, max_bytes, kind="RTSTRUCT")
+    except NoScanError as error:
+        raise broken(file, "RTSTRUCT", str(error)) from error
     with reading(file, "RTSTRUCT", damage()):
-        content = dcmread(file)
         kind = content.get("SOPClassUID")
     got = getattr(kind, "name", "another file")
     require(kind == RTStructureSetStorage, str(file), "an RTSTRUCT", got, error=DataError, file=file)

@@ -1,0 +1,156 @@
+"""Segmentations of 3D Slicer (``.seg.nrrd``): names, values, colours, layers, and masks of a part of the scan."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from guided_attention._checks import cut_list, require
+from guided_attention._files import PathLike
+from guided_attention._geometry import reorientation
+from guided_attention._sides import left_right_pairs
+from guided_attention._typing import Affine
+from guided_attention.case import Volume, whole_labels
+from guided_attention.data._limits import MAX_BYTES
+from guided_attention.data._nrrd import Segment, open_nrrd, read_segments
+from guided_attention.data._voxels import StoredVolume
+from guided_attention.errors import DataError
+from guided_attention.labels import LabelSpec
+
+__all__ = ["SLICER_ENDING", "SlicerFile", "open_slicer", "padded", "spec_of"]
+
+SLICER_ENDING = ".seg.nrrd"
+_SHARE_OF_VOXEL = 0.1
+_AXES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class SlicerFile:
+    """An opened segmentation of 3D Slicer.
+
+    Attributes:
+        stored: The voxels.
+        segments: The segments that the header names.
+        organs: What values the segments get, by name; None keeps those of the file.
+    """
+
+    stored: StoredVolume
+    segments: tuple[Segment, ...]
+    organs: LabelSpec | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.stored.path
+
+    @property
+    def affine(self) -> Affine:
+        """Where its voxels lie."""
+        return self.stored.affine
+
+    def array(self, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
+        """Read the layers as they stand in the file."""
+        return self.stored.array(dtype)
+
+    def labels(self) -> npt.NDArray[Any]:
+        """Read the segments as one label volume; where layers overlap, the later segment wins, with a warning."""
+        stored = whole_labels(self.stored.array(), f"values of {self.path}", file=self.path)
+        layers = stored if stored.ndim > _AXES else stored[None]
+        self._check(layers)
+        values = self._values()
+        labels = np.zeros(layers.shape[1:], np.min_scalar_type(max(values, default=0)))
+        overlap = 0
+        for segment, value in zip(self.segments, values, strict=True):
+            mask = layers[segment.layer] == segment.value
+            overlap += int(np.count_nonzero(labels[mask])) if value else 0
+            labels[mask] = value or labels[mask]
+        if overlap:
+            message = f"{self.path} has {overlap} voxels in two segments: they are read as the later one."
+            warnings.warn(message, UserWarning, stacklevel=2)
+        return labels
+
+    def _check(self, layers: npt.NDArray[Any]) -> None:
+        numbers, file = {segment.layer for segment in self.segments}, self.path
+        good, wanted = all(0 <= number < len(layers) for number in numbers), f"below {len(layers)}"
+        require(good, f"layers of {file}", wanted, sorted(numbers), error=DataError, file=file)
+        for number, layer in enumerate(layers):
+            named = [0, *(segment.value for segment in self.segments if segment.layer == number)]
+            odd = sorted(set(np.unique(layer).tolist()) - set(named))
+            wanted, cure = "values of its segments", "Save the segmentation again in 3D Slicer."
+            require(not odd, f"values of {file}", wanted, cut_list(odd), cure, error=DataError, file=file)
+
+    def _values(self) -> list[int]:
+        own = spec_of(self.segments, self.path)
+        by_name = {name: value for value, name in own.names.items()}
+        mine = [by_name[segment.name] for segment in self.segments]
+        if self.organs is None:
+            return mine
+        wanted = {name.lower(): value for value, name in self.organs.names.items()}
+        named = [wanted.get(segment.name.lower()) for segment in self.segments]
+        if not any(named):  # the organs are told by value
+            return mine
+        odd = [s.name for s, value in zip(self.segments, named, strict=True) if value is None]
+        good = not odd or self.organs.others_are_background
+        listed = cut_list(list(wanted))
+        require(
+            good, f"segments of {self.path}", f"of {listed}", cut_list(odd), error=DataError, file=self.path
+        )
+        return [value or 0 for value in named]
+
+
+def open_slicer(
+    path: PathLike, argument: str, max_bytes: int = MAX_BYTES, organs: LabelSpec | None = None
+) -> SlicerFile:
+    """Read only the header, and check it."""
+    stored = open_nrrd(path, argument, max_bytes)
+    segments = tuple(read_segments(stored.path))
+    wanted = "a segmentation of 3D Slicer, with the names of its segments"
+    got, cure = "an NRRD file without them", "Rename it to end in .nrrd."
+    require(bool(segments), str(stored.path), wanted, got, cure, error=DataError, file=stored.path)
+    return SlicerFile(stored, segments, organs)
+
+
+def spec_of(segments: tuple[Segment, ...], path: Path) -> LabelSpec:
+    """Return names and colours by value: the file's values where it has one layer, else 1, 2, ... in order."""
+    is_one = len({segment.layer for segment in segments}) == 1
+    values = [segment.value if is_one else place for place, segment in enumerate(segments, start=1)]
+    good, wanted = len(set(values)) == len(values), "of different values in a layer"
+    require(good, f"segments of {path}", wanted, values, error=DataError, file=path)
+    names = dict(zip(values, (segment.name for segment in segments), strict=True))
+    coloured = zip(values, segments, strict=True)
+    colours = {value: segment.colour for value, segment in coloured if segment.colour}
+    try:
+        return LabelSpec(names, colours, left_right_pairs(names))
+    except DataError as error:
+        raise DataError(f"{error} Read from {path}.", argument=error.argument, file=path) from error
+
+
+def padded(mask: Volume, image: Volume) -> Volume:
+    """Return a mask that covers a part of the image's grid on all of it, 0 elsewhere.
+
+    A mask on another grid is returned as it is: `Case.from_volumes` refuses it.
+    """
+    size = image.array.shape[-_AXES:]
+    relative = np.linalg.solve(image.affine, mask.affine)
+    linear = np.eye(4)
+    linear[:_AXES, :_AXES] = relative[:_AXES, :_AXES]
+    turn = reorientation(linear, "RAS")
+    array = turn.apply(mask.array)
+    place = np.linalg.solve(image.affine, turn.affine(mask.affine, mask.array.shape))
+    first = np.rint(place[:_AXES, _AXES])
+    goal = np.eye(4)
+    goal[:_AXES, _AXES] = first
+    corner = np.array([*reversed(array.shape), 1.0])
+    if np.abs((place - goal) @ corner).max() > _SHARE_OF_VOXEL or array.shape == size:
+        return mask
+    whole = np.zeros(size, array.dtype)
+    starts = [int(start) for start in reversed(first.tolist())]
+    inside = [slice(max(start, 0), start + length) for start, length in zip(starts, array.shape, strict=True)]
+    cut = tuple(slice(max(-start, 0), max(full - start, 0)) for start, full in zip(starts, size, strict=True))
+    if np.count_nonzero(array[cut]) != np.count_nonzero(array):
+        return mask
+    whole[tuple(inside)] = array[cut]
+    return Volume(whole, image.affine)
