@@ -31,7 +31,16 @@ __all__ = [
 ]
 
 Layout: TypeAlias = Literal[
-    "pairs", "dicom", "decathlon", "nnunet", "chaos", "chaos:t1_out", "chaos:t1_dual", "chaos:t2", "png"
+    "pairs",
+    "dicom",
+    "decathlon",
+    "nnunet",
+    "chaos",
+    "chaos:t1_out",
+    "chaos:t1_dual",
+    "chaos:t2",
+    "png",
+    "csv",
 ]
 """How a folder of scans is laid out. ``"chaos"`` is T1 in phase or CT; the others of CHAOS name their scan."""
 
@@ -71,6 +80,7 @@ class Scan:
         is_labelled: Whether it has a reference segmentation.
         part: The part that the layout puts it in.
         beside: Other files and folders that it is read from, the mask last.
+        patient: The patient it is of; empty where that is not known.
     """
 
     case_id: str
@@ -79,6 +89,7 @@ class Scan:
     is_labelled: bool
     part: str = ""
     beside: tuple[Path, ...] = ()
+    patient: str = ""
 
     def files(self) -> list[Path]:
         """Return every file that the scan is read from."""
