@@ -32,7 +32,7 @@ LIMIT = 2**20
 """`max_bytes` of the readers."""
 MEMORY = 300 * 2**20
 """What the process may take beyond what it has after one reading of each data set."""
-SECONDS = 10
+SECONDS = 60
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FC00000)
 TOKENS = ("-1", "0", "1e400", "NaN", "null", "[]", "{}", '"x"', "9" * 400, "true", '"²"', "\\", "[[[[")
 
