@@ -160,7 +160,7 @@ class Case:
         if labels is not None:
             require_type("labels", labels, Volume, "a Volume or None", "Join array and affine in a Volume.")
         array = image.array[None] if image.array.ndim == _AXES else image.array
-        mask = None if labels is None else _on_grid_of(image, labels, f"labels of case {case_id!r}")
+        mask = None if labels is None else on_grid_of(image, labels, f"labels of case {case_id!r}")
         return cls(case_id, array, mask, image.affine, channel_names)
 
     @property
@@ -271,7 +271,7 @@ def _checked_names(names: object, channels: int, where: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _on_grid_of(image: Volume, labels: Volume, where: str) -> npt.NDArray[Any]:
+def on_grid_of(image: Volume, labels: Volume, where: str) -> npt.NDArray[Any]:
     """Return the mask in the storage order of the image, or raise where it lies on another grid."""
     # From mask axes to image axes: a change of order, however oblique both lie in the patient.
     relative = np.eye(4)

@@ -9,7 +9,7 @@ from guided_attention._files import PathLike
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, Volume
 from guided_attention.data._files import case_from_files, case_id_of
-from guided_attention.data._formats import VolumeFile, has_geometry, open_volume
+from guided_attention.data._formats import VolumeFile, has_geometry, open_volume, stem_of
 from guided_attention.data._limits import MAX_BYTES
 from guided_attention.data._slicer import SlicerFile, open_slicer, padded, spec_of
 from guided_attention.data.dicom_seg import Segments
@@ -153,7 +153,7 @@ def join(
     labels = None if mask is None else Volume(mask.labels(), mask.affine)
     if labels is not None and isinstance(mask, SlicerFile):
         labels = padded(labels, volume)
-    name = case_id_of(picture.path) if case_id is None else case_id
+    name = case_id_of(stem_of(picture.path.name)) if case_id is None else case_id
     return case_from_files(name, volume, labels, channel_names, files)
 
 
