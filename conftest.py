@@ -1,6 +1,8 @@
 """Collects the Python code blocks of README.md and docs/ as tests: each document is one namespace and one folder."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from doctest import ELLIPSIS
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +35,15 @@ pytest_collect_file = Sybil(
     setup=_enter_empty_folder,
     teardown=_leave_folder,
 ).pytest()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_files_in_one_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let what examples and docstrings leave behind, in processes of their own too, go with the files of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("left")))
+        patch.setattr(tempfile, "tempdir", None)  # chosen anew, from the variable
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -329,7 +329,7 @@ def no_reading(monkeypatch):
     def fail(*_arguments, **_keywords):
         raise AssertionError("a volume was read")
 
-    for name in ("read_nifti_case", "read_dicom_series", "open_nifti"):
+    for name in ("case_of_files", "read_dicom_series", "open_volume"):
         monkeypatch.setattr(f"guided_attention.data._layouts_volumes.{name}", fail)
 
 
@@ -362,7 +362,7 @@ def _wrong_json(key, value):
             DataError,
             "of different names, got 'a' for .*train.* and",
         ),
-        (lambda _: None, DataError, "which holds nothing. Looked for: NIfTI files"),
+        (lambda _: None, DataError, "which holds nothing. Looked for: volumes"),
         (lambda d: (d / "notes.txt").touch(), DataError, "which holds notes.txt. Looked for"),
         (
             lambda d: (d / "imagesTr").mkdir(),
@@ -385,9 +385,9 @@ def _wrong_json(key, value):
             "a list of files that are there, got a.nii.gz",
         ),
         (
-            _wrong_json("file_ending", ".png"),
+            _wrong_json("file_ending", ".czi"),
             DataError,
-            "file_ending of .* must be .nii.gz or .nii, got '.png'",
+            "file_ending of .* must be one of .nii.gz, .nii, .*, got '.czi'",
         ),
         (_wrong_json("labels", {"liver": [1, 2]}), DataError, "labels of .*Regions of several labels"),
         (
@@ -466,9 +466,12 @@ def test_channels_have_to_lie_on_one_grid(tmp_path):
     moved[0, 3] = 3.0
     write_nifti(tmp_path / "imagesTr/c_1_0001.nii.gz", _volume(1), moved)
     write_nifti(tmp_path / "imagesTr/c_2_0001.nii.gz", np.zeros((3, 5, 11), np.int16), AFFINE)
-    with pytest.raises(DataError, match=r"c_1_0001.nii.gz` must be within .* mm of c_1_0000.nii.gz"):
+    with pytest.raises(
+        DataError,
+        match=r"c_1_0001.nii.gz` must be within .* mm of .*c_1_0000.nii.gz .*resample_channels=True",
+    ):
         open_cohort(tmp_path).read("c_1")
-    with pytest.raises(DataError, match=r"c_2_0001.nii.gz` must be of the size of c_2_0000.nii.gz"):
+    with pytest.raises(DataError, match=r"c_2_0001.nii.gz` must be on the grid of .*c_2_0000.nii.gz, of"):
         open_cohort(tmp_path).read("c_2")
 
 

@@ -1,12 +1,14 @@
 """What the layouts share: the records of what was found, and the small JSON files that stand beside scans."""
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from guided_attention._checks import cut_list, require
+from guided_attention._typing import SpacingMm
 from guided_attention.case import Case
 from guided_attention.data._files import DAMAGE, natural_key, numbers_of, reading
 from guided_attention.errors import DataError, MissingFileError
@@ -20,6 +22,7 @@ __all__ = [
     "as_list",
     "channel_names_in",
     "entries_of",
+    "known_spacing",
     "labels_in",
     "left_right_pairs",
     "merged",
@@ -29,7 +32,17 @@ __all__ = [
 ]
 
 Layout: TypeAlias = Literal[
-    "pairs", "dicom", "decathlon", "nnunet", "chaos", "chaos:t1_out", "chaos:t1_dual", "chaos:t2", "png"
+    "pairs",
+    "dicom",
+    "decathlon",
+    "nnunet",
+    "chaos",
+    "chaos:t1_out",
+    "chaos:t1_dual",
+    "chaos:t2",
+    "png",
+    "structures",
+    "csv",
 ]
 """How a folder of scans is laid out. ``"chaos"`` is T1 in phase or CT; the others of CHAOS name their scan."""
 
@@ -46,6 +59,7 @@ PARTS: Mapping[str, str] = {
 
 _CASE_KEYS = ("case", "case_id", "id", "name")
 _PART_KEYS = ("split", "part", "set")
+_UNKNOWN_MM: SpacingMm = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,7 @@ class Scan:
         is_labelled: Whether it has a reference segmentation.
         part: The part that the layout puts it in.
         beside: Other files and folders that it is read from, the mask last.
+        patient: The patient it is of; empty where that is not known.
     """
 
     case_id: str
@@ -67,6 +82,7 @@ class Scan:
     is_labelled: bool
     part: str = ""
     beside: tuple[Path, ...] = ()
+    patient: str = ""
 
     def files(self) -> list[Path]:
         """Return every file that the scan is read from."""
@@ -84,6 +100,26 @@ class Found:
     scans: tuple[Scan, ...]
     labels: LabelSpec | None = None
     channel_names: tuple[str, ...] = ()
+
+
+def known_spacing(given: SpacingMm | None, fields: Mapping[str, object], folder: Path) -> SpacingMm:
+    """Return the spacing of files that hold none: as given, or as ``dataset.json`` says; 1 mm with a warning."""
+    if given is not None:
+        return given
+    said = fields.get("spacing_mm")
+    if said is None:
+        warnings.warn(
+            f"PNG files and others without geometry hold no spacing: 1 mm is assumed for {folder}, so distances in mm "
+            'count pixels. Write {"spacing_mm": [z, y, x]} into dataset.json there, or pass `spacing_mm`.',
+            UserWarning,
+            stacklevel=2,
+        )
+        return _UNKNOWN_MM
+    numbers = [float(value) for value in as_list(said) if isinstance(value, (int, float))]
+    good = len(numbers) == len(_UNKNOWN_MM) and min(numbers) > 0
+    what, path = "spacing_mm of dataset.json", folder / "dataset.json"
+    require(good, what, "three numbers above 0, [z, y, x]", said, error=DataError, file=path)
+    return (numbers[0], numbers[1], numbers[2])
 
 
 def entries_of(folder: Path) -> list[Path]:

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from guided_attention._checks import cut_list, require
 from guided_attention.case import Case, Volume, on_grid_of
 from guided_attention.data._files import case_from_files, natural_key
-from guided_attention.data._formats import is_volume_file, open_volume, stem_of
+from guided_attention.data._formats import is_volume_file, stem_of
 from guided_attention.data._layouts import Found, Scan, entries_of, left_right_pairs, merged, part_folders
+from guided_attention.data._layouts_volumes import Reading
 from guided_attention.data._pairs import LABEL_WORDS
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
@@ -32,10 +33,10 @@ class _Subject:
     masks: Mapping[str, Path]
 
 
-def find_structures(folder: Path, organs: LabelSpec | None, max_bytes: int) -> Found | None:
+def find_structures(folder: Path, how: Reading) -> Found | None:
     """Find subjects with one mask file a structure, as TotalSegmentator writes them; None where there are none.
 
-    Structures are chosen by the names of `organs`; without it, all are taken in alphabetical order, numbered from 1.
+    Structures are chosen by the names of `how.labels`; otherwise all are taken in alphabetical order, from 1.
     """
     places = part_folders(folder) or {"": folder}
     subjects = {part: _subjects(place) for part, place in places.items()}
@@ -43,11 +44,11 @@ def find_structures(folder: Path, organs: LabelSpec | None, max_bytes: int) -> F
     if not every:
         return None
     names = {name for subject in every for name in subject.masks}
-    labels = _all(names) if organs is None else organs
+    labels = _all(names) if how.labels is None else how.labels
     known = _as_files(labels, names, folder)
     _warn_of_absent(every, known)
     founds = {
-        part: Found("structures", tuple(_scan(subject, known, max_bytes) for subject in some), labels)
+        part: Found("structures", tuple(_scan(subject, known, how) for subject in some), labels)
         for part, some in subjects.items()
     }
     return merged(founds)
@@ -112,26 +113,26 @@ def _warn_of_absent(subjects: Sequence[_Subject], known: Mapping[int, str]) -> N
         warnings.warn(message, UserWarning, stacklevel=2)
 
 
-def _scan(subject: _Subject, known: Mapping[int, str], max_bytes: int) -> Scan:
+def _scan(subject: _Subject, known: Mapping[int, str], how: Reading) -> Scan:
     masks = {value: subject.masks[name] for value, name in known.items() if name in subject.masks}
     name = subject.folder.resolve().name
-    reader = partial(_read, name, subject.image, masks, max_bytes)
+    reader = partial(_read, name, subject.image, masks, how)
     return Scan(name, subject.image, reader, is_labelled=bool(masks), beside=tuple(masks.values()))
 
 
-def _read(case_id: str, image: Path, masks: Mapping[int, Path], max_bytes: int) -> Case:
-    file = open_volume(image, "image", max_bytes=max_bytes)
+def _read(case_id: str, image: Path, masks: Mapping[int, Path], how: Reading) -> Case:
+    file = how.open(image, "image")
     volume = Volume(file.array(np.float32), file.affine)
-    labels = _merged_masks(masks, volume, max_bytes) if masks else None
+    labels = _merged_masks(masks, volume, how) if masks else None
     return case_from_files(case_id, volume, labels, (), [image])
 
 
-def _merged_masks(masks: Mapping[int, Path], image: Volume, max_bytes: int) -> Volume:
+def _merged_masks(masks: Mapping[int, Path], image: Volume, how: Reading) -> Volume:
     """Join binary masks, one in memory at a time; where two overlap, the higher value wins, with a warning."""
     size = image.array.shape[-_AXES:]
     labels = np.zeros(size, np.min_scalar_type(max(masks)))
     for value, path in sorted(masks.items()):
-        mask = _read_mask(path, image, max_bytes)
+        mask = _read_mask(path, image, how)
         covered = labels[mask]
         for other in np.unique(covered[covered > 0]).tolist():
             count = int(np.count_nonzero(covered == other))
@@ -141,15 +142,13 @@ def _merged_masks(masks: Mapping[int, Path], image: Volume, max_bytes: int) -> V
     return Volume(labels, image.affine)
 
 
-def _read_mask(path: Path, image: Volume, max_bytes: int) -> npt.NDArray[np.bool_]:
-    file = open_volume(path, "label", max_bytes=max_bytes)
+def _read_mask(path: Path, image: Volume, how: Reading) -> npt.NDArray[np.bool_]:
+    file = how.open(path, "label")
     found = file.labels()
     values = np.unique(found[found > 0]).tolist()
     good, wanted = len(values) <= 1, "a binary mask, of 0 and one other value"
     cure = "Split it into one file a structure, or give it a name that pairs it with its image."
-    require(
-        good, f"values of {path}", wanted, cut_list([0, *values]), cure, error=DataError, file=path
-    )
+    require(good, f"values of {path}", wanted, cut_list([0, *values]), cure, error=DataError, file=path)
     try:
         return on_grid_of(image, Volume(found > 0, file.affine), f"mask {path}")
     except DataError as error:

@@ -1,6 +1,7 @@
 """NIfTI: volumes read and written, their place in the patient kept."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from guided_attention._files import PathLike, replacing
 from guided_attention._geometry import checked_affine, is_same_place
 from guided_attention._typing import Affine
 from guided_attention.case import Case, Volume, as_array
+from guided_attention.data._case_files import case_of_files
 from guided_attention.data._files import (
-    case_from_files,
     case_id_of,
     files_in,
     keep_ids,
@@ -49,9 +50,8 @@ def read_nifti(path: PathLike, *, max_bytes: int = MAX_BYTES) -> Volume:
 
     Raises:
         MissingFileError: There is no such file.
-        DataError: The file is damaged, may not be read or takes more than `max_bytes`, has not two to four axes,
-            holds NaN or infinite values, or
-            its affine is no affine.
+        DataError: The file is damaged, may not be read or takes more than `max_bytes`, has not two to four axes, holds
+            NaN or infinite values, or its affine is no affine.
         MissingPackageError: nibabel is not installed.
 
     Warns:
@@ -72,23 +72,26 @@ def read_nifti(path: PathLike, *, max_bytes: int = MAX_BYTES) -> Volume:
 
 
 def read_nifti_case(
-    image: PathLike,
+    image: PathLike | Sequence[PathLike],
     label: PathLike | None = None,
     *,
     case_id: str | None = None,
     channel_names: Sequence[str] = (),
+    resample_channels: bool = False,
     max_bytes: int = MAX_BYTES,
 ) -> Case:
-    """Read one subject from a NIfTI image and its NIfTI mask.
+    """Read one subject from a NIfTI image, or from one file a channel, and its NIfTI mask.
 
-    A mask in another storage order than its image is reordered.
+    A mask or a channel in another storage order than the first image is reordered.
 
     Args:
-        image: The image file; a fourth axis becomes the channels.
+        image: The image file, whose fourth axis becomes the channels; or a list of files, one a channel.
         label: The mask file, None where there is no mask.
         case_id: Name of the case; where left out, the image's file name without its ending, ``_image`` and ``_0000``.
         channel_names: One name a channel, such as ``("T1", "T2")``.
-        max_bytes: What each of the two may take in memory, see `read_nifti`.
+        resample_channels: Whether a file on another grid than the first is interpolated linearly onto it; otherwise it
+            is an error.
+        max_bytes: What each file may take in memory, see `read_nifti`.
 
     Returns:
         The case; its labels are None where no mask was given.
@@ -96,7 +99,8 @@ def read_nifti_case(
     Raises:
         MissingFileError: A file is missing.
         DataError: See `read_nifti`; or the mask is not made of whole numbers, has another size than the image, or lies
-            further than a tenth of a voxel from it.
+            further than a tenth of a voxel from it; or channels are on different grids, or hardly overlap.
+        ArgumentError: The list of files is empty.
 
     Example:
         >>> import numpy as np
@@ -107,13 +111,14 @@ def read_nifti_case(
         >>> case.case_id, case.image.shape, case.labels
         ('7', (1, 3, 5, 7), None)
     """
-    picture = open_nifti(image, "image", max_bytes)
-    mask = None if label is None else open_nifti(label, "label", max_bytes)
-    files = [picture.path] if mask is None else [picture.path, mask.path]
-    volume = Volume(picture.array(np.float32), picture.affine)
-    labels = None if mask is None else Volume(mask.labels(), mask.affine)
-    name = case_id_of(picture.path) if case_id is None else case_id
-    return case_from_files(name, volume, labels, channel_names, files)
+    return case_of_files(
+        image,
+        label,
+        partial(open_nifti, max_bytes=max_bytes),
+        case_id=case_id,
+        channel_names=channel_names,
+        resample_channels=resample_channels,
+    )
 
 
 def read_nifti_pairs(
