@@ -88,6 +88,11 @@ def run(
     return read_rows(folder / "scores.csv")
 
 
+def paper_augment(image: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Flip, mirror and rotate at random, and let organs keep their sides, as the original code does."""
+    return FlipRotate()(image, labels)
+
+
 def fit(
     model: torch.nn.Module,
     train: Sequence[Case],
@@ -102,7 +107,7 @@ def fit(
     preparation = Preparation(slice_axis=None if args.is_nifti else "axial", min_size=size).fit(train)
     predictor = Predictor(model, preparation, args.labels, device=args.device)
     slices = SliceDataset(
-        train, preparation, args.labels, size=size, augment=FlipRotate(), slice_step=args.slice_step
+        train, preparation, args.labels, size=size, augment=paper_augment, slice_step=args.slice_step
     )
     trainer = Trainer(
         model,

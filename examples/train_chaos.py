@@ -72,7 +72,7 @@ def report(cases: list[Case], args: argparse.Namespace) -> None:
     predictor = Predictor.load(args.out, device=args.device)  # needs nothing but the folder
     predictions = {prediction.case_id: prediction for prediction in predictor.stream(cases)}
     for prediction in predictions.values():
-        save_prediction(prediction, args.out / "predictions", include_uncertainty=True, overwrite=args.resume)
+        save_prediction(prediction, args.out / "predictions", also=["uncertainty"], overwrite=args.resume)
     scores = evaluate(lambda case: predictions[case.case_id], cases, LABELS)
     write_scores_csv(args.out / "test_scores.csv", scores)
     save_prediction_grid(args.out / "test_subjects.png", cases, list(predictions.values()), LABELS)

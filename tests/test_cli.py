@@ -257,8 +257,10 @@ def test_no_standard_error_harms_nothing(answer, monkeypatch, capsys):
 def test_arguments_reach_the_recipes(answer, monkeypatch):
     taken = []
     answer(lambda *arguments, on_case, **keywords: taken.append((arguments, keywords)) or [])  # noqa: ARG005
-    cli.main(["predict", "r", "s", "t", "--out", "p", "--overwrite", "--uncertainty", "--device", "cpu"])
-    keywords = {"device": "cpu", "include_uncertainty": True, "resume": False, "overwrite": True}
+    cli.main(
+        ["predict", "r", "s", "t", "--out", "p", "--overwrite", "--also", "uncertainty", "--device", "cpu"]
+    )
+    keywords = {"device": "cpu", "also": ["uncertainty"], "resume": False, "overwrite": True}
     assert taken.pop() == (("r", ["s", "t"], Path("p")), keywords)
     cli.main(["predict", "r", "--out", "p", "--resume"])
     assert taken.pop()[0][1] is None

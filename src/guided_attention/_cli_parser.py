@@ -167,8 +167,9 @@ def _add_predict(verbs: "_Verbs") -> None:
     )
     example = (
         "  guided-attention predict runs/first --out predictions\n"
-        "  guided-attention predict runs/first new-scans --out predictions --uncertainty\n"
-        "  guided-attention predict runs/first scan.nii.gz dicom-folder --out predictions --json"
+        "  guided-attention predict runs/first new-scans --out predictions --also uncertainty\n"
+        "  guided-attention predict runs/first scan.nii.gz dicom-folder --out predictions --json\n"
+        "  guided-attention predict runs/first dicom-folder --out predictions --also dicom-seg --also rtstruct"
     )
     parser = _verb(verbs, "predict", "predict scans with a trained run", text, example)
     parser.add_argument("run", metavar="RUN", help="run folder")
@@ -178,7 +179,9 @@ def _add_predict(verbs: "_Verbs") -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="skip the scans that FOLDER already has")
     group.add_argument("--overwrite", action="store_true", help="discard the predictions in FOLDER")
-    parser.add_argument("--uncertainty", action="store_true", help="write an uncertainty map a scan as well")
+    what = "write an uncertainty map as well, or, of a DICOM series, dicom-seg or rtstruct; can be repeated"
+    files = ("uncertainty", "dicom-seg", "rtstruct")
+    parser.add_argument("--also", metavar="FILE", choices=files, action="append", default=[], help=what)
     _add_device(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON line a case")
 

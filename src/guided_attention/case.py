@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,25 @@ from guided_attention._geometry import (
 from guided_attention._typing import Affine, ImageVolume, LabelVolume, SpacingMm
 from guided_attention.errors import ArgumentTypeError, DataError
 
-__all__ = ["Case", "Volume", "affine_of", "orientation_of", "spacing_of"]
+__all__ = ["Case", "Source", "Volume", "affine_of", "orientation_of", "spacing_of"]
 
 _WHOLE = 1e-3
 """How far a label may lie from a whole number: headers with a slope turn 1 into 0.99998."""
 _SHOWN = 6
 _AXES = 3
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an image was read from: predictions can then be written as its file or series needs them.
+
+    Attributes:
+        path: The image file, or the folder of the DICOM series.
+        series: Name of the series in the folder, as `guided_attention.data.find_dicom_series` has it; empty for files.
+    """
+
+    path: Path
+    series: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +50,7 @@ class Volume:
     Attributes:
         array: ``(depth, height, width)`` or ``(channels, depth, height, width)``, any real number type.
         affine: 4 x 4 matrix from voxel index ``(x, y, z)`` to millimetres in the RAS frame, as in NIfTI.
+        source: Where it was read from, None where it was not.
 
     Raises:
         DataError: The array has another number of axes or no numbers, or the affine is no affine.
@@ -49,6 +64,7 @@ class Volume:
 
     array: npt.NDArray[Any]
     affine: Affine
+    source: Source | None = None
 
     def __post_init__(self) -> None:
         """Convert both to arrays in native byte order, and check them."""
@@ -82,6 +98,7 @@ class Case:
             type. Floating-point labels are rounded where they lie within 0.001 of a whole number. None for no labels.
         affine: 4 x 4 matrix.
         channel_names: One name a channel, such as ``("T1", "T2")``; empty where the channels have no names.
+        source: Where the image was read from; set by readers.
 
     Raises:
         DataError: The image has not four axes, is empty or not finite; labels have another size, are negative or not
@@ -101,6 +118,7 @@ class Case:
     labels: LabelVolume | None
     affine: Affine
     channel_names: tuple[str, ...] = ()
+    source: Source | None = None
 
     def __init__(
         self,
@@ -109,8 +127,10 @@ class Case:
         labels: npt.NDArray[Any] | Tensor | None,
         affine: npt.NDArray[Any] | Tensor | Sequence[Sequence[float]],
         channel_names: Sequence[str] = (),
+        source: Source | None = None,
     ) -> None:
         require_type("case_id", case_id, str, "a text", "Use str(case_id).")
+        require_type("source", source, (Source, type(None)), "a Source or None")
         require(bool(case_id), "case_id", "a text", "an empty one", error=DataError)
         checked = _checked_image(image, f"image of case {case_id!r}")
         where, size = f"labels of case {case_id!r}", checked.shape[1:]
@@ -122,6 +142,7 @@ class Case:
             "channel_names": _checked_names(
                 channel_names, len(checked), f"channel_names of case {case_id!r}"
             ),
+            "source": source,
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -161,7 +182,7 @@ class Case:
             require_type("labels", labels, Volume, "a Volume or None", "Join array and affine in a Volume.")
         array = image.array[None] if image.array.ndim == _AXES else image.array
         mask = None if labels is None else on_grid_of(image, labels, f"labels of case {case_id!r}")
-        return cls(case_id, array, mask, image.affine, channel_names)
+        return cls(case_id, array, mask, image.affine, channel_names, image.source)
 
     @property
     def spacing_mm(self) -> SpacingMm:

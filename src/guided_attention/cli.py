@@ -210,7 +210,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out)
 
     def show(entry: "LedgerEntry") -> None:
-        files = [str(out / name) for name in entry.files]
+        files = [str(out / name) for name, content in entry.files.items() if content]
         if arguments.json:
             fields = {"case_id": entry.case_id, "status": entry.status, "files": files, "error": entry.error}
             print_json(fields)
@@ -223,7 +223,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         arguments.scans or None,
         out,
         device=arguments.device,
-        include_uncertainty=arguments.uncertainty,
+        also=arguments.also,
         resume=arguments.resume,
         overwrite=arguments.overwrite,
         on_case=CaseReport(_expected(arguments.run, arguments.scans), show),

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import HIGHEST_LABEL, cut_list, require, require_known_keys, require_type
+from guided_attention._sides import is_sided, left_right_pairs
 from guided_attention.errors import ArgumentTypeError, DataError
 
 __all__ = ["LabelSpec"]
@@ -86,6 +87,29 @@ class LabelSpec:
     def ignore_index(self) -> int | None:
         """What stands for `ignore_value` among the classes, for the losses; None where nothing is ignored."""
         return None if self.ignore_value is None else max(self.ignore_value, self.num_classes)
+
+    @property
+    def class_pairs(self) -> tuple[tuple[int, int], ...]:
+        """`pairs` as classes."""
+        place = {value: index for index, value in enumerate(self.values, 1)}
+        return tuple((place[one], place[other]) for one, other in self.pairs)
+
+    def require_sides(self, where: str) -> None:
+        """Raise a `DataError` where an organ is named left or right and has no mate in `pairs`.
+
+        Such an organ looks like its mate in a mirrored body, so that slices must not be mirrored. Chambers of the heart
+        have no mates.
+        """
+        paired = {value for pair in self.pairs for value in pair}
+        by_name = left_right_pairs(self.names)
+        missing = [pair for pair in by_name if not set(pair) <= paired]
+        mates = {value for pair in by_name for value in pair}
+        alone = [n for v, n in self.names.items() if v not in paired | mates and is_sided(n)]
+        cure = f"Pass LabelSpec(pairs={(*self.pairs, *missing)}), or mirror and flip nothing."
+        got = " and ".join(self.names[value] for pair in missing for value in pair)
+        require(not missing, where, "of left and right organs in pairs", got, cure, error=DataError)
+        cure = "Mirrored, it looks like the organ of the other side. Mirror and flip nothing."
+        require(not alone, where, "of left and right organs in pairs", cut_list(alone), cure, error=DataError)
 
     def subset(self, organs: Sequence[str]) -> "LabelSpec":
         """Return the specification of some organs, by name.

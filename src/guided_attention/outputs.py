@@ -8,6 +8,7 @@ from torch import Tensor
 
 from guided_attention._geometry import spacing_of
 from guided_attention._typing import Affine, LabelVolume, SpacingMm, UncertaintyVolume
+from guided_attention.case import Source
 
 __all__ = ["LossTerms", "Prediction", "SegmentationOutput", "takes_outputs"]
 
@@ -92,12 +93,14 @@ class Prediction:
         uncertainty: Entropy of the class probabilities of each voxel divided by ``log(classes)``: 0 is certain,
             1 means that all classes are equally probable. Same shape, float32.
         affine: 4 x 4 matrix from voxel index ``(x, y, z)`` to millimetres in the RAS frame: that of the scan.
+        source: Where the scan was read from, None where that is unknown.
     """
 
     case_id: str
     labels: LabelVolume
     uncertainty: UncertaintyVolume
     affine: Affine
+    source: Source | None = None
 
     @property
     def spacing_mm(self) -> SpacingMm:

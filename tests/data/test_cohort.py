@@ -367,7 +367,7 @@ def _wrong_json(key, value):
         (
             lambda d: (d / "imagesTr").mkdir(),
             DataError,
-            "imagesTr` must be a folder of NIfTI files, got none",
+            "imagesTr` must be a folder of .*files, got none",
         ),
         (
             lambda d: _json(_decathlon(d) / "dataset.json", "{"),

@@ -380,7 +380,8 @@ def test_training_has_the_papers_settings(tmp_path, monkeypatch):
     loader = seen["train_loader"]
     assert (loader.batch_size, loader.drop_last, loader.dataset.size) == (8, True, (256, 256))
     assert isinstance(loader.sampler, torch.utils.data.RandomSampler)
-    assert loader.dataset.augment == FlipRotate(flip=0.5, mirror=0.5, rotate=0.5, degrees=30.0)
+    assert loader.dataset.augment is script.paper_augment
+    assert FlipRotate() == FlipRotate(flip=0.5, mirror=0.5, rotate=0.5, degrees=30.0)
     assert (seen["config"].max_epochs, seen["config"].seed, seen["resume"]) == (250, 3, False)
     flat = [TrainingProgress(scores=tuple((n, 0.5) for n in range(1, last + 1))) for last in (50, 51)]
     assert [seen["config"].schedule(progress) for progress in flat] == [1.0, 0.5]

@@ -26,7 +26,7 @@ LARGE = [scan(case_id=f"case {number}", seed=number, shape=(7, 211, 223)) for nu
 
 def predict(folder: Path, cases: list[Case]) -> None:
     predictor = Predictor(Threshold(), AS_IT_IS, LabelSpec({1: "above"}), device="cpu")
-    predictor.predict_to(folder, cases, include_uncertainty=True, resume=True)
+    predictor.predict_to(folder, cases, also=["uncertainty"], resume=True)
 
 
 def in_child(work: Callable[[], None], *, killed_after: float | None = None) -> bool:

@@ -16,11 +16,11 @@ from guided_attention._files import DRAFT_PREFIX
 from guided_attention.data import read_nifti_case, write_nifti
 from guided_attention.errors import DataError, ExistingFileError, GuidedAttentionError
 from guided_attention.inference import LedgerEntry, Predictor, read_ledger, save_prediction
+from guided_attention.inference.writing import PredictionWriter
 from guided_attention.labels import LabelSpec
 
 nibabel = pytest.importorskip("nibabel")
 ONE = LabelSpec({1: "above"})
-WRITE = "guided_attention.inference.ledger.write_prediction"
 
 
 def _case(number, width=7):
@@ -45,7 +45,7 @@ def _written(folder, number):
 
 def test_files_and_ledger_are_those_of_each_case(tmp_path):
     folder = tmp_path / "new" / "folder"
-    entries = _threshold().predict_to(folder, [_case(1), _case(2)], include_uncertainty=True)
+    entries = _threshold().predict_to(folder, [_case(1), _case(2)], also=["uncertainty"])
     kinds = ("prediction", "uncertainty")
     files = [f"case {number}_{kind}.nii.gz" for number in (1, 2) for kind in kinds]
     assert _names(folder) == [*files, "ledger.jsonl"]
@@ -121,7 +121,7 @@ def test_resume_skips_what_is_whole_and_does_the_rest(tmp_path):
 
 def test_resume_makes_the_uncertainty_that_was_not_asked_for_before(tmp_path):
     _threshold().predict_to(tmp_path, [_case(1)])
-    entries = _threshold().predict_to(tmp_path, [_case(1)], resume=True, include_uncertainty=True)
+    entries = _threshold().predict_to(tmp_path, [_case(1)], resume=True, also=["uncertainty"])
     assert _statuses(entries) == [("case 1", "done")]
     assert (tmp_path / "case 1_uncertainty.nii.gz").is_file()
 
@@ -179,29 +179,29 @@ def test_a_ledger_of_something_else_is_refused(tmp_path, line):
 
 
 def test_an_error_of_the_disk_ends_the_work_and_the_ledger_tells_what_is_done(tmp_path, monkeypatch):
-    from guided_attention.inference.writing import write_prediction
+    write_prediction = PredictionWriter.write
 
-    def full(prediction, paths):
+    def full(writer, prediction, paths):
         if prediction.case_id == "case 2":
             raise OSError("disk full")
-        write_prediction(prediction, paths)
+        write_prediction(writer, prediction, paths)
 
-    monkeypatch.setattr(WRITE, full)
+    monkeypatch.setattr(PredictionWriter, "write", full)
     with pytest.raises(OSError, match="disk full"):
         _threshold().predict_to(tmp_path, [_case(number) for number in (1, 2, 3)])
     assert _statuses(read_ledger(tmp_path)) == [("case 1", "done")]
 
 
 def test_a_prediction_is_written_while_the_network_works(tmp_path, monkeypatch):
-    from guided_attention.inference.writing import write_prediction
+    write_prediction = PredictionWriter.write
 
     writes_first, works_on_second = threading.Event(), threading.Event()
     met, passes = [], []
 
-    def write(prediction, paths):
+    def write(writer, prediction, paths):
         writes_first.set()
         met.append(works_on_second.wait(LONG_S))
-        write_prediction(prediction, paths)
+        write_prediction(writer, prediction, paths)
 
     class Meets(Threshold):
         def forward(self, x):
@@ -211,7 +211,7 @@ def test_a_prediction_is_written_while_the_network_works(tmp_path, monkeypatch):
             passes.append(x)
             return super().forward(x)
 
-    monkeypatch.setattr(WRITE, write)
+    monkeypatch.setattr(PredictionWriter, "write", write)
     _threshold(Meets()).predict_to(tmp_path, [_case(1), _case(2)])
     assert met == [True] * 3
 
@@ -234,7 +234,7 @@ def test_another_scan_of_the_same_name_is_predicted_anew(tmp_path):
 
 
 def test_overwrite_leaves_no_uncertainty_of_an_earlier_prediction(tmp_path):
-    _threshold().predict_to(tmp_path, [_case(1), _case(2)], include_uncertainty=True)
+    _threshold().predict_to(tmp_path, [_case(1), _case(2)], also=["uncertainty"])
     _threshold().predict_to(tmp_path, [_case(1)], overwrite=True)
     assert _names(tmp_path) == ["case 1_prediction.nii.gz", "ledger.jsonl"]
 
@@ -262,9 +262,7 @@ def test_an_id_of_odd_or_too_many_characters_is_listed_and_the_others_are_done(t
 
 
 def test_the_longest_id_is_written(tmp_path):
-    entries = _threshold().predict_to(
-        tmp_path, [replace(_case(1), case_id="a" * 160)], include_uncertainty=True
-    )
+    entries = _threshold().predict_to(tmp_path, [replace(_case(1), case_id="a" * 160)], also=["uncertainty"])
     assert entries[0].status == "done"
 
 

@@ -89,6 +89,23 @@ def test_one_organ_may_be_mirrored_and_several_may_not(block: Block, plan: Plan)
     assert (plan.sampling.flip, plan.sampling.mirror) == (0.0, 0.0)
 
 
+def test_left_and_right_are_mirrored_as_pairs(block: Block) -> None:
+    cases = [block("1"), block("2", value=7)]
+    names = {1: "right kidney", 7: "left kidney"}
+    plan = plan_for(cases, labels=LabelSpec(names, pairs=((1, 7),)), device="cpu")
+    assert (plan.sampling.flip, plan.sampling.mirror) == (0.5, 0.5)
+    unpaired = LabelSpec(names)
+    message = r"got right kidney and left kidney. Pass LabelSpec\(pairs=\(\(1, 7\),\)\)"
+    with pytest.raises(DataError, match=message):
+        plan_for(cases, labels=unpaired, device="cpu")
+    with pytest.raises(DataError, match=message):
+        replace(plan, labels=unpaired)
+    alone = plan_for([block("1")], labels=LabelSpec({1: "left kidney"}), device="cpu")
+    assert (alone.sampling.flip, alone.sampling.mirror) == (0.0, 0.0)
+    atrium = plan_for([block("1")], labels=LabelSpec({1: "left atrium"}), device="cpu")
+    assert (atrium.sampling.flip, atrium.sampling.mirror) == (0.5, 0.5)
+
+
 def test_only_organs_in_one_piece_keep_their_largest_component(block: Block) -> None:
     whole, torn = block("1"), block("2")
     assert torn.labels is not None

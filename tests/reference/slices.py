@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-__all__ = ["normalized", "resampled", "rotated"]
+__all__ = ["mirrored_body", "normalized", "resampled", "rotated"]
 
 
 def rotated(image, labels, degrees):
@@ -25,6 +25,21 @@ def rotated(image, labels, degrees):
             near_row, near_column = math.floor(y + 0.5), math.floor(x + 0.5)
             if 0 <= near_row < height and 0 <= near_column < width:
                 new_labels[row, column] = labels[near_row, near_column]
+    return new_image, new_labels
+
+
+def mirrored_body(image, labels, *, upside_down, left_to_right, pairs):
+    """Move each pixel to its mirrored place; a single mirror makes right organs left ones, two together do not."""
+    channels, height, width = image.shape
+    new_image, new_labels = np.zeros(image.shape), np.zeros(labels.shape, labels.dtype)
+    mates = {one: other for pair in pairs for one, other in (pair, pair[::-1])}
+    for row in range(height):
+        for column in range(width):
+            to = height - 1 - row if upside_down else row, width - 1 - column if left_to_right else column
+            for channel in range(channels):
+                new_image[channel][to] = image[channel, row, column]
+            organ = int(labels[row, column])
+            new_labels[to] = mates.get(organ, organ) if upside_down + left_to_right == 1 else organ
     return new_image, new_labels
 
 

@@ -11,7 +11,7 @@ from guided_attention.labels import LabelSpec
 from guided_attention.preparation import CenterCrop, Preparation, Window
 from guided_attention.sampling import FlipRotate, SliceDataset
 
-LABELS = LabelSpec({1: "liver", 2: "right kidney", 3: "left kidney", 4: "spleen"})
+LABELS = LabelSpec({1: "liver", 2: "right kidney", 3: "left kidney", 4: "spleen"}, pairs=((2, 3),))
 ODD = LabelSpec({7: "liver", 3: "spleen"}, ignore_value=200)
 SPACING = (7.0, 1.25, 1.5)
 CANONICAL = affine_of(SPACING) * [[-1], [-1], [1], [1]]  # LPS: how the library stores axial slices

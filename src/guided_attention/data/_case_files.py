@@ -10,7 +10,7 @@ import numpy as np
 
 from guided_attention._checks import require, require_type
 from guided_attention._files import PathLike
-from guided_attention.case import Case, Volume
+from guided_attention.case import Case, Source, Volume
 from guided_attention.data._channels import stacked
 from guided_attention.data._files import case_from_files, case_id_of
 from guided_attention.data._formats import OpenedFile, has_geometry, stem_of
@@ -45,7 +45,7 @@ def case_of_files(
 
     def read(path: Path) -> Volume:
         file = opener(path, "image")
-        return Volume(file.array(np.float32), file.affine)
+        return Volume(file.array(np.float32), file.affine, Source(path))
 
     volume = stacked(images, read, resample=resample_channels) if len(images) > 1 else read(images[0])
     labels = None if mask is None else mask_on(volume, mask)

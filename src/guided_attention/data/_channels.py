@@ -40,7 +40,7 @@ def stacked(paths: Sequence[Path], read: Callable[[Path], Volume], *, resample: 
     image[0] = first.array
     for path, into in zip(paths[1:], image[1:], strict=True):
         _read_onto(into, Volume(image[0], first.affine), path, paths[0], read, resample=resample)
-    return Volume(image, first.affine)
+    return Volume(image, first.affine, first.source)
 
 
 def _one_channel(path: Path, read: Callable[[Path], Volume]) -> Volume:
@@ -48,7 +48,7 @@ def _one_channel(path: Path, read: Callable[[Path], Volume]) -> Volume:
     array = volume.array[0] if volume.array.ndim > _AXES and len(volume.array) == 1 else volume.array
     wanted, got = "one channel, as one of several files", f"shape {array.shape}"
     require(array.ndim == _AXES, f"size of {path}", wanted, got, error=DataError, file=path)
-    return Volume(array, volume.affine)
+    return Volume(array, volume.affine, volume.source)
 
 
 def _read_onto(

@@ -2,8 +2,9 @@
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ __all__ = [
     "case_from_files",
     "case_id_of",
     "files_in",
+    "is_set_aside",
     "keep_ids",
     "natural_key",
     "numbers_of",
@@ -30,6 +32,7 @@ __all__ = [
     "require_file",
     "require_folder",
     "require_pairs",
+    "setting_aside",
     "to_labels",
 ]
 
@@ -40,8 +43,24 @@ _LITTER = {"dicomdir", "thumbs.db", "desktop.ini"}
 _NIFTI_ENDINGS = (".gz", ".nii", ".hdr", ".img")
 _MARKS = ("_image", "_label", "_0000")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_set_aside: ContextVar[frozenset[Path]] = ContextVar("_set_aside", default=frozenset())
 DAMAGE = (OSError, EOFError, zlib.error, ValueError, OverflowError)
 """What libraries raise over a damaged file of any kind."""
+
+
+@contextmanager
+def setting_aside(paths: Iterable[Path]) -> Iterator[None]:
+    """Look for scans as if some files and folders were not there."""
+    before = _set_aside.set(frozenset(paths))
+    try:
+        yield
+    finally:
+        _set_aside.reset(before)
+
+
+def is_set_aside(path: Path) -> bool:
+    """Return whether `setting_aside` names a file or folder."""
+    return path in _set_aside.get()
 
 
 def case_id_of(path: PathLike, suffix: str = "") -> str:
@@ -99,7 +118,7 @@ def require_folder(argument: str, folder: PathLike, *, cure: str = "") -> Path:
 def files_in(folder: Path, *, suffix: str = "", argument: str = "folder") -> list[Path]:
     """Return the files of a folder in natural order; an empty one is an error, and so is a link that leads nowhere."""
     with reading(require_folder(argument, folder), "folder"):
-        found = [path for path in folder.iterdir() if _is_wanted(path, suffix)]
+        found = [path for path in folder.iterdir() if _is_wanted(path, suffix) and not is_set_aside(path)]
     for path in found:
         if path.is_symlink() and not path.exists():
             message = f"`{path}` must be a file, got a link that leads nowhere. Fetch the file it stands for."

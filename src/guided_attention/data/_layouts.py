@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from guided_attention._checks import cut_list, require
+from guided_attention._sides import left_right_pairs
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case
-from guided_attention.data._files import DAMAGE, natural_key, numbers_of, reading
+from guided_attention.data._files import DAMAGE, is_set_aside, natural_key, numbers_of, reading
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 
@@ -24,7 +25,6 @@ __all__ = [
     "entries_of",
     "known_spacing",
     "labels_in",
-    "left_right_pairs",
     "merged",
     "part_folders",
     "read_json",
@@ -57,6 +57,7 @@ PARTS: Mapping[str, str] = {
 }
 """The part of a split by the names that folders and JSON files have for it."""
 
+_ABOUT = ("labels", "channel_names", "modality")
 _CASE_KEYS = ("case", "case_id", "id", "name")
 _PART_KEYS = ("split", "part", "set")
 _UNKNOWN_MM: SpacingMm = (1.0, 1.0, 1.0)
@@ -125,7 +126,11 @@ def known_spacing(given: SpacingMm | None, fields: Mapping[str, object], folder:
 def entries_of(folder: Path) -> list[Path]:
     """Return what is in a folder in natural order, hidden entries skipped; a link that leads nowhere is an error."""
     with reading(folder, "folder"):
-        found = [path for path in folder.iterdir() if not path.name.startswith((".", "__"))]
+        found = [
+            path
+            for path in folder.iterdir()
+            if not path.name.startswith((".", "__")) and not is_set_aside(path)
+        ]
     for path in found:
         if path.is_symlink() and not path.exists():
             message = f"`{path}` must be a file, got a link that leads nowhere. Fetch the file it stands for."
@@ -151,15 +156,22 @@ def merged(founds: Mapping[str, Found]) -> Found:
 
 
 def read_json(path: Path) -> object:
-    """Read a JSON file; one that is no JSON is an error with its name and line."""
+    """Read a JSON file; one that is no JSON is an error with its name and line.
+
+    Of a file that is set aside, what it says of organs and channels is left, and nothing of cases.
+    """
     with reading(path, "JSON", DAMAGE):
         text = path.read_bytes().decode("utf-8")
     try:
         content: object = json.loads(text)
     except (ValueError, RecursionError) as error:
+        if is_set_aside(path):
+            return {}
         message = f"`{path}` must be a JSON file, got a mistake in it ({error}). Correct it."
         raise DataError(message, file=path) from error
-    return content
+    if not is_set_aside(path):
+        return content
+    return {key: content[key] for key in _ABOUT if key in content} if isinstance(content, dict) else {}
 
 
 def labels_in(content: Mapping[str, object], path: Path) -> LabelSpec | None:
@@ -184,12 +196,6 @@ def labels_in(content: Mapping[str, object], path: Path) -> LabelSpec | None:
         return LabelSpec(names, pairs=left_right_pairs(names), ignore_value=ignored[0] if ignored else None)
     except DataError as error:
         raise DataError(f"{error} Read from {path}.", argument=error.argument, file=path) from error
-
-
-def left_right_pairs(names: Mapping[int, str]) -> tuple[tuple[int, int], ...]:
-    values = {name.lower(): value for value, name in names.items()}
-    rights = {name.replace("right", "left"): value for name, value in values.items() if "right" in name}
-    return tuple((value, values[name]) for name, value in rights.items() if name in values)
 
 
 def channel_names_in(content: Mapping[str, object], path: Path) -> tuple[str, ...]:

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import cut_list, require
-from guided_attention.case import Case, Volume, on_grid_of
+from guided_attention._sides import left_right_pairs
+from guided_attention.case import Case, Source, Volume, on_grid_of
 from guided_attention.data._files import case_from_files, natural_key
 from guided_attention.data._formats import is_volume_file, stem_of
-from guided_attention.data._layouts import Found, Scan, entries_of, left_right_pairs, merged, part_folders
+from guided_attention.data._layouts import Found, Scan, entries_of, merged, part_folders
 from guided_attention.data._layouts_volumes import Reading
 from guided_attention.data._pairs import LABEL_WORDS
 from guided_attention.errors import DataError
@@ -122,7 +123,7 @@ def _scan(subject: _Subject, known: Mapping[int, str], how: Reading) -> Scan:
 
 def _read(case_id: str, image: Path, masks: Mapping[int, Path], how: Reading) -> Case:
     file = how.open(image, "image")
-    volume = Volume(file.array(np.float32), file.affine)
+    volume = Volume(file.array(np.float32), file.affine, Source(image))
     labels = _merged_masks(masks, volume, how) if masks else None
     return case_from_files(case_id, volume, labels, (), [image])
 

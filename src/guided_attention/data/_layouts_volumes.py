@@ -13,7 +13,7 @@ import numpy as np
 from guided_attention._checks import cut_list, repeated, require
 from guided_attention._files import PathLike
 from guided_attention._typing import SpacingMm
-from guided_attention.case import Case, Volume
+from guided_attention.case import Case, Source, Volume
 from guided_attention.data._arrays import holds_mask
 from guided_attention.data._case_files import case_of_files, mask_on
 from guided_attention.data._channels import stacked
@@ -317,4 +317,4 @@ def _volume(how: Reading, path: Path) -> Volume:
     if path.is_dir():
         return read_dicom_series(path, max_bytes=how.max_bytes)
     file = how.open(path, "image")
-    return Volume(file.array(np.float32), file.affine)
+    return Volume(file.array(np.float32), file.affine, Source(path))

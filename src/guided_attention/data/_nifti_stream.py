@@ -3,9 +3,9 @@
 import gzip
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from guided_attention.data._limits import MAX_BYTES
 from guided_attention.data._voxels import Packing, StoredVolume, array_shape
 from guided_attention.errors import DataError, GeometryWarning
 
-__all__ = ["open_nifti"]
+__all__ = ["Form", "open_nifti", "open_with_forms"]
 
 _ENDINGS = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
 _MILLIMETRES = {1: 1e3, 3: 1e-3}
@@ -32,8 +32,21 @@ _AXES = 3
 _LISTS = "Several files, one a channel, are read by read_nifti_case([path, ...])."
 
 
+Form: TypeAlias = tuple[Affine | None, int]
+"""A place that a header gives in millimetres, None for none, and its code."""
+
+
 def open_nifti(path: PathLike, argument: str, max_bytes: int = MAX_BYTES) -> StoredVolume:
-    """Read only the header, and check it."""
+    """Read only the header, check it, and warn where it leaves the orientation open."""
+    opened, (sform, _), (qform, _) = open_with_forms(path, argument, max_bytes)
+    _warn_of_forms(opened, sform, qform)
+    return opened
+
+
+def open_with_forms(
+    path: PathLike, argument: str, max_bytes: int = MAX_BYTES
+) -> tuple[StoredVolume, Form, Form]:
+    """Read only the header, and check it; return also its sform and its qform."""
     with needs_extra("nifti"):
         from nibabel.spatialimages import HeaderDataError, HeaderTypeError  # noqa: PLC0415
     file = require_file(argument, path, "NIfTI", _LISTS)
@@ -47,12 +60,13 @@ def open_nifti(path: PathLike, argument: str, max_bytes: int = MAX_BYTES) -> Sto
         forms = header.get_sform(coded=True), header.get_qform(coded=True)
         shape = tuple(int(side) for side in header.get_data_shape())
         dtype = header.get_data_dtype()
-    affine[:_AXES] *= _MILLIMETRES.get(unit, 1.0)
-    affine = checked_affine(affine, f"affine of {file}", file=file)
-    _warn_of_forms(file, forms, shape)
+    to_mm = np.diag([*[_MILLIMETRES.get(unit, 1.0)] * _AXES, 1.0])
+    affine = checked_affine(to_mm @ affine, f"affine of {file}", file=file)
     data, size = _named(file, "img"), array_shape(shape, file)
     packing: Packing = "gzip" if data.name.lower().endswith(".gz") else ""
-    return StoredVolume(file, data, size, dtype, *numbers, affine, "NIfTI", max_bytes, packing)
+    opened = StoredVolume(file, data, size, dtype, *numbers, affine, "NIfTI", max_bytes, packing)
+    sform, qform = ((None if form is None else to_mm @ form, int(code)) for form, code in forms)
+    return opened, sform, qform
 
 
 def _header(file: Path) -> Any:  # noqa: ANN401 - nibabel leaves it untyped
@@ -85,9 +99,9 @@ def _named(file: Path, part: str) -> Path:
     return file.with_name(_PAIR.sub(part, file.name))
 
 
-def _warn_of_forms(file: Path, forms: Sequence[tuple[Affine | None, int]], shape: Sequence[int]) -> None:
+def _warn_of_forms(opened: StoredVolume, sform: Affine | None, qform: Affine | None) -> None:
     """Warn where the two places that a header gives differ, and where it gives none."""
-    (sform, _), (qform, _) = forms
+    file = opened.path
     if sform is None and qform is None:
         message = (
             f"{file} does not say how it is oriented: the first axis is taken to run from right to left."
@@ -96,6 +110,6 @@ def _warn_of_forms(file: Path, forms: Sequence[tuple[Affine | None, int]], shape
         return
     if sform is None or qform is None or is_sheared(sform):  # a qform cannot hold shear
         return
-    if not is_same_place(qform, sform, tuple(reversed((*shape, 1)[:_AXES]))):
+    if not is_same_place(qform, sform, opened.shape[-_AXES:]):
         message = f"{file} gives two places (sform and qform) that differ: the sform is taken."
         warnings.warn(message, GeometryWarning, stacklevel=4)

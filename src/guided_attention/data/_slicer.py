@@ -12,10 +12,10 @@ import numpy.typing as npt
 from guided_attention._checks import cut_list, require
 from guided_attention._files import PathLike
 from guided_attention._geometry import reorientation
+from guided_attention._sides import left_right_pairs
 from guided_attention._typing import Affine
 from guided_attention.case import Volume, whole_labels
 from guided_attention.data._files import natural_key
-from guided_attention.data._layouts import left_right_pairs
 from guided_attention.data._limits import MAX_BYTES
 from guided_attention.data._nrrd import Segment, open_nrrd, read_segments
 from guided_attention.data._voxels import StoredVolume

@@ -1,7 +1,7 @@
 """CHAOS: abdominal MR and CT as the challenge publishes them, DICOM slices with PNG masks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -164,9 +164,8 @@ def read_chaos_case(
     labels = _read_masks(masks, files_in(folders[0]), image.shape[1:], source) if masks else None
     name = subject.resolve().name if case_id is None else case_id
     mask = None if labels is None else Volume(labels, volumes[0].affine)
-    return case_from_files(
-        name, Volume(image, volumes[0].affine), mask, _CHANNELS[source], [*folders, *masks[:1]]
-    )
+    whole = replace(volumes[0], array=image)
+    return case_from_files(name, whole, mask, _CHANNELS[source], [*folders, *masks[:1]])
 
 
 @dataclass(frozen=True)

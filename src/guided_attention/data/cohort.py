@@ -8,11 +8,12 @@ from typing import get_args
 
 from guided_attention._checks import cut_list, repeated, require, require_choice, require_path, require_type
 from guided_attention._files import PathLike
+from guided_attention._sides import left_right_pairs
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, affine_of
 from guided_attention.data._files import keep_ids
 from guided_attention.data._layout_table import find_table
-from guided_attention.data._layouts import Found, Layout, Scan, entries_of, left_right_pairs
+from guided_attention.data._layouts import Found, Layout, Scan, entries_of
 from guided_attention.data._layouts_slices import find_chaos, find_png
 from guided_attention.data._layouts_structures import find_structures
 from guided_attention.data._layouts_volumes import Reading, find_task, find_volumes
@@ -254,8 +255,9 @@ def _find(root: Path, layout: str, how: Reading) -> Found:
 
 def _check(found: Found, root: Path) -> None:
     for name in repeated(scan.case_id for scan in found.scans):
-        paths = " and ".join(str(scan.path) for scan in found.scans if scan.case_id == name)
+        paths = [scan.path for scan in found.scans if scan.case_id == name]
+        shown = " and ".join(map(str, paths))
         message = (
-            f"`cases of {root}` must be of different names, got {name!r} for {paths}. Rename one of them."
+            f"`cases of {root}` must be of different names, got {name!r} for {shown}. Rename one of them."
         )
-        raise DataError(message, argument="folder", file=root)
+        raise DataError(message, argument="folder", file=paths[-1])

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike
 from guided_attention._geometry import checked_affine
 from guided_attention._typing import Affine, SpacingMm
-from guided_attention.case import Volume, spacing_of
+from guided_attention.case import Source, Volume, spacing_of
 from guided_attention.data._dicom_files import NoScanError, open_dicom
 from guided_attention.data._dicom_frames import Frame, read_frames
 from guided_attention.data._files import files_in, require_folder
@@ -120,8 +120,8 @@ def read_dicom_series(
         (16, 16)
     """
     path = require_folder("folder", folder)
-    frames = _in_order_of_position(_chosen(_scans(path, max_bytes), series, path))
-    return _assemble(frames, max_bytes)
+    name, frames = _chosen(_scans(path, max_bytes), series, path)
+    return replace(_assemble(_in_order_of_position(frames), max_bytes), source=Source(path, name))
 
 
 def find_dicom_series(folder: PathLike) -> list[DicomSeries]:
@@ -147,10 +147,10 @@ def find_dicom_series(folder: PathLike) -> list[DicomSeries]:
     return [_record(name, frames) for name, frames in _scans(require_folder("folder", folder))]
 
 
-def read_headers(folder: PathLike, *, series: str | int | None = None) -> list[Frame]:
+def read_headers(folder: PathLike, series: str | int | None = None) -> list[Frame]:
     """Return the frames of a scan in the order of its volume, without their pixels."""
     path = require_folder("folder", folder)
-    frames = _in_order_of_position(_chosen(_scans(path), series, path))
+    frames = _in_order_of_position(_chosen(_scans(path), series, path)[1])
     _check_steps(frames)
     return frames
 
@@ -160,7 +160,7 @@ def read_slices_in_file_order(folder: Path, max_bytes: int = MAX_BYTES) -> Volum
 
     The order may run along the normal or against it: the third column of the affine carries the sign.
     """
-    return _assemble(_in_file_order(folder, max_bytes), max_bytes)
+    return replace(_assemble(_in_file_order(folder, max_bytes), max_bytes), source=Source(folder))
 
 
 def read_size_in_file_order(folder: Path) -> tuple[tuple[int, int, int], SpacingMm]:
@@ -172,7 +172,7 @@ def read_size_in_file_order(folder: Path) -> tuple[tuple[int, int, int], Spacing
 
 
 def _in_file_order(folder: Path, max_bytes: int = MAX_BYTES) -> list[Frame]:
-    frames = _chosen(_scans(folder, max_bytes), None, folder)
+    _, frames = _chosen(_scans(folder, max_bytes), None, folder)
     steps = np.diff(_along_normal(frames))
     wrong = np.flatnonzero(np.sign(steps) != np.sign(steps.sum())).tolist()
     names = cut_list([frames[i + 1].name for i in wrong])
@@ -260,8 +260,10 @@ def _record(name: str, frames: Sequence[Frame]) -> DicomSeries:
     return DicomSeries(name, texts[0], texts[1], texts[2], len(frames))
 
 
-def _chosen(scans: Sequence[tuple[str, list[Frame]]], series: str | int | None, folder: Path) -> list[Frame]:
-    """Return the frames of the scan asked for, checked to be on one grid."""
+def _chosen(
+    scans: Sequence[tuple[str, list[Frame]]], series: str | int | None, folder: Path
+) -> tuple[str, list[Frame]]:
+    """Return the scan asked for: its name and its frames, checked to be on one grid."""
     records = [_record(name, frames) for name, frames in scans]
     if series is not None:
         require_type("series", series, (str, int), "the name or number of a series")
@@ -274,9 +276,9 @@ def _chosen(scans: Sequence[tuple[str, list[Frame]]], series: str | int | None, 
     wanted = "of one DICOM series" if series is None else f"the name of one series of {folder}"
     got = f"{len(fitting)} of them: {listed}" if series is None else f"{series!r} where there are {listed}"
     require(len(fitting) == 1, what, wanted, got, cure, error=DataError, file=folder)
-    frames = scans[fitting[0]][1]
+    name, frames = scans[fitting[0]]
     _check_series(frames)
-    return frames
+    return name, frames
 
 
 def _answers(record: DicomSeries) -> Iterable[str]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from guided_attention._checks import cut_list, needs_extra, require, require_path, require_type
 from guided_attention._files import PathLike, replacing
 from guided_attention._geometry import checked_affine
-from guided_attention.case import Volume, as_array
+from guided_attention.case import Volume, as_array, on_grid_of
 from guided_attention.data._dicom_files import NoScanError, damage, open_dicom
 from guided_attention.data._dicom_frames import Frame
 from guided_attention.data._files import broken, reading, require_file
@@ -71,7 +71,12 @@ class Segments:
 
 
 def write_dicom_seg(
-    path: PathLike, volume: npt.NDArray[Any] | Tensor, series: PathLike, labels: LabelSpec
+    path: PathLike,
+    volume: npt.NDArray[Any] | Tensor | Volume,
+    folder: PathLike,
+    labels: LabelSpec,
+    *,
+    series: str | int | None = None,
 ) -> Path:
     """Write a label volume as DICOM SEG on the series that it belongs to; atomically.
 
@@ -80,9 +85,11 @@ def write_dicom_seg(
 
     Args:
         path: The file to write, such as ``liver.dcm``, in an existing folder.
-        volume: ``(depth, height, width)``, integers, on the grid of ``read_dicom_series(series)``.
-        series: The folder of the series.
+        volume: ``(depth, height, width)``, integers, on the grid of ``read_dicom_series(folder, series=series)``; or a
+            `Volume`, which is reordered to that grid.
+        folder: The folder of the series.
         labels: Values, names and colours.
+        series: Which series, where the folder holds more than one: see `read_dicom_series`.
 
     Returns:
         The path.
@@ -95,9 +102,9 @@ def write_dicom_seg(
     with needs_extra("dicom-seg"):
         import highdicom  # noqa: PLC0415
     target = require_path("path", path)
-    frames, array, present = checked_organs(volume, series, labels)
+    frames, array, present = checked_organs(volume, folder, labels, series)
     described = [_described(number, labels, value) for number, value in enumerate(present, start=1)]
-    sources, order = _sources(frames, require_path("series", series))
+    sources, order = _sources(frames)
     masks = np.stack([array[order] == value for value in present], axis=-1).astype(np.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the values that other programs wrote into the series
@@ -122,30 +129,43 @@ def write_dicom_seg(
 
 
 def checked_organs(
-    volume: npt.NDArray[Any] | Tensor, series: PathLike, labels: LabelSpec
+    volume: npt.NDArray[Any] | Tensor | Volume,
+    folder: PathLike,
+    labels: LabelSpec,
+    series: str | int | None,
 ) -> tuple[list[Frame], npt.NDArray[Any], list[int]]:
     """Return the slices of a series, a label volume on its grid, and the values of the organs that it holds."""
     require_type("labels", labels, LabelSpec, "a LabelSpec")
-    frames = read_headers(series)
-    array = as_array(volume, "volume")
+    frames = read_headers(folder, series=series)
     wanted = (len(frames), *frames[0].size)
-    require(
-        array.shape == wanted, "volume", f"of the size of the series, {wanted}", array.shape, error=DataError
-    )
+    if isinstance(volume, Volume):
+        grid = Volume(np.broadcast_to(np.uint8(0), wanted), series_affine(frames))
+        array = on_grid_of(grid, volume, "volume")
+    else:
+        array = as_array(volume, "volume")
+    what = f"of the size of the series, {wanted}"
+    require(array.shape == wanted, "volume", what, array.shape, error=DataError)
     labels.require_known(array, "volume")
     present = [value for value in labels.values if bool((array == value).any())]
     require(bool(present), "volume", "of at least one organ", "background only", error=DataError)
     return frames, array, present
 
 
-def read_dicom_seg(path: PathLike, series: PathLike | None = None, *, max_bytes: int = MAX_BYTES) -> Segments:
+def read_dicom_seg(
+    path: PathLike,
+    folder: PathLike | None = None,
+    *,
+    series: str | int | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> Segments:
     """Read a DICOM SEG: segments as one label volume, with names and colours.
 
     Args:
         path: The file.
-        series: The folder of the series that it was made on: the labels then have the size of
-            ``read_dicom_series(series)``. Without it, they end where the segments end, since files leave out empty
-            slices.
+        folder: The folder of the series that it was made on: the labels then have the size of
+            ``read_dicom_series(folder, series=series)``. Without it, they end where the segments end, since files leave
+            out empty slices.
+        series: Which series, where the folder holds more than one.
         max_bytes: What the labels may take in memory while they are read, judged before they are unpacked.
 
     Returns:
@@ -180,13 +200,13 @@ def read_dicom_seg(path: PathLike, series: PathLike | None = None, *, max_bytes:
     lps[:3] = affine[:3][:, [2, 1, 0, 3]]
     place = checked_affine(_LPS_TO_RAS @ lps, f"affine of {file}", file=file)
     found = Volume(array.astype(np.min_scalar_type(int(array.max(initial=0)))), place)
-    whole = found if series is None else _placed(found, require_path("series", series), file, max_bytes)
+    frames = None if folder is None else read_headers(folder, series=series)
+    whole = found if frames is None else _placed(found, frames, file, max_bytes)
     return Segments(whole, LabelSpec(names, colours))
 
 
-def _placed(found: Volume, series: Path, file: Path, max_bytes: int) -> Volume:
+def _placed(found: Volume, frames: Sequence[Frame], file: Path, max_bytes: int) -> Volume:
     """Put the slices of a segmentation where they lie in the volume of the series."""
-    frames = read_headers(series)
     affine = series_affine(frames)
     to_scan = np.linalg.inv(affine) @ found.affine
     depth, *size = found.array.shape
@@ -196,10 +216,10 @@ def _placed(found: Volume, series: Path, file: Path, max_bytes: int) -> Volume:
     upright = np.allclose(to_scan[:2, :2], np.eye(2), rtol=0, atol=_SHARE_OF_VOXEL / max(size))
     inside = tuple(size) == frames[0].size and rows.min() >= 0 and rows.max() < len(frames)
     good, cure = bool(on_grid and upright and inside), "Name the series that it was made on."
-    wanted = f"on the grid of {series}"
+    wanted = f"on the grid of {frames[0].path.parent}"
     require(good, f"segments of {file}", wanted, "another grid", cure, error=DataError, file=file)
     shape = (len(frames), *frames[0].size)
-    require_fits(series, math.prod(shape) * found.array.itemsize + found.array.nbytes, max_bytes)
+    require_fits(file, math.prod(shape) * found.array.itemsize + found.array.nbytes, max_bytes)
     out = np.zeros(shape, found.array.dtype)
     out[rows] = found.array
     return Volume(out, affine)
@@ -267,9 +287,10 @@ def _hex_of(numbers: Any) -> str:  # noqa: ANN401
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
-def require_identifiers(files: Sequence["Dataset"], folder: Path) -> None:
+def require_identifiers(frames: Sequence[Frame]) -> None:
     """Raise where identifiers are blank by which other objects refer to the slices of a series."""
-    blank = [name for name in _IDENTIFIERS if any(not file.get(name) for file in files)]
+    folder = frames[0].path.parent
+    blank = [name for name in _IDENTIFIERS if any(not frame.content.get(name) for frame in frames)]
     wanted, cure = (
         "with the identifiers that segmentations refer to",
         "Write NIfTI for it, or restore the identifiers.",
@@ -278,13 +299,14 @@ def require_identifiers(files: Sequence["Dataset"], folder: Path) -> None:
     require(not blank, f"series of {folder}", wanted, got, cure, error=DataError, file=folder)
 
 
-def _sources(frames: Sequence[Frame], folder: Path) -> tuple[list["Dataset"], list[int]]:
+def _sources(frames: Sequence[Frame]) -> tuple[list["Dataset"], list[int]]:
     """Return the files of a series, and which slice of the volume belongs to each of their frames."""
     first = frames[0]
     files = [first.content] if first.index is not None else [frame.content for frame in frames]
-    require_identifiers(files, folder)
+    require_identifiers(frames)
     if first.index is None:
         return files, list(range(len(frames)))
+    folder = first.path.parent
     whole = len({frame.path for frame in frames}) == 1 and int(first.content.NumberOfFrames) == len(frames)
     wanted, cure = "one file that holds this scan only", "Write NIfTI for it."
     require(

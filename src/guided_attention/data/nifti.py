@@ -13,7 +13,7 @@ from guided_attention._checks import cut_list, needs_extra, require, require_pat
 from guided_attention._files import PathLike, replacing
 from guided_attention._geometry import checked_affine, is_same_place
 from guided_attention._typing import Affine
-from guided_attention.case import Case, Volume, as_array
+from guided_attention.case import Case, Source, Volume, as_array
 from guided_attention.data._case_files import case_of_files
 from guided_attention.data._files import (
     case_id_of,
@@ -23,7 +23,7 @@ from guided_attention.data._files import (
     require_pairs,
 )
 from guided_attention.data._limits import MAX_BYTES
-from guided_attention.data._nifti_stream import open_nifti
+from guided_attention.data._nifti_stream import Form, open_nifti, open_with_forms
 from guided_attention.errors import ArgumentError, DataError
 
 __all__ = ["read_nifti", "read_nifti_case", "read_nifti_pairs", "write_nifti"]
@@ -68,7 +68,7 @@ def read_nifti(path: PathLike, *, max_bytes: int = MAX_BYTES) -> Volume:
         ((3, 5, 7), (9.0, 1.5, 1.5))
     """
     file = open_nifti(path, "path", max_bytes)
-    return Volume(file.array(), file.affine)
+    return Volume(file.array(), file.affine, Source(file.path))
 
 
 def read_nifti_case(
@@ -210,7 +210,9 @@ def _beside(images: PathLike | Sequence[PathLike]) -> PathLike:
     return require_path("images", images)
 
 
-def write_nifti(path: PathLike, volume: npt.NDArray[Any] | Tensor, affine: Affine) -> Path:
+def write_nifti(
+    path: PathLike, volume: npt.NDArray[Any] | Tensor, affine: Affine, *, like: PathLike | None = None
+) -> Path:
     """Write a volume as NIfTI so that any viewer lays it over the scan it belongs to; atomically.
 
     The array's axes (z, y, x) are turned to NIfTI's (x, y, z), channels go last. Whole numbers are written as the
@@ -224,6 +226,8 @@ def write_nifti(path: PathLike, volume: npt.NDArray[Any] | Tensor, affine: Affin
         path: A name that ends in ``.nii`` or ``.nii.gz``, in an existing folder.
         volume: ``(depth, height, width)`` or ``(channels, depth, height, width)``, any real number type.
         affine: 4 x 4 matrix from voxel index ``(x, y, z)`` to RAS millimetres.
+        like: A NIfTI file on the same grid, such as the scan: its sform and its qform are written, with
+            their codes, so that every program lays both files on each other, whichever of the two it reads.
 
     Returns:
         The path written.
@@ -232,7 +236,8 @@ def write_nifti(path: PathLike, volume: npt.NDArray[Any] | Tensor, affine: Affin
         MissingFileError: The folder is missing.
         WriteError: The disk is full, or the folder cannot be written to; an older file stays as it was.
         ArgumentError: The path ends otherwise.
-        DataError: The array has another number of axes, no voxel or a number beyond float32; or the affine is none.
+        DataError: The array has another number of axes, no voxel or a number beyond float32; the affine is none; or
+            `like` has another size or place.
         MissingPackageError: nibabel is not installed.
 
     Example:
@@ -252,15 +257,29 @@ def write_nifti(path: PathLike, volume: npt.NDArray[Any] | Tensor, affine: Affin
     place, array = checked_affine(affine, "affine"), _storable(volume)
     make: Callable[..., Any] = Nifti1Image  # nibabel leaves it untyped
     image = make(array.T, place, dtype=array.dtype)
-    image.set_sform(place, code=1)
-    image.set_qform(place, code=1)
-    if not is_same_place(image.get_qform(), place, array.shape[-3:]):
-        image.set_qform(place, code=0)
+    if like is None:
+        image.set_sform(place, code=1)
+        image.set_qform(place, code=1)
+        if not is_same_place(image.get_qform(), place, array.shape[-3:]):
+            image.set_qform(place, code=0)
+    else:
+        (sform, sform_code), (qform, qform_code) = _forms_of(like, place, array.shape[-3:])
+        image.set_qform(qform, code=qform_code)
+        image.set_sform(sform, code=sform_code)
     image.header.set_xyzt_units("mm")
     # What nibabel opens itself stays open after an error.
     with replacing(wanted) as draft, ImageOpener(str(draft), "wb") as file:
         image.to_file_map({"image": FileHolder(fileobj=file)})  # type: ignore[arg-type]  # any object that writes
     return wanted
+
+
+def _forms_of(like: PathLike, affine: Affine, shape: Sequence[int]) -> tuple[Form, Form]:
+    """Return sform and qform of a file, which has to lie on the grid."""
+    header, *forms = open_with_forms(like, "like")
+    good = header.shape[-3:] == tuple(shape) and is_same_place(header.affine, affine, shape)
+    wanted, got = "on the grid of the volume", f"{header.path} on another"
+    require(good, "like", wanted, got, "Leave it out.", error=DataError, file=header.path)
+    return forms[0], forms[1]
 
 
 def _storable(volume: npt.NDArray[Any] | Tensor) -> npt.NDArray[Any]:

@@ -13,7 +13,7 @@ from guided_attention._checks import cut_list, require, require_path, require_ty
 from guided_attention._files import PathLike, replacing, whole_folder
 from guided_attention._geometry import reorientation
 from guided_attention._typing import SpacingMm
-from guided_attention.case import Case, affine_of
+from guided_attention.case import Case, Source, affine_of
 from guided_attention.data._files import (
     files_in,
     natural_key,
@@ -133,7 +133,7 @@ def read_png_subject(
     affine = affine_of(spacing_mm) @ np.diag([-1.0, -1.0, 1.0, 1.0])
     image = _read_stack(images)[None].astype(np.float32)
     labels = _read_png_labels(masks, image.shape[2:], grey_levels) if masks else None
-    return Case(subject, image, labels, affine)
+    return Case(subject, image, labels, affine, source=Source(images[0].parent))
 
 
 def _read_stack(paths: Sequence[Path]) -> npt.NDArray[np.generic]:

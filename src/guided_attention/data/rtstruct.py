@@ -49,7 +49,12 @@ _COPIED = (
 
 
 def write_rtstruct(
-    path: PathLike, volume: npt.NDArray[Any] | Tensor, series: PathLike, labels: LabelSpec
+    path: PathLike,
+    volume: npt.NDArray[Any] | Tensor | Volume,
+    folder: PathLike,
+    labels: LabelSpec,
+    *,
+    series: str | int | None = None,
 ) -> Path:
     """Write a label volume as RTSTRUCT, contours slice by slice, on the series that it belongs to; atomically.
 
@@ -58,9 +63,11 @@ def write_rtstruct(
 
     Args:
         path: The file to write, in an existing folder.
-        volume: ``(depth, height, width)``, integers, on the grid of ``read_dicom_series(series)``.
-        series: The folder of the series.
+        volume: ``(depth, height, width)``, integers, on the grid of ``read_dicom_series(folder, series=series)``; or a
+            `Volume`, which is reordered to that grid.
+        folder: The folder of the series.
         labels: Values, names and colours.
+        series: Which series, where the folder holds more than one: see `read_dicom_series`.
 
     Returns:
         The path.
@@ -71,8 +78,8 @@ def write_rtstruct(
         MissingPackageError: pydicom or contourpy is not installed.
     """
     target = require_path("path", path)
-    frames, array, present = checked_organs(volume, series, labels)
-    require_identifiers([frame.content for frame in frames], require_path("series", series))
+    frames, array, present = checked_organs(volume, folder, labels, series)
+    require_identifiers(frames)
     file = _header(frames)
     to_lps = _TO_LPS @ series_affine(frames)
     for number, value in enumerate(present, start=1):
@@ -85,14 +92,21 @@ def write_rtstruct(
     return target
 
 
-def read_rtstruct(path: PathLike, series: PathLike, *, max_bytes: int = MAX_BYTES) -> Segments:
+def read_rtstruct(
+    path: PathLike,
+    folder: PathLike,
+    *,
+    series: str | int | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> Segments:
     """Read the contours of an RTSTRUCT as a label volume on the grid of a series.
 
     A voxel belongs to an organ if its middle lies inside an odd number of the organ's contours of that slice.
 
     Args:
         path: The file.
-        series: The folder of the series that it was made on.
+        folder: The folder of the series that it was made on.
+        series: Which series, where the folder holds more than one.
         max_bytes: What the labels may take in memory, judged before they are made.
 
     Returns:
@@ -106,7 +120,7 @@ def read_rtstruct(path: PathLike, series: PathLike, *, max_bytes: int = MAX_BYTE
             across slices or between them.
         MissingPackageError: pydicom is not installed.
     """
-    file, frames = require_file("path", path, "RTSTRUCT"), read_headers(series)
+    file, frames = require_file("path", path, "RTSTRUCT"), read_headers(folder, series=series)
     content = _read(file, max_bytes)
     affine = series_affine(frames)
     to_voxels = np.linalg.inv(_TO_LPS @ affine).astype(np.float64)
@@ -116,7 +130,7 @@ def read_rtstruct(path: PathLike, series: PathLike, *, max_bytes: int = MAX_BYTE
         organs = [item for item in content.ROIContourSequence if item.get("ContourSequence")]
     here = frames[0].text("FrameOfReferenceUID")
     good, cure = not here or here in own, "Name the series that it was made on."
-    wanted = f"on the frame of reference of {series}"
+    wanted = f"on the frame of reference of {frames[0].path.parent}"
     require(good, str(file), wanted, cut_list(sorted(own)), cure, error=DataError, file=file)
     require(bool(organs), str(file), "with at least one contour", "none", error=DataError, file=file)
     shape = (len(frames), *frames[0].size)

@@ -6,7 +6,7 @@ from functools import partial
 from guided_attention._checks import require
 from guided_attention._files import PathLike
 from guided_attention._typing import SpacingMm
-from guided_attention.case import Case, Volume
+from guided_attention.case import Case, Source, Volume
 from guided_attention.data._case_files import case_of_files
 from guided_attention.data._formats import OpenedFile, has_geometry, open_volume
 from guided_attention.data._limits import MAX_BYTES
@@ -139,4 +139,5 @@ def read_slicer_seg(path: PathLike, *, max_bytes: int = MAX_BYTES) -> Segments:
 
 
 def _as_volume(file: OpenedFile) -> Volume:
-    return Volume(file.labels() if isinstance(file, SlicerFile) else file.array(), file.affine)
+    array = file.labels() if isinstance(file, SlicerFile) else file.array()
+    return Volume(array, file.affine, Source(file.path))

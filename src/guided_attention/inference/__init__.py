@@ -4,9 +4,10 @@ from guided_attention.inference.ledger import LedgerEntry, LedgerStatus, read_le
 from guided_attention.inference.postprocess import keep_largest_component
 from guided_attention.inference.predictor import Predictor
 from guided_attention.inference.saved import Precision
-from guided_attention.inference.writing import save_prediction
+from guided_attention.inference.writing import ExtraFile, save_prediction
 
 __all__ = [
+    "ExtraFile",
     "LedgerEntry",
     "LedgerStatus",
     "Precision",

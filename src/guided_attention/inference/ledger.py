@@ -16,14 +16,13 @@ from guided_attention._locks import locked_folder
 from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, ExistingFileError
 from guided_attention.inference.stream import Failure, Reader, outcomes
-from guided_attention.inference.writing import prediction_paths, write_prediction
+from guided_attention.inference.writing import ENDINGS, PredictionWriter
 from guided_attention.outputs import Prediction
 
 __all__ = ["LEDGER", "LedgerEntry", "LedgerStatus", "predict_to", "read_ledger"]
 
 LEDGER = "ledger.jsonl"
 _VERSION = 1
-_ENDINGS = ("_prediction.nii.gz", "_uncertainty.nii.gz")
 
 LedgerStatus: TypeAlias = Literal["done", "skipped", "failed"]
 """Whether a case was predicted, was complete already, or could not be predicted."""
@@ -36,7 +35,7 @@ class LedgerEntry:
     Attributes:
         case_id: Name of the case; ``"case number 3"`` where it could not be read.
         status: ``"done"``, ``"skipped"`` or ``"failed"``.
-        files: SHA-256 of each file written, by name.
+        files: SHA-256 of each file written, by name; empty for a file that could hold nothing (DICOM without organs).
         scan: SHA-256 of the scan that was predicted, empty where there is no prediction.
         error: Class and message of the error of a failed case, empty otherwise.
 
@@ -144,10 +143,7 @@ class _Ledger:
             entry is not None
             and entry.status == "done"
             and entry.scan == scan
-            and all(
-                path.is_file() and entry.files.get(path.name) == sha256_of_file(path)
-                for path in paths.values()
-            )
+            and all(entry.files.get(path.name) == _hash_of(path) for path in paths.values())
         )
 
 
@@ -156,8 +152,8 @@ def predict_to(
     cases: Iterable[Reader],
     folder: PathLike,
     *,
+    writer: PredictionWriter,
     identity: str,
-    include_uncertainty: bool,
     resume: bool,
     overwrite: bool,
     on_case: Callable[[LedgerEntry], None] | None = None,
@@ -174,7 +170,7 @@ def predict_to(
         ledger.discard_cut_line()
         if ledger.identity is None:
             ledger.append({"version": _VERSION, "predictor": identity})
-        run = _Run(predict, ledger, root, include_uncertainty, resume)
+        run = _Run(predict, ledger, root, writer, resume)
         found = []
         with closing(run.entries(iter(cases))) as entries:
             for entry in entries:
@@ -185,7 +181,8 @@ def predict_to(
 
 
 def _begin(root: Path, identity: str, *, resume: bool, overwrite: bool) -> None:
-    held = [path for path in sorted(root.iterdir()) if path.name == LEDGER or path.name.endswith(_ENDINGS)]
+    ours = (LEDGER, *ENDINGS.values())
+    held = [path for path in sorted(root.iterdir()) if path.name.endswith(ours)]
     if held and not (resume or overwrite):
         raise ExistingFileError(
             f"`folder` must be without predictions, got {root}, which holds {held[0].name}. "
@@ -218,7 +215,7 @@ class _Run:
     predict: Callable[[Case], Prediction]
     ledger: _Ledger
     root: Path
-    include_uncertainty: bool
+    writer: PredictionWriter
     resume: bool
     scans: dict[str, str] = field(default_factory=dict)
 
@@ -247,13 +244,14 @@ class _Run:
             paths, scan = self._paths(name), _scan_hash(case)
             if self.resume and self.ledger.is_complete(name, scan, paths):
                 return LedgerEntry(name, "skipped", self.ledger.entries[name].files, scan=scan)
+            self.writer.require_series(case.source)
             self.scans[name] = scan
             return self.predict(case)
 
         return predict
 
     def _paths(self, case_id: str) -> dict[str, Path]:
-        paths = prediction_paths(case_id, self.root, include_uncertainty=self.include_uncertainty)
+        paths = self.writer.paths(case_id, self.root)
         blocked = [path.name for path in paths.values() if path.is_dir()]
         require(
             not blocked, "folder", "without folders of these names", blocked, error=DataError, file=self.root
@@ -269,11 +267,15 @@ class _Run:
             entry = LedgerEntry(name, "failed", error=f"{type(result.error).__name__}: {result.error}")
         else:
             paths = self._paths(result.case_id)
-            write_prediction(result, paths)
-            files = {path.name: sha256_of_file(path) for path in paths.values()}
+            self.writer.write(result, paths)
+            files = {path.name: _hash_of(path) for path in paths.values()}
             entry = LedgerEntry(result.case_id, "done", files, scan=self.scans[result.case_id])
         self.ledger.append(asdict(entry))
         return entry
+
+
+def _hash_of(path: Path) -> str:
+    return sha256_of_file(path) if path.is_file() else ""
 
 
 def _scan_hash(case: Case) -> str:

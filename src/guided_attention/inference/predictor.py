@@ -1,7 +1,7 @@
 """Predictor: a trained network with its preparation and its labels."""
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, get_args
 
@@ -21,6 +21,7 @@ from guided_attention.inference.ledger import LedgerEntry, predict_to
 from guided_attention.inference.postprocess import keep_largest_component
 from guided_attention.inference.saved import Knowledge, Precision, load_knowledge, save_knowledge
 from guided_attention.inference.stream import stream
+from guided_attention.inference.writing import ExtraFile, PredictionWriter
 from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
 from guided_attention.preparation import Preparation, Prepared
@@ -138,7 +139,7 @@ class Predictor:
             views[1][part] = _entropy(probabilities).cpu().numpy()
         if self.keep_largest:
             labels = keep_largest_component(labels)
-        return Prediction(case.case_id, labels, uncertainty, case.affine.copy())
+        return Prediction(case.case_id, labels, uncertainty, case.affine.copy(), case.source)
 
     def probabilities(self, case: Case) -> npt.NDArray[np.float32]:
         """Return the probability of each class ``(classes, depth, height, width)`` on the scan's own grid.
@@ -178,7 +179,7 @@ class Predictor:
         folder: PathLike,
         cases: Iterable[Case | Callable[[], Case]],
         *,
-        include_uncertainty: bool = False,
+        also: Sequence[ExtraFile] = (),
         resume: bool = False,
         overwrite: bool = False,
         on_case: Callable[[LedgerEntry], None] | None = None,
@@ -192,7 +193,7 @@ class Predictor:
             folder: Where to write; created where it is missing.
             cases: Cases, or functions without arguments that read one, such as ``partial(read_nifti_case, path)``: an
                 error in such a function fails its case only.
-            include_uncertainty: Whether the uncertainty is written too.
+            also: Other files to write: see `save_prediction`.
             resume: Continue in a folder that an earlier call has begun: cases whose files are complete are skipped,
                 failed ones are tried again, drafts of a killed process are removed.
             overwrite: Discard what an earlier call has written.
@@ -205,8 +206,17 @@ class Predictor:
             ExistingFileError: The folder holds predictions, and neither `resume` nor `overwrite` is set.
             DataError: With `resume`, the folder was begun with another network or preparation.
         """
-        options = {"include_uncertainty": include_uncertainty, "resume": resume, "overwrite": overwrite}
-        return predict_to(self.predict, cases, folder, identity=self._identity(), on_case=on_case, **options)
+        writer = PredictionWriter(tuple(also), self.labels)
+        return predict_to(
+            self.predict,
+            cases,
+            folder,
+            writer=writer,
+            identity=self._identity(),
+            resume=resume,
+            overwrite=overwrite,
+            on_case=on_case,
+        )
 
     def with_model(self, model: nn.Module) -> "Predictor":
         """Return a predictor of another network with all else equal; the network stays on its device."""

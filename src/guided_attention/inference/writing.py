@@ -1,14 +1,34 @@
-"""Predictions as NIfTI files that lie on the scan in every viewer."""
+"""Predictions as files that lie on the scan in every viewer: NIfTI, and DICOM on its series."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 
-from guided_attention._checks import require, require_path, require_type
+from guided_attention._checks import require, require_choice, require_path, require_type
 from guided_attention._files import PathLike, made_folder
-from guided_attention.data import write_nifti
-from guided_attention.errors import DataError, ExistingFileError
+from guided_attention.case import Source, Volume
+from guided_attention.data import write_dicom_seg, write_nifti, write_rtstruct
+from guided_attention.data.dicom import read_headers
+from guided_attention.data.dicom_seg import require_identifiers
+from guided_attention.errors import ArgumentError, DataError, ExistingFileError
+from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
 
-__all__ = ["prediction_paths", "save_prediction", "write_prediction"]
+__all__ = ["ENDINGS", "ExtraFile", "PredictionWriter", "save_prediction"]
+
+ExtraFile: TypeAlias = Literal["uncertainty", "dicom-seg", "rtstruct"]
+"""What can be written of a prediction beside its label volume."""
+
+ENDINGS = {
+    "prediction": "_prediction.nii.gz",
+    "uncertainty": "_uncertainty.nii.gz",
+    "dicom-seg": "_segmentation.dcm",
+    "rtstruct": "_rtstruct.dcm",
+}
+"""What file names end in, by what the file holds."""
+
+_NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
 
 _NOT_IN_NAMES = '/\\:*?"<>|'
 _LONGEST = 160
@@ -16,14 +36,24 @@ _LONGEST = 160
 
 
 def save_prediction(
-    prediction: Prediction, folder: PathLike, *, include_uncertainty: bool = False, overwrite: bool = False
+    prediction: Prediction,
+    folder: PathLike,
+    *,
+    also: Sequence[ExtraFile] = (),
+    labels: LabelSpec | None = None,
+    overwrite: bool = False,
 ) -> Path:
-    """Write a prediction as NIfTI, with the affine of the scan it was made from.
+    """Write a prediction as NIfTI, with the geometry of the scan it was made from.
+
+    Where the scan was a NIfTI file, its sform and qform are written, with their codes.
 
     Args:
         prediction: What `Predictor.predict` returned.
         folder: Where to write ``<case_id>_prediction.nii.gz``; created where it is missing.
-        include_uncertainty: Also write ``<case_id>_uncertainty.nii.gz``, float32.
+        also: Other files to write: ``"uncertainty"`` (``<case_id>_uncertainty.nii.gz``, float32); and, for scans read
+            from a DICOM series, ``"dicom-seg"`` (``<case_id>_segmentation.dcm``) and ``"rtstruct"``
+            (``<case_id>_rtstruct.dcm``). Where no organ was found, these two are not written: they cannot be empty.
+        labels: Names and colours of the organs, which DICOM needs.
         overwrite: Replace existing files.
 
     Returns:
@@ -31,8 +61,10 @@ def save_prediction(
 
     Raises:
         ExistingFileError: A file exists and `overwrite` is not set; nothing is written then.
-        DataError: The case's id cannot be part of a file name.
-        MissingPackageError: nibabel is not installed.
+        DataError: The case's id cannot be part of a file name; or DICOM is asked for and the scan was not read from a
+            DICOM series, or its identifiers are blank.
+        ArgumentError: DICOM is asked for without `labels`, or `also` is not made of formats.
+        MissingPackageError: nibabel, highdicom (DICOM SEG) or contourpy (RTSTRUCT) is not installed.
 
     Example:
         >>> import tempfile
@@ -43,8 +75,10 @@ def save_prediction(
         '7_prediction.nii.gz'
     """
     require_type("prediction", prediction, Prediction, "a Prediction")
+    writer = PredictionWriter(tuple(also), labels)
     root = made_folder(folder)
-    paths = prediction_paths(prediction.case_id, root, include_uncertainty=include_uncertainty)
+    paths = writer.paths(prediction.case_id, root)
+    writer.require_series(prediction.source)
     held = [str(path) for path in paths.values() if path.exists()]
     if held and not overwrite:
         raise ExistingFileError(
@@ -53,23 +87,63 @@ def save_prediction(
             argument="folder",
             file=folder,
         )
-    write_prediction(prediction, paths)
+    writer.write(prediction, paths)
     return paths["prediction"]
 
 
-def prediction_paths(case_id: str, folder: PathLike, *, include_uncertainty: bool) -> dict[str, Path]:
-    """Return where each kind of volume of a case goes; raise where its id cannot be part of a file name."""
-    short = case_id.isprintable() and len(case_id.encode()) <= _LONGEST
-    plain = short and bool(case_id) and not set(case_id) & set(_NOT_IN_NAMES) and not case_id.startswith(".")
-    wanted = f"fit for a file name, of at most {_LONGEST} bytes"
-    require(plain, "case_id", wanted, repr(case_id), "Rename the case.", error=DataError)
-    kinds = ("prediction", "uncertainty") if include_uncertainty else ("prediction",)
-    root = require_path("folder", folder)
-    return {kind: root / f"{case_id}_{kind}.nii.gz" for kind in kinds}
+@dataclass(frozen=True)
+class PredictionWriter:
+    """Which files are written of each prediction."""
+
+    also: tuple[ExtraFile, ...] = ()
+    labels: LabelSpec | None = None
+
+    def __post_init__(self) -> None:
+        """Check the formats."""
+        for name in self.also:
+            require_choice("also", name, get_args(ExtraFile))
+        if self._of_dicom and self.labels is None:
+            message = "`labels` must be a LabelSpec where DICOM is written, got None. Give names and colours."
+            raise ArgumentError(message, argument="labels")
+
+    @property
+    def _of_dicom(self) -> list[str]:
+        return [name for name in self.also if name != "uncertainty"]
+
+    def paths(self, case_id: str, folder: PathLike) -> dict[str, Path]:
+        """Return where each file of a case goes; raise where its id cannot be part of a file name."""
+        short = case_id.isprintable() and len(case_id.encode()) <= _LONGEST
+        plain = (
+            short and bool(case_id) and not set(case_id) & set(_NOT_IN_NAMES) and not case_id.startswith(".")
+        )
+        wanted = f"fit for a file name, of at most {_LONGEST} bytes"
+        require(plain, "case_id", wanted, repr(case_id), "Rename the case.", error=DataError)
+        root = require_path("folder", folder)
+        return {kind: root / f"{case_id}{ENDINGS[kind]}" for kind in ("prediction", *self.also)}
+
+    def require_series(self, source: Source | None) -> None:
+        """Raise where DICOM is to be written and the scan is no series that it can refer to."""
+        if self._of_dicom:
+            require_identifiers(read_headers(*_series_of(source)))
+
+    def write(self, prediction: Prediction, paths: dict[str, Path]) -> None:
+        """Write each file of a prediction to its path, replacing what is there."""
+        source, place = prediction.source, prediction.affine
+        is_nifti = source is not None and source.path.name.lower().endswith(_NIFTI)
+        like = source.path if source is not None and is_nifti else None
+        write_nifti(paths["prediction"], prediction.labels, place, like=like)
+        if "uncertainty" in paths:
+            write_nifti(paths["uncertainty"], prediction.uncertainty, place, like=like)
+        if self.labels is not None and self._of_dicom and prediction.labels.any():
+            volume, (folder, series) = Volume(prediction.labels, place), _series_of(source)
+            for name in self._of_dicom:
+                write = write_dicom_seg if name == "dicom-seg" else write_rtstruct
+                write(paths[name], volume, folder, self.labels, series=series)
 
 
-def write_prediction(prediction: Prediction, paths: dict[str, Path]) -> None:
-    """Write each kind of volume to its path, replacing what is there."""
-    volumes = {"prediction": prediction.labels, "uncertainty": prediction.uncertainty}
-    for kind, path in paths.items():
-        write_nifti(path, volumes[kind], prediction.affine)
+def _series_of(source: Source | None) -> tuple[Path, str | None]:
+    if source is None or not source.path.is_dir():
+        got = "one in memory" if source is None else str(source.path)
+        message = f"`also` must be left out unless a scan is read from a DICOM series, got {got}."
+        raise DataError(message, argument="also", file=None if source is None else source.path)
+    return source.path, source.series or None

@@ -61,6 +61,7 @@ class Plan:
     Raises:
         ArgumentError: A number is out of range, or parts do not fit together.
         ArgumentTypeError: A value has the wrong type.
+        DataError: Slices are mirrored, and an organ named left or right has no mate in ``labels.pairs``.
 
     Example:
         >>> from guided_attention.data import make_phantom
@@ -104,6 +105,8 @@ class Plan:
         good = bool(padded) and all(low >= side for low, side in zip(padded, size, strict=True))
         cure = f"Set preparation.min_size to {size[0]},{size[1]} too: smaller slices are padded to it."
         require(good, "sampling.size", f"at most preparation.min_size, {padded}", size, cure)
+        if self.sampling.flip + self.sampling.mirror > 0 and self.preparation.slice_axis != "sagittal":
+            self.labels.require_sides("labels")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain values, for JSON."""

@@ -5,8 +5,9 @@ from math import ceil
 import torch
 
 from guided_attention._checks import cut_list, require, require_positive, require_seed, require_type
+from guided_attention._sides import is_sided, left_right_pairs
 from guided_attention.errors import DataError
-from guided_attention.inference.writing import prediction_paths
+from guided_attention.inference.writing import PredictionWriter
 from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.models import ModelSettings
@@ -60,7 +61,8 @@ def plan_for(
 
     Raises:
         MissingFileError: There is no such folder.
-        DataError: The layout is unknown, no case is labelled, or a scan cannot be used; the message names the file.
+        DataError: The layout is unknown, no case is labelled, a scan cannot be used (the message names the file), or
+            the organs are left and right ones that are not pairs in `labels`.
         ArgumentError: A number is out of range, or the device does not exist.
         ArgumentTypeError: An argument has the wrong type.
 
@@ -80,7 +82,7 @@ def plan_for(
     why: dict[str, str] = {}
     parts = split_of(source, seed, why)
     for name in (*parts.val, *parts.test):  # those that will be predicted
-        prediction_paths(name, "", include_uncertainty=False)
+        PredictionWriter().paths(name, "")
     survey = Survey(source.labels)
     preparation = survey.fitted(source.readers(parts.train))
     if source.labels is None and parts.val != parts.train:
@@ -150,13 +152,7 @@ def _sampling(
     )
     slices = shapes.cases * -(-shapes.depth // step)
     batch = _batch_size(size, slices, network, device, shapes, why)
-    # Organs have sides: a mirrored liver teaches a network to look for it on the left.
-    turned = 0.5 if len(labels.values) == 1 else 0.0
-    kept = (
-        "one organ, which looks alike mirrored"
-        if turned
-        else "several organs, which are told apart by their sides"
-    )
+    turned, kept = _mirrored(labels)
     why["sampling.flip"] = why["sampling.mirror"] = kept
     why["sampling.degrees"] = "as measured on the left atrium; patients lie a little turned"
     why["sampling.intensity"] = "as measured on the left atrium; scanners show tissue differently"
@@ -171,6 +167,20 @@ def _sampling(
         size=size, slice_step=step, batch_size=batch, workers=workers, flip=turned, mirror=turned
     )
     return record, max(1, _BATCH // batch) if batch < min(_BATCH, slices // _LEAST_STEPS) else 1
+
+
+def _mirrored(labels: LabelSpec) -> tuple[float, str]:
+    """Return how often slices are mirrored, and why."""
+    names = list(labels.names.values())
+    mates = {value for pair in (*labels.pairs, *left_right_pairs(labels.names)) for value in pair}
+    if mates == set(labels.values):
+        return 0.5, "left and right organs, which change names where a slice is mirrored"
+    if len(names) > 1:
+        # A mirrored liver teaches a network to look for it on the left.
+        return 0.0, "several organs, which are told apart by their sides"
+    if is_sided(names[0]):
+        return 0.0, f"{names[0]}, which looks like the organ of the other side when mirrored"
+    return 0.5, "one organ, which looks alike mirrored"
 
 
 def _batch_size(

@@ -8,7 +8,7 @@ from guided_attention._files import PathLike
 from guided_attention.case import Case
 from guided_attention.data import Cohort
 from guided_attention.errors import ArgumentError, MissingFileError
-from guided_attention.inference import LedgerEntry, Predictor
+from guided_attention.inference import ExtraFile, LedgerEntry, Predictor
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan, source_of
 from guided_attention.recipes.plan import PLAN_FILE, Plan
@@ -26,7 +26,7 @@ def predict(
     out: PathLike,
     *,
     device: str = "auto",
-    include_uncertainty: bool = False,
+    also: Sequence[ExtraFile] = (),
     resume: bool = False,
     overwrite: bool = False,
     on_case: Callable[[LedgerEntry], None] | None = None,
@@ -43,7 +43,8 @@ def predict(
             validation cases where it has no test cases.
         out: Folder to write ``<case_id>_prediction.nii.gz`` and the ledger to; created where it is missing.
         device: A torch device, or ``"auto"`` for a GPU if there is one.
-        include_uncertainty: Whether ``<case_id>_uncertainty.nii.gz`` is written too.
+        also: Other files to write, ``"uncertainty"``, ``"dicom-seg"`` or ``"rtstruct"``: see
+            `guided_attention.inference.save_prediction`.
         resume: Continue in a folder of predictions: cases that are complete are skipped.
         overwrite: Discard the predictions that the folder holds.
         on_case: Called with the entry of each case when it is settled.
@@ -66,7 +67,7 @@ def predict(
     return predictor.predict_to(
         out,
         readers,
-        include_uncertainty=include_uncertainty,
+        also=also,
         resume=resume,
         overwrite=overwrite,
         on_case=on_case,

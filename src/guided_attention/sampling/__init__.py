@@ -1,8 +1,8 @@
 """Sampling: the slices that a network is trained on, and their random changes."""
 
-from guided_attention.sampling.augment import Chain, FlipRotate, RandomIntensity, flip_rotate
+from guided_attention.sampling.augment import Chain, FlipRotate, RandomIntensity, SliceTransform, flip_rotate
 from guided_attention.sampling.cache import VolumeCache
-from guided_attention.sampling.slices import SliceDataset, SliceTransform
+from guided_attention.sampling.slices import SliceDataset
 
 __all__ = [
     "Chain",

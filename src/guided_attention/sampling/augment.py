@@ -1,24 +1,39 @@
 """Random changes of training slices."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import cos, radians, sin
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch import Tensor
 
-from guided_attention._checks import require
-from guided_attention._typing import ImageSlice, LabelSlice
+from guided_attention._checks import require, require_choice, require_type
+from guided_attention._geometry import CANONICAL
+from guided_attention._typing import ImageSlice, LabelSlice, SliceAxis
+from guided_attention.labels import LabelSpec
 
-__all__ = ["Chain", "FlipRotate", "RandomIntensity", "flip_rotate"]
+__all__ = ["Chain", "FlipRotate", "RandomIntensity", "SliceTransform", "flip_rotate", "with_sides"]
+
+SliceTransform: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Takes an image ``(channels, height, width)`` and labels ``(height, width)`` to another such pair."""
 
 
 def flip_rotate(
-    image: ImageSlice, labels: LabelSlice, *, flipped: bool, mirrored: bool, degrees: float
+    image: ImageSlice,
+    labels: LabelSlice,
+    *,
+    flipped: bool,
+    mirrored: bool,
+    degrees: float,
+    pairs: Sequence[tuple[int, int]] = (),
 ) -> tuple[ImageSlice, LabelSlice]:
     """Flip a slice upside down, mirror it left to right, then turn it about its centre; labels alike.
+
+    A flip or a mirror alone makes a mirrored body, in which left and right organs change their names: classes of a pair
+    are exchanged. Both together are half a turn, which changes no organ's name.
 
     Flips are exact. The turn (counterclockwise as displayed, rows downwards) interpolates the image linearly
     and takes the nearest label; what turns in from outside is the image's lowest value, channel by channel,
@@ -30,6 +45,7 @@ def flip_rotate(
         flipped: Whether top and bottom change places.
         mirrored: Whether left and right change places.
         degrees: How far to turn.
+        pairs: Classes of left and right organs.
 
     Returns:
         Image and labels of the same shapes.
@@ -42,7 +58,17 @@ def flip_rotate(
     """
     axes = [axis for axis, wanted in ((-2, flipped), (-1, mirrored)) if wanted]
     image, labels = image.flip(axes), labels.flip(axes)
+    if flipped != mirrored:
+        labels = _exchanged(labels, pairs)
     return (image, labels) if degrees == 0 else _rotated(image, labels, degrees)
+
+
+def _exchanged(labels: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    exchanged = labels.clone()
+    for one, other in pairs:
+        exchanged[labels == one] = other
+        exchanged[labels == other] = one
+    return exchanged
 
 
 def _rotated(image: Tensor, labels: Tensor, degrees: float) -> tuple[Tensor, Tensor]:
@@ -68,25 +94,34 @@ def _rotation_grid(height: int, width: int, degrees: float, dtype: torch.dtype) 
 class FlipRotate:
     """Random flip, mirror and rotation of training slices: the three changes the paper names, each by chance.
 
-    Draws come from torch's generator: seed it with `torch.manual_seed`, a `DataLoader` seeds its workers.
-    `flip_rotate` describes the changes.
+    Random numbers are torch's: seed them with `torch.manual_seed`, a `DataLoader` seeds its workers. `flip_rotate`
+    describes the changes.
+
+    In a mirrored body a left kidney looks like a right one. `SliceDataset` passes its labels and slice axis, so that
+    the classes of `LabelSpec.pairs` are exchanged where a slice is mirrored or flipped, but not both. Organs of one
+    side without a mate, such as the liver, keep their names: networks may tell them by their side, and do better
+    with ``mirror=0, flip=0``. A mirrored sagittal slice shows the same half of the body from its other side, so
+    nothing is exchanged.
 
     Attributes:
         flip: Probability of an upside-down flip.
-        mirror: Probability of a left-right mirror. It puts the liver on the left: organs are told from their
-            sides by position, so a network for CHAOS may do better with 0.
+        mirror: Probability of a left-right mirror.
         rotate: Probability of a rotation.
         degrees: Rotations are drawn evenly from ``-degrees`` to ``degrees``. The paper gives no angle.
+        labels: The organs, whose classes the label slices have; None exchanges nothing.
+        slice_axis: Which way the slices lie.
 
     Raises:
-        ArgumentError: A probability is not from 0 to 1.
+        ArgumentError: A probability is not from 0 to 1, or the slice axis is unknown.
+        ArgumentTypeError: `labels` is no LabelSpec.
+        DataError: Slices are mirrored or flipped, and an organ named left or right has no mate in `LabelSpec.pairs`.
 
     Example:
         >>> import torch
-        >>> augment = FlipRotate(degrees=15.0)
-        >>> image, labels = augment(torch.rand(1, 7, 5), torch.zeros(7, 5, dtype=torch.long))
-        >>> image.shape, labels.dtype
-        (torch.Size([1, 7, 5]), torch.int64)
+        >>> kidneys = LabelSpec({2: "right kidney", 3: "left kidney"}, pairs=((2, 3),))
+        >>> augment = FlipRotate(flip=0, mirror=1, rotate=0, labels=kidneys)
+        >>> augment(torch.tensor([[[5.0, 6.0, 7.0]]]), torch.tensor([[1, 0, 0]]))
+        (tensor([[[7., 6., 5.]]]), tensor([[0, 0, 2]]))
 
     References:
         Sinha and Dolz, Multi-scale self-guided attention for medical image segmentation, section IV.
@@ -96,17 +131,33 @@ class FlipRotate:
     mirror: float = 0.5
     rotate: float = 0.5
     degrees: float = 30.0
+    labels: LabelSpec | None = None
+    slice_axis: SliceAxis = "axial"
 
     def __post_init__(self) -> None:
-        """Check the probabilities."""
+        """Check the probabilities, and that sides have their pairs."""
         for name in ("flip", "mirror", "rotate"):
             _require_probability(name, getattr(self, name))
+        require_type("labels", self.labels, (LabelSpec, type(None)), "a LabelSpec or None")
+        require_choice("slice_axis", self.slice_axis, tuple(CANONICAL))
+        if self.labels is not None and self._has_sides and self.flip + self.mirror > 0:
+            self.labels.require_sides("labels")
 
     def __call__(self, image: ImageSlice, labels: LabelSlice) -> tuple[ImageSlice, LabelSlice]:
-        """Draw a change and apply it to both."""
+        """Choose a change at random and apply it to both."""
         flipped, mirrored, rotated = _chance(self.flip), _chance(self.mirror), _chance(self.rotate)
         degrees = _between(-self.degrees, self.degrees) if rotated else 0.0
-        return flip_rotate(image, labels, flipped=flipped, mirrored=mirrored, degrees=degrees)
+        pairs = () if self.labels is None or not self._has_sides else self.labels.class_pairs
+        return flip_rotate(image, labels, flipped=flipped, mirrored=mirrored, degrees=degrees, pairs=pairs)
+
+    def with_sides(self, labels: LabelSpec, slice_axis: SliceAxis) -> "FlipRotate":
+        """Return the same changes for these organs and slices; raise a `DataError` where a pair is missing."""
+        return replace(self, labels=labels, slice_axis=slice_axis)
+
+    @property
+    def _has_sides(self) -> bool:
+        """Whether left and right lie in the slice: seen from its other side, a sagittal slice is mirrored."""
+        return self.slice_axis != "sagittal"
 
 
 @dataclass(frozen=True)
@@ -146,7 +197,7 @@ class RandomIntensity:
             require(getattr(self, name) >= 0, name, "0 or above", getattr(self, name))
 
     def __call__(self, image: ImageSlice, labels: LabelSlice) -> tuple[ImageSlice, LabelSlice]:
-        """Draw a change and apply it to the image; labels come back as they are."""
+        """Choose a change at random and apply it to the image; labels come back as they are."""
         if not _chance(self.probability):
             return image, labels
         widest = float(np.log1p(self.gamma))
@@ -172,13 +223,28 @@ class Chain:
         torch.Size([1, 7, 5])
     """
 
-    steps: tuple[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], ...]
+    steps: tuple[SliceTransform, ...]
 
     def __call__(self, image: ImageSlice, labels: LabelSlice) -> tuple[ImageSlice, LabelSlice]:
         """Apply every step."""
         for step in self.steps:
             image, labels = step(image, labels)
         return image, labels
+
+    def with_sides(self, labels: LabelSpec, slice_axis: SliceAxis) -> "Chain":
+        """Return the same steps for these organs and slices; raise a `DataError` where a pair is missing."""
+        return Chain(tuple(with_sides(step, labels, slice_axis) for step in self.steps))
+
+
+@runtime_checkable
+class _KnowsSides(Protocol):
+    def with_sides(self, labels: LabelSpec, slice_axis: SliceAxis) -> SliceTransform: ...
+
+
+def with_sides(augment: SliceTransform, labels: LabelSpec, slice_axis: SliceAxis) -> SliceTransform:
+    """Tell a random change which organs are left and right; one that has no `with_sides` stays as it is."""
+    known: object = augment
+    return known.with_sides(labels, slice_axis) if isinstance(known, _KnowsSides) else augment
 
 
 def _require_probability(name: str, value: float) -> None:

@@ -1,7 +1,6 @@
 """SliceDataset: the prepared slices that a network is trained on."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -15,11 +14,9 @@ from guided_attention.errors import ArgumentTypeError, DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation import Preparation, Prepared
 from guided_attention.preparation.preparation import require_channel_order
+from guided_attention.sampling.augment import SliceTransform, with_sides
 
-__all__ = ["SliceDataset", "SliceTransform"]
-
-SliceTransform: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Takes an image ``(channels, height, width)`` and labels ``(height, width)`` to another such pair."""
+__all__ = ["SliceDataset"]
 
 
 class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -34,7 +31,8 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
             `VolumeCache`, which need no memory of their own.
         preparation: What is done to each case first; fitted.
         labels: Which value is which class.
-        augment: Called on every item last; it draws from torch's generator, which a `DataLoader` seeds for each worker.
+        augment: Called on every item last, with random numbers of torch, which a `DataLoader` seeds for each worker.
+            `FlipRotate`, also in a `Chain`, learns from `labels` which organs are left and right.
         size: Height and width that slices are cropped to, at a random place with `augment`, else about the centre. None
             keeps the prepared slices, which then have to be of one size. Slices are never padded here: the preparation
             does it (`min_size`), so that prediction does it too.
@@ -45,7 +43,7 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         ArgumentError: `size` or `slice_step` is out of range, or the preparation is not fitted.
         ArgumentTypeError: An argument has the wrong type.
         DataError: There is no case, a case has no labels or unknown ones, prepared slices are smaller than `size` or
-            differ in size or channels, or no slice is left.
+            differ in size or channels, no slice is left, or `augment` mirrors and a left or right organ has no pair.
 
     Example:
         >>> from guided_attention.data import CHAOS_MR_LABELS, make_phantom
@@ -76,6 +74,8 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         require(slice_step >= 1, "slice_step", "1 or above", slice_step)
         works, got = augment is None or callable(augment), f"a {type(augment).__name__}"
         require(works, "augment", "a function or None", got, error=ArgumentTypeError)
+        if augment is not None and preparation.slice_axis is not None:
+            augment = with_sides(augment, labels, preparation.slice_axis)
         self.augment, self.size = augment, _checked_size(size)
         self._prepared: list[Prepared] = []
         self._classes: list[Tensor] = []

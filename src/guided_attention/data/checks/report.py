@@ -1,7 +1,7 @@
 """The check of a cohort: its cases are read one after another, and what looks wrong is listed."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from guided_attention._checks import cut_list, require_integer, require_positive, require_type
+from guided_attention._checks import cut_list, require_integer, require_path, require_positive, require_type
 from guided_attention._files import PathLike
+from guided_attention.data._files import setting_aside
 from guided_attention.data.checks._facts import CaseFacts, facts_of
 from guided_attention.data.checks._suspicions import Suspicion, in_cases, in_cohort
 from guided_attention.data.cohort import Cohort, open_cohort
@@ -20,6 +21,9 @@ from guided_attention.errors import GuidedAttentionError
 from guided_attention.labels import LabelSpec
 
 __all__ = ["CheckReport", "Suspicion", "check"]
+
+_MOST_ASIDE = 200
+"""Files that hinder the opening, and are set aside one after another."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ def check(
     """Read every case of a cohort once, and list what looks wrong.
 
     Args:
-        cohort: A cohort, or a folder that `open_cohort` opens.
+        cohort: A cohort, a folder that `open_cohort` opens, or one file. Files that do not fit the layout, such as a
+            mask without an image, are errors in the report, and the other cases are checked.
         labels: The organs; None takes those of the cohort.
         patients: The patient of each case, to find one in two parts of the split that the layout has.
         workers: Processes that read.
@@ -99,6 +104,7 @@ def check(
     if opened is None:
         return CheckReport(tuple(suspicions), {"cases": 0})
     facts = _facts(opened, workers, on_case)
+    suspicions = _not_of_a_case(suspicions, opened, facts)
     organs = labels if labels is not None else opened.labels
     suspicions += [*in_cases(facts, organs), *in_cohort(facts, organs), *_leaks(opened, patients)]
     ordered = sorted(suspicions, key=lambda one: one.severity != "error")
@@ -106,17 +112,53 @@ def check(
 
 
 def _opened(cohort: Cohort | PathLike, labels: LabelSpec | None) -> tuple[Cohort | None, list[Suspicion]]:
-    """Open a folder; what opening warns of or stumbles over is the first suspicion."""
+    """Open a folder. A file that hinders is noted and set aside, so that it does not hide what is wrong elsewhere."""
     if isinstance(cohort, Cohort):
         return cohort, []
-    with warnings.catch_warnings(record=True) as caught:
+    root, aside, found, last = require_path("cohort", cohort), list[Path](), list[Suspicion](), ""
+    while True:
+        opened, notes = _tried(root, labels, aside)
+        if isinstance(opened, Cohort):
+            return opened, [*found, *(Suspicion("warning", "layout", "", root, note) for note in notes)]
+        # Where the same error comes again, setting the file aside did not help: its folder is next.
+        is_new, at = str(opened) != last, opened.file or root
+        if is_new:
+            found.append(Suspicion("error", "layout", "", at, str(opened)))
+        aside.append(at if is_new else aside[-1].parent)
+        last = str(opened)
+        if root not in aside[-1].parents or len(aside) > _MOST_ASIDE:
+            return None, found
+
+
+def _tried(
+    root: Path, labels: LabelSpec | None, aside: Sequence[Path]
+) -> tuple[Cohort | GuidedAttentionError, list[str]]:
+    """Return the cohort without some files, or why it cannot be opened, with the warnings that came."""
+    with warnings.catch_warnings(record=True) as caught, setting_aside(aside):
         warnings.simplefilter("always")
         try:
-            opened = open_cohort(cohort, labels=labels)
+            opened: Cohort | GuidedAttentionError = open_cohort(root, labels=labels)
         except GuidedAttentionError as error:
-            return None, [Suspicion("error", "layout", "", error.file or Path(cohort), str(error))]
-    notes = dict.fromkeys(str(one.message) for one in caught)
-    return opened, [Suspicion("warning", "layout", "", Path(cohort), note) for note in notes]
+            opened = error
+    return opened, list(dict.fromkeys(str(one.message) for one in caught))
+
+
+def _not_of_a_case(
+    suspicions: Sequence[Suspicion], cohort: Cohort, facts: Sequence[CaseFacts]
+) -> list[Suspicion]:
+    """Drop what hindered the opening and the reading of a case as well: it is told once, with the case."""
+    errors = {case.case_id: case.error for case in facts if case.error}
+    folders = [
+        path
+        for scan in cohort.scans
+        for path in (scan.path, *scan.beside)
+        if scan.case_id in errors and path.is_dir()
+    ]
+    return [
+        one
+        for one in suspicions
+        if one.message not in errors.values() and not any(folder in one.file.parents for folder in folders)
+    ]
 
 
 def _facts(cohort: Cohort, workers: int, on_case: Callable[[str], None] | None) -> list[CaseFacts]:

@@ -1,0 +1,50 @@
+"""Sides in the names of organs: which two are left and right of one another."""
+
+import re
+from collections.abc import Mapping
+
+__all__ = ["is_sided", "left_right_pairs", "side_and_rest"]
+
+_SIDES: Mapping[str, str] = {
+    "right": "right",
+    "rt": "right",
+    "r": "right",
+    "left": "left",
+    "lt": "left",
+    "l": "left",
+}
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+_OF_THE_HEART = {"atrium", "atria", "atrial", "auricle", "ventricle", "ventricular", "myocardium", "coronary"}
+"""Of each there is one: a mirrored left atrium is still the left one."""
+
+
+def side_and_rest(name: str) -> tuple[str, str]:
+    """Return the side that a name has, "" where it has none or is of a part of the heart, and its other words.
+
+    >>> side_and_rest("right kidney"), side_and_rest("Lung_L"), side_and_rest("left atrium")
+    (('right', 'kidney'), ('left', 'lung'), ('', 'left atrium'))
+    """
+    words = [word.lower() for word in _WORD.findall(name)]
+    sided = [word for word in words if word in _SIDES]
+    if len(sided) != 1 or _OF_THE_HEART & set(words):
+        return "", " ".join(words)
+    return _SIDES[sided[0]], " ".join(word for word in words if word not in _SIDES)
+
+
+def is_sided(name: str) -> bool:
+    """Return whether a name says a side in full, "left" or "right": a single letter may stand for anything."""
+    return side_and_rest(name)[0] != "" and bool({"left", "right"} & {w.lower() for w in _WORD.findall(name)})
+
+
+def left_right_pairs(names: Mapping[int, str]) -> tuple[tuple[int, int], ...]:
+    """Return the values of organs whose names differ only in their side, the right one first.
+
+    >>> left_right_pairs({1: "liver", 2: "kidney_left", 3: "kidney_right", 4: "left ventricle", 5: "right ventricle"})
+    ((3, 2),)
+    """
+    found = {side_and_rest(name): value for value, name in names.items()}
+    return tuple(
+        (value, found["left", rest])
+        for (side, rest), value in found.items()
+        if side == "right" and ("left", rest) in found
+    )
