@@ -52,11 +52,12 @@ def picture_kind(path: Path) -> str:
 def read_image_pages(path: Path, max_bytes: int) -> npt.NDArray[np.generic]:
     """Return the pixels of each page, ``(pages, height, width)``, or with channels in front.
 
-    Colours become three channels. An alpha channel that is the same everywhere is dropped, any other is an error.
+    Colours become three channels, grey levels below 8 bits are spread over 0 to 255. An alpha channel that is the same
+    everywhere is dropped, any other is an error.
     """
     kind = picture_kind(path)
     with _opened(path, kind, max_bytes) as picture:
-        pages = [_image(page, path, kind) for page in ImageSequence.Iterator(picture)]
+        pages = [_image(page, path) for page in ImageSequence.Iterator(picture)]
     stack = _stacked(pages, path)
     return np.moveaxis(stack, -1, 0) if stack.ndim > 3 else stack  # noqa: PLR2004
 
@@ -133,7 +134,7 @@ def _imagej_counts(picture: Image.Image) -> dict[str, int]:
     return {name: int(count) for name, count in re.findall(r"^(\w+)=(\d+)\s*$", description, re.MULTILINE)}
 
 
-def _image(page: Image.Image, path: Path, kind: str) -> npt.NDArray[np.generic]:
+def _image(page: Image.Image, path: Path) -> npt.NDArray[np.generic]:
     plain = page.convert("RGBA" if "transparency" in page.info else "RGB") if page.mode == "P" else page
     if plain.mode in {"LA", "RGBA"}:
         alpha = np.asarray(plain.getchannel("A"))
@@ -142,7 +143,7 @@ def _image(page: Image.Image, path: Path, kind: str) -> npt.NDArray[np.generic]:
         require(good, str(path), wanted, "an alpha channel that varies", cure, error=DataError, file=path)
         plain = plain.convert(plain.mode[:-1])
     _require_mode(plain, path, _GREYS | _COLOURS, "Convert it to grey levels (mode L) or RGB.")
-    return _grey(plain, path, kind) if plain.mode in _GREYS else np.array(plain)
+    return np.array(plain.convert("L") if plain.mode == "1" else plain)
 
 
 def _require_mode(page: Image.Image, path: Path, modes: set[str], cure: str) -> None:
@@ -159,7 +160,7 @@ def _require_mode(page: Image.Image, path: Path, modes: set[str], cure: str) -> 
 
 
 def _grey(page: Image.Image, path: Path, kind: str) -> npt.NDArray[np.generic]:
-    """Return grey levels as they stand in the file: 0 and 1 of one bit, 0 to 3 of two."""
+    """Return grey levels of a mask as they stand in the file: 0 and 1 of one bit, 0 to 3 of two."""
     pixels = np.array(page)
     if page.mode == "1":
         return pixels.astype(np.uint8)

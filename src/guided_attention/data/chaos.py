@@ -18,11 +18,12 @@ from guided_attention.data._files import (
     keep_ids,
     natural_key,
     numbers_of,
-    read_png,
     require_folder,
     require_pairs,
     to_labels,
 )
+from guided_attention.data._limits import MAX_BYTES
+from guided_attention.data._pictures import read_label_pages
 from guided_attention.data.dicom import read_size_in_file_order, read_slices_in_file_order
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
@@ -212,7 +213,7 @@ def read_drawn_masks(masks: Sequence[Path], shape: Sequence[int], source: ChaosS
     """Read masks that anybody drew as classes: MR by the challenge's ranges of grey, CT as anything above 0."""
     slices = []
     for mask in masks:
-        grey, wanted = read_png(mask), tuple(shape[1:])
+        grey, wanted = read_label_pages(mask, MAX_BYTES)[0], tuple(shape[1:])
         good, shown = grey.shape == wanted, f"that of the scan, {wanted}"
         require(good, f"size of {mask}", shown, grey.shape, error=DataError, file=mask)
         is_ct = source == "ct"
@@ -321,7 +322,7 @@ def _read_masks(
     greys, shown = (_CT_GREYS, _CT_MAP) if source == "ct" else (_MR_GREYS, _MR_MAP)
     slices = []
     for mask, image in zip(masks, images, strict=True):
-        grey, wanted = read_png(mask), tuple(shape[1:])
+        grey, wanted = read_label_pages(mask, MAX_BYTES)[0], tuple(shape[1:])
         good, size = grey.shape == wanted, f"that of its image {image.name}, {wanted}"
         require(good, f"size of {mask}", size, grey.shape, error=DataError, file=mask)
         slices.append(to_labels(grey, greys, mask, shown=shown))

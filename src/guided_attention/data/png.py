@@ -17,11 +17,12 @@ from guided_attention.case import Case, Source, affine_of
 from guided_attention.data._files import (
     files_in,
     natural_key,
-    read_png,
     require_folder,
     require_pairs,
     to_labels,
 )
+from guided_attention.data._limits import MAX_BYTES
+from guided_attention.data._pictures import read_image_pages, read_label_pages
 from guided_attention.errors import DataError
 
 __all__ = [
@@ -37,6 +38,7 @@ PNG_GREY_LEVELS: Mapping[int, int] = MappingProxyType({0: 0, 63: 1, 126: 2, 189:
 """The class of each grey level in the paper's masks: background, liver, right kidney, left kidney, spleen."""
 _NAME = re.compile(r"Subj_(?P<id>.+?)slice_(?P<number>\d+)\.png", re.IGNORECASE)
 _WHITE = 255.0
+_AXES = 3
 
 
 def read_png_slices(
@@ -131,24 +133,33 @@ def read_png_subject(
 ) -> Case:
     """Read the slices that `find_png_slices` found for one subject."""
     affine = affine_of(spacing_mm) @ np.diag([-1.0, -1.0, 1.0, 1.0])
-    image = _read_stack(images)[None].astype(np.float32)
+    image = _read_stack(images).astype(np.float32)
+    image = image if image.ndim > _AXES else image[None]
     labels = _read_png_labels(masks, image.shape[2:], grey_levels) if masks else None
     return Case(subject, image, labels, affine, source=Source(images[0].parent))
 
 
 def _read_stack(paths: Sequence[Path]) -> npt.NDArray[np.generic]:
-    slices = [read_png(path) for path in paths]
+    """Return the slices as ``(depth, height, width)``, or with channels in front."""
+    slices = [read_image_pages(path, MAX_BYTES) for path in paths]
+    first = slices[0]
     for path, pixels in zip(paths, slices, strict=True):
-        wanted = f"that of {paths[0].name}, {slices[0].shape}"
-        good = pixels.shape == slices[0].shape
-        require(good, f"size of {path}", wanted, pixels.shape, error=DataError, file=path)
-    return np.stack(slices)
+        wanted, got = f"that of {paths[0].name}, {_shown(first)}", _shown(pixels)
+        good, cure = got == _shown(first), "Save all slices of a scan in one mode."
+        require(good, f"size of {path}", wanted, got, cure, error=DataError, file=path)
+    return np.concatenate(slices, axis=-_AXES)
+
+
+def _shown(pixels: npt.NDArray[np.generic]) -> str:
+    """Return size, channels and number type of a slice."""
+    channels = len(pixels) if pixels.ndim > _AXES else 1
+    return f"{pixels.shape[-2:]} of {channels} channels of {pixels.dtype}"
 
 
 def _read_png_labels(
     paths: Sequence[Path], size: tuple[int, ...], grey_levels: Mapping[int, int]
 ) -> npt.NDArray[np.uint8]:
-    greys = [read_png(path) for path in paths]
+    greys = [read_label_pages(path, MAX_BYTES)[0] for path in paths]
     for path, grey in zip(paths, greys, strict=True):
         wanted = f"that of its image, {size}"
         require(grey.shape == size, f"size of {path}", wanted, grey.shape, error=DataError, file=path)

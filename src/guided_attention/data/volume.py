@@ -103,7 +103,7 @@ def read_volume_case(
         >>> with TemporaryDirectory() as folder:
         ...     np.savez(f"{folder}/7.npz", image=np.zeros((3, 5, 7)), label=np.ones((3, 5, 7), np.uint8))
         ...     case = read_volume_case(f"{folder}/7.npz", f"{folder}/7.npz", spacing_mm=(9.0, 1.5, 1.5))
-        >>> case.case_id, case.labels.max()
+        >>> case.case_id, int(case.labels.max())
         ('7', 1)
     """
     opener = partial(open_volume, spacing_mm=spacing_mm, organs=labels, max_bytes=max_bytes)
