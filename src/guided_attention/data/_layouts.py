@@ -2,16 +2,17 @@
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from guided_attention._checks import cut_list, require
 from guided_attention._sides import left_right_pairs
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case
 from guided_attention.data._files import DAMAGE, is_set_aside, natural_key, numbers_of, reading
+from guided_attention.data._limits import MAX_BYTES
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 
@@ -19,6 +20,7 @@ __all__ = [
     "PARTS",
     "Found",
     "Layout",
+    "ReadCase",
     "Scan",
     "as_list",
     "channel_names_in",
@@ -63,6 +65,15 @@ _PART_KEYS = ("split", "part", "set")
 _UNKNOWN_MM: SpacingMm = (1.0, 1.0, 1.0)
 
 
+@runtime_checkable
+class ReadCase(Protocol):
+    """Reads one case; `max_bytes` is what each of its volumes may take in memory."""
+
+    def __call__(self, *, max_bytes: int = MAX_BYTES) -> Case:
+        """Read it."""
+        ...
+
+
 @dataclass(frozen=True)
 class Scan:
     """One scan that was found.
@@ -79,7 +90,7 @@ class Scan:
 
     case_id: str
     path: Path
-    read: Callable[[], Case]
+    read: ReadCase
     is_labelled: bool
     part: str = ""
     beside: tuple[Path, ...] = ()

@@ -12,10 +12,12 @@ import numpy.typing as npt
 from guided_attention._checks import cut_list, require
 from guided_attention._sides import left_right_pairs
 from guided_attention.case import Case, Source, Volume, on_grid_of
+from guided_attention.data._case_files import Opener
 from guided_attention.data._files import case_from_files, natural_key
 from guided_attention.data._formats import is_volume_file, stem_of
 from guided_attention.data._layouts import Found, Scan, entries_of, merged, part_folders
 from guided_attention.data._layouts_volumes import Reading
+from guided_attention.data._limits import MAX_BYTES
 from guided_attention.data._pairs import LABEL_WORDS
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
@@ -121,19 +123,22 @@ def _scan(subject: _Subject, known: Mapping[int, str], how: Reading) -> Scan:
     return Scan(name, subject.image, reader, is_labelled=bool(masks), beside=tuple(masks.values()))
 
 
-def _read(case_id: str, image: Path, masks: Mapping[int, Path], how: Reading) -> Case:
-    file = how.open(image, "image")
+def _read(
+    case_id: str, image: Path, masks: Mapping[int, Path], how: Reading, *, max_bytes: int = MAX_BYTES
+) -> Case:
+    opener = partial(how.open, max_bytes=max_bytes)
+    file = opener(image, "image")
     volume = Volume(file.array(np.float32), file.affine, Source(image))
-    labels = _merged_masks(masks, volume, how) if masks else None
+    labels = _merged_masks(masks, volume, opener) if masks else None
     return case_from_files(case_id, volume, labels, (), [image])
 
 
-def _merged_masks(masks: Mapping[int, Path], image: Volume, how: Reading) -> Volume:
+def _merged_masks(masks: Mapping[int, Path], image: Volume, opener: Opener) -> Volume:
     """Join binary masks, one in memory at a time; where two overlap, the higher value wins, with a warning."""
     size = image.array.shape[-_AXES:]
     labels = np.zeros(size, np.min_scalar_type(max(masks)))
     for value, path in sorted(masks.items()):
-        mask = _read_mask(path, image, how)
+        mask = _read_mask(path, image, opener)
         covered = labels[mask]
         for other in np.unique(covered[covered > 0]).tolist():
             count = int(np.count_nonzero(covered == other))
@@ -143,8 +148,8 @@ def _merged_masks(masks: Mapping[int, Path], image: Volume, how: Reading) -> Vol
     return Volume(labels, image.affine)
 
 
-def _read_mask(path: Path, image: Volume, how: Reading) -> npt.NDArray[np.bool_]:
-    file = how.open(path, "label")
+def _read_mask(path: Path, image: Volume, opener: Opener) -> npt.NDArray[np.bool_]:
+    file = opener(path, "label")
     found = file.labels()
     values = np.unique(found[found > 0]).tolist()
     good, wanted = len(values) <= 1, "a binary mask, of 0 and one other value"

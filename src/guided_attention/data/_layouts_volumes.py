@@ -15,7 +15,7 @@ from guided_attention._files import PathLike
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, Source, Volume
 from guided_attention.data._arrays import holds_mask
-from guided_attention.data._case_files import case_of_files, mask_on
+from guided_attention.data._case_files import Opener, case_of_files, mask_on
 from guided_attention.data._channels import stacked
 from guided_attention.data._files import case_from_files, case_id_of, reading
 from guided_attention.data._formats import (
@@ -74,19 +74,17 @@ class Reading:
         resample: Whether a channel on another grid is interpolated onto that of the first.
         spacing_mm: Spacing of the files that hold none.
         labels: Colours of masks in colours, and values of segments by their names.
-        max_bytes: What a volume may take in memory.
     """
 
     channels: tuple[str, ...] | None = None
     resample: bool = False
     spacing_mm: SpacingMm | None = None
     labels: LabelSpec | None = None
-    max_bytes: int = MAX_BYTES
 
-    def open(self, path: PathLike, argument: str) -> OpenedFile:
+    def open(self, path: PathLike, argument: str, *, max_bytes: int = MAX_BYTES) -> OpenedFile:
         """Open a file of any format."""
         return open_volume(
-            path, argument, spacing_mm=self.spacing_mm, organs=self.labels, max_bytes=self.max_bytes
+            path, argument, spacing_mm=self.spacing_mm, organs=self.labels, max_bytes=max_bytes
         )
 
 
@@ -295,26 +293,29 @@ def scans_of(pairs: Sequence[Pair], root: Path, names: tuple[str, ...], how: Rea
     )
 
 
-def _read(case_id: str, pair: Pair, names: tuple[str, ...], how: Reading) -> Case:
-    if all(path.is_file() for path in pair.images):
+def _read(
+    case_id: str, pair: Pair, names: tuple[str, ...], how: Reading, *, max_bytes: int = MAX_BYTES
+) -> Case:
+    opener = partial(how.open, max_bytes=max_bytes)
+    paths = pair.images
+    if all(path.is_file() for path in paths):
         return case_of_files(
-            pair.images,
+            paths,
             pair.label,
-            how.open,
+            opener,
             case_id=case_id,
             channel_names=names,
             resample_channels=how.resample,
         )
-    read = partial(_volume, how)
-    paths = pair.images
+    read = partial(_volume, opener, max_bytes)
     image = stacked(paths, read, resample=how.resample) if len(paths) > 1 else read(paths[0])
-    mask = None if pair.label is None else mask_on(image, how.open(pair.label, "label"))
+    mask = None if pair.label is None else mask_on(image, opener(pair.label, "label"))
     files = [*paths, *([pair.label] if pair.label else [])]
     return case_from_files(case_id, image, mask, names, files)
 
 
-def _volume(how: Reading, path: Path) -> Volume:
+def _volume(opener: Opener, max_bytes: int, path: Path) -> Volume:
     if path.is_dir():
-        return read_dicom_series(path, max_bytes=how.max_bytes)
-    file = how.open(path, "image")
+        return read_dicom_series(path, max_bytes=max_bytes)
+    file = opener(path, "image")
     return Volume(file.array(np.float32), file.affine, Source(path))

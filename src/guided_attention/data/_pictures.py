@@ -2,10 +2,12 @@
 
 import json
 import re
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,14 @@ from guided_attention.data._limits import require_fits
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 
-__all__ = ["PICTURE_ENDINGS", "picture_kind", "read_image_pages", "read_label_pages"]
+__all__ = [
+    "PICTURE_ENDINGS",
+    "picture_kind",
+    "read_image_pages",
+    "read_label_pages",
+    "read_mask_slice",
+    "size_of",
+]
 
 PICTURE_ENDINGS: Mapping[str, str] = {
     ".png": "PNG",
@@ -27,9 +36,11 @@ PICTURE_ENDINGS: Mapping[str, str] = {
     ".tiff": "TIFF",
 }
 """Name of the format by the ending of a file's name."""
-_DAMAGE = (*DAMAGE, SyntaxError, TypeError, KeyError, Image.DecompressionBombError)
+_DAMAGE = (*DAMAGE, SyntaxError, TypeError, KeyError)
 """What Pillow raises over a damaged file."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_BYTES_OF_PIXEL = 4
+"""What is unpacked of a pixel, and what is made of it."""
 _GREYS = {"1", "L", "I", "F", "I;16", "I;16B", "I;16L"}
 _COLOURS = {"RGB"}
 _BIT_DEPTH, _COLOUR_TYPE = 24, 25
@@ -57,6 +68,7 @@ def read_image_pages(path: Path, max_bytes: int) -> npt.NDArray[np.generic]:
     """
     kind = picture_kind(path)
     with _opened(path, kind, max_bytes) as picture:
+        require_fits(path, _bytes_of(picture), max_bytes)
         pages = [_image(page, path) for page in ImageSequence.Iterator(picture)]
     stack = _stacked(pages, path)
     return np.moveaxis(stack, -1, 0) if stack.ndim > 3 else stack  # noqa: PLR2004
@@ -71,19 +83,43 @@ def read_label_pages(path: Path, max_bytes: int, organs: LabelSpec | None = None
     wanted, got = "a mask without loss", "a JPEG file"
     require(kind != "JPEG", str(path), wanted, got, _LOSSY, error=DataError, file=path)
     with _opened(path, kind, max_bytes) as picture:
+        require_fits(path, _bytes_of(picture), max_bytes)
         pages = [_labels(page, path, kind, organs) for page in ImageSequence.Iterator(picture)]
     return _stacked(pages, path)
 
 
+def read_mask_slice(path: Path, max_bytes: int, *, size: tuple[int, ...], whose: str) -> npt.NDArray[Any]:
+    """Return the label values of a file of one slice, whose size has to be `size`, that of `whose`."""
+    _, *found = size_of(path, max_bytes)
+    wanted = f"that of {whose}, {size}"
+    require(tuple(found) == size, f"size of {path}", wanted, tuple(found), error=DataError, file=path)
+    (mask,) = read_label_pages(path, max_bytes)
+    return np.asarray(mask)
+
+
+def size_of(path: Path, max_bytes: int) -> tuple[int, int, int]:
+    """Return channels, rows and columns of a picture, without unpacking it."""
+    with _opened(path, picture_kind(path), max_bytes) as picture:
+        columns, rows = picture.size
+        return 3 if picture.mode in {"P", "RGB", "RGBA"} else 1, rows, columns
+
+
 @contextmanager
 def _opened(path: Path, kind: str, max_bytes: int) -> Iterator[Image.Image]:
-    with reading(path, kind, _DAMAGE):
+    with reading(path, kind, _DAMAGE), warnings.catch_warnings():
+        # We have a limit of our own.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        require_fits(path, path.stat().st_size, max_bytes)
         if kind == "PNG":
             _check_png(path)
-        with Image.open(path, formats=[kind]) as picture:
-            _check_pages(picture, path, kind)
-            require_fits(path, _bytes_of(picture), max_bytes)
-            yield picture
+        try:
+            with Image.open(path, formats=[kind]) as picture:
+                _check_pages(picture, path, kind)
+                yield picture
+        except Image.DecompressionBombError as error:
+            cure = "Cut it into smaller pictures, or set PIL.Image.MAX_IMAGE_PIXELS = None."
+            message = f"`{path}` must be a {kind} that Pillow opens, got: {error} {cure}"
+            raise DataError(message, file=path) from error
 
 
 def _check_png(path: Path) -> None:
@@ -122,8 +158,7 @@ def _check_pages(picture: Image.Image, path: Path, kind: str) -> None:
 
 def _bytes_of(picture: Image.Image) -> int:
     width, height = picture.size
-    deep = 1 if picture.mode in {"1", "L", "P", "LA", "RGB", "RGBA"} else 4
-    return width * height * len(picture.getbands()) * deep * int(getattr(picture, "n_frames", 1))
+    return width * height * len(picture.getbands()) * _BYTES_OF_PIXEL * int(getattr(picture, "n_frames", 1))
 
 
 def _imagej_counts(picture: Image.Image) -> dict[str, int]:

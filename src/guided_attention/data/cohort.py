@@ -6,17 +6,26 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from guided_attention._checks import cut_list, repeated, require, require_choice, require_path, require_type
+from guided_attention._checks import (
+    cut_list,
+    repeated,
+    require,
+    require_choice,
+    require_count,
+    require_path,
+    require_type,
+)
 from guided_attention._files import PathLike
 from guided_attention._sides import left_right_pairs
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, affine_of
 from guided_attention.data._files import keep_ids
 from guided_attention.data._layout_table import find_table
-from guided_attention.data._layouts import Found, Layout, Scan, entries_of
+from guided_attention.data._layouts import Found, Layout, ReadCase, Scan, entries_of
 from guided_attention.data._layouts_slices import find_chaos, find_png
 from guided_attention.data._layouts_structures import find_structures
 from guided_attention.data._layouts_volumes import Reading, find_task, find_volumes
+from guided_attention.data._limits import MAX_BYTES
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 
@@ -133,6 +142,7 @@ def open_cohort(
     spacing_mm: SpacingMm | None = None,
     channels: Sequence[str] | None = None,
     resample_channels: bool = False,
+    max_bytes: int = MAX_BYTES,
 ) -> Cohort:
     """Find the cases in a folder by the names of its files, or in a CSV file, without reading a volume.
 
@@ -153,6 +163,7 @@ def open_cohort(
             what follows the name of a mask. ``()`` takes each image for a scan.
         resample_channels: Whether a channel on another grid than the first is interpolated linearly onto it. Otherwise
             it is an error when the case is read.
+        max_bytes: What each volume may take in memory when a case is read.
 
     Returns:
         The cohort.
@@ -176,6 +187,7 @@ def open_cohort(
     organs = _organs(labels)
     if spacing_mm is not None:
         affine_of(spacing_mm)  # raises where it is none
+    require_count("max_bytes", max_bytes)
     root = require_path("folder", folder)
     if not root.exists():
         message = f"`folder` must be an existing folder or file, got {root}."
@@ -183,9 +195,12 @@ def open_cohort(
     how = Reading(_checked_channels(channels), resample_channels, spacing_mm, organs)
     found = _find(root, layout, how)
     _check(found, root)
-    parts = {scan.part for scan in found.scans}
+    has_parts = len({scan.part for scan in found.scans}) > 1
     # A single part for all cases says nothing about which train and which test.
-    scans = tuple(replace(scan, part="") for scan in found.scans) if len(parts) == 1 else found.scans
+    scans = tuple(
+        replace(scan, part=scan.part if has_parts else "", read=partial(scan.read, max_bytes=max_bytes))
+        for scan in found.scans
+    )
     cohort = Cohort(
         root,
         found.layout,
@@ -199,8 +214,8 @@ def open_cohort(
     return cohort if organs is None else cohort.with_labels(organs)
 
 
-def _without_others(read: Callable[[], Case], labels: LabelSpec) -> Case:
-    case = read()
+def _without_others(read: ReadCase, labels: LabelSpec, *, max_bytes: int = MAX_BYTES) -> Case:
+    case = read(max_bytes=max_bytes)
     return case if case.labels is None else replace(case, labels=labels.without_others(case.labels))
 
 
