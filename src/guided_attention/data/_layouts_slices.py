@@ -28,6 +28,7 @@ from guided_attention.data.chaos import (
 )
 from guided_attention.data.png import PNG_GREY_LEVELS, find_png_slices, read_png_subject
 from guided_attention.errors import DataError
+from guided_attention.labels import LabelSpec
 
 __all__ = ["find_chaos", "find_png"]
 
@@ -38,6 +39,7 @@ _LAYOUTS: Mapping[ChaosSource, Layout] = {
     "t1_dual": "chaos:t1_dual",
     "t2": "chaos:t2",
 }
+_WHITE = 255
 _SETS = {"train": "Train_Sets", "test": "Test_Sets"}
 
 
@@ -105,7 +107,7 @@ def find_png(folder: Path, how: Reading) -> Found | None:
     path = folder / "dataset.json"
     content = read_json(path) if path.is_file() else {}
     fields = dict(content) if isinstance(content, dict) else {}
-    levels, spacing = _grey_levels(fields, path), known_spacing(how.spacing_mm, fields, folder)
+    levels, spacing = _grey_levels(fields, path, how.labels), known_spacing(how.spacing_mm, fields, folder)
     labels = labels_in(fields, path) or (CHAOS_MR_LABELS if levels == dict(PNG_GREY_LEVELS) else None)
     founds = {}
     for part, place in parts.items():
@@ -117,7 +119,12 @@ def find_png(folder: Path, how: Reading) -> Found | None:
     return merged(founds)
 
 
-def _grey_levels(fields: Mapping[str, object], path: Path) -> dict[int, int]:
+def _grey_levels(fields: Mapping[str, object], path: Path, organs: LabelSpec | None) -> dict[int, int]:
+    """Return the class of each grey level; where organs are named by others than the classes, levels are values."""
+    if organs is not None and "grey_levels" not in fields:
+        others = set(organs.names) - set(PNG_GREY_LEVELS.values())
+        if others:
+            return {level: level for level in range(_WHITE + 1)}
     given = fields.get("grey_levels", {str(grey): label for grey, label in PNG_GREY_LEVELS.items()})
     pairs = list(given.items()) if isinstance(given, dict) else [("", given)]
     good = all(str(number).isdecimal() for pair in pairs for number in pair)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from guided_attention._sides import left_right_pairs
 from guided_attention.case import Case, Source, Volume, on_grid_of
 from guided_attention.data._case_files import Opener
 from guided_attention.data._files import case_from_files, natural_key
-from guided_attention.data._formats import is_volume_file, stem_of
-from guided_attention.data._layouts import Found, Scan, entries_of, merged, part_folders
+from guided_attention.data._formats import has_geometry, is_volume_file, stem_of
+from guided_attention.data._layouts import Found, Scan, entries_of, known_spacing, merged, part_folders
 from guided_attention.data._layouts_volumes import Reading
 from guided_attention.data._limits import MAX_BYTES
 from guided_attention.data._pairs import LABEL_WORDS
@@ -46,6 +46,9 @@ def find_structures(folder: Path, how: Reading) -> Found | None:
     every = [subject for some in subjects.values() for subject in some]
     if not every:
         return None
+    files = [path for subject in every for path in (subject.image, *subject.masks.values())]
+    if not all(map(has_geometry, files)):
+        how = replace(how, spacing_mm=known_spacing(how.spacing_mm, {}, folder))
     names = {name for subject in every for name in subject.masks}
     labels = _all(names) if how.labels is None else how.labels
     known = _as_files(labels, names, folder)

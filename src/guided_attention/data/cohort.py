@@ -17,7 +17,7 @@ from guided_attention._checks import (
 )
 from guided_attention._files import PathLike
 from guided_attention._sides import left_right_pairs
-from guided_attention._typing import SpacingMm
+from guided_attention._typing import LabelVolume, SpacingMm
 from guided_attention.case import Case, affine_of
 from guided_attention.data._files import keep_ids
 from guided_attention.data._layout_table import find_table
@@ -31,6 +31,7 @@ from guided_attention.labels import LabelSpec
 
 __all__ = ["Cohort", "Layout", "open_cohort"]
 
+_WHITE = 255
 _LOOKED_FOR = (
     "volumes such as NIfTI or NRRD (*_image.nii.gz with *_label.nii.gz, or images/ with labels/), DICOM series, "
     "a folder for each subject with one mask file a structure (s1/ct.nii.gz, s1/segmentations/liver.nii.gz), "
@@ -216,7 +217,17 @@ def open_cohort(
 
 def _without_others(read: ReadCase, labels: LabelSpec, *, max_bytes: int = MAX_BYTES) -> Case:
     case = read(max_bytes=max_bytes)
+    if case.labels is not None and _WHITE not in labels.names and _is_white(case.labels):
+        wanted, got = f"of the values of {dict(labels.names)}", f"only {_WHITE}"
+        cure = f'Name the value that the mask has: {{{_WHITE}: "{next(iter(labels.names.values()))}"}}.'
+        where, file = f"labels of case {case.case_id!r}", case.source.path if case.source else None
+        require(labels.ignore_value == _WHITE, where, wanted, got, cure, error=DataError, file=file)
     return case if case.labels is None else replace(case, labels=labels.without_others(case.labels))
+
+
+def _is_white(labels: LabelVolume) -> bool:
+    """Return whether a mask is 255 where it is not 0, as programs for pictures write it."""
+    return bool(labels.max() == _WHITE and ((labels == 0) | (labels == _WHITE)).all())
 
 
 def _organs(labels: LabelSpec | Mapping[int, str] | None) -> LabelSpec | None:

@@ -179,7 +179,8 @@ def _read_png_labels(
     paths: Sequence[Path], size: tuple[int, ...], grey_levels: Mapping[int, int], max_bytes: int
 ) -> npt.NDArray[np.uint8]:
     _require_fits(paths, (size[0], size[1]), np.dtype(np.uint8), max_bytes)
-    shown, stack = str(dict(grey_levels)), np.empty((len(paths), *size), np.uint8)
+    shown = f"{dict(grey_levels)}; `grey_levels`, or dataset.json of a cohort, names others"
+    stack = np.empty((len(paths), *size), np.uint8)
     for place, path in enumerate(paths):
         grey = read_mask_slice(path, max_bytes, size=size, whose="its image")
         stack[place] = to_labels(grey, grey_levels, path, shown=shown)
