@@ -10,8 +10,10 @@ import pytest
 from guided_attention.case import Case
 from guided_attention.data._layouts import Scan
 from guided_attention.data.checks._alignment import Alignment, alignment_of
+from guided_attention.data.checks._exchanged import _log_spreads, exchanged, thumbnail_of
 from guided_attention.data.checks._facts import CaseFacts, OrganFacts, facts_of
-from guided_attention.data.checks._suspicions import in_cases, in_cohort
+from guided_attention.data.checks._suspicions import in_cases
+from guided_attention.data.checks._unlike import in_cohort
 from guided_attention.labels import LabelSpec
 
 LPS = np.diag([-1.0, -1.0, 2.0, 1.0])
@@ -224,3 +226,54 @@ def test_what_looks_wrong_in_one_case(changes, expected):
 )
 def test_what_looks_wrong_beside_other_cases(changes, expected):
     assert kinds(in_cohort(cohort(**changes), ORGANS)) == [(kind, "odd", file) for kind, file in expected]
+
+
+def _thumbnails(count=4, shape=(11, 13, 17)):
+    """Cases with an organ each at a place of its own, bright in its image."""
+    made = []
+    for number in range(count):
+        labels = box(shape, np.s_[2:6, 2 + number : 7 + number, 3:9], value=1 + number % 2)
+        image = (volume(shape) + 9 * (labels > 0)).astype(np.float32)
+        made.append((image, labels))
+    return made
+
+
+def test_exchanged_masks_are_a_pair_of_cases():
+    made = _thumbnails()
+    plain = [thumbnail_of(image, labels, image.shape) for image, labels in made]
+    assert list(exchanged(plain)) == []
+    (one, mask), (other, second) = made[1], made[3]
+    swapped = [
+        plain[0],
+        thumbnail_of(one, second, one.shape),
+        plain[2],
+        thumbnail_of(other, mask, other.shape),
+    ]
+    assert list(exchanged(swapped)) == [(1, 3)]
+    # Of another size, or turned against its own image alone, it is none.
+    assert list(exchanged([*swapped[:3], replace(swapped[3], shape=(5, 7, 9))])) == []
+    turned = thumbnail_of(one, np.ascontiguousarray(mask[::-1]), one.shape)
+    assert list(exchanged([plain[0], turned, *plain[2:]])) == []
+
+
+def test_the_spread_within_masks_of_other_cases_is_that_of_numpy():
+    thumbnails = [thumbnail_of(image, labels, image.shape) for image, labels in _thumbnails()]
+    thumbnails[2].labels[:50] = 7
+    for row, one in zip(_log_spreads(thumbnails), thumbnails, strict=True):
+        pixels = (one.image - one.image.mean()) / one.image.std()
+        for got, other in zip(row, thumbnails, strict=True):
+            parts = [pixels[other.labels == value] for value in np.unique(other.labels) if value]
+            off = sum(((part - part.mean()) ** 2).sum() for part in parts)
+            assert got == pytest.approx(np.log(np.sqrt(off / sum(map(len, parts)))))
+
+
+def test_exchanged_masks_are_told_in_both_cases():
+    made = _thumbnails()
+    masks = [made[0][1], made[3][1], made[2][1], made[1][1]]
+    cases = [
+        case(name, alignment=Alignment(thumbnail=thumbnail_of(image, mask, image.shape)))
+        for name, (image, _), mask in zip("abcd", made, masks, strict=True)
+    ]
+    found = list(in_cohort(cases, ORGANS))
+    assert kinds(found) == [("exchanged masks", "b", "b_label.nii"), ("exchanged masks", "d", "d_label.nii")]
+    assert "case 'd'" in found[0].message

@@ -1,10 +1,12 @@
 """Cohorts in other layouts: the same cases come back, whatever happened on the way."""
 
 import json
+import multiprocessing
+from functools import partial
 
 import numpy as np
 import pytest
-from tests.deadly import killed_until_done
+from tests.deadly import killed_at_random, killed_until_done
 
 from guided_attention.case import affine_of
 from guided_attention.data import convert, open_cohort, write_nifti, write_phantom_cohort
@@ -184,3 +186,40 @@ def test_a_killed_conversion_ends_with_the_same_bytes(tmp_path):
     convert(source, tmp_path / "b", "nnunet")
     wanted, got = _bytes(tmp_path / "whole"), _bytes(tmp_path / "b")
     assert got == wanted
+
+
+def _convert(scans, layout, target):
+    cohort = open_cohort(scans)
+    convert(cohort, target, layout)
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("layout", ["pairs", "nnunet", "png"])
+@pytest.mark.filterwarnings("ignore:.*have no mask", "ignore:.*no spacing")
+def test_a_conversion_killed_at_any_moment_ends_with_the_same_bytes(tmp_path, layout):
+    scans = _pairs(tmp_path / "a")
+    for path in scans.glob("c6*"):
+        path.unlink()
+    content = json.loads((scans / "cases.json").read_text())
+    (scans / "cases.json").write_text(json.dumps(content | {"test": ["c5"]}))
+    targets = [tmp_path / f"to {number}" for number in range(21)]
+    killed_at_random(partial(_convert, scans, layout), targets, seed=0)
+    for target in targets[1:]:
+        assert _bytes(target) == _bytes(targets[0])
+
+
+@pytest.mark.crash
+@pytest.mark.filterwarnings("ignore:.*have no mask")
+def test_two_conversions_into_one_folder_do_no_harm(tmp_path):
+    """The second is refused while the first is at work; whoever comes after it finds all done."""
+    scans, context = _pairs(tmp_path / "a"), multiprocessing.get_context("fork")
+    _convert(scans, "nnunet", tmp_path / "whole")
+    for number in range(5):
+        target = tmp_path / f"b{number}"
+        both = [context.Process(target=_convert, args=(scans, "nnunet", target)) for _ in range(2)]
+        for process in both:
+            process.start()
+        for process in both:
+            process.join(60)
+        assert 0 in {process.exitcode for process in both}
+        assert _bytes(target) == _bytes(tmp_path / "whole")

@@ -3,11 +3,12 @@
 import multiprocessing
 import os
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from tests.deadly import killed_until_done
+from tests.deadly import killed_at_random, killed_until_done
 
 from guided_attention.case import affine_of
 from guided_attention.data import open_cohort, write_nifti
@@ -140,6 +141,15 @@ def test_a_killed_build_ends_with_the_same_bytes(tmp_path):
     VolumeCache(tmp_path / "whole", _preparation(cohort)).build(cohort)
     assert killed_until_done(WORK, tmp_path / "scans", tmp_path / "cache", step=4) >= 5
     assert _bytes(tmp_path / "cache") == _bytes(tmp_path / "whole")
+
+
+@pytest.mark.crash
+def test_a_build_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
+    _cohort(tmp_path / "scans")
+    targets = [tmp_path / f"cache {number}" for number in range(21)]
+    killed_at_random(partial(_build, tmp_path / "scans"), targets, seed=0)
+    for target in targets[1:]:
+        assert _bytes(target) == _bytes(targets[0])
 
 
 def test_memory_is_that_of_one_case(tmp_path):

@@ -13,7 +13,7 @@ from guided_attention.data.convert import TargetLayout, convert
 from guided_attention.data.dicom import DicomSeries, find_dicom_series, read_dicom_series
 from guided_attention.data.dicom_seg import Segments, read_dicom_seg, write_dicom_seg
 from guided_attention.data.nifti import read_nifti, read_nifti_case, read_nifti_pairs, write_nifti
-from guided_attention.data.phantom import PhantomSource, make_phantom, write_phantom_cohort
+from guided_attention.data.phantom import PhantomLayout, PhantomSource, make_phantom, write_phantom_cohort
 from guided_attention.data.png import PNG_GREY_LEVELS, read_png_slices, write_png_slices
 from guided_attention.data.rtstruct import read_rtstruct, write_rtstruct
 from guided_attention.data.splits import (
@@ -36,6 +36,7 @@ __all__ = [
     "DicomSeries",
     "Layout",
     "Patients",
+    "PhantomLayout",
     "PhantomSource",
     "Segments",
     "Split",

@@ -1,7 +1,7 @@
 """CHAOS: abdominal MR and CT as the challenge publishes them, DICOM slices with PNG masks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from guided_attention._checks import cut_list, require, require_choice
 from guided_attention._files import PathLike
-from guided_attention._typing import Affine, LabelVolume, SpacingMm
+from guided_attention._typing import LabelVolume, SpacingMm
 from guided_attention.case import Case, Volume
 from guided_attention.data._files import (
     case_from_files,
@@ -166,11 +166,11 @@ def read_chaos_case(
     subject = require_folder("folder", folder)
     folders = [require_folder("folder", subject / name) for name in _IMAGES[source]]
     masks = find_masks(subject, source)
-    image, affine = _read_phases(folders, max_bytes)
-    labels = _read_masks(masks, files_in(folders[0]), image.shape[1:], source) if masks else None
+    whole = _read_phases(folders, max_bytes)
+    labels = _read_masks(masks, files_in(folders[0]), whole.array.shape[1:], source) if masks else None
     name = subject.resolve().name if case_id is None else case_id
-    mask = None if labels is None else Volume(labels, affine)
-    return case_from_files(name, Volume(image, affine), mask, _CHANNELS[source], [*folders, *masks[:1]])
+    mask = None if labels is None else Volume(labels, whole.affine)
+    return case_from_files(name, whole, mask, _CHANNELS[source], [*folders, *masks[:1]])
 
 
 @dataclass(frozen=True)
@@ -307,14 +307,14 @@ def _check_numbers(masks: Sequence[Path]) -> None:
     require(not gaps, f"masks in {folder}", "numbered without gaps", got, cure, error=DataError, file=folder)
 
 
-def _read_phases(folders: Sequence[Path], max_bytes: int) -> tuple[npt.NDArray[np.float32], Affine]:
+def _read_phases(folders: Sequence[Path], max_bytes: int) -> Volume:
     """Read the phases of a scan as its channels."""
     volumes = [read_slices_in_file_order(path, max_bytes) for path in folders]
     _check_phases(volumes, folders)
     if len(volumes) == 1:
-        return volumes[0].array[None], volumes[0].affine
+        return replace(volumes[0], array=volumes[0].array[None])
     require_fits(folders[0].parent, 2 * sum(volume.array.nbytes for volume in volumes), max_bytes)
-    return np.stack([volume.array for volume in volumes]), volumes[0].affine
+    return replace(volumes[0], array=np.stack([volume.array for volume in volumes]))
 
 
 def _check_phases(volumes: Sequence[Volume], folders: Sequence[Path]) -> None:
