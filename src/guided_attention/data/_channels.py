@@ -12,6 +12,7 @@ from guided_attention._checks import require
 from guided_attention._geometry import Reorientation, is_same_place, reorientation, require_same_place
 from guided_attention._typing import Affine
 from guided_attention.case import Volume
+from guided_attention.data._limits import require_fits
 from guided_attention.errors import DataError
 from guided_attention.preparation.grid import Axis, Grid
 
@@ -26,7 +27,9 @@ _COVERED = 0.5
 _PROBES = 9
 
 
-def stacked(paths: Sequence[Path], read: Callable[[Path], Volume], *, resample: bool) -> Volume:
+def stacked(
+    paths: Sequence[Path], read: Callable[[Path], Volume], *, resample: bool, max_bytes: int
+) -> Volume:
     """Read one channel a file, one after another, onto the grid of the first.
 
     A channel in another storage order is reordered. One on another grid is an error, or is interpolated linearly, with
@@ -36,6 +39,8 @@ def stacked(paths: Sequence[Path], read: Callable[[Path], Volume], *, resample: 
         DataError: A file has several channels; or grids differ and `resample` is not set, or hardly overlap.
     """
     first = _one_channel(paths[0], read)
+    needed = (len(paths) + 1) * first.array.size * np.dtype(np.float32).itemsize
+    require_fits(paths[0], needed, max_bytes)  # all channels, and the one that is read
     image = np.empty((len(paths), *first.array.shape), np.float32)
     image[0] = first.array
     for path, into in zip(paths[1:], image[1:], strict=True):
