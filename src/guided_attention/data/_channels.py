@@ -1,5 +1,6 @@
 """Channels of a scan from a file each, joined on the grid of the first."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
@@ -36,12 +37,14 @@ def stacked(
     antialiasing along axes that become coarser, its edges repeated outside.
 
     Raises:
-        DataError: A file has several channels; or grids differ and `resample` is not set, or hardly overlap.
+        DataError: A file has several channels; all together take more than `max_bytes`; or grids differ and `resample`
+            is not set, or hardly overlap.
     """
     first = _one_channel(paths[0], read)
-    needed = (len(paths) + 1) * first.array.size * np.dtype(np.float32).itemsize
-    require_fits(paths[0], needed, max_bytes)  # all channels, and the one that is read
-    image = np.empty((len(paths), *first.array.shape), np.float32)
+    shape = (len(paths), *first.array.shape)
+    # The channels read so far, and the one that is being read.
+    require_fits(paths[0], math.prod(shape) * np.dtype(np.float32).itemsize + first.array.nbytes, max_bytes)
+    image = np.empty(shape, np.float32)
     image[0] = first.array
     for path, into in zip(paths[1:], image[1:], strict=True):
         _read_onto(into, Volume(image[0], first.affine), path, paths[0], read, resample=resample)
