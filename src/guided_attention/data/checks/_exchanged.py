@@ -1,4 +1,4 @@
-"""Masks that two patients have of each other: each mask is tried on the images of the other cases of its size.
+"""Masks that two patients have of each other: each mask is tried on the images of the other cases.
 
 The image is less mixed within its own organs than within those of another patient. For two cases the sum over both is
 compared, so that a small mask, which is little mixed on any image, has no advantage.
@@ -6,7 +6,6 @@ compared, so that a small mask, which is little mixed on any image, has no advan
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -27,31 +26,29 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True, eq=False)
 class Thumbnail:
-    """A few voxels of a case, in the orientation LPS, and the size that they were taken from."""
+    """A few voxels of a case, evenly spaced, in the orientation LPS."""
 
     image: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.integer[Any]]
-    shape: tuple[int, ...]
 
 
-def thumbnail_of(image: npt.NDArray[np.float32], labels: LabelVolume, shape: tuple[int, ...]) -> Thumbnail:
-    """Return evenly spaced voxels of an image and its labels; `shape` is that of the case."""
+def thumbnail_of(image: npt.NDArray[np.float32], labels: LabelVolume) -> Thumbnail:
+    """Return evenly spaced voxels of an image and its labels, as many of each case."""
     places = np.ix_(*(np.linspace(0, side - 1, _SIDE).round().astype(int) for side in image.shape))
     values = image[places]
     values = (values - values.min()) / max(float(np.ptp(values)), np.finfo(np.float32).tiny)
-    return Thumbnail((255 * values).astype(np.uint8).ravel(), labels[places].ravel(), shape)
+    return Thumbnail((255 * values).astype(np.uint8).ravel(), labels[places].ravel())
 
 
 def exchanged(thumbnails: Sequence[Thumbnail]) -> Iterator[tuple[int, int]]:
-    """Give the places of two cases of one size whose masks lie better on each other's images."""
-    shapes = {one.shape for one in thumbnails}
-    for shape in sorted(shapes):
-        group = [place for place, one in enumerate(thumbnails) if one.shape == shape and one.labels.any()]
-        if len(group) > 1:
-            mixed = _log_spreads([thumbnails[place] for place in group])
-            for i, j in combinations(range(len(group)), 2):
-                if mixed[i, i] + mixed[j, j] - mixed[i, j] - mixed[j, i] > _BETTER:
-                    yield group[i], group[j]
+    """Give the places of two cases whose masks lie better on each other's images."""
+    group = [place for place, one in enumerate(thumbnails) if one.labels.any()]
+    if len(group) > 1:
+        mixed = _log_spreads([thumbnails[place] for place in group])
+        own = mixed.diagonal()
+        gain = own[:, None] + own - mixed - mixed.T
+        for i, j in np.argwhere(np.triu(gain, 1) > _BETTER).tolist():
+            yield group[i], group[j]
 
 
 def _log_spreads(thumbnails: Sequence[Thumbnail]) -> npt.NDArray[np.float64]:

@@ -45,8 +45,10 @@ def in_cohort(facts: Sequence[CaseFacts], labels: LabelSpec | None) -> Iterator[
         return
     yield from _unlike_most(read)
     yield from _odd_spacing(read)
-    yield from _odd_intensities(read)
-    yield from _odd_look(read)
+    seen = [case for case in read if not case.constant]
+    if len(seen) >= _FEW:
+        yield from _odd_intensities(seen)
+        yield from _odd_look(seen)
     yield from _odd_alignment([case for case in read if case.organs])
     yield from _odd_organs([case for case in read if case.is_labelled], labels)
 
