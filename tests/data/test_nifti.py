@@ -668,10 +668,24 @@ def test_channels_have_names_where_they_are_given(tmp_path):
 
 
 @pytest.mark.usefixtures("without_shape_checks")
-@pytest.mark.parametrize("reader", [read_nifti, read_nifti_case])
-@pytest.mark.parametrize("bad", [5, None, b"a.nii", ["a_0000.nii", "a_0001.nii"], ("a.nii",)])
+@pytest.mark.parametrize(
+    ("reader", "bad"),
+    [
+        (read_nifti, 5),
+        (read_nifti, None),
+        (read_nifti, b"a.nii"),
+        (read_nifti, ["a_0000.nii", "a_0001.nii"]),
+        (read_nifti, ("a.nii",)),
+        (read_nifti_case, 5),
+        (read_nifti_case, None),
+        (read_nifti_case, b"a.nii"),
+        (read_nifti_case, [5]),
+    ],
+)
 def test_what_is_no_path_is_told(reader, bad):
-    wanted = "must be a path(?: of text)?, got a .*Several files are read one by one: Case|must be a path, got a bytes"
+    wanted = (
+        "must be a path, (got a .*read by read_nifti_case|or a list of paths, one a channel, got|got a bytes)"
+    )
     with pytest.raises(ArgumentTypeError, match=wanted):
         reader(bad)
 

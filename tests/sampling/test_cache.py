@@ -42,7 +42,7 @@ def _bytes(folder):
     return {path.relative_to(folder): path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.crash)])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_volumes_equal_those_of_the_preparation(tmp_path, workers):
     cohort = _cohort(tmp_path / "scans")
     preparation = _preparation(cohort, crop=CenterCrop((None, 9, 7)), neighbours=1)

@@ -1,15 +1,16 @@
 """What the layouts share: the records of what was found, and the small JSON files that stand beside scans."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from guided_attention._checks import cut_list, require
 from guided_attention._sides import left_right_pairs
 from guided_attention.case import Case
 from guided_attention.data._files import DAMAGE, is_set_aside, natural_key, numbers_of, reading
+from guided_attention.data._limits import MAX_BYTES
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 
@@ -17,6 +18,7 @@ __all__ = [
     "PARTS",
     "Found",
     "Layout",
+    "ReadCase",
     "Scan",
     "as_list",
     "channel_names_in",
@@ -29,7 +31,16 @@ __all__ = [
 ]
 
 Layout: TypeAlias = Literal[
-    "pairs", "dicom", "decathlon", "nnunet", "chaos", "chaos:t1_out", "chaos:t1_dual", "chaos:t2", "png"
+    "pairs",
+    "dicom",
+    "decathlon",
+    "nnunet",
+    "chaos",
+    "chaos:t1_out",
+    "chaos:t1_dual",
+    "chaos:t2",
+    "png",
+    "csv",
 ]
 """How a folder of scans is laid out. ``"chaos"`` is T1 in phase or CT; the others of CHAOS name their scan."""
 
@@ -49,6 +60,15 @@ _CASE_KEYS = ("case", "case_id", "id", "name")
 _PART_KEYS = ("split", "part", "set")
 
 
+@runtime_checkable
+class ReadCase(Protocol):
+    """Reads one case; `max_bytes` is what each of its volumes may take in memory."""
+
+    def __call__(self, *, max_bytes: int = MAX_BYTES) -> Case:
+        """Read it."""
+        ...
+
+
 @dataclass(frozen=True)
 class Scan:
     """One scan that was found.
@@ -60,14 +80,16 @@ class Scan:
         is_labelled: Whether it has a reference segmentation.
         part: The part that the layout puts it in.
         beside: Other files and folders that it is read from, the mask last.
+        patient: The patient it is of; empty where that is not known.
     """
 
     case_id: str
     path: Path
-    read: Callable[[], Case]
+    read: ReadCase
     is_labelled: bool
     part: str = ""
     beside: tuple[Path, ...] = ()
+    patient: str = ""
 
     def files(self) -> list[Path]:
         """Return every file that the scan is read from."""

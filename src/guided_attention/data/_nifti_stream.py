@@ -29,7 +29,7 @@ _MAGIC = {1: (344, b"ni1\0", b"n+1\0"), 2: (4, b"ni2\0", b"n+2\0")}
 """Where each version has its mark, and the mark of pairs and of single files."""
 _PAIR = re.compile(r"(?<=\.)(hdr|img)(?=(\.gz)?$)", re.IGNORECASE)
 _AXES = 3
-_LISTS = "Several files are read one by one: Case(case_id, numpy.stack([read_nifti(path).array, ...]), None, affine)."
+_LISTS = "Several files, one a channel, are read by read_nifti_case([path, ...])."
 
 
 Form: TypeAlias = tuple[Affine | None, int]

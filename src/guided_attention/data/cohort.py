@@ -6,15 +6,25 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from guided_attention._checks import cut_list, repeated, require, require_choice, require_path, require_type
+from guided_attention._checks import (
+    cut_list,
+    repeated,
+    require,
+    require_choice,
+    require_count,
+    require_path,
+    require_type,
+)
 from guided_attention._files import PathLike
 from guided_attention._sides import left_right_pairs
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, affine_of
 from guided_attention.data._files import keep_ids
-from guided_attention.data._layouts import Found, Layout, Scan, entries_of
+from guided_attention.data._layout_table import find_table
+from guided_attention.data._layouts import Found, Layout, ReadCase, Scan, entries_of
 from guided_attention.data._layouts_slices import find_chaos, find_png
-from guided_attention.data._layouts_volumes import find_task, find_volumes
+from guided_attention.data._layouts_volumes import Reading, find_task, find_volumes
+from guided_attention.data._limits import MAX_BYTES
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 
@@ -23,6 +33,7 @@ __all__ = ["Cohort", "Layout", "open_cohort"]
 _LOOKED_FOR = (
     "NIfTI files (*_image.nii.gz with *_label.nii.gz, or images/ with labels/), DICOM series, "
     "imagesTr/ with labelsTr/ (Medical Segmentation Decathlon, nnU-Net), "
+    "a CSV file with the columns case_id and image, "
     "a CHAOS release (Train_Sets/MR/<id>/T1DUAL, <id>/DICOM_anon), PNG slices (train/Img/Subj_<id>slice_<n>.png)"
 )
 
@@ -34,13 +45,15 @@ class Cohort:
     Made by `open_cohort`. A cohort can be indexed and looped over like a list of cases, and sent to worker processes.
 
     Attributes:
-        folder: The folder that was opened.
+        folder: The folder that was opened, or the CSV file.
         layout: How it is laid out: ``"pairs"``, ``"dicom"``, ``"decathlon"``, ``"nnunet"``, ``"chaos"`` (with
-            ``":t1_out"``, ``":t1_dual"`` or ``":t2"`` for the other MR scans) or ``"png"``.
+            ``":t1_out"``, ``":t1_dual"`` or ``":t2"`` for the other MR scans), ``"png"`` or ``"csv"``.
         labels: The organs, as the layout or the argument `labels` says; None where that is unknown.
         channel_names: Names of the channels, empty where unknown.
         scans: What was found, one record a case.
         spacing_mm: The spacing of PNG slices that was passed to `open_cohort`, (z, y, x); None where none was.
+        channels: What names of image files end in, as it was passed to `open_cohort`; None where nothing was.
+        resample_channels: Whether channels are interpolated onto the grid of the first.
     """
 
     folder: Path
@@ -49,6 +62,8 @@ class Cohort:
     channel_names: tuple[str, ...]
     scans: tuple[Scan, ...]
     spacing_mm: SpacingMm | None = None
+    channels: tuple[str, ...] | None = None
+    resample_channels: bool = False
 
     @property
     def case_ids(self) -> tuple[str, ...]:
@@ -65,6 +80,11 @@ class Cohort:
     def labelled(self) -> tuple[str, ...]:
         """Names of the cases that have a reference segmentation."""
         return tuple(scan.case_id for scan in self.scans if scan.is_labelled)
+
+    @property
+    def patients(self) -> Mapping[str, str]:
+        """The patient of each case, for `split_subjects`, as a CSV file says it; empty where nothing does."""
+        return {scan.case_id: scan.patient for scan in self.scans if scan.patient}
 
     def __len__(self) -> int:
         """Return the number of cases."""
@@ -117,19 +137,28 @@ def open_cohort(
     layout: str = "auto",
     labels: LabelSpec | Mapping[int, str] | None = None,
     spacing_mm: SpacingMm | None = None,
+    channels: Sequence[str] | None = None,
+    resample_channels: bool = False,
+    max_bytes: int = MAX_BYTES,
 ) -> Cohort:
-    """Find the cases in a folder by the names of its files, without reading a volume.
+    """Find the cases in a folder by the names of its files, or in a CSV file, without reading a volume.
 
     The page "Layouts of scans" shows each layout as a tree.
 
     Args:
-        folder: The folder; or one NIfTI file, or the folder of one DICOM series.
+        folder: The folder; or one NIfTI file, the folder of one DICOM series, or a CSV file.
         layout: How the folder is laid out: ``"auto"`` finds out, or a `Layout`.
         labels: The organs, where the layout does not say them or others are wanted. A mapping from value to name,
             such as ``{5: "liver"}``, selects organs: all other values are read as background, and names that differ
             only in "left" and "right" become a pair. With a `LabelSpec`, its `others_are_background` decides.
         spacing_mm: Distance between voxel centres of PNG slices, ``(z, y, x)``; 1 mm, with a warning, where neither
             this nor ``dataset.json`` says it. Other layouts have their own.
+        channels: What the names of images end in where a scan has one file a channel, in the order wanted, such as
+            ``("flair", "t1", "t1ce", "t2")``; other files of a scan are not read. None finds nnU-Net's numbers, and
+            what follows the name of a mask. ``()`` takes each image for a scan.
+        resample_channels: Whether a channel on another grid than the first is interpolated linearly onto it. Otherwise
+            it is an error when the case is read.
+        max_bytes: What each volume may take in memory when a case is read.
 
     Returns:
         The cohort.
@@ -137,7 +166,8 @@ def open_cohort(
     Raises:
         MissingFileError: There is no such folder, or a link leads nowhere.
         DataError: The folder has no known layout or not the one asked for, a mask has no image, two cases have one
-            name, or a JSON file is wrong. (An image without a mask among others with masks is a warning.)
+            name, a channel of a case is missing, or a JSON or CSV file is wrong. (An image without a mask among others
+            with masks is a warning.)
         ArgumentError: The layout or the spacing is none.
 
     Example:
@@ -152,21 +182,35 @@ def open_cohort(
     organs = _organs(labels)
     if spacing_mm is not None:
         affine_of(spacing_mm)  # raises where it is none
+    require_count("max_bytes", max_bytes)
     root = require_path("folder", folder)
     if not root.exists():
         message = f"`folder` must be an existing folder or file, got {root}."
         raise MissingFileError(message, argument="folder", file=root)
-    found = _find(root, layout, spacing_mm)
+    how = Reading(_checked_channels(channels), resample_channels)
+    found = _find(root, layout, spacing_mm, how)
     _check(found, root)
-    parts = {scan.part for scan in found.scans}
+    has_parts = len({scan.part for scan in found.scans}) > 1
     # A single part for all cases says nothing about which train and which test.
-    scans = tuple(replace(scan, part="") for scan in found.scans) if len(parts) == 1 else found.scans
-    cohort = Cohort(root, found.layout, found.labels, found.channel_names, scans, spacing_mm)
+    scans = tuple(
+        replace(scan, part=scan.part if has_parts else "", read=partial(scan.read, max_bytes=max_bytes))
+        for scan in found.scans
+    )
+    cohort = Cohort(
+        root,
+        found.layout,
+        found.labels,
+        found.channel_names,
+        scans,
+        spacing_mm,
+        how.channels,
+        resample_channels,
+    )
     return cohort if organs is None else cohort.with_labels(organs)
 
 
-def _without_others(read: Callable[[], Case], labels: LabelSpec) -> Case:
-    case = read()
+def _without_others(read: ReadCase, labels: LabelSpec, *, max_bytes: int = MAX_BYTES) -> Case:
+    case = read(max_bytes=max_bytes)
     return case if case.labels is None else replace(case, labels=labels.without_others(case.labels))
 
 
@@ -183,16 +227,32 @@ def _organs(labels: LabelSpec | Mapping[int, str] | None) -> LabelSpec | None:
     return replace(LabelSpec(labels, others_are_background=True), pairs=left_right_pairs(labels))
 
 
-def _find(root: Path, layout: str, spacing_mm: SpacingMm | None) -> Found:
+def _checked_channels(channels: Sequence[str] | None) -> tuple[str, ...] | None:
+    cure = 'Write ("t1",) for one channel.'
+    require_type("channels", channels, (tuple, list, type(None)), "a list of texts, or None", cure)
+    for name in channels or ():
+        require_type("channels", name, str, "a list of texts", cure)
+    lower = [name.lower() for name in channels or ()]
+    good = all(lower) and not repeated(lower)
+    require(good, "channels", "different texts, none empty", list(channels or ()))
+    return None if channels is None else tuple(channels)
+
+
+def _find(root: Path, layout: str, spacing_mm: SpacingMm | None, how: Reading) -> Found:
     kind = layout.partition(":")[0]
     finders: dict[str, Callable[[], Found | None]] = {
-        "decathlon nnunet": lambda: find_task(root),
+        "csv": lambda: find_table(root, how),
+        "decathlon nnunet": lambda: find_task(root, how),
         "chaos": lambda: find_chaos(root, layout),
         "png": lambda: find_png(root, spacing_mm),
-        "pairs dicom": lambda: find_volumes(root),
+        "pairs dicom": lambda: find_volumes(root, how),
     }
     for kinds, find in finders.items():
-        found = find() if kind in {"auto", *kinds.split()} and (root.is_dir() or "pairs" in kinds) else None
+        found = (
+            find()
+            if kind in {"auto", *kinds.split()} and (root.is_dir() or kinds in {"csv", "pairs dicom"})
+            else None
+        )
         if found is not None and layout in {"auto", found.layout}:
             return found
     held = cut_list([path.name for path in entries_of(root)]) or "nothing" if root.is_dir() else ""

@@ -36,7 +36,8 @@ __all__ = [
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME_PLACE_MM = 1e-3
 _STEP_TOLERANCE = 0.1
-_BYTES = 4
+_BYTES, _BYTES_OF_SLICE = 4, 20
+"""What a voxel takes as float32, and while the values of its slice are rescaled."""
 _MARKS = (
     "EchoNumbers",
     "EffectiveEchoTime",
@@ -323,8 +324,9 @@ def _assemble(frames: Sequence[Frame], max_bytes: int) -> Volume:
     shape = (len(frames), *frames[0].size)
     for frame in frames:
         frame.require_whole()
-    largest = max(frames, key=lambda frame: frame.path.stat().st_size).path
-    require_fits(frames[0].path.parent, math.prod(shape) * _BYTES + largest.stat().st_size, max_bytes)
+    largest = max(frame.path.stat().st_size for frame in frames)
+    needed = math.prod(shape) * _BYTES + math.prod(shape[1:]) * _BYTES_OF_SLICE + largest
+    require_fits(frames[0].path.parent, needed, max_bytes)
     array = np.empty(shape, np.float32)
     path, content = frames[0].path, open_dicom(frames[0].path, max_bytes)
     for place, frame in enumerate(frames):

@@ -1,6 +1,9 @@
 """NIfTI: volumes read and written, their place in the patient kept."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from guided_attention._files import PathLike, replacing
 from guided_attention._geometry import checked_affine, is_same_place
 from guided_attention._typing import Affine
 from guided_attention.case import Case, Source, Volume, as_array
+from guided_attention.data._channels import stacked
 from guided_attention.data._files import (
     case_from_files,
     case_id_of,
@@ -72,23 +76,26 @@ def read_nifti(path: PathLike, *, max_bytes: int = MAX_BYTES) -> Volume:
 
 
 def read_nifti_case(
-    image: PathLike,
+    image: PathLike | Sequence[PathLike],
     label: PathLike | None = None,
     *,
     case_id: str | None = None,
     channel_names: Sequence[str] = (),
+    resample_channels: bool = False,
     max_bytes: int = MAX_BYTES,
 ) -> Case:
-    """Read one subject from a NIfTI image and its NIfTI mask.
+    """Read one subject from a NIfTI image, or from one file a channel, and its NIfTI mask.
 
-    A mask in another storage order than its image is reordered.
+    A mask or a channel in another storage order than the first image is reordered.
 
     Args:
-        image: The image file; a fourth axis becomes the channels.
+        image: The image file, whose fourth axis becomes the channels; or a list of files, one a channel.
         label: The mask file, None where there is no mask.
         case_id: Name of the case; where left out, the image's file name without its ending, ``_image`` and ``_0000``.
         channel_names: One name a channel, such as ``("T1", "T2")``.
-        max_bytes: What each of the two may take in memory, see `read_nifti`.
+        resample_channels: Whether a file on another grid than the first is interpolated linearly onto it; otherwise it
+            is an error.
+        max_bytes: What each file may take in memory, see `read_nifti`.
 
     Returns:
         The case; its labels are None where no mask was given.
@@ -96,7 +103,8 @@ def read_nifti_case(
     Raises:
         MissingFileError: A file is missing.
         DataError: See `read_nifti`; or the mask is not made of whole numbers, has another size than the image, or lies
-            further than a tenth of a voxel from it.
+            further than a tenth of a voxel from it; or channels are on different grids, or hardly overlap.
+        ArgumentError: The list of files is empty.
 
     Example:
         >>> import numpy as np
@@ -107,13 +115,41 @@ def read_nifti_case(
         >>> case.case_id, case.image.shape, case.labels
         ('7', (1, 3, 5, 7), None)
     """
-    picture = open_nifti(image, "image", max_bytes)
+    paths = [image] if isinstance(image, (str, os.PathLike)) else _listed(image)
+    pictures = [open_nifti(path, "image", max_bytes) for path in paths]
     mask = None if label is None else open_nifti(label, "label", max_bytes)
-    files = [picture.path] if mask is None else [picture.path, mask.path]
-    volume = Volume(picture.array(np.float32), picture.affine, Source(picture.path))
+    files = [one.path for one in (*pictures, *([] if mask is None else [mask]))]
+    if len(pictures) == 1:
+        volume = Volume(pictures[0].array(np.float32), pictures[0].affine, Source(files[0]))
+    else:
+        volume = stacked(
+            files[: len(pictures)],
+            partial(_as_float, max_bytes=max_bytes),
+            resample=resample_channels,
+            max_bytes=max_bytes,
+        )
     labels = None if mask is None else Volume(mask.labels(), mask.affine)
-    name = case_id_of(picture.path) if case_id is None else case_id
+    name = _common_id(files[: len(pictures)]) if case_id is None else case_id
     return case_from_files(name, volume, labels, channel_names, files)
+
+
+def _listed(images: object) -> Sequence[PathLike]:
+    require_type("image", images, (tuple, list), "a path, or a list of paths, one a channel")
+    assert isinstance(images, tuple | list)  # noqa: S101 - for the type checker
+    require(bool(images), "image", "at least one file", "an empty list")
+    return images
+
+
+def _common_id(images: Sequence[Path]) -> str:
+    """Return the words that all names begin with; the name of the first file where there are none."""
+    names = [case_id_of(path).split("_") for path in images]
+    common = takewhile(lambda words: len(set(words)) == 1, zip(*names, strict=False))
+    return "_".join(words[0] for words in common) or case_id_of(images[0])
+
+
+def _as_float(path: Path, max_bytes: int) -> Volume:
+    file = open_nifti(path, "image", max_bytes)
+    return Volume(file.array(np.float32), file.affine)
 
 
 def read_nifti_pairs(

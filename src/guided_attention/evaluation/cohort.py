@@ -29,7 +29,7 @@ from guided_attention.metrics import DistanceDefinition
 from guided_attention.metrics._inputs import as_array, as_choice, as_workers
 from guided_attention.outputs import Prediction
 
-__all__ = ["Predict", "Validation", "evaluate", "evaluate_prediction"]
+__all__ = ["Predict", "Validation", "evaluate", "evaluate_prediction", "require_scorable"]
 
 Predict: TypeAlias = Callable[[Case], AnyLabels | Prediction]
 """A function from a case to its predicted label volume (array or tensor) or `Prediction`."""
@@ -78,8 +78,9 @@ def evaluate(
     _require_settings(labels, definition, workers)
     rows: list[CaseScore] = []
     for case in _different(cases):
-        _require_scorable(case, labels, definition)
+        require_scorable(case, labels, definition)
         rows += evaluate_prediction(predict(case), case, labels, definition=definition, workers=workers)
+        del case  # while the next one is read
     return rows
 
 
@@ -197,7 +198,7 @@ class Validation:
         require(some, "cases", "at least one case", "none")
         if isinstance(cases, (list, tuple)):  # in memory: an error now costs less than one after an epoch
             for case in _different(cases):
-                _require_scorable(case, labels, self._definition)
+                require_scorable(case, labels, self._definition)
         self._with_model, self._cases, self._labels = with_model, cases, labels
         self._metric: MetricName = metric
         self._workers = workers
@@ -239,9 +240,10 @@ def _different(cases: Iterable[Case]) -> Iterator[Case]:
         require(new, "cases", "of different names", f"two called {case.case_id!r}", cure, error=DataError)
         seen.add(case.case_id)
         yield case
+        del case
 
 
-def _require_scorable(case: Case, labels: LabelSpec, definition: DistanceDefinition | None) -> None:
+def require_scorable(case: Case, labels: LabelSpec, definition: DistanceDefinition | None = None) -> None:
     """Raise where a case cannot be scored, whatever is predicted."""
     labels.require_known(_labels_of(case), f"labels of case {case.case_id!r}")
     _require_right_angles(case, definition)

@@ -140,6 +140,7 @@ class Preparation:
         survey = Survey(labels, self.intensity)
         for case in cases:
             survey.add(case)
+            del case  # while the next one is read
         survey.require_cases()
         slice_axis = survey.slice_axis if self.slice_axis is None else self.slice_axis
         intensities = survey.intensities()

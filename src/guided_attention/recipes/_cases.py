@@ -5,13 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case
-from guided_attention.data import Cohort, Layout, open_cohort
+from guided_attention.data import Cohort, open_cohort
 from guided_attention.errors import ArgumentError, DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes.plan import Plan
@@ -34,7 +33,7 @@ class Source:
         labelled: Names of those with a reference.
         parts: Names by part, where the layout says it.
         read: Reads one.
-        spacing_mm: That of PNG slices, where it was given.
+        cohort: The cases on disk; None in memory.
     """
 
     folder: str | None
@@ -44,14 +43,19 @@ class Source:
     labelled: tuple[str, ...]
     parts: Mapping[str, tuple[str, ...]]
     read: Callable[[str], Case]
-    spacing_mm: SpacingMm | None = None
+    cohort: Cohort | None = None
 
-    def readers(self, case_ids: Sequence[str]) -> list[Reader]:
-        """Return a function for each case that reads it; raise for a name that is not there."""
-        missing = [name for name in case_ids if name not in self.case_ids]
+    def require(self, case_ids: Sequence[str]) -> None:
+        """Raise for a name that is not there."""
+        there = set(self.case_ids)
+        missing = [name for name in case_ids if name not in there]
         wanted, got = f"with the case {', '.join(missing[:1])}", f"{cut_list(self.case_ids)}"
         cure = "Put the scan back, or make a new plan."
         require(not missing, f"{self.folder or 'cases'}", wanted, got, cure, error=DataError)
+
+    def readers(self, case_ids: Sequence[str]) -> list[Reader]:
+        """Return a function for each case that reads it; raise for a name that is not there."""
+        self.require(case_ids)
         return [partial(self.read, name) for name in case_ids]
 
 
@@ -61,23 +65,37 @@ def source_of(
     *,
     layout: str = "auto",
     spacing_mm: SpacingMm | None = None,
+    channels: Sequence[str] | None = None,
+    resample_channels: bool = False,
 ) -> Source:
     """Return the cases of a folder, a `Cohort` or a sequence of cases, without reading a volume."""
     if isinstance(data, (str, os.PathLike)):
-        data = open_cohort(data, layout=cast("Layout", layout), labels=labels, spacing_mm=spacing_mm)
+        data = open_cohort(
+            data,
+            layout=layout,
+            labels=labels,
+            spacing_mm=spacing_mm,
+            channels=channels,
+            resample_channels=resample_channels,
+        )
     if isinstance(data, Cohort):
         data = data if labels is None else data.with_labels(labels)
         return Source(
-            folder=str(Path(data.folder).resolve()),
+            folder=_absolute(data.folder),
             layout=data.layout,
             labels=data.labels,
             case_ids=data.case_ids,
             labelled=data.labelled,
             parts=data.parts,
             read=data.read,
-            spacing_mm=data.spacing_mm,
+            cohort=data,
         )
     return _in_memory(data, labels)
+
+
+def _absolute(folder: Path) -> str:
+    """Return where the data lie. A CSV file that is a link stays one: its paths are relative to where the link is."""
+    return str(folder.parent.resolve() / folder.name if folder.is_file() else folder.resolve())
 
 
 def _in_memory(data: object, labels: LabelSpec | None) -> Source:
@@ -100,4 +118,12 @@ def cases_of_plan(plan: Plan, cases: object = None) -> Source:
     if plan.data.folder is None:
         message = "`cases` must be given for a plan that was made for cases in memory, got None."
         raise ArgumentError(message, argument="cases")
-    return source_of(plan.data.folder, plan.labels, layout=plan.data.layout, spacing_mm=plan.data.spacing_mm)
+    data = plan.data
+    return source_of(
+        data.folder,
+        plan.labels,
+        layout=data.layout,
+        spacing_mm=data.spacing_mm,
+        channels=data.channels,
+        resample_channels=data.resample_channels,
+    )

@@ -1,9 +1,7 @@
 """What a plan names, as objects: training batches, loss, optimizer, schedule, predictor."""
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -12,37 +10,15 @@ from torch.utils.data import DataLoader
 from guided_attention.case import Case
 from guided_attention.inference import Predictor
 from guided_attention.losses import CrossEntropyLoss, DiceCrossEntropyLoss, DiceLoss, GuidedAttentionLoss
-from guided_attention.recipes._cases import Reader
+from guided_attention.preparation import Prepared
 from guided_attention.recipes._plan_records import OptimizerPlan
 from guided_attention.recipes.plan import Plan
 from guided_attention.sampling import Chain, FlipRotate, RandomIntensity, SliceDataset
 from guided_attention.training import Schedule, cosine_decay, polynomial_decay
 
-__all__ = ["HashedCases", "loader_of", "loss_of", "optimizer_of", "predictor_of", "schedule_of"]
+__all__ = ["loader_of", "loss_of", "optimizer_of", "predictor_of", "schedule_of"]
 
 _MOMENTUM = 0.99
-
-
-class HashedCases:
-    """Reads cases one after another, and keeps a hash of all that was read."""
-
-    def __init__(self) -> None:
-        self._hashes: dict[str, str] = {}
-
-    def read(self, readers: Sequence[Reader]) -> Iterator[Case]:
-        """Read cases, and take note of their hashes."""
-        for read in readers:
-            case = read()
-            digest = hashlib.blake2b(repr((case.image.shape, case.affine.tolist())).encode())
-            for volume in (case.image, case.labels):
-                if volume is not None:
-                    digest.update(np.ascontiguousarray(volume).data)
-            self._hashes[case.case_id] = digest.hexdigest()
-            yield case
-
-    def digest(self) -> str:
-        """Return the hash of all cases read; their names and order change nothing."""
-        return hashlib.sha256("".join(sorted(self._hashes.values())).encode()).hexdigest()
 
 
 def predictor_of(plan: Plan, model: nn.Module) -> Predictor:
@@ -59,7 +35,9 @@ def predictor_of(plan: Plan, model: nn.Module) -> Predictor:
     )
 
 
-def loader_of(plan: Plan, cases: Iterator[Case], device: torch.device) -> DataLoader[tuple[Tensor, Tensor]]:
+def loader_of(
+    plan: Plan, cases: Iterable[Case | Prepared], device: torch.device
+) -> DataLoader[tuple[Tensor, Tensor]]:
     """Return the training batches."""
     chosen = plan.sampling
     turn = FlipRotate(chosen.flip, chosen.mirror, chosen.rotate, chosen.degrees)

@@ -31,6 +31,10 @@ class DataPlan:
         val: Names of the cases that select the best epoch; those of `train` where there is a single case.
         test: Names of the cases that are predicted at the end; may be empty.
         spacing_mm: Distance between the voxels of PNG slices, which hold none, (z, y, x); None for other layouts.
+        channels: What the names of image files end in, one a channel; None finds out, see `open_cohort`.
+        resample_channels: Whether channels are interpolated onto the grid of the first.
+        cache: Folder for the prepared volumes, which other runs may use too and which is kept; None for ``cache`` in
+            the run folder, which is deleted when the run has ended.
     """
 
     folder: str | None
@@ -39,6 +43,9 @@ class DataPlan:
     val: tuple[str, ...]
     test: tuple[str, ...] = ()
     spacing_mm: tuple[float, float, float] | None = None
+    channels: tuple[str, ...] | None = None
+    resample_channels: bool = False
+    cache: str | None = None
 
     def __post_init__(self) -> None:
         """Check types, and that no case leaks from one part into another."""

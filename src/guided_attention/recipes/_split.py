@@ -1,5 +1,7 @@
 """Which cases train, validate and test: as the layout says, else by chance."""
 
+from collections.abc import Mapping
+
 from guided_attention._checks import require
 from guided_attention.data import split_subjects
 from guided_attention.errors import DataError
@@ -24,17 +26,21 @@ def split_of(source: Source, seed: int, why: dict[str, str]) -> DataPlan:
     said = "as the layout says" if source.parts else f"by chance, seed {seed}, as the layout has no parts"
     why["data.train"] = f"{said}; without labels: {len(source.case_ids) - len(source.labelled)} cases"
     why["data.val"] = why["data.test"] = said
+    patients = {} if source.cohort is None else source.cohort.patients
     if not source.parts:
-        train, val, test = _by_chance(train, seed, with_test=True, why=why)
+        train, val, test = _by_chance(train, seed, patients, with_test=True, why=why)
     elif not val:
-        train, val, _ = _by_chance(train, seed, with_test=False, why=why)
+        train, val, _ = _by_chance(train, seed, patients, with_test=False, why=why)
+    opened = source.cohort
     return DataPlan(
         folder=source.folder,
         layout=source.layout,
         train=tuple(train),
         val=tuple(val),
         test=tuple(test),
-        spacing_mm=source.spacing_mm,
+        spacing_mm=None if opened is None else opened.spacing_mm,
+        channels=None if opened is None else opened.channels,
+        resample_channels=opened is not None and opened.resample_channels,
     )
 
 
@@ -48,9 +54,10 @@ def _parts_of_layout(source: Source) -> tuple[list[str], list[str], list[str]]:
 
 
 def _by_chance(
-    names: list[str], seed: int, *, with_test: bool, why: dict[str, str]
+    names: list[str], seed: int, patients: Mapping[str, str], *, with_test: bool, why: dict[str, str]
 ) -> tuple[list[str], list[str], list[str]]:
-    count = len(names)
+    of = {name: patients.get(name, name) for name in names}
+    count, things = len(set(of.values())), "patients" if patients else "cases"
     if count == 1:
         why["data.val"] = "the only case trains and validates: its score says nothing about other scans"
         if with_test:
@@ -58,10 +65,10 @@ def _by_chance(
         return names, names, []
     val = max(1, round(_VAL * count))
     test = max(1, round(_TEST * count)) if with_test and count >= _ENOUGH else 0
-    why["data.val"] = f"{val} of {count} cases by chance, seed {seed}"
+    why["data.val"] = f"{val} of {count} {things} by chance, seed {seed}"
     if with_test:
-        why["data.test"] = f"{test} of {count} cases by chance, seed {seed}" + (
+        why["data.test"] = f"{test} of {count} {things} by chance, seed {seed}" + (
             "" if test else f": fewer than {_ENOUGH} have labels"
         )
-    split = split_subjects(names, train=count - val - test, val=val, test=test, seed=seed)
+    split = split_subjects(names, train=count - val - test, val=val, test=test, seed=seed, patients=of)
     return list(split.train), list(split.val), list(split.test)

@@ -71,6 +71,7 @@ class Survey:
             # CT is scaled by the intensities of its organs, and this scan has none.
             if shares or not self.are_ct[0]:
                 yield case
+            del case  # while the next one is read
 
 
 def _looks_like_ct(case: Case) -> bool:

@@ -92,6 +92,14 @@ def plan_for(
     organs = _labels(survey, source.layout, why)
     network = _network(preparation.in_channels, organs, why)
     shapes = Shapes.of(preparation)
+    size_of_volumes = machine.megabytes(shapes.bytes_of_volumes)
+    if source.cohort is None:
+        why["data.train"] += f"; prepared, they take {size_of_volumes} of memory"
+    else:
+        why["data.cache"] = (
+            f"prepared, the training cases take {size_of_volumes} of disk, in the run folder until the run has ended; "
+            "name a folder to keep them for other runs"
+        )
     sampling, accumulate = _sampling(size, shapes, network, place, organs, why)
     return Plan(
         data=parts,
@@ -194,8 +202,9 @@ def _batch_size(
     free = machine.free_bytes(device)
     loss = GuidedAttentionLoss(DiceCrossEntropyLoss())
     fixed, of_slice = machine.bytes_of_step(network, loss, channels=shapes.channels, size=size)
-    # The prepared volumes are held in memory; on a GPU they are elsewhere.
-    left = free - fixed - (shapes.bytes_of_volumes if device.type == "cpu" else 0)
+    # The prepared volumes are held in memory only where the cases are; on a GPU they are elsewhere.
+    held = shapes.bytes_of_volumes if "data.cache" not in why and device.type == "cpu" else 0
+    left = free - fixed - held
     fitting = int(max(left, 0) / 2 / (_SPACE * max(of_slice, 1)))
     few = max(1, slices // _LEAST_STEPS)
     batch = max(1, min(_BATCH, fitting, few))
@@ -204,7 +213,6 @@ def _batch_size(
         f"at most half of the free memory: {machine.megabytes(free)} are free, weights take "
         f"{machine.megabytes(fixed)}, each slice {machine.megabytes(_SPACE * of_slice)}"
     )
-    why["data.train"] += f"; prepared, they take {machine.megabytes(shapes.bytes_of_volumes)} of memory"
     return batch
 
 

@@ -18,15 +18,16 @@ from guided_attention.recipes._curves import Curves
 from guided_attention.recipes._initial import initial_weights, load_initial
 from guided_attention.recipes._machine import device_of
 from guided_attention.recipes._parts import (
-    HashedCases,
     loader_of,
     loss_of,
     optimizer_of,
     predictor_of,
     schedule_of,
 )
+from guided_attention.recipes._volumes import RunData, sweep
 from guided_attention.recipes.plan import PLAN_FILE, Plan, differing_keys
 from guided_attention.training import Trainer, TrainerConfig, TrainingResult, seed_everything
+from guided_attention.training.progress import Progress
 from guided_attention.training.provenance import PROVENANCE
 from guided_attention.training.run_folder import files_of_run, require_no_run
 
@@ -34,6 +35,7 @@ __all__ = ["train"]
 
 _MAY_CHANGE = (
     "budget.",
+    "data.cache",
     "data.folder",
     "reasons.",
     "sampling.workers",
@@ -99,7 +101,9 @@ def train(
         require_no_run(folder)  # reading takes minutes, in which another process may have begun one
     with locked_folder(folder, argument="run_dir", doing="training in", take_over=take_over):
         chosen.save(folder / PLAN_FILE)  # not into a folder that another run has
-    return trainer.fit(resume=resume, take_over=take_over)
+    result = trainer.fit(resume=resume, take_over=take_over)
+    sweep(chosen, folder)
+    return result
 
 
 def _run_folder(plan: Plan | PathLike, run_dir: PathLike | None) -> Path:
@@ -137,18 +141,19 @@ def _require_same_scans(folder: Path, config: TrainerConfig) -> None:
 def _trainer(
     plan: Plan, source: Source, folder: Path, device: torch.device, start: Predictor | None, *, quiet: bool
 ) -> Trainer:
-    # Both before the first is read: a name that is missing is an error at once.
-    train, val = source.readers(plan.data.train), source.readers(plan.data.val)
+    # Before the first is read: a name that is missing is an error at once.
+    source.require((*plan.data.train, *plan.data.val))
     seed_everything(plan.seed)
     model = build(plan.network)
     if start is not None:
         load_initial(model, start)
     model.to(device)
-    hashed, curves = HashedCases(), Curves(folder)
-    loader = loader_of(plan, hashed.read(train), device)
+    tell = _ignored if quiet else Progress(epochs=1, batches=None).say
+    data, curves = RunData(plan, source, folder, tell), Curves(folder)
+    loader = loader_of(plan, data.training(), device)
     predictor = predictor_of(plan, model)
-    validation = Validation(predictor.with_model, list(hashed.read(val)), plan.labels)
-    about = {"plan": sha256_of_json(plan.to_dict()), "data": hashed.digest(), "curves": curves.about}
+    validation = Validation(predictor.with_model, data.validation(), plan.labels)
+    about = {"plan": sha256_of_json(plan.to_dict()), "data": data.digest(), "curves": curves.about}
     return Trainer(
         model,
         loss_of(plan),
@@ -159,6 +164,10 @@ def _trainer(
         config=_config(plan, device, curves, about, quiet=quiet),
         metadata=predictor.metadata,
     )
+
+
+def _ignored(_line: str) -> None:
+    """Take a report that nobody wants."""
 
 
 def _config(

@@ -1,15 +1,14 @@
 """VolumeCache: prepared volumes on disk, mapped into memory, so that a thousand cases need the memory of one."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,72 @@ import numpy.typing as npt
 from guided_attention._checks import require_integer, require_path, require_positive, require_type
 from guided_attention._files import DRAFT_PREFIX, PathLike, made_folder, replacing, whole_folder
 from guided_attention._geometry import Reorientation
+from guided_attention._typing import Affine
+from guided_attention.case import Case
 from guided_attention.data import Cohort
 from guided_attention.data._layouts import Scan
 from guided_attention.errors import ExistingFileError
 from guided_attention.preparation import Grid, Preparation, Prepared
 from guided_attention.preparation.grid import Axis
+from guided_attention.preparation.preparation import require_channel_order
 
-__all__ = ["VolumeCache"]
+__all__ = ["CachedVolumes", "VolumeCache", "digest_of", "joined_digest"]
 
-_VERSION = 1
+_VERSION = 2
 _IMAGE, _LABELS, _ENTRY = "image.npy", "labels.npy", "entry.json"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A whole entry: all of it but the voxels, which are mapped when they are wanted."""
+
+    folder: Path
+    case_id: str
+    affine: Affine
+    grid: Grid
+    neighbours: int
+    has_labels: bool
+    digest: str
+
+    @classmethod
+    def of(cls, folder: Path) -> "_Entry":
+        about = _record(folder)
+        turn, axes = about["turn"], [Axis(**axis) for axis in about["axes"]]
+        grid = Grid(Reorientation(_three(turn["order"]), _three(turn["flips"])), (axes[0], axes[1], axes[2]))
+        affine, has_labels = np.array(about["affine"], np.float64), _LABELS in about["files"]
+        return cls(folder, about["case_id"], affine, grid, about["neighbours"], has_labels, about["digest"])
+
+    def opened(self) -> Prepared:
+        labels = _mapped(self.folder / _LABELS) if self.has_labels else None
+        image = _mapped(self.folder / _IMAGE)
+        return Prepared(self.case_id, image, labels, self.affine, self.grid, self.neighbours)
+
+
+@dataclass(frozen=True)
+class CachedVolumes:
+    """Prepared volumes of a `VolumeCache`, used like a list; each is mapped into memory when it is asked for.
+
+    It holds no open file, and a worker process gets the names of the files, not the volumes.
+    """
+
+    entries: tuple[_Entry, ...]
+
+    def __len__(self) -> int:
+        """Return the number of volumes."""
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Prepared:
+        """Map a volume by its place."""
+        return self.entries[index].opened()
+
+    def __iter__(self) -> Iterator[Prepared]:
+        """Map one volume after another."""
+        return (entry.opened() for entry in self.entries)
+
+    @property
+    def digest(self) -> str:
+        """The hash of the cases that the volumes were made of; their names and order change nothing."""
+        return joined_digest(entry.digest for entry in self.entries)
 
 
 @dataclass(frozen=True)
@@ -71,7 +126,7 @@ class VolumeCache:
 
         Args:
             cohort: The cases.
-            workers: Processes that read and prepare; each holds one case.
+            workers: Threads that read and prepare; each holds one case.
             on_case: Called with the name of each case that is done.
 
         Raises:
@@ -85,16 +140,18 @@ class VolumeCache:
         done = on_case or (lambda _name: None)
         if workers == 1:
             for scan in cohort.scans:
-                self._entry(scan)
-                done(scan.case_id)
+                done(self._built(scan))
             return
-        # A fork of a process with threads, such as one that has used torch, may hang.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        # Threads: most of the work is done in code that runs beside other Python, and a script needs no `__main__`.
+        pool = ThreadPoolExecutor(workers)
+        try:
             for name in pool.map(self._built, cohort.scans):
                 done(name)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    def volumes(self, cohort: Cohort) -> Iterator[Prepared]:
-        """Give the prepared volume of each case, mapped into memory; those that are missing are built.
+    def volumes(self, cohort: Cohort) -> CachedVolumes:
+        """Return the prepared volume of each case; those that are missing or damaged are built first.
 
         Args:
             cohort: The cases.
@@ -104,7 +161,7 @@ class VolumeCache:
         """
         require_type("cohort", cohort, Cohort, "a Cohort")
         made_folder(self.folder)
-        return (_opened(self._entry(scan)) for scan in cohort.scans)
+        return CachedVolumes(tuple(_Entry.of(self._entry(scan)) for scan in cohort.scans))
 
     def _built(self, scan: Scan) -> str:
         self._entry(scan)
@@ -116,10 +173,13 @@ class VolumeCache:
         if _is_whole(entry):
             return entry
         _discard(entry)
-        prepared = self.preparation.apply(scan.read())
+        case = scan.read()
+        require_channel_order(self.preparation, case)
+        prepared, digest = self.preparation.apply(case), digest_of(case)
+        del case
         # Another process may have built it meanwhile: both have the same bytes.
         with suppress(ExistingFileError, FileExistsError):
-            whole_folder(entry, lambda draft: _write(draft, prepared))
+            whole_folder(entry, lambda draft: _write(draft, prepared, digest))
         return entry
 
     def _key(self, scan: Scan) -> str:
@@ -135,13 +195,23 @@ class VolumeCache:
         return f"{plain[:60].lstrip('.')}-{digest}"
 
 
-def _write(draft: Path, prepared: Prepared) -> None:
+def digest_of(case: Case) -> str:
+    """Return a hash of what was read: image, labels and place."""
+    digest = hashlib.blake2b(repr((case.image.shape, case.affine.tolist())).encode())
+    for volume in (case.image, case.labels):
+        if volume is not None:
+            digest.update(np.ascontiguousarray(volume).data)
+    return digest.hexdigest()
+
+
+def joined_digest(digests: Iterable[str]) -> str:
+    """Return one hash for the hashes of some cases, in whatever order."""
+    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+
+
+def _write(draft: Path, prepared: Prepared, digest: str) -> None:
     """Write the volumes, and last the record with their checksums."""
     volumes = {_IMAGE: prepared.image, _LABELS: prepared.labels}
-    for name, volume in volumes.items():
-        if volume is not None:
-            with replacing(draft / name) as path, path.open("wb") as file:
-                np.lib.format.write_array(file, np.ascontiguousarray(volume), allow_pickle=False)
     about = {
         "version": _VERSION,
         "case_id": prepared.case_id,
@@ -149,10 +219,24 @@ def _write(draft: Path, prepared: Prepared) -> None:
         "turn": asdict(prepared.grid.turn),
         "axes": [asdict(axis) for axis in prepared.grid.axes],
         "neighbours": prepared.neighbours,
-        "files": {name: _checksum(draft / name) for name, volume in volumes.items() if volume is not None},
+        "digest": digest,
+        "files": {name: _stored(draft / name, one) for name, one in volumes.items() if one is not None},
     }
     with replacing(draft / _ENTRY) as path:
         path.write_text(json.dumps(about | {"checksum": _hash(about)}), encoding="utf-8")
+
+
+def _stored(path: Path, volume: npt.NDArray[Any]) -> str:
+    """Write a volume, and return the checksum of its file."""
+    whole = np.ascontiguousarray(volume)
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(whole))
+    digest = hashlib.blake2b(head.getvalue(), digest_size=16)
+    digest.update(whole.data)
+    with replacing(path) as draft, draft.open("wb") as file:
+        file.write(head.getvalue())
+        file.write(whole.data)
+    return digest.hexdigest()
 
 
 def _record(entry: Path) -> Mapping[str, Any]:
@@ -194,22 +278,10 @@ def _discard(entry: Path) -> None:
         shutil.rmtree(away, ignore_errors=True)
 
 
-def _opened(entry: Path) -> Prepared:
-    about = _record(entry)
-    turn = about["turn"]
-    axes = [Axis(**axis) for axis in about["axes"]]
-    grid = Grid(Reorientation(_three(turn["order"]), _three(turn["flips"])), (axes[0], axes[1], axes[2]))
-    labels = _mapped(entry / _LABELS) if _LABELS in about["files"] else None
-    affine = np.array(about["affine"], np.float64)
-    return Prepared(about["case_id"], _mapped(entry / _IMAGE), labels, affine, grid, about["neighbours"])
-
-
 def _three(values: list[Any]) -> tuple[Any, Any, Any]:
     return values[0], values[1], values[2]
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        volume: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    volume: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return volume

@@ -1,6 +1,7 @@
 """SliceDataset: the prepared slices that a network is trained on."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from guided_attention.labels import LabelSpec
 from guided_attention.preparation import Preparation, Prepared
 from guided_attention.preparation.preparation import require_channel_order
 from guided_attention.sampling.augment import SliceTransform, with_sides
+from guided_attention.sampling.cache import CachedVolumes
 
 __all__ = ["SliceDataset"]
 
@@ -24,11 +26,11 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
 
     Item ``i`` is ``(image, labels)``: image ``(in_channels, height, width)`` float32, labels ``(height, width)`` int64
     with the classes of the `LabelSpec` and its `ignore_index`. Slices count case by case. Memory holds the prepared
-    volumes of all cases, whatever the number of channels that neighbouring slices add.
+    volumes of all cases, whatever the number of channels that neighbouring slices add; those of a cache stay on disk.
 
     Args:
-        cases: Labelled cases, as their reader gives them, each prepared once; or prepared volumes, such as those of a
-            `VolumeCache`, which need no memory of their own.
+        cases: Labelled cases, as their reader gives them, each prepared once; or prepared volumes. The volumes of a
+            `VolumeCache` stay on disk, and each slice is read when it is asked for.
         preparation: What is done to each case first; fitted.
         labels: Which value is which class.
         augment: Called on every item last, with random numbers of torch, which a `DataLoader` seeds for each worker.
@@ -77,22 +79,16 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         if augment is not None and preparation.slice_axis is not None:
             augment = with_sides(augment, labels, preparation.slice_axis)
         self.augment, self.size = augment, _checked_size(size)
-        self._prepared: list[Prepared] = []
-        self._classes: list[Tensor] = []
-        for case in cases:
-            prepared = case if isinstance(case, Prepared) else preparation.apply(case)
-            if isinstance(case, Case):
-                require_channel_order(preparation, case)
-            self._classes.append(_classes_of(prepared, labels))
-            self._prepared.append(prepared)
-        require(bool(self._prepared), "cases", "at least one case", "none", error=DataError)
-        _require_same_channels(self._prepared)
-        _check_sizes(self._prepared, self.size)
+        self._labels, self._volumes = labels, _volumes_of(cases, preparation)
+        surveyed = [_Surveyed.of(volume, labels) for volume in self._volumes]
+        require(bool(surveyed), "cases", "at least one case", "none", error=DataError)
+        _require_same_channels(surveyed)
+        _check_sizes(surveyed, self.size)
         self._places = [
             (i, z)
-            for i, classes in enumerate(self._classes)
-            for z in range(0, len(classes), slice_step)
-            if not foreground_only or _has_organ(classes[z], labels.num_classes)
+            for i, volume in enumerate(surveyed)
+            for z in range(0, len(volume.has_organ), slice_step)
+            if not foreground_only or volume.has_organ[z]
         ]
         cure = "Set foreground_only=False."
         require(
@@ -106,7 +102,8 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[ImageSlice, LabelSlice]:
         """Return one slice and its labels."""
         i, z = self._places[index]
-        image, labels = self._prepared[i].slices(z, z + 1)[0], self._classes[i][z].long()
+        volume = self._volumes[i]
+        image, labels = volume.slices(z, z + 1)[0], _classes_of(volume, z, self._labels)
         if self.size is not None:
             starts = [
                 int(torch.randint(old - new + 1, ())) if self.augment is not None else (old - new) // 2
@@ -129,41 +126,64 @@ def _checked_size(size: tuple[int, int] | None) -> tuple[int, int] | None:
     return int(size[0]), int(size[1])
 
 
-def _classes_of(prepared: Prepared, labels: LabelSpec) -> Tensor:
-    """Return the classes as a tensor of the narrowest type that torch can index."""
-    where = f"labels of case {prepared.case_id!r}"
-    if prepared.labels is None:
-        cure = "Only cases with a reference segmentation can be trained on."
-        require(False, where, "given", None, cure, error=DataError)  # noqa: FBT003
-    values = np.zeros((0, 0, 0), np.uint8) if prepared.labels is None else prepared.labels
-    labels.require_known(values, where)
-    classes = labels.to_classes(values)
-    narrow = classes.astype(np.int32) if classes.dtype.itemsize > 1 else classes
-    return torch.from_numpy(np.require(narrow, requirements=["C", "W"]))
+def _volumes_of(
+    cases: Iterable[Case | Prepared], preparation: Preparation
+) -> Sequence[Prepared] | CachedVolumes:
+    if isinstance(cases, CachedVolumes):
+        return cases
+    volumes = []
+    for case in cases:
+        volumes.append(case if isinstance(case, Prepared) else preparation.apply(case))
+        if isinstance(case, Case):
+            require_channel_order(preparation, case)
+        del case  # while the next one is read
+    return volumes
 
 
-def _has_organ(classes: Tensor, num_classes: int) -> bool:
-    return bool(((classes > 0) & (classes < num_classes)).any())
+@dataclass(frozen=True)
+class _Surveyed:
+    """What is known of a volume without its voxels."""
+
+    case_id: str
+    shape: tuple[int, ...]
+    has_organ: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, volume: Prepared, labels: LabelSpec) -> "_Surveyed":
+        where = f"labels of case {volume.case_id!r}"
+        if volume.labels is None:
+            cure = "Only cases with a reference segmentation can be trained on."
+            require(False, where, "given", None, cure, error=DataError)  # noqa: FBT003
+        values = np.zeros((0, 0, 0), np.uint8) if volume.labels is None else volume.labels
+        labels.require_known(values, where)
+        organs = np.array(labels.values)
+        has_organ = tuple(bool(np.isin(part, organs).any()) for part in values)
+        return cls(volume.case_id, volume.image.shape, has_organ)
 
 
-def _require_same_channels(prepared: list[Prepared]) -> None:
-    first = prepared[0]
-    for one in prepared:
-        wanted = f"as many as of case {first.case_id!r}, {first.image.shape[0]}"
+def _classes_of(volume: Prepared, z: int, labels: LabelSpec) -> Tensor:
+    assert volume.labels is not None  # noqa: S101 - checked when the set was made
+    return torch.from_numpy(labels.to_classes(volume.labels[z]).astype(np.int64))
+
+
+def _require_same_channels(surveyed: Sequence[_Surveyed]) -> None:
+    first = surveyed[0]
+    for one in surveyed:
+        wanted = f"as many as of case {first.case_id!r}, {first.shape[0]}"
         cure = "Read the same channels for all cases."
-        where, got = f"channels of case {one.case_id!r}", one.image.shape[0]
-        require(got == first.image.shape[0], where, wanted, got, cure, error=DataError)
+        where, got = f"channels of case {one.case_id!r}", one.shape[0]
+        require(got == first.shape[0], where, wanted, got, cure, error=DataError)
 
 
-def _check_sizes(prepared: list[Prepared], size: tuple[int, int] | None) -> None:
-    first = prepared[0]
-    for one in prepared:
-        got = one.image.shape[2:]
+def _check_sizes(surveyed: Sequence[_Surveyed], size: tuple[int, int] | None) -> None:
+    first = surveyed[0]
+    for one in surveyed:
+        got = one.shape[2:]
         where = f"size of the prepared slices of case {one.case_id!r}"
         if size is None:
-            wanted = f"that of case {first.case_id!r}, {first.image.shape[2:]}"
+            wanted = f"that of case {first.case_id!r}, {first.shape[2:]}"
             cure = "Pass `size=(height, width)` to crop all to one size."
-            require(got == first.image.shape[2:], where, wanted, got, cure, error=DataError)
+            require(got == first.shape[2:], where, wanted, got, cure, error=DataError)
         else:
             cure = f"Pad in the preparation, so that prediction pads too: Preparation(min_size={size})."
             fits = got[0] >= size[0] and got[1] >= size[1]

@@ -211,6 +211,7 @@ def _series_tags(series: str) -> dict[str, object]:
         "PatientName": f"PHANTOM^{subject}",
         "PatientID": subject,
         "StudyInstanceUID": _uid(subject),
+        "FrameOfReferenceUID": _uid(f"{subject}.0"),
         "SeriesInstanceUID": _uid(series),
         "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
         "SamplesPerPixel": 1,

@@ -1,0 +1,98 @@
+"""The prepared volumes of a training run: on disk for scans on disk, so that memory holds one case a worker."""
+
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+
+from guided_attention.case import Case
+from guided_attention.data import Cohort
+from guided_attention.evaluation.cohort import require_scorable
+from guided_attention.preparation import Prepared
+from guided_attention.recipes import _machine as machine
+from guided_attention.recipes._cases import Source
+from guided_attention.recipes.plan import Plan
+from guided_attention.sampling import VolumeCache
+from guided_attention.sampling.cache import digest_of, joined_digest
+
+__all__ = ["RunData", "sweep"]
+
+CACHE = "cache"
+_LINES = 10
+_CASES_A_THREAD = 4
+"""A thread more is worth it from so many cases on."""
+
+
+@dataclass
+class RunData:
+    """What a run trains on and is validated with.
+
+    Args:
+        plan: The plan.
+        source: Where its cases are.
+        folder: The run folder.
+        tell: Called with a line now and then while cases are prepared.
+    """
+
+    plan: Plan
+    source: Source
+    folder: Path
+    tell: Callable[[str], None]
+    _digests: dict[str, str] = field(default_factory=dict)
+
+    def training(self) -> Iterable[Case | Prepared]:
+        """Return the training cases: prepared, on disk, or as they are where they are in memory anyway."""
+        names, cohort = self.plan.data.train, self.source.cohort
+        if cohort is None:
+            cases = [self.source.read(name) for name in names]
+            self._digests |= {case.case_id: digest_of(case) for case in cases}
+            return cases
+        cache, chosen = (
+            VolumeCache(_cache_of(self.plan, self.folder), self.plan.preparation),
+            cohort.select(names),
+        )
+        cache.build(
+            chosen,
+            workers=max(1, min(machine.cores(), len(names) // _CASES_A_THREAD)),
+            on_case=self._counter(len(names)),
+        )
+        volumes = cache.volumes(chosen)
+        self._digests |= {entry.case_id: entry.digest for entry in volumes.entries}
+        return volumes
+
+    def validation(self) -> Cohort | list[Case]:
+        """Return the validation cases, each of which was read once and can be scored."""
+        names, cohort = self.plan.data.val, self.source.cohort
+        found = [self.source.read(name) for name in names] if cohort is None else cohort.select(names)
+        for case in found:
+            require_scorable(case, self.plan.labels)
+            self._digests[case.case_id] = digest_of(case)
+            del case
+        return found
+
+    def digest(self) -> str:
+        """Return the hash of all cases that were read; their names and order change nothing."""
+        return joined_digest(self._digests.values())
+
+    def _counter(self, total: int) -> Callable[[str], None]:
+        done: list[str] = []
+
+        def count(name: str) -> None:
+            done.append(name)
+            if len(done) == total or len(done) % ceil(total / _LINES) == 0:
+                self.tell(f"prepared {len(done)} of {total} cases")
+
+        return count
+
+
+def sweep(plan: Plan, folder: Path) -> None:
+    """Delete the prepared volumes of a run that has ended; those in a folder that the plan names are kept."""
+    if plan.data.cache is None:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder / CACHE)
+
+
+def _cache_of(plan: Plan, folder: Path) -> Path:
+    return folder / CACHE if plan.data.cache is None else Path(plan.data.cache)

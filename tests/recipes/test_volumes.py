@@ -1,0 +1,113 @@
+"""Training from a folder: the same weights as from memory, with the prepared volumes on disk."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tests.recipes.conftest import SMALL, make_block
+
+from guided_attention.case import Case
+from guided_attention.data import open_cohort, write_nifti
+from guided_attention.errors import DataError
+from guided_attention.labels import LabelSpec
+from guided_attention.recipes import Plan, plan_for, train
+from guided_attention.recipes._cases import source_of
+from guided_attention.recipes._parts import loader_of
+from guided_attention.recipes._volumes import RunData, sweep
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scans")
+    for number in range(5):
+        case = make_block(f"c{number}", size=(5, 11 + number, 13))
+        write_nifti(folder / f"c{number}_image.nii.gz", case.image[0], case.affine)
+        write_nifti(folder / f"c{number}_label.nii.gz", case.labels, case.affine)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plan(scans: Path) -> Plan:
+    made = plan_for(scans, device="cpu").with_values(SMALL)
+    return replace(made, budget=replace(made.budget, minutes=None, epochs=2))
+
+
+def _in_memory(plan: Plan) -> tuple[Plan, list[Case]]:
+    data = replace(plan.data, folder=None, layout="memory")
+    return replace(plan, data=data), list(open_cohort(plan.data.folder or ""))
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "last.pt", weights_only=True)["model"]
+
+
+@pytest.mark.example
+def test_weights_equal_those_of_cases_in_memory(plan: Plan, tmp_path: Path) -> None:
+    train(plan, tmp_path / "disk", device="cpu", quiet=True)
+    other, cases = _in_memory(plan)
+    train(other, tmp_path / "memory", cases=cases, device="cpu", quiet=True)
+    ours, theirs = _weights(tmp_path / "disk"), _weights(tmp_path / "memory")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert not (tmp_path / "disk/cache").exists()
+
+
+def test_batches_equal_those_of_cases_in_memory(plan: Plan, tmp_path: Path) -> None:
+    other, cases = _in_memory(plan)
+    disk = RunData(plan, source_of(plan.data.folder, plan.labels), tmp_path, print).training()
+    memory = RunData(other, source_of(cases, plan.labels), tmp_path, print).training()
+    batches = []
+    for chosen, volumes in ((plan, disk), (other, memory)):
+        torch.manual_seed(0)
+        loader = loader_of(chosen, volumes, torch.device("cpu"))
+        batches.append([part for _epoch in range(2) for batch in loader for part in batch])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*batches, strict=True))
+    assert "of disk, in the run folder" in plan.reasons["data.cache"]
+
+
+def test_a_cache_that_the_plan_names_is_kept_and_used_again(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    chosen, source = plan.with_values({"data.cache": str(shared)}), source_of(plan.data.folder, plan.labels)
+    RunData(chosen, source, tmp_path / "first", print).training()
+    sweep(chosen, tmp_path / "first")
+    held = {path: path.stat().st_mtime_ns for path in shared.rglob("*")}
+    assert len(list(shared.iterdir())) == len(plan.data.train)
+    monkeypatch.setattr("guided_attention.preparation.Preparation.apply", _never)
+    data = RunData(chosen, source, tmp_path / "second", print)
+    assert len(list(data.training())) == len(plan.data.train)
+    assert {path: path.stat().st_mtime_ns for path in shared.rglob("*")} == held
+
+
+def _never(*_arguments: object) -> None:
+    raise AssertionError
+
+
+def test_progress_and_digest(plan: Plan, tmp_path: Path) -> None:
+    lines: list[str] = []
+    data = RunData(plan, source_of(plan.data.folder, plan.labels), tmp_path, lines.append)
+    data.training()
+    data.validation()
+    count = len(plan.data.train)
+    assert lines == [f"prepared {number} of {count} cases" for number in range(1, count + 1)]
+    other, cases = _in_memory(plan)
+    memory = RunData(other, source_of(cases, plan.labels), tmp_path, lines.append)
+    memory.training()
+    memory.validation()
+    assert memory.digest() == data.digest()
+    assert (tmp_path / "cache").is_dir()
+    sweep(plan, tmp_path)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_case_that_cannot_be_scored_is_named_before_training(
+    plan: Plan, scans: Path, tmp_path: Path
+) -> None:
+    (name,) = plan.data.val
+    labels = LabelSpec({2: "other"})
+    source = source_of(scans, None)
+    data = RunData(replace(plan, labels=labels), source, tmp_path, print)
+    with pytest.raises(DataError, match=f"labels of case '{name}'` must be made of 0 and the values of"):
+        data.validation()
