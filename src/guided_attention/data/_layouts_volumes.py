@@ -306,10 +306,11 @@ def _read(
             case_id=case_id,
             channel_names=names,
             resample_channels=how.resample,
+            max_bytes=max_bytes,
         )
     read = partial(_volume, opener, max_bytes)
-    join = partial(stacked, resample=how.resample, max_bytes=max_bytes)
-    image = join(paths, read) if len(paths) > 1 else read(paths[0])
+    is_one = len(paths) == 1
+    image = read(paths[0]) if is_one else stacked(paths, read, resample=how.resample, max_bytes=max_bytes)
     mask = None if pair.label is None else mask_on(image, opener(pair.label, "label"))
     files = [*paths, *([pair.label] if pair.label else [])]
     return case_from_files(case_id, image, mask, names, files)
