@@ -71,7 +71,7 @@ def test_an_enhanced_file_gives_the_volume_of_its_series(tmp_path, compressed):
     assert [series.slices for series in find_dicom_series(tmp_path / "enhanced")] == [5]
 
 
-def _enhanced(path, volume, *, step_mm, echoes):
+def write_enhanced(path, volume, *, step_mm, echoes):
     """Write an enhanced MR file by hand, frames of all echoes in one."""
     file = Dataset()
     file.file_meta = pydicom.dataset.FileMetaDataset()
@@ -101,7 +101,7 @@ def _enhanced(path, volume, *, step_mm, echoes):
 
 def test_echoes_of_one_enhanced_file_are_offered_by_echo_time(tmp_path):
     volume = np.stack([numbered(), numbered() + 1000])
-    _enhanced(tmp_path / "two.dcm", volume, step_mm=4.0, echoes=(2.3, 4.6))
+    write_enhanced(tmp_path / "two.dcm", volume, step_mm=4.0, echoes=(2.3, 4.6))
     names = [(series.name, series.slices) for series in find_dicom_series(tmp_path)]
     assert names == [("3 EffectiveEchoTime=2.3", 3), ("3 EffectiveEchoTime=4.6", 3)]
     for (name, _), wanted in zip(names, volume, strict=True):
@@ -113,7 +113,7 @@ def test_echoes_of_one_enhanced_file_are_offered_by_echo_time(tmp_path):
 
 
 def test_a_frame_without_position_is_told(tmp_path):
-    _enhanced(tmp_path / "two.dcm", numbered()[None], step_mm=4.0, echoes=(1.0,))
+    write_enhanced(tmp_path / "two.dcm", numbered()[None], step_mm=4.0, echoes=(1.0,))
     file = pydicom.dcmread(tmp_path / "two.dcm")
     del file.PerFrameFunctionalGroupsSequence[1]
     file.save_as(tmp_path / "two.dcm")

@@ -25,7 +25,7 @@ GEOMETRIES = {
 }
 
 
-def _series(folder, volume, **geometry):
+def identified_series(folder, volume, **geometry):
     tags = {
         "Modality": "MR",
         "StudyInstanceUID": generate_uid(entropy_srcs=["study"]),
@@ -43,7 +43,7 @@ def _labels(shape=(5, 11, 7)):
 
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
 def test_labels_come_back_on_the_scan(tmp_path, geometry):
-    series = _series(tmp_path / "series", np.arange(5 * 11 * 7).reshape(5, 11, 7), **geometry)
+    series = identified_series(tmp_path / "series", np.arange(5 * 11 * 7).reshape(5, 11, 7), **geometry)
     scan, labels = read_dicom_series(series), _labels()
     path = write_dicom_seg(tmp_path / "seg.dcm", labels, series, ORGANS)
     read = read_dicom_seg(path)
@@ -55,7 +55,10 @@ def test_labels_come_back_on_the_scan(tmp_path, geometry):
 
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
 def test_another_program_finds_each_mask_on_its_slice(tmp_path, geometry):
-    series, labels = _series(tmp_path / "series", np.zeros((5, 11, 7), int), **geometry), _labels()
+    series, labels = (
+        identified_series(tmp_path / "series", np.zeros((5, 11, 7), int), **geometry),
+        _labels(),
+    )
     seg = highdicom.seg.segread(write_dicom_seg(tmp_path / "seg.dcm", labels, series, ORGANS))
     scan = read_dicom_series(series)
     files = [pydicom.dcmread(path) for path in sorted(series.iterdir())]
@@ -92,7 +95,10 @@ def test_the_liver_of_the_challenge_comes_back_voxel_for_voxel(tmp_path):
 
 
 def test_a_part_of_the_scan_is_put_in_its_place(tmp_path):
-    series, labels = _series(tmp_path / "series", np.zeros((5, 11, 7), int), step=(0, 0, -5.0)), _labels()
+    series, labels = (
+        identified_series(tmp_path / "series", np.zeros((5, 11, 7), int), step=(0, 0, -5.0)),
+        _labels(),
+    )
     labels[[0, 3, 4]] = 0
     path = write_dicom_seg(tmp_path / "seg.dcm", labels, series, ORGANS)
     assert read_dicom_seg(path).volume.array.shape == (2, 11, 7)
@@ -100,7 +106,9 @@ def test_a_part_of_the_scan_is_put_in_its_place(tmp_path):
     np.testing.assert_array_equal(read.array, np.where(labels == 4, 2, labels))
     np.testing.assert_allclose(read.affine, read_dicom_series(series).affine, atol=1e-6)
     for change in ({"step": (0, 0, -4.0)}, {"first": (-9.0, 20.0, 30.0)}, {"pixel_mm": (1.5, 1.5)}):
-        other = _series(tmp_path / str(change), np.zeros((5, 11, 7), int), **{"step": (0, 0, -5.0)} | change)
+        other = identified_series(
+            tmp_path / str(change), np.zeros((5, 11, 7), int), **{"step": (0, 0, -5.0)} | change
+        )
         with pytest.raises(DataError, match="segments of .* must be on the grid of .*, got another grid"):
             read_dicom_seg(path, other)
 
@@ -128,13 +136,13 @@ def test_blank_identifiers_are_told(tmp_path):
     ],
 )
 def test_unfit_volumes_are_told(tmp_path, labels, wanted):
-    series = _series(tmp_path / "series", np.zeros((5, 11, 7), int))
+    series = identified_series(tmp_path / "series", np.zeros((5, 11, 7), int))
     with pytest.raises(DataError, match=wanted):
         write_dicom_seg(tmp_path / "seg.dcm", labels, series, ORGANS)
 
 
 def test_what_is_no_segmentation_is_told(tmp_path):
-    series = _series(tmp_path / "series", np.zeros((2, 11, 7), int))
+    series = identified_series(tmp_path / "series", np.zeros((2, 11, 7), int))
     with pytest.raises(MissingFileError, match="must be an existing DICOM SEG file"):
         read_dicom_seg(tmp_path / "none.dcm")
     for path in (series / "i0000.dcm", series / "text.dcm"):

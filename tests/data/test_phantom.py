@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from guided_attention.data import make_phantom, read_chaos, write_phantom_cohort
-from guided_attention.errors import ArgumentTypeError, ExistingFileError
+from guided_attention._geometry import reorientation
+from guided_attention.data import make_phantom, open_cohort, read_chaos, write_phantom_cohort
+from guided_attention.errors import ArgumentError, ArgumentTypeError, ExistingFileError
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +189,82 @@ def test_a_folder_whose_marker_is_not_text_is_refused(tmp_path):
     (tmp_path / "phantom.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ExistingFileError, match="`folder` must be new or empty"):
         write_phantom_cohort(tmp_path, subjects=1, size=16)
+
+
+def test_a_tilted_ct_is_read_as_it_is_made(tmp_path):
+    folder = write_phantom_cohort(
+        tmp_path / "ct", subjects=1, seed=5, size=24, source="ct", tilt_degrees=12.5
+    )
+    case = open_cohort(folder)[0]
+    made = make_phantom(5, size=24, source="ct", tilt_degrees=12.5)
+    np.testing.assert_array_equal(case.image, made.image)
+    np.testing.assert_array_equal(case.labels, made.labels == 1)
+    np.testing.assert_allclose(case.affine, made.affine, atol=1e-3)
+
+
+def test_under_tilt_organs_stay_where_they_are():
+    plain, tilted = (make_phantom(3, size=64, source="ct", tilt_degrees=angle) for angle in (0, 20))
+    assert tilted.affine[2, 1] == pytest.approx(np.sin(np.radians(20)) * plain.spacing_mm[1])
+    for label in (1, 2, 3, 4):
+        np.testing.assert_allclose(_centre_mm(tilted, label), _centre_mm(plain, label), atol=4)
+
+
+def test_ct_is_in_hounsfield_units():
+    case = make_phantom(3, size=64, source="ct")
+    image = case.image[0]
+    corners = image[:, :3, :3]
+    assert (case.channel_names, case.image.dtype) == (("ct",), np.float32)
+    assert abs(corners.mean() + 1000) < 8
+    for label, low, high in ((1, 90, 130), (2, 130, 200), (3, 130, 200), (4, 100, 150)):
+        assert low < np.median(image[case.labels == label]) < high
+    right, left = (np.median(image[case.labels == label]) for label in (2, 3))
+    assert abs(right - left) < 10
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LIA", "PSR"])
+def test_another_storage_order_is_the_same_patient(orientation):
+    made, plain = make_phantom(5, size=24, orientation=orientation), make_phantom(5, size=24)
+    turn = reorientation(made.affine, "LPS")
+    assert made.orientation == orientation
+    np.testing.assert_array_equal(turn.apply(made.image), plain.image)
+    np.testing.assert_array_equal(turn.apply(made.labels), plain.labels)
+    np.testing.assert_allclose(turn.affine(made.affine, made.labels.shape), plain.affine, atol=1e-9)
+
+
+@pytest.mark.parametrize("layout", ["pairs", "nnunet", "png"])
+def test_every_layout_is_read_again(tmp_path, layout):
+    orientations = ("LPS",) if layout == "png" else ("LPS", "RAS", "LIA")
+    options = {"layout": layout, "orientations": orientations, "source": "t2"}
+    folder = write_phantom_cohort(tmp_path / "a", subjects=4, seed=5, size=16, **options)
+    cohort = open_cohort(folder, spacing_mm=(7.0, 20.0, 20.0) if layout == "png" else None)
+    assert (cohort.layout, len(cohort), set(cohort.labels.names.values())) == (
+        layout,
+        4,
+        {"liver", "right kidney", "left kidney", "spleen"},
+    )
+    for number, case in enumerate(cohort):
+        made = make_phantom(
+            5, subject=number + 1, size=16, source="t2", orientation=orientations[number % len(orientations)]
+        )
+        np.testing.assert_array_equal(case.labels, made.labels)
+        if layout != "png":
+            np.testing.assert_array_equal(case.image, made.image)
+            np.testing.assert_allclose(case.affine, made.affine, atol=1e-3)
+    assert write_phantom_cohort(tmp_path / "a", subjects=4, seed=5, size=16, **options) == folder
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"orientations": ("RAS",)}, "Write pairs, or nnunet"),
+        ({"orientations": ("LPX",), "layout": "pairs"}, "must be three letters"),
+        ({"orientations": (), "layout": "pairs"}, "at least one"),
+        ({"tilt_degrees": 5, "layout": "png"}, "Write pairs, or nnunet"),
+        ({"tilt_degrees": 31}, "from -30 to 30"),
+        ({"source": "t1_dual", "layout": "png"}, "of one channel"),
+    ],
+)
+def test_what_a_layout_cannot_hold_is_refused(tmp_path, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        write_phantom_cohort(tmp_path / "a", subjects=1, size=16, **options)
+    assert not (tmp_path / "a").exists()

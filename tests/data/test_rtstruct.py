@@ -4,7 +4,7 @@ import numpy as np
 import pydicom
 import pytest
 from rt_utils import RTStructBuilder
-from tests.data.test_dicom_seg import GEOMETRIES, ORGANS, _labels, _series
+from tests.data.test_dicom_seg import GEOMETRIES, ORGANS, _labels, identified_series
 from tests.real_data import real_data
 
 from guided_attention.case import Case, Volume
@@ -59,7 +59,10 @@ def test_contours_give_any_mask_back(share):
 
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
 def test_labels_come_back_on_the_scan(tmp_path, geometry):
-    series, labels = _series(tmp_path / "series", np.zeros((5, 11, 7), int), **geometry), _labels()
+    series, labels = (
+        identified_series(tmp_path / "series", np.zeros((5, 11, 7), int), **geometry),
+        _labels(),
+    )
     read = read_rtstruct(write_rtstruct(tmp_path / "rt.dcm", labels, series, ORGANS), series)
     assert dict(read.labels.names) == {1: "liver", 2: "left kidney"}
     assert dict(read.labels.colours) == {1: "#e6194b", 2: "#3cb44b"}
@@ -94,9 +97,12 @@ def test_the_liver_of_the_challenge_comes_back_and_another_program_fills_it_alik
     ],
 )
 def test_contours_of_another_series_are_told(tmp_path, change, wanted):
-    series, labels = _series(tmp_path / "series", np.zeros((5, 11, 7), int), step=(0, 0, 5.0)), _labels()
+    series, labels = (
+        identified_series(tmp_path / "series", np.zeros((5, 11, 7), int), step=(0, 0, 5.0)),
+        _labels(),
+    )
     path = write_rtstruct(tmp_path / "rt.dcm", labels, series, ORGANS)
-    other = _series(tmp_path / "other", np.zeros((5, 11, 7), int), **{"step": (0, 0, 5.0)} | change)
+    other = identified_series(tmp_path / "other", np.zeros((5, 11, 7), int), **{"step": (0, 0, 5.0)} | change)
     with pytest.raises(DataError, match=wanted):
         read_rtstruct(path, other)
     for file in other.iterdir():
@@ -108,7 +114,7 @@ def test_contours_of_another_series_are_told(tmp_path, change, wanted):
 
 
 def test_other_files_and_blank_identifiers_are_told(tmp_path):
-    series = _series(tmp_path / "series", np.zeros((2, 11, 7), int))
+    series = identified_series(tmp_path / "series", np.zeros((2, 11, 7), int))
     with pytest.raises(DataError, match="i0000.dcm` must be an RTSTRUCT, got MR Image Storage"):
         read_rtstruct(series / "i0000.dcm", series)
     labels = np.ones((20, 512, 512), np.uint8)

@@ -8,19 +8,22 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from matplotlib.path import Path as MplPath
 from tests.data.dicom_maker import write_series
 from tests.data.test_dicom_seg import GEOMETRIES, _series
 from tests.inference.conftest import AS_IT_IS, Threshold
 from tests.real_data import real_data
 
-from guided_attention.case import Case, Source
+from guided_attention.case import Case, Source, Volume
 from guided_attention.data import (
+    CHAOS_MR_LABELS,
     open_cohort,
     read_chaos_case,
     read_dicom_seg,
     read_dicom_series,
     read_nifti_case,
     read_rtstruct,
+    write_phantom_cohort,
 )
 from guided_attention.errors import ArgumentError, DataError
 from guided_attention.inference import Predictor, save_prediction
@@ -249,3 +252,70 @@ def test_the_blank_series_says_so(tmp_path):
     prediction = Prediction("b", labels, np.zeros(labels.shape, np.float32), case.affine, case.source)
     with pytest.raises(DataError, match="ct_b_dicom.*blank .*Write NIfTI"):
         save_prediction(prediction, tmp_path, also=["dicom-seg"], labels=ORGAN)
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("scan", ["T2SPIR", "T1DUAL/DICOM_anon/InPhase"])
+def test_other_programs_read_the_organs_of_a_phantom_on_its_series(tmp_path, scan):
+    cohort = write_phantom_cohort(tmp_path / "release", subjects=1, size=64)
+    source = "t2" if scan == "T2SPIR" else "t1_in"
+    case = read_chaos_case(cohort / "Train_Sets/MR/1", source=source)
+    prediction = Prediction(
+        "1", case.labels, np.zeros(case.labels.shape, np.float32), case.affine, case.source
+    )
+    save_prediction(prediction, tmp_path, also=["dicom-seg", "rtstruct"], labels=CHAOS_MR_LABELS)
+    folder = case.source.path
+    wanted = Case.from_volumes("1", read_dicom_series(folder), Volume(case.labels, case.affine)).labels
+    theirs = highdicom.seg.segread(tmp_path / "1_segmentation.dcm")
+    contours = pydicom.dcmread(tmp_path / "1_rtstruct.dcm")
+    files = {pydicom.dcmread(path).ImagePositionPatient[2]: path for path in folder.glob("*.dcm")}
+    slices = [files[place] for place in sorted(files)]
+    for number, value in enumerate(CHAOS_MR_LABELS.values, start=1):
+        name = CHAOS_MR_LABELS.names[value]
+        identifiers = [pydicom.dcmread(path).SOPInstanceUID for path in slices]
+        masks = theirs.get_pixels_by_source_instance(
+            identifiers, segment_numbers=[number], assert_missing_frames_are_empty=True
+        )
+        np.testing.assert_array_equal(masks[..., 0], wanted == value)
+        assert theirs.get_segment_description(number).segment_label == name
+        organ = contours.ROIContourSequence[number - 1]
+        assert contours.StructureSetROISequence[number - 1].ROIName == name
+        filled, mask = _filled_by_matplotlib(organ, slices), wanted == value
+        # matplotlib is not sure of voxels whose middle is level with a corner.
+        assert 2 * (filled & mask).sum() / (filled.sum() + mask.sum()) >= 0.999
+
+
+def _filled_by_matplotlib(organ, slices):
+    """Fill the contours of an organ on slices that are not turned, as their own headers have them."""
+    masks = []
+    for path in slices:
+        header = pydicom.dcmread(path)
+        x, y, _ = header.ImagePositionPatient
+        rows, columns = header.PixelSpacing
+        where = np.stack(np.meshgrid(np.arange(header.Columns), np.arange(header.Rows)), axis=-1)
+        points = (where * [columns, rows] + [x, y]).reshape(-1, 2)
+        mask = np.zeros(len(points), bool)
+        for line in organ.ContourSequence:
+            if line.ContourImageSequence[0].ReferencedSOPInstanceUID == header.SOPInstanceUID:
+                corners = np.reshape(line.ContourData, (-1, 3))[:, :2]
+                mask ^= MplPath(corners.astype(float), closed=False).contains_points(points)
+        masks.append(mask.reshape(header.Rows, header.Columns))
+    return np.stack(masks)
+
+
+def test_a_series_without_the_entries_of_a_patient_is_written_too(tmp_path):
+    """Anonymizers remove what highdicom copies."""
+    folder = _series(tmp_path / "series", _signs())
+    for path in folder.iterdir():
+        header = pydicom.dcmread(path)
+        for name in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate"):
+            delattr(header, name)
+        for name in ("StudyTime", "AccessionNumber", "ReferringPhysicianName"):
+            delattr(header, name)
+        header.save_as(path)
+    (entry,) = Predictor(Threshold(), AS_IT_IS, ORGAN).predict_to(
+        tmp_path / "out", [_dicom_case(folder)], also=["dicom-seg", "rtstruct"]
+    )
+    assert entry.status == "done", entry.error
+    read = read_dicom_seg(tmp_path / "out" / "1_segmentation.dcm", folder)
+    np.testing.assert_array_equal(read.volume.array, read_dicom_series(folder).array > 0)

@@ -1,5 +1,6 @@
 """Channels of a scan from a file each, joined on the grid of the first."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
@@ -12,6 +13,7 @@ from guided_attention._checks import require
 from guided_attention._geometry import Reorientation, is_same_place, reorientation, require_same_place
 from guided_attention._typing import Affine
 from guided_attention.case import Volume
+from guided_attention.data._limits import require_fits
 from guided_attention.errors import DataError
 from guided_attention.preparation.grid import Axis, Grid
 
@@ -26,17 +28,23 @@ _COVERED = 0.5
 _PROBES = 9
 
 
-def stacked(paths: Sequence[Path], read: Callable[[Path], Volume], *, resample: bool) -> Volume:
+def stacked(
+    paths: Sequence[Path], read: Callable[[Path], Volume], *, resample: bool, max_bytes: int
+) -> Volume:
     """Read one channel a file, one after another, onto the grid of the first.
 
     A channel in another storage order is reordered. One on another grid is an error, or is interpolated linearly, with
     antialiasing along axes that become coarser, its edges repeated outside.
 
     Raises:
-        DataError: A file has several channels; or grids differ and `resample` is not set, or hardly overlap.
+        DataError: A file has several channels; all together take more than `max_bytes`; or grids differ and `resample`
+            is not set, or hardly overlap.
     """
     first = _one_channel(paths[0], read)
-    image = np.empty((len(paths), *first.array.shape), np.float32)
+    shape = (len(paths), *first.array.shape)
+    # The channels read so far, and the one that is being read.
+    require_fits(paths[0], math.prod(shape) * np.dtype(np.float32).itemsize + first.array.nbytes, max_bytes)
+    image = np.empty(shape, np.float32)
     image[0] = first.array
     for path, into in zip(paths[1:], image[1:], strict=True):
         _read_onto(into, Volume(image[0], first.affine), path, paths[0], read, resample=resample)

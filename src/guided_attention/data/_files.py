@@ -1,4 +1,4 @@
-"""What the readers share: paths, natural order of names, pairs of files, errors that name the file, PNG read safely."""
+"""What the readers share: paths, natural order of names, pairs of files, errors that name the file."""
 
 import re
 import zlib
@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from guided_attention._checks import cut_list, require, require_path, require_type
 from guided_attention._files import PathLike
@@ -27,7 +26,6 @@ __all__ = [
     "keep_ids",
     "natural_key",
     "numbers_of",
-    "read_png",
     "reading",
     "require_file",
     "require_folder",
@@ -42,7 +40,6 @@ _Key = TypeVar("_Key")
 _LITTER = {"dicomdir", "thumbs.db", "desktop.ini"}
 _NIFTI_ENDINGS = (".gz", ".nii", ".hdr", ".img")
 _MARKS = ("_image", "_label", "_0000")
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _set_aside: ContextVar[frozenset[Path]] = ContextVar("_set_aside", default=frozenset())
 DAMAGE = (OSError, EOFError, zlib.error, ValueError, OverflowError)
 """What libraries raise over a damaged file of any kind."""
@@ -197,40 +194,6 @@ def case_from_files(
         at_fault = files[-1] if (error.argument or "").startswith("labels") else files[0]
         message = f"{error} Read from {' and '.join(map(str, files))}."
         raise DataError(message, argument=error.argument, file=at_fault) from error
-
-
-def read_png(path: Path) -> npt.NDArray[Any]:
-    """Return the grey values of a PNG file, ``(height, width)``; one-bit files give 0 and 1."""
-    with reading(path, "PNG", (*DAMAGE, SyntaxError, Image.DecompressionBombError)):
-        _check_png(path)
-        with Image.open(path, formats=["PNG"]) as image:
-            mode, pixels = image.mode, np.array(image)
-    wanted, cure = "a PNG of grey levels", "Convert it to mode L."
-    good = mode in {"1", "L", "I", "I;16"}
-    require(good, str(path), wanted, f"mode {mode}", cure, error=DataError, file=path)
-    return pixels.astype(np.uint8) if mode == "1" else pixels
-
-
-def _check_png(path: Path) -> None:
-    """Test the checksum of every chunk: Pillow does not test those of the pixels."""
-    content = path.read_bytes()
-    require(
-        content.startswith(_PNG_SIGNATURE),
-        str(path),
-        "a PNG file",
-        "another format",
-        error=DataError,
-        file=path,
-    )
-    place, kind = len(_PNG_SIGNATURE), b""
-    while kind != b"IEND":
-        length, kind = int.from_bytes(content[place : place + 4]), content[place + 4 : place + 8]
-        end = place + 8 + length
-        if zlib.crc32(content[place + 4 : end]) != int.from_bytes(content[end : end + 4]) or end + 4 > len(
-            content
-        ):
-            raise ValueError(f"checksum of its part {kind!r} is wrong")
-        place = end + 4
 
 
 def to_labels(

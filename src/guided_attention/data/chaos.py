@@ -18,11 +18,12 @@ from guided_attention.data._files import (
     keep_ids,
     natural_key,
     numbers_of,
-    read_png,
     require_folder,
     require_pairs,
     to_labels,
 )
+from guided_attention.data._limits import MAX_BYTES, require_fits
+from guided_attention.data._pictures import read_mask_slice
 from guided_attention.data.dicom import read_size_in_file_order, read_slices_in_file_order
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
@@ -84,7 +85,11 @@ _CHANNELS = {"t1_in": ("in",), "t1_out": ("out",), "t1_dual": ("in", "out"), "t2
 
 
 def read_chaos(
-    folder: PathLike, *, source: ChaosSource = "t1_in", case_ids: Sequence[str] | None = None
+    folder: PathLike,
+    *,
+    source: ChaosSource = "t1_in",
+    case_ids: Sequence[str] | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> list[Case]:
     """Read the subjects of a CHAOS release, one case each, ordered by number.
 
@@ -94,6 +99,7 @@ def read_chaos(
         source: Which scan: ``"t1_in"``, ``"t1_out"``, ``"t1_dual"`` (two channels: in, out), ``"t2"`` or
             ``"ct"``.
         case_ids: Names of the subjects to read, in the order wanted; all where left out.
+        max_bytes: What each scan may take in memory, see `read_dicom_series`.
 
     Returns:
         Cases with grey values as in the files (CT: Hounsfield units), see `read_chaos_case`.
@@ -117,7 +123,7 @@ def read_chaos(
     require_choice("source", source, tuple(_IMAGES))
     subjects = _find_subjects(require_folder("folder", folder, cure=_DOWNLOAD), source)
     kept = keep_ids(list(subjects), case_ids, folder=folder)
-    return [read_chaos_case(subjects[name], source=source) for name in kept]
+    return [read_chaos_case(subjects[name], source=source, max_bytes=max_bytes) for name in kept]
 
 
 def read_chaos_case(
@@ -125,6 +131,7 @@ def read_chaos_case(
     *,
     source: ChaosSource = "t1_in",
     case_id: str | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> Case:
     """Read one CHAOS subject: its slices, its masks if it has any, and its geometry in millimetres.
 
@@ -136,6 +143,7 @@ def read_chaos_case(
         folder: The subject's folder, e.g. ``Train_Sets/MR/21``, or a CT folder that holds ``DICOM_anon``.
         source: Which scan, see `read_chaos`.
         case_id: Name of the case; that of the folder where left out.
+        max_bytes: What each scan may take in memory, see `read_dicom_series`.
 
     Returns:
         The case, its channels named "in", "out", "t2" or "ct"; labels are None where there is no ``Ground`` folder.
@@ -158,13 +166,10 @@ def read_chaos_case(
     subject = require_folder("folder", folder)
     folders = [require_folder("folder", subject / name) for name in _IMAGES[source]]
     masks = find_masks(subject, source)
-    volumes = [read_slices_in_file_order(path) for path in folders]
-    _check_phases(volumes, folders)
-    image = np.stack([volume.array for volume in volumes]) if len(volumes) > 1 else volumes[0].array[None]
-    labels = _read_masks(masks, files_in(folders[0]), image.shape[1:], source) if masks else None
+    whole = _read_phases(folders, max_bytes)
+    labels = _read_masks(masks, files_in(folders[0]), whole.array.shape[1:], source) if masks else None
     name = subject.resolve().name if case_id is None else case_id
-    mask = None if labels is None else Volume(labels, volumes[0].affine)
-    whole = replace(volumes[0], array=image)
+    mask = None if labels is None else Volume(labels, whole.affine)
     return case_from_files(name, whole, mask, _CHANNELS[source], [*folders, *masks[:1]])
 
 
@@ -212,9 +217,7 @@ def read_drawn_masks(masks: Sequence[Path], shape: Sequence[int], source: ChaosS
     """Read masks that anybody drew as classes: MR by the challenge's ranges of grey, CT as anything above 0."""
     slices = []
     for mask in masks:
-        grey, wanted = read_png(mask), tuple(shape[1:])
-        good, shown = grey.shape == wanted, f"that of the scan, {wanted}"
-        require(good, f"size of {mask}", shown, grey.shape, error=DataError, file=mask)
+        grey = read_mask_slice(mask, MAX_BYTES, size=tuple(shape[1:]), whose="the scan")
         is_ct = source == "ct"
         slices.append(
             (grey > 0).astype(np.uint8) if is_ct else to_labels(grey, _MR_GREYS, mask, shown=_MR_MAP)
@@ -304,6 +307,16 @@ def _check_numbers(masks: Sequence[Path]) -> None:
     require(not gaps, f"masks in {folder}", "numbered without gaps", got, cure, error=DataError, file=folder)
 
 
+def _read_phases(folders: Sequence[Path], max_bytes: int) -> Volume:
+    """Read the phases of a scan as its channels."""
+    volumes = [read_slices_in_file_order(path, max_bytes) for path in folders]
+    _check_phases(volumes, folders)
+    if len(volumes) == 1:
+        return replace(volumes[0], array=volumes[0].array[None])
+    require_fits(folders[0].parent, 2 * sum(volume.array.nbytes for volume in volumes), max_bytes)
+    return replace(volumes[0], array=np.stack([volume.array for volume in volumes]))
+
+
 def _check_phases(volumes: Sequence[Volume], folders: Sequence[Path]) -> None:
     first = volumes[0]
     for volume, folder in zip(volumes[1:], folders[1:], strict=True):
@@ -321,8 +334,6 @@ def _read_masks(
     greys, shown = (_CT_GREYS, _CT_MAP) if source == "ct" else (_MR_GREYS, _MR_MAP)
     slices = []
     for mask, image in zip(masks, images, strict=True):
-        grey, wanted = read_png(mask), tuple(shape[1:])
-        good, size = grey.shape == wanted, f"that of its image {image.name}, {wanted}"
-        require(good, f"size of {mask}", size, grey.shape, error=DataError, file=mask)
+        grey = read_mask_slice(mask, MAX_BYTES, size=tuple(shape[1:]), whose=f"its image {image.name}")
         slices.append(to_labels(grey, greys, mask, shown=shown))
     return np.stack(slices)

@@ -28,12 +28,24 @@ from guided_attention.labels import LabelSpec
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Segments", "checked_organs", "read_dicom_seg", "require_identifiers", "write_dicom_seg"]
+__all__ = ["COPIED", "Segments", "checked_organs", "read_dicom_seg", "require_identifiers", "write_dicom_seg"]
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SHARE_OF_VOXEL = 0.1
 _BYTES = 3
 _IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+COPIED = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+"""Entries of patient and study that segmentations take from their series, which may lack some."""
 _CODES: Mapping[str, tuple[str, str]] = {
     "liver": ("10200004", "Liver"),
     "right kidney": ("9846003", "Right kidney"),
@@ -304,6 +316,10 @@ def _sources(frames: Sequence[Frame]) -> tuple[list["Dataset"], list[int]]:
     first = frames[0]
     files = [first.content] if first.index is not None else [frame.content for frame in frames]
     require_identifiers(frames)
+    for file in files:
+        for name in COPIED:
+            if name not in file:
+                setattr(file, name, "")
     if first.index is None:
         return files, list(range(len(frames)))
     folder = first.path.parent

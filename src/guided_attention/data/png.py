@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,12 @@ from guided_attention.case import Case, Source, affine_of
 from guided_attention.data._files import (
     files_in,
     natural_key,
-    read_png,
     require_folder,
     require_pairs,
     to_labels,
 )
+from guided_attention.data._limits import MAX_BYTES, require_fits
+from guided_attention.data._pictures import read_image_pages, read_mask_slice, size_of
 from guided_attention.errors import DataError
 
 __all__ = [
@@ -37,10 +39,17 @@ PNG_GREY_LEVELS: Mapping[int, int] = MappingProxyType({0: 0, 63: 1, 126: 2, 189:
 """The class of each grey level in the paper's masks: background, liver, right kidney, left kidney, spleen."""
 _NAME = re.compile(r"Subj_(?P<id>.+?)slice_(?P<number>\d+)\.png", re.IGNORECASE)
 _WHITE = 255.0
+_AXES = 3
+_BYTES_OF_SLICE = 4
+"""A pixel of the slice that is unpacked: at most two bytes, twice."""
 
 
 def read_png_slices(
-    folder: PathLike, *, spacing_mm: SpacingMm, grey_levels: Mapping[int, int] = PNG_GREY_LEVELS
+    folder: PathLike,
+    *,
+    spacing_mm: SpacingMm,
+    grey_levels: Mapping[int, int] = PNG_GREY_LEVELS,
+    max_bytes: int = MAX_BYTES,
 ) -> list[Case]:
     """Read subjects from PNG slices ``Img/Subj_<id>slice_<number>.png`` with masks of that name in ``GT``.
 
@@ -52,6 +61,7 @@ def read_png_slices(
         folder: One part of a split, e.g. ``train``, that holds ``Img`` and, where there are masks, ``GT``.
         spacing_mm: Distance between voxel centres in millimetres, ``(z, y, x)``, of all subjects in the folder.
         grey_levels: The class of each grey level in the masks.
+        max_bytes: What the image of a subject, and its masks, may take in memory, judged before they are unpacked.
 
     Returns:
         One case a subject, image of one channel with the grey values of the files, labels None without ``GT``.
@@ -75,7 +85,7 @@ def read_png_slices(
     affine_of(spacing_mm)  # raises where it is none, before files are read
     found = find_png_slices(root)
     return [
-        read_png_subject(subject, images, masks, spacing_mm, levels)
+        read_png_subject(subject, images, masks, spacing_mm, levels, max_bytes=max_bytes)
         for subject, (images, masks) in found.items()
     ]
 
@@ -128,34 +138,53 @@ def read_png_subject(
     masks: Sequence[Path],
     spacing_mm: SpacingMm,
     grey_levels: Mapping[int, int],
+    *,
+    max_bytes: int = MAX_BYTES,
 ) -> Case:
     """Read the slices that `find_png_slices` found for one subject."""
     affine = affine_of(spacing_mm) @ np.diag([-1.0, -1.0, 1.0, 1.0])
-    image = _read_stack(images)[None].astype(np.float32)
-    labels = _read_png_labels(masks, image.shape[2:], grey_levels) if masks else None
+    image = _read_stack(images, max_bytes)
+    labels = _read_png_labels(masks, image.shape[-2:], grey_levels, max_bytes) if masks else None
     return Case(subject, image, labels, affine, source=Source(images[0].parent))
 
 
-def _read_stack(paths: Sequence[Path]) -> npt.NDArray[np.generic]:
-    slices = [read_png(path) for path in paths]
-    for path, pixels in zip(paths, slices, strict=True):
-        wanted = f"that of {paths[0].name}, {slices[0].shape}"
-        good = pixels.shape == slices[0].shape
-        require(good, f"size of {path}", wanted, pixels.shape, error=DataError, file=path)
-    return np.stack(slices)
+def _read_stack(paths: Sequence[Path], max_bytes: int) -> npt.NDArray[np.float32]:
+    """Return the slices as ``(channels, depth, height, width)``; all are of one size and one mode."""
+    channels, rows, columns = size_of(paths[0], max_bytes)
+    _require_fits(paths, (channels * rows, columns), np.dtype(np.float32), max_bytes)
+    stack = np.empty((channels, len(paths), rows, columns), np.float32)
+    kinds = []
+    for place, path in enumerate(paths):
+        found, wanted = size_of(path, max_bytes), (channels, rows, columns)
+        good = found[1:] == wanted[1:]
+        shown = f"that of {paths[0].name}, {wanted[1:]}"
+        require(good, f"size of {path}", shown, found[1:], error=DataError, file=path)
+        pixels = read_image_pages(path, max_bytes)[..., 0, :, :]
+        kinds.append(f"{found[0]} channels of {pixels.dtype}")
+        shown, cure = f"those of {paths[0].name}, {kinds[0]}", "Save all slices of a scan in one mode."
+        require(
+            kinds[-1] == kinds[0], f"pixels of {path}", shown, kinds[-1], cure, error=DataError, file=path
+        )
+        stack[:, place] = pixels
+    return stack
+
+
+def _require_fits(paths: Sequence[Path], size: tuple[int, int], dtype: np.dtype[Any], max_bytes: int) -> None:
+    """Judge a stack, and one slice of it beside it while that is unpacked."""
+    rows, columns = size
+    require_fits(paths[0].parent, rows * columns * (len(paths) * dtype.itemsize + _BYTES_OF_SLICE), max_bytes)
 
 
 def _read_png_labels(
-    paths: Sequence[Path], size: tuple[int, ...], grey_levels: Mapping[int, int]
+    paths: Sequence[Path], size: tuple[int, ...], grey_levels: Mapping[int, int], max_bytes: int
 ) -> npt.NDArray[np.uint8]:
-    greys = [read_png(path) for path in paths]
-    for path, grey in zip(paths, greys, strict=True):
-        wanted = f"that of its image, {size}"
-        require(grey.shape == size, f"size of {path}", wanted, grey.shape, error=DataError, file=path)
-    shown = str(dict(grey_levels))
-    return np.stack(
-        [to_labels(grey, grey_levels, path, shown=shown) for grey, path in zip(greys, paths, strict=True)]
-    )
+    _require_fits(paths, (size[0], size[1]), np.dtype(np.uint8), max_bytes)
+    shown = f"{dict(grey_levels)}; `grey_levels`, or dataset.json of a cohort, names others"
+    stack = np.empty((len(paths), *size), np.uint8)
+    for place, path in enumerate(paths):
+        grey = read_mask_slice(path, max_bytes, size=size, whose="its image")
+        stack[place] = to_labels(grey, grey_levels, path, shown=shown)
+    return stack
 
 
 def write_png_slices(

@@ -21,7 +21,7 @@ from guided_attention.data._dicom_frames import Frame
 from guided_attention.data._files import broken, reading, require_file
 from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.data.dicom import read_headers, series_affine
-from guided_attention.data.dicom_seg import Segments, checked_organs, require_identifiers
+from guided_attention.data.dicom_seg import COPIED, Segments, checked_organs, require_identifiers
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 
@@ -33,19 +33,7 @@ __all__ = ["read_rtstruct", "write_rtstruct"]
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _CLOSED = "CLOSED_PLANAR"
 _SHARE_OF_STEP = 0.1
-_COPIED = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyInstanceUID",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "FrameOfReferenceUID",
-)
+_COPIED = (*COPIED, "StudyInstanceUID", "FrameOfReferenceUID")
 
 
 def write_rtstruct(

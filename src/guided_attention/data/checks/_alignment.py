@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy import fft, ndimage
 
 from guided_attention._typing import LabelVolume
+from guided_attention.data.checks._exchanged import Thumbnail, thumbnail_of
 
 __all__ = ["TURNS", "Alignment", "alignment_of"]
 
@@ -50,11 +51,13 @@ class Alignment:
         turned: Spread of the image's values within organs, over that within each turned mask.
         shifted: The same over that within the shifted mask that is least mixed.
         shift: By how many voxels that one is shifted, ``(z, y, x)`` in the orientation LPS.
+        thumbnail: What masks of other cases are tried on; None where the image has no contrast.
     """
 
     turned: Mapping[str, float] = field(default_factory=dict)
     shifted: float = 1.0
     shift: tuple[int, int, int] = (0, 0, 0)
+    thumbnail: Thumbnail | None = field(default=None, compare=False)
 
 
 def alignment_of(image: npt.NDArray[np.float32], labels: LabelVolume) -> Alignment:
@@ -69,7 +72,7 @@ def alignment_of(image: npt.NDArray[np.float32], labels: LabelVolume) -> Alignme
     smooth = (smooth - smooth.mean()) / smooth.std()
     ratio, shift = _best_shift(smooth, few)
     z, y, x = (voxels * step for voxels, step in zip(shift, steps, strict=True))
-    return Alignment(_turned(smooth, few), ratio, (z, y, x))
+    return Alignment(_turned(smooth, few), ratio, (z, y, x), thumbnail_of(smooth, few))
 
 
 def _turned(image: npt.NDArray[np.float32], labels: npt.NDArray[Any]) -> dict[str, float]:

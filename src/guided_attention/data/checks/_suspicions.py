@@ -1,32 +1,33 @@
-"""What looks wrong in a case, and in a case beside the others."""
+"""What looks wrong in a case by itself."""
 
 import math
-import re
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from guided_attention._checks import cut_list
+from guided_attention._sides import left_right_pairs
 from guided_attention.data.checks._facts import CaseFacts
 from guided_attention.labels import LabelSpec
 
-__all__ = ["Severity", "Suspicion", "in_cases", "in_cohort"]
+__all__ = ["SHIFTED", "TURNED", "Severity", "Suspicion", "in_cases", "name_of", "shifted", "suspicion_of"]
 
 Severity = Literal["error", "warning"]
 
 _OF_MASK = {
     "duplicate mask",
     "empty mask",
+    "exchanged masks",
     "gap in mask",
+    "gap in organ",
     "holes",
     "huge organ",
     "islands",
     "missing organ",
+    "odd anatomy",
     "organ at border",
+    "organ in parts",
     "organ size",
     "rare label",
     "shifted mask",
@@ -37,23 +38,13 @@ _OF_MASK = {
 }
 """Suspicions of which the mask is the file at fault."""
 
-_MOST = 0.8
-"""Share of the cases that have to agree before one that differs stands out."""
-_FEW = 5
-"""Cases from which on one can stand out."""
 _CLIPPED = 0.05
-_TURNED = 1.25
+TURNED = 1.25
 """How much more mixed values are within organs than within a turned mask before the mask counts as turned."""
+SHIFTED = 1.6
+"""How much more mixed they are than within a shifted mask before the mask counts as shifted."""
 _PART_OF_VOLUME = 0.6
-_SPACING = 1.5
-_VOLUME, _DEVIATIONS = 2.5, 5.0
-"""An organ stands out if it is so many times larger or smaller, and so many robust deviations away on a log scale."""
-_SCALE = 8.0
-_SHIFTED, _SHIFTED_UNLIKE_OTHERS = 1.6, 1.18
-"""How much more mixed values are within organs than within a shifted mask, in any cohort; in one of aligned masks."""
-_ALIGNED = 1.08
-_ROUGH, _DISORDER = 1.7, 1.25
-_RIM, _AT_BOTTOM = 0.5, 0.3
+_FAR = 50.0
 _HOLES, _HOLE_VOXELS = 0.1, 10
 _STEPS = 0.2
 _ABOVE_MM, _SIDE_MM = 20.0, 10.0
@@ -82,9 +73,9 @@ def in_cases(facts: Sequence[CaseFacts], labels: LabelSpec | None) -> Iterator[S
     """Give what looks wrong in each case by itself."""
     for case in facts:
         if case.error:
-            yield _of(case, "error", "unreadable", case.error)
+            yield suspicion_of(case, "error", "unreadable", case.error)
             continue
-        yield from (_of(case, "warning", "reader", note) for note in case.notes)
+        yield from (suspicion_of(case, "warning", "reader", note) for note in case.notes)
         yield from _of_image(case)
         yield from _of_labels(case, labels)
         yield from _of_sides(case, labels)
@@ -93,40 +84,55 @@ def in_cases(facts: Sequence[CaseFacts], labels: LabelSpec | None) -> Iterator[S
 def _of_image(case: CaseFacts) -> Iterator[Suspicion]:
     if case.constant:
         message = f"channel {cut_list(case.constant)} has one value everywhere. Export the image again."
-        yield _of(case, "error", "constant image", message)
+        yield suspicion_of(case, "error", "constant image", message)
         return
     q1, q50, q99 = case.quantiles
     at_top = case.at_top > _CLIPPED and q99 > q50
     if at_top:
         share = f"{case.at_top:.0%} of the voxels have the highest value"
-        yield _of(case, "warning", "clipped image", f"{share}: the image was cut off. Export it in full.")
+        yield suspicion_of(
+            case, "warning", "clipped image", f"{share}: the image was cut off. Export it in full."
+        )
     if case.at_bottom > 1 - _CLIPPED / 5 and q1 == q50:
         share = f"{case.at_bottom:.0%} of the voxels have the lowest value"
-        yield _of(case, "warning", "empty image", f"{share}: nearly nothing is in it. Look at the image.")
+        yield suspicion_of(
+            case, "warning", "empty image", f"{share}: nearly nothing is in it. Look at the image."
+        )
+    far = max(case.highest - q99, q1 - case.lowest)
+    if q99 > q1 and far > _FAR * (q99 - q1):
+        ends = f"{case.lowest:.4g} to {case.highest:.4g}, 98 % of them from {q1:.4g} to {q99:.4g}"
+        message = (
+            f"values run from {ends}. Check for voxels that are no tissue, and for a value that marks none."
+        )
+        yield suspicion_of(case, "warning", "extreme values", message)
     for kind, slices, what in (
         ("blank slices", case.blank, "have one value"),
         ("repeated slices", case.repeated, "repeat the one before"),
     ):
         if slices:
             message = f"slices {cut_list(slices)} (from 0) {what}. Export the image again."
-            yield _of(case, "warning", kind, message)
+            yield suspicion_of(case, "warning", kind, message)
     if case.is_sheared:
         message = "two axes are not at right angles. Resample the scan, or correct its header."
-        yield _of(case, "warning", "sheared", message)
+        yield suspicion_of(case, "warning", "sheared", message)
 
 
 def _of_labels(case: CaseFacts, labels: LabelSpec | None) -> Iterator[Suspicion]:
     if not case.is_labelled:
         return
     if not case.organs:
-        yield _of(case, "warning", "empty mask", "the mask has no organ. Check that it is the right file.")
+        yield suspicion_of(
+            case, "warning", "empty mask", "the mask has no organ. Check that it is the right file."
+        )
     if case.mask_is_image:
-        yield _of(case, "error", "mask is image", "image and mask are the same numbers. Give the image.")
+        yield suspicion_of(
+            case, "error", "mask is image", "image and mask are the same numbers. Give the image."
+        )
     known = None if labels is None else {*labels.values, labels.ignore_value}
     unknown = [value for value in case.organs if known is not None and value not in known]
     if unknown:
         message = f"the mask holds {cut_list(unknown)}, which is no organ. Name it, or correct the mask."
-        yield _of(case, "error", "unknown labels", message)
+        yield suspicion_of(case, "error", "unknown labels", message)
     yield from _of_shapes(case, labels)
     yield from _of_alignment(case)
 
@@ -134,252 +140,90 @@ def _of_labels(case: CaseFacts, labels: LabelSpec | None) -> Iterator[Suspicion]
 def _of_shapes(case: CaseFacts, labels: LabelSpec | None) -> Iterator[Suspicion]:
     total = math.prod(case.shape)
     for value, organ in case.organs.items():
-        name = _name(value, labels)
+        name = name_of(value, labels)
         if organ.voxels > _PART_OF_VOLUME * total:
             message = f"{name} fills {organ.voxels / total:.0%} of the volume. Check that background is 0."
-            yield _of(case, "warning", "huge organ", message)
+            yield suspicion_of(case, "warning", "huge organ", message)
         if organ.hole_voxels > max(_HOLE_VOXELS, _HOLES * organ.voxels):
             message = f"{name} has holes of {organ.hole_voxels} voxels. Fill them, or keep them knowingly."
-            yield _of(case, "warning", "holes", message)
+            yield suspicion_of(case, "warning", "holes", message)
     islands = [
-        f"{_name(value, labels)} ({organ.islands})" for value, organ in case.organs.items() if organ.islands
+        f"{name_of(value, labels)} ({organ.islands})" for value, organ in case.organs.items() if organ.islands
     ]
     if islands:
         message = f"islands of a few voxels: {cut_list(islands)}. Remove them, or keep them knowingly."
-        yield _of(case, "warning", "islands", message)
+        yield suspicion_of(case, "warning", "islands", message)
     if case.gaps:
         message = (
             f"slices {cut_list(case.gaps)} (from 0) have no label between others that have. Look at the mask."
         )
-        yield _of(case, "warning", "gap in mask", message)
+        yield suspicion_of(case, "warning", "gap in mask", message)
+    missing = [
+        f"{name_of(value, labels)} ({cut_list(places)})"
+        for value, places in case.skipped.items()
+        if not set(places) <= set(case.gaps)
+    ]
+    if missing:
+        message = (
+            f"missing in slices (from 0) between others that have it: {cut_list(missing)}. Look at the mask."
+        )
+        yield suspicion_of(case, "warning", "gap in organ", message)
     if case.between > _STEPS:
         message = (
             f"at {case.between:.0%} of the borders labels rise in steps, as smooth resampling makes them. "
             "Resample masks with nearest-neighbour interpolation."
         )
-        yield _of(case, "warning", "smooth mask", message)
+        yield suspicion_of(case, "warning", "smooth mask", message)
 
 
 def _of_alignment(case: CaseFacts) -> Iterator[Suspicion]:
-    turned = {name: ratio for name, ratio in case.alignment.turned.items() if ratio > _TURNED}
+    turned = {name: ratio for name, ratio in case.alignment.turned.items() if ratio > TURNED}
     if turned:
         best = max(turned, key=lambda name: turned[name])
         message = (
             f"values within organs are {turned[best]:.1f} times as mixed as within the mask turned {best}. "
             "Check the orientation of both files."
         )
-        yield _of(case, "warning", "turned mask", message)
-    elif case.alignment.shifted > _SHIFTED:
-        yield _shifted(case)
+        yield suspicion_of(case, "warning", "turned mask", message)
+    elif case.alignment.shifted > SHIFTED:
+        yield shifted(case)
 
 
-def _shifted(case: CaseFacts) -> Suspicion:
+def shifted(case: CaseFacts) -> Suspicion:
     message = (
         f"values within organs are {case.alignment.shifted:.1f} times as mixed as within the mask shifted by "
         f"{case.alignment.shift} voxels (to the head, back and left). Check that it is the mask of this image."
     )
-    return _of(case, "warning", "shifted mask", message)
+    return suspicion_of(case, "warning", "shifted mask", message)
 
 
 def _of_sides(case: CaseFacts, labels: LabelSpec | None) -> Iterator[Suspicion]:
     """Compare where organs lie with what their names say; x runs to the patient's right."""
     if labels is None:
         return
-    centres = {
-        labels.names[value].lower(): organ.centre_mm
-        for value, organ in case.organs.items()
-        if value in labels.names
-    }
-    for name, centre in centres.items():
-        other = re.sub(r"\bright\b", "left", name.replace("_", " "))
-        mate = next((c for n, c in centres.items() if n.replace("_", " ") == other and other != name), None)
-        if mate is not None and centre[0] < mate[0]:
-            message = f"{name} lies to the left of its mate. Swap the two labels, or correct the orientation."
-            yield _of(case, "error", "sides", message)
+    names = {value: labels.names[value] for value in case.organs if value in labels.names}
+    for right, left in left_right_pairs(names):
+        if case.organs[right].centre_mm[0] < case.organs[left].centre_mm[0]:
+            message = f"{names[right]} lies to the left of its mate. Swap the two labels, or correct the orientation."
+            yield suspicion_of(case, "error", "sides", message)
+    centres = {name.lower(): case.organs[value].centre_mm for value, name in names.items()}
     liver, spleen = centres.get("liver"), centres.get("spleen")
     if liver is not None and spleen is not None and liver[0] < spleen[0] - _SIDE_MM:
         message = "the liver lies to the left of the spleen. Correct the orientation, or the labels."
-        yield _of(case, "warning", "sides", message)
+        yield suspicion_of(case, "warning", "sides", message)
     kidneys = [c for n, c in centres.items() if "kidney" in n]
     if liver is not None and kidneys and min(c[2] for c in kidneys) > liver[2] + _ABOVE_MM:
         message = (
             "the kidneys lie above the liver: the order of the slices looks turned. Check the orientation."
         )
-        yield _of(case, "warning", "slice order", message)
+        yield suspicion_of(case, "warning", "slice order", message)
 
 
-def in_cohort(facts: Sequence[CaseFacts], labels: LabelSpec | None) -> Iterator[Suspicion]:
-    """Give what looks wrong in a case beside the others."""
-    read = [case for case in facts if not case.error]
-    yield from _duplicates(read)
-    if len(read) < _FEW:
-        return
-    yield from _unlike_most(read)
-    yield from _odd_spacing(read)
-    yield from _odd_intensities(read)
-    yield from _odd_look(read)
-    yield from _odd_alignment([case for case in read if case.organs])
-    yield from _odd_organs([case for case in read if case.is_labelled], labels)
-
-
-def _duplicates(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
-    for kind, what in (("image_hash", "image"), ("labels_hash", "mask")):
-        same: defaultdict[str, list[CaseFacts]] = defaultdict(list)
-        for case in read:
-            if getattr(case, kind):
-                same[getattr(case, kind)].append(case)
-        for cases in same.values():
-            for case in cases[1:]:
-                files = (
-                    other.mask if kind == "labels_hash" else other.file
-                    for other in cases
-                    if other is not case
-                )
-                names = cut_list(list(map(str, files)))
-                message = (
-                    f"its {what} is, voxel for voxel, also that of {names}. Remove one, or correct the file."
-                )
-                yield _of(case, "error", f"duplicate {what}", message)
-
-
-def _unlike_most(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
-    for field, severity, what in (
-        ("channels", "error", "channels"),
-        ("orientation", "warning", "orientation"),
-    ):
-        usual, count = Counter(getattr(case, field) for case in read).most_common(1)[0]
-        odd = [case for case in read if getattr(case, field) != usual]
-        if field == "channels" or count >= _MOST * len(read):
-            for case in odd:
-                message = f"{what} {getattr(case, field)}, where {count} of {len(read)} cases have {usual}."
-                yield _of(case, "error" if severity == "error" else "warning", f"odd {what}", message)
-
-
-def _odd_spacing(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
-    spacings = np.sort([case.spacing_mm for case in read], axis=1)
-    usual = np.median(spacings, axis=0)
-    far = (np.maximum(spacings / usual, usual / spacings) > _SPACING).any(axis=1)
-    if far.mean() > 1 - _MOST:
-        return
-    for case in (case for case, is_far in zip(read, far, strict=True) if is_far):
-        shown, others = (" x ".join(f"{side:.3g}" for side in sides) for sides in (case.spacing_mm, usual))
-        message = f"voxels of {shown} mm, where most are of about {others} mm. Check the unit and the header."
-        yield _of(case, "warning", "odd spacing", message)
-
-
-def _odd_intensities(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
-    widths = np.array([case.quantiles[2] - case.quantiles[0] for case in read])
-    usual = float(np.median(widths))
-    negative = np.array([case.lowest < 0 for case in read])
-    for place, case in enumerate(read):
-        ratio = float(widths[place]) / usual if usual > 0 else 1.0
-        if not 1 / _SCALE < ratio < _SCALE:
-            message = (
-                f"values spread {ratio:.2g} times as far as in most cases. Check its scaling and modality."
-            )
-            yield _of(case, "warning", "odd intensities", message)
-        elif abs(float(negative.mean()) - float(negative[place])) > _MOST:
-            sign = "values below 0" if negative[place] else "no value below 0"
-            message = f"{sign}, unlike most cases. Check its scaling and modality."
-            yield _of(case, "warning", "odd intensities", message)
-
-
-def _odd_look(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
-    """Compare noise, the order of slices and the brightness of the border with those of the other cases."""
-    for kind, field, most, what, cure in (
-        ("rough image", "roughness", _ROUGH, "voxels", "values did not wrap around into noise"),
-        ("slices in disorder", "disorder", _DISORDER, "slices", "its slices are in order"),
-    ):
-        values = np.array([float(getattr(case, field)) for case in read])
-        usual = float(np.median(values))
-        is_odd = values > most * usual
-        if usual > 0 and is_odd.mean() <= 1 - _MOST:
-            for case, ratio in (
-                (read[int(place)], values[place] / usual) for place in np.flatnonzero(is_odd)
-            ):
-                message = f"neighbouring {what} differ {ratio:.1f} times as much as usual. Check that {cure}."
-                yield _of(case, "warning", kind, message)
-    rims = np.array([case.rim for case in read])
-    far = np.abs(rims - np.median(rims)) > _RIM
-    if far.mean() <= 1 - _MOST:
-        for case in (case for case, is_far in zip(read, far, strict=True) if is_far):
-            message = (
-                "the border is bright where that of most is dark, or the reverse. Check for inverted values."
-            )
-            yield _of(case, "warning", "odd border", message)
-    usual = float(np.median([case.at_bottom for case in read]))
-    cut = [case for case in read if case.at_bottom > usual + _AT_BOTTOM]
-    for case in cut if len(cut) <= (1 - _MOST) * len(read) else ():
-        share = f"{case.at_bottom:.0%} of the voxels have the lowest value, and {usual:.0%} in most cases"
-        yield _of(case, "warning", "clipped image", f"{share}. Check that dark tissue was not cut off.")
-
-
-def _odd_alignment(labelled: Sequence[CaseFacts]) -> Iterator[Suspicion]:
-    """Where the masks of most cases lie well on their images, a smaller shift is suspicious."""
-    if sum(case.alignment.shifted <= _ALIGNED for case in labelled) < max(_FEW, _MOST * len(labelled)):
-        return
-    for case in labelled:
-        is_turned = any(ratio > _TURNED for ratio in case.alignment.turned.values())
-        if _SHIFTED_UNLIKE_OTHERS < case.alignment.shifted <= _SHIFTED and not is_turned:
-            yield _shifted(case)
-
-
-def _odd_organs(labelled: Sequence[CaseFacts], labels: LabelSpec | None) -> Iterator[Suspicion]:
-    if len(labelled) < _FEW:
-        return
-    yield from _rare_labels(labelled, labels)
-    values = sorted({value for case in labelled for value in case.organs})
-    for value in values:
-        having = [case for case in labelled if value in case.organs]
-        name, share = _name(value, labels), len(having) / len(labelled)
-        if share >= _MOST:
-            for case in (case for case in labelled if value not in case.organs and case.organs):
-                message = (
-                    f"{name} is missing, which {len(having)} of {len(labelled)} cases have. Look at the mask."
-                )
-                yield _of(case, "warning", "missing organ", message)
-        if len(having) >= _FEW:
-            yield from _odd_sizes(having, value, name)
-            yield from _odd_borders(having, value, name)
-
-
-def _rare_labels(labelled: Sequence[CaseFacts], labels: LabelSpec | None) -> Iterator[Suspicion]:
-    counts = Counter(value for case in labelled for value in case.organs)
-    named = set() if labels is None else set(labels.names)
-    for case in labelled:
-        rare = [v for v in case.organs if v not in named and counts[v] <= (1 - _MOST) * len(labelled)]
-        if rare:
-            message = f"the values {cut_list(rare)} are in few of the {len(labelled)} masks. Check the mask."
-            yield _of(case, "warning", "rare label", message)
-
-
-def _odd_sizes(having: Sequence[CaseFacts], value: int, name: str) -> Iterator[Suspicion]:
-    logs = np.log([case.organs[value].volume_ml for case in having])
-    usual = float(np.median(logs))
-    deviation = 1.4826 * float(np.median(np.abs(logs - usual)))
-    for case, log in zip(having, logs.tolist(), strict=True):
-        if abs(log - usual) > max(math.log(_VOLUME), _DEVIATIONS * deviation):
-            size, most = case.organs[value].volume_ml, math.exp(usual)
-            message = f"{name} has {size:.3g} ml, where the median is {most:.3g} ml. Look at the mask."
-            yield _of(case, "warning", "organ size", message)
-
-
-def _odd_borders(having: Sequence[CaseFacts], value: int, name: str) -> Iterator[Suspicion]:
-    counts = Counter(side for case in having for side in case.organs[value].borders)
-    for case in having:
-        odd = [side for side in case.organs[value].borders if counts[side] <= (1 - _MOST) * len(having)]
-        if odd:
-            message = (
-                f"{name} touches the border of the volume ({cut_list(odd)}). Check that it is not cut off."
-            )
-            yield _of(case, "warning", "organ at border", message)
-
-
-def _name(value: int, labels: LabelSpec | None) -> str:
+def name_of(value: int, labels: LabelSpec | None) -> str:
     names: Mapping[int, str] = {} if labels is None else labels.names
     return names.get(value, f"label {value}")
 
 
-def _of(case: CaseFacts, severity: Severity, kind: str, message: str) -> Suspicion:
+def suspicion_of(case: CaseFacts, severity: Severity, kind: str, message: str) -> Suspicion:
     file = case.mask if kind in _OF_MASK else case.file
     return Suspicion(severity, kind, case.case_id, file, message)

@@ -14,7 +14,8 @@ from guided_attention._checks import cut_list, require_integer, require_path, re
 from guided_attention._files import PathLike
 from guided_attention.data._files import setting_aside
 from guided_attention.data.checks._facts import CaseFacts, facts_of
-from guided_attention.data.checks._suspicions import Suspicion, in_cases, in_cohort
+from guided_attention.data.checks._suspicions import Suspicion, in_cases
+from guided_attention.data.checks._unlike import in_cohort
 from guided_attention.data.cohort import Cohort, open_cohort
 from guided_attention.data.splits import Patients, Split
 from guided_attention.errors import GuidedAttentionError

@@ -35,11 +35,32 @@ class Body:
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Where the voxels lie: `first_mm` is DICOM's position (x to the left, y to the back, z to the head)."""
+    """Where the voxels lie, in DICOM's directions (x to the left, y to the back, z to the head).
+
+    Under a tilted gantry the back of each slice lies higher, and the table still moves along z.
+
+    Attributes:
+        shape: Voxels, (z, y, x).
+        spacing_mm: Step of the table, and side of a pixel.
+        first_mm: The first voxel, before the gantry is tilted about the x-axis.
+        tilt_degrees: How far it is tilted.
+    """
 
     shape: tuple[int, int, int]
     spacing_mm: SpacingMm
     first_mm: tuple[float, float, float]
+    tilt_degrees: float = 0.0
+
+    @property
+    def row_step(self) -> tuple[float, float, float]:
+        """The direction from a row to the next, as `ImageOrientationPatient` has it."""
+        return (0.0, cos(radians(self.tilt_degrees)), sin(radians(self.tilt_degrees)))
+
+    def position_mm(self, index: int) -> tuple[float, float, float]:
+        """Return where the first voxel of a slice lies."""
+        left, back, head = self.first_mm
+        _, y, z = self.row_step
+        return left, back * y, head + index * self.spacing_mm[0] + back * z
 
     @classmethod
     def random(cls, rng: np.random.Generator, body: Body, size: int) -> "Geometry":
@@ -55,13 +76,13 @@ class Geometry:
 
     @property
     def affine(self) -> Affine:
-        (z, y, x), (left, back, head) = self.spacing_mm, self.first_mm
-        affine = np.diag([-x, -y, z, 1.0]).astype(np.float64)
-        affine[:3, 3] = (-left, -back, head)
-        return affine
+        (z, y, x), (_, along, up) = self.spacing_mm, self.row_step
+        left, back, head = self.position_mm(0)
+        rows = [[-x, 0, 0, -left], [0, -y * along, 0, -back], [0, y * up, z, head], [0, 0, 0, 1]]
+        return np.array(rows, dtype=np.float64)
 
     def axes_mm(self) -> list[npt.NDArray[np.floating]]:
-        """Return the coordinates along z, y and x."""
+        """Return the coordinates along z, y and x, before the gantry is tilted."""
         starts = reversed(self.first_mm)
         return [
             start + step * np.arange(n)
@@ -101,6 +122,8 @@ class Space:
         """Return the space of one subject, bent at random."""
         axes = geometry.axes_mm()
         z, y, x = np.ix_(*(axis.astype(np.float32) for axis in axes))
+        _, along, up = geometry.row_step
+        z, y = z + np.float32(up) * y, np.float32(along) * y
         outline = oval_radius(x / body.wide_mm, y / body.deep_mm) + 0.012 * smooth(rng, axes, modes=4)
         bend = [smooth(rng, axes, modes=4) for _ in range(3)]
         turn, height = radians(rng.uniform(-5, 5)), rng.uniform(0.9, 1.1)
