@@ -28,6 +28,7 @@ def tables(results: Path, images: Path) -> str:
     found = read(results)
     sections = [section for name, result in found.items() for section in _section(name, result, images)]
     sections += _loop(results / "loop.json")
+    sections += _reading(results / "reading.json")
     sections = sections or ["Nothing has been measured yet."]
     if not any(result["device"].startswith("cuda") for result in found.values()):
         sections.insert(0, "Nothing on this page has run on a GPU.")
@@ -62,6 +63,25 @@ def _loop(path: Path) -> list[str]:
     for name, title in (("steps", "a step"), ("default_run", "a default run, planned for phantoms")):
         lines = [(what, f"{value:.3g}") for what, value in result[name].items()]
         parts.append(_table([title, ""], lines))
+    return parts
+
+
+def _reading(path: Path) -> list[str]:
+    """Return the section of `benchmarks.reading`: cases a second, and cohorts opened."""
+    if not path.is_file():
+        return []
+    result = json.loads(path.read_text(encoding="utf-8"))
+    about = {name: result[name] for name in ("commit", "date")} | {"repeats": result["turns"]}
+    parts = ["## reading", f"{result['what'][0].upper()}{result['what'][1:]}, in cases a second. "]
+    parts[1] += _circumstances({**result, "rows": [about]})
+    for row in result["rows"]:
+        lines = [
+            (TITLES.get(library, library), *(f"{value:.3g}" for value in rates.values()))
+            for library, rates in row["cases_a_second"].items()
+        ]
+        parts.append(_table([row["set"], "prepared", "first epoch with a cache", "later epochs"], lines))
+    lines = [(one["layout"], one["cases"], one["seconds"], one["over_import_mb"]) for one in result["opened"]]
+    parts.append(_table(["layout", "cases opened", "seconds", "MB beyond the import"], lines))
     return parts
 
 

@@ -21,6 +21,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -66,6 +67,7 @@ def measure(args: argparse.Namespace) -> None:
     """Compare the libraries on both sets in turns, then open many cases."""
     atria, ct = args.folders
     result = head("reading", "scans read and prepared, one thread", device="cpu", threads=1)
+    result["versions"]["torchio"] = version("torchio")
     result |= {"commit": commit(), "date": datetime.now(UTC).strftime("%Y-%m-%d"), "turns": args.turns}
     with tempfile.TemporaryDirectory() as made:
         folders = {"left atria": atria, "CHAOS CT": ct_pair(ct, Path(made) / "ct")}

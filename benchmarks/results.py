@@ -24,15 +24,7 @@ _SOURCES = (
     "benchmarks/surfaces.py",
 )
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-_PACKAGES = (
-    "torch",
-    "guided-attention",
-    "monai",
-    "segmentation-models-pytorch",
-    "surface-distance",
-    "medpy",
-    "torchio",
-)
+_PACKAGES = ("torch", "guided-attention", "monai", "segmentation-models-pytorch", "surface-distance", "medpy")
 
 
 def head(name: str, what: str, *, device: str, threads: int) -> Result:

@@ -34,6 +34,7 @@ TITLES: Mapping[str, str] = {
     "surface-distance": "surface-distance of DeepMind",
     "monai": "MONAI",
     "medpy": "MedPy",
+    "torchio": "TorchIO",
 }
 """What pages and pictures call an entry."""
 

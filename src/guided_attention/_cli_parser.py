@@ -117,10 +117,13 @@ def _add_plan(verbs: "_Verbs") -> None:
     example = (
         "  guided-attention plan scans --out runs/first --minutes 30\n"
         "  guided-attention plan scans --out runs/second --set optimizer.lr=1e-3 --set sampling.workers=2\n"
-        "  guided-attention plan scans --out runs/third --organ 5=liver --organ 1=spleen"
+        "  guided-attention plan scans --out runs/third --organ 5=liver --organ 1=spleen\n"
+        "  guided-attention plan cases.csv --out runs/fourth"
     )
     parser = _verb(verbs, "plan", "choose all settings from the scans", text, example)
-    parser.add_argument("data", metavar="DATA", help="folder of scans in a known layout")
+    parser.add_argument(
+        "data", metavar="DATA", help="folder of scans in a known layout, or a CSV file that lists them"
+    )
     parser.add_argument("--out", metavar="RUN", required=True, help="run folder to make, new or empty")
     parser.add_argument("--minutes", metavar="M", type=float, help="time limit of the training")
     parser.add_argument(
@@ -131,6 +134,18 @@ def _add_plan(verbs: "_Verbs") -> None:
     )
     parser.add_argument(
         "--spacing", metavar="MM", nargs=3, type=float, help="spacing of PNG slices in millimetres: z y x"
+    )
+    parser.add_argument(
+        "--channel",
+        metavar="NAME",
+        action="append",
+        help="what the names of image files end in, where a scan has one file a channel; repeat it in the order wanted "
+        "(default: found by itself)",
+    )
+    parser.add_argument(
+        "--resample-channels",
+        action="store_true",
+        help="interpolate channels onto the grid of the first where grids differ",
     )
     _add_organ(parser)
     _add_set(parser)

@@ -50,6 +50,7 @@ _WORDS = {
     "take_over=True": "--take-over",
     "`plan_for(data).save(path)`": "`guided-attention plan DATA --out RUN`",
     "`values`": "`--set`",
+    "Pass resample_channels=True": "Pass --resample-channels",
     "Pass `labels`, such as LabelSpec({1: 'liver'})": "Name them with --organ, such as --organ 1=liver",
 }
 """What messages call things in Python, and what a shell calls them."""
@@ -151,7 +152,12 @@ def _plan(arguments: argparse.Namespace) -> int:
     refuse_filled(run)
     spacing = None if arguments.spacing is None else tuple(arguments.spacing)
     cohort = open_cohort(
-        arguments.data, layout=arguments.layout, labels=_organs(arguments.organ), spacing_mm=spacing
+        arguments.data,
+        layout=arguments.layout,
+        labels=_organs(arguments.organ),
+        spacing_mm=spacing,
+        channels=arguments.channel,
+        resample_channels=arguments.resample_channels,
     )
     made_folder(run, "out")
     plan = plan_for(cohort, minutes=arguments.minutes, seed=arguments.seed, device=arguments.device)

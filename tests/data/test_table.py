@@ -92,8 +92,12 @@ WRONG = [
         "row 2 of .*a link that leads nowhere: .*link.nii.gz",
     ),
     (HEADER + "a,scans/a_t1.nii.gz,gone.nii\n", MissingFileError, "row 2 of .*no such file: .*gone.nii"),
-    (HEADER + "a,empty\n", DataError, "row 2 of .*a scan in column image, got .*empty. Give a NIfTI"),
-    (HEADER + "a,scans/a_t1.nii.gz,empty\n", DataError, "row 2 of .*a NIfTI file in column label"),
+    (HEADER + "a,empty\n", DataError, "row 2 of .*a scan in column image, got .*empty. Give a file such as"),
+    (
+        HEADER + "a,scans/a_t1.nii.gz,empty\n",
+        DataError,
+        "row 2 of .*a file of a known format in column label",
+    ),
     (HEADER + ",scans/a_t1.nii.gz\n", DataError, "row 2 of .*a case_id, got an empty cell"),
     (HEADER + "a,\n", DataError, "row 2 of .*a file in column image, got an empty cell"),
     (

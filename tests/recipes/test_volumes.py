@@ -1,5 +1,6 @@
 """Training from a folder: the same weights as from memory, with the prepared volumes on disk."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from guided_attention.recipes import Plan, plan_for, train
 from guided_attention.recipes._cases import source_of
 from guided_attention.recipes._parts import loader_of
 from guided_attention.recipes._volumes import RunData, sweep
+from guided_attention.recipes.prediction import source_for_run
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +113,24 @@ def test_a_case_that_cannot_be_scored_is_named_before_training(
     data = RunData(replace(plan, labels=labels), source, tmp_path, print)
     with pytest.raises(DataError, match=f"labels of case '{name}'` must be made of 0 and the values of"):
         data.validation()
+
+
+def test_channels_of_new_scans_are_called_as_in_training(tmp_path: Path) -> None:
+    for part, numbers in (("imagesTr", (1, 2)), ("labelsTr", (1, 2)), ("imagesTs", (3,))):
+        (tmp_path / part).mkdir()
+        for number in numbers:
+            case = make_block(f"c{number}")
+            for channel in (0, 1) if part != "labelsTr" else ():
+                write_nifti(
+                    tmp_path / part / f"c{number}_{channel:04d}.nii.gz", case.image[0] + channel, case.affine
+                )
+            if part == "labelsTr" and case.labels is not None:
+                write_nifti(tmp_path / part / f"c{number}.nii.gz", case.labels, case.affine)
+    names = {"channel_names": {"0": "T2", "1": "ADC"}, "labels": {"background": 0, "organ": 1}}
+    (tmp_path / "dataset.json").write_text(json.dumps(names), encoding="utf-8")
+    plan = plan_for(tmp_path, device="cpu")
+    assert plan.data.channels == ("0000", "0001")
+    source = source_for_run(plan, tmp_path / "imagesTs", plan.labels)
+    case = source.readers(["c3"])[0]()
+    assert case.channel_names == ("T2", "ADC")
+    assert plan.preparation.apply(case).image.shape[0] == 2

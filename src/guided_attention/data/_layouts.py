@@ -114,6 +114,7 @@ class Found:
     scans: tuple[Scan, ...]
     labels: LabelSpec | None = None
     channel_names: tuple[str, ...] = ()
+    channels: tuple[str, ...] | None = None
 
 
 def known_spacing(given: SpacingMm | None, fields: Mapping[str, object], folder: Path) -> SpacingMm:

@@ -112,13 +112,14 @@ def find_volumes(folder: Path, how: Reading) -> Found | None:
     }
     names = () if channels == channels_by_number(every) else channels
     found, listed = _found(pairs, folder, names, how), folder / "cases.json"
+    found = replace(found, channels=channels or how.channels)
     if "" not in pairs or not is_there(listed):
         return found
     said = with_parts(found, listed)
     read = _found(pairs, folder, said.channel_names or names, how)
     parts = (scan.part for scan in said.scans)
     scans = tuple(replace(scan, part=part) for scan, part in zip(read.scans, parts, strict=True))
-    return replace(read, scans=scans, labels=said.labels or read.labels)
+    return replace(read, scans=scans, labels=said.labels or read.labels, channels=found.channels)
 
 
 def _without_plain(files: dict[str, list[VolumeFile]]) -> dict[str, list[VolumeFile]]:
@@ -174,9 +175,8 @@ def find_task(folder: Path, how: Reading) -> Found | None:
     what, cure = f"channel_names of {path}", "Correct the names, or add the missing files."
     require(good, what, wanted, list(names), cure, error=DataError, file=path)
     layout: Layout = "nnunet" if numbers else "decathlon"
-    return replace(
-        _found(pairs, folder, names, how), layout=layout, labels=labels_in(fields, path) or how.labels
-    )
+    found = replace(_found(pairs, folder, names, how), channels=channels or how.channels)
+    return replace(found, layout=layout, labels=labels_in(fields, path) or how.labels)
 
 
 def _plain(folder: Path, ending: str, *, is_label: bool = False) -> list[VolumeFile]:

@@ -56,7 +56,7 @@ class Cohort:
         channel_names: Names of the channels, empty where unknown.
         scans: What was found, one record a case.
         spacing_mm: The spacing of files without geometry, as it was passed to `open_cohort`; None where nothing was.
-        channels: What names of image files end in, as it was passed to `open_cohort`; None where nothing was.
+        channels: What names of image files end in, where a scan has one file a channel; None where it has not.
         resample_channels: Whether channels are interpolated onto the grid of the first.
     """
 
@@ -209,7 +209,7 @@ def open_cohort(
         found.channel_names,
         scans,
         spacing_mm,
-        how.channels,
+        found.channels,
         resample_channels,
     )
     return cohort if organs is None else cohort.with_labels(organs)

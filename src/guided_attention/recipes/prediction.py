@@ -2,6 +2,9 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from guided_attention._checks import cut_list, repeated, require, require_path
 from guided_attention._files import PathLike
@@ -115,9 +118,24 @@ def plan_of_run(run: PathLike) -> Plan | None:
 
 
 def source_for_run(plan: Plan | None, scans: object, labels: LabelSpec) -> Source:
-    """Return scans in the layout that a run was trained on, where the folder has it: CHAOS has four kinds of MR."""
-    found = source_of(scans, labels)
-    if plan is None or found.folder is None or isinstance(scans, Cohort):
-        return found
-    kind, same = plan.data.layout.partition(":")[0], found.layout.partition(":")[0]
-    return source_of(scans, labels, layout=plan.data.layout) if kind == same else found
+    """Return scans in the layout that a run was trained on, where the folder has it: CHAOS has four kinds of MR.
+
+    Files of channels are found by the endings of training, and called as there.
+    """
+    if plan is None or not isinstance(scans, (str, os.PathLike)):
+        return source_of(scans, labels)
+    data = plan.data
+    channels = data.channels if Path(scans).is_dir() else None
+    found = source_of(scans, labels, channels=channels, resample_channels=data.resample_channels)
+    kind, same = data.layout.partition(":")[0], found.layout.partition(":")[0]
+    if kind == same and data.layout != found.layout:
+        return source_of(scans, labels, layout=data.layout)
+    names = () if plan.preparation.fingerprint is None else plan.preparation.fingerprint.channel_names
+    unnamed = (
+        found.cohort is not None and found.cohort.channels is not None and not found.cohort.channel_names
+    )
+    return replace(found, read=partial(_named, found.read, names)) if unnamed and names else found
+
+
+def _named(read: Callable[[str], Case], names: tuple[str, ...], case_id: str) -> Case:
+    return replace(read(case_id), channel_names=names)
