@@ -214,8 +214,10 @@ def test_a_truncated_mask_is_named(tmp_path):
 
 def test_a_mask_in_colour_is_named(tmp_path):
     _mr(tmp_path)
-    Image.new("RGB", (7, 5)).save(tmp_path / "T1DUAL" / "Ground" / "IMG-0004-00004.png")
-    with pytest.raises(ValueError, match=r"must be a PNG of grey levels, got mode RGB. Convert it"):
+    Image.new("RGB", (7, 5), "red").save(tmp_path / "T1DUAL" / "Ground" / "IMG-0004-00004.png")
+    with pytest.raises(
+        ValueError, match=r"colours of .*IMG-0004-00004.png. must be of grey levels, got #ff0000"
+    ):
         read_chaos_case(tmp_path)
 
 

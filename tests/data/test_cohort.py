@@ -329,7 +329,7 @@ def no_reading(monkeypatch):
     def fail(*_arguments, **_keywords):
         raise AssertionError("a volume was read")
 
-    for name in ("read_nifti_case", "read_dicom_series", "open_nifti"):
+    for name in ("case_of_files", "read_dicom_series", "open_volume"):
         monkeypatch.setattr(f"guided_attention.data._layouts_volumes.{name}", fail)
 
 
@@ -362,12 +362,12 @@ def _wrong_json(key, value):
             DataError,
             "of different names, got 'a' for .*train.* and",
         ),
-        (lambda _: None, DataError, "which holds nothing. Looked for: NIfTI files"),
+        (lambda _: None, DataError, "which holds nothing. Looked for: volumes"),
         (lambda d: (d / "notes.txt").touch(), DataError, "which holds notes.txt. Looked for"),
         (
             lambda d: (d / "imagesTr").mkdir(),
             DataError,
-            "imagesTr` must be a folder of NIfTI files, got none",
+            "imagesTr` must be a folder of .*files, got none",
         ),
         (
             lambda d: _json(_decathlon(d) / "dataset.json", "{"),
@@ -385,9 +385,9 @@ def _wrong_json(key, value):
             "a list of files that are there, got a.nii.gz",
         ),
         (
-            _wrong_json("file_ending", ".png"),
+            _wrong_json("file_ending", ".czi"),
             DataError,
-            "file_ending of .* must be .nii.gz or .nii, got '.png'",
+            "file_ending of .* must be one of .nii.gz, .nii, .*, got '.czi'",
         ),
         (_wrong_json("labels", {"liver": [1, 2]}), DataError, "labels of .*Regions of several labels"),
         (

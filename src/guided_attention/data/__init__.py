@@ -1,4 +1,4 @@
-"""Data: scans read from CHAOS, DICOM, NIfTI, PNG slices or a phantom; files written; splits."""
+"""Data: scans read from CHAOS, DICOM, NIfTI and other volumes, PNG slices or a phantom; files written; splits."""
 
 from guided_attention.data.chaos import (
     CHAOS_CT_LABELS,
@@ -32,6 +32,7 @@ from guided_attention.data.splits import (
     split_subjects,
     write_nnunet_splits,
 )
+from guided_attention.data.volume import read_slicer_seg, read_volume, read_volume_case
 
 __all__ = [
     "ACCIDENTS",
@@ -68,6 +69,9 @@ __all__ = [
     "read_nnunet_splits",
     "read_png_slices",
     "read_rtstruct",
+    "read_slicer_seg",
+    "read_volume",
+    "read_volume_case",
     "split_subjects",
     "write_dicom_seg",
     "write_nifti",

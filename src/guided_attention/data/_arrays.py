@@ -4,7 +4,6 @@ import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from guided_attention._checks import cut_list, require
 from guided_attention.data._files import DAMAGE, reading
 from guided_attention.data._limits import require_fits
+from guided_attention.data._voxels import Stream
 from guided_attention.errors import DataError
 
 __all__ = ["holds_mask", "read_array"]
@@ -31,7 +31,7 @@ def read_array(path: Path, max_bytes: int, *, is_label: bool) -> npt.NDArray[np.
                 name = _chosen(_members(archive), path, is_label=is_label)
                 size = archive.getinfo(f"{name}.npy").file_size
                 with archive.open(f"{name}.npy") as stream:
-                    array = _read(cast("BinaryIO", stream), size, path, max_bytes)
+                    array = _read(stream, size, path, max_bytes)
         else:
             with path.open("rb") as stream:
                 array = _read(stream, path.stat().st_size, path, max_bytes)
@@ -62,7 +62,7 @@ def _chosen(names: Sequence[str], path: Path, *, is_label: bool) -> str:
     return fitting[0]
 
 
-def _read(stream: BinaryIO, size: int, path: Path, max_bytes: int) -> npt.NDArray[np.generic]:
+def _read(stream: Stream, size: int, path: Path, max_bytes: int) -> npt.NDArray[np.generic]:
     """Read one array to the end of its stream, where zip files have a checksum."""
     version = np.lib.format.read_magic(stream)
     read_header = {

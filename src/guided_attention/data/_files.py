@@ -1,8 +1,6 @@
-"""What the readers share: paths, natural order of names, pairs of files, errors that name the file, PNG read safely."""
+"""What the readers share: paths, natural order of names, pairs of files, errors that name the file."""
 
-import math
 import re
-import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,12 +10,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from guided_attention._checks import cut_list, require, require_path, require_type
 from guided_attention._files import PathLike
 from guided_attention.case import Case, Volume
-from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.errors import DataError, GuidedAttentionError, MissingFileError
 
 __all__ = [
@@ -30,8 +26,6 @@ __all__ = [
     "keep_ids",
     "natural_key",
     "numbers_of",
-    "png_size",
-    "read_png",
     "reading",
     "require_file",
     "require_folder",
@@ -46,10 +40,6 @@ _Key = TypeVar("_Key")
 _LITTER = {"dicomdir", "thumbs.db", "desktop.ini"}
 _NIFTI_ENDINGS = (".gz", ".nii", ".hdr", ".img")
 _MARKS = ("_image", "_label", "_0000")
-_BYTES_OF_PIXEL = 4
-"""A grey level has at most two bytes; Pillow unpacks it and NumPy copies it."""
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_HEADER = 24
 _set_aside: ContextVar[frozenset[Path]] = ContextVar("_set_aside", default=frozenset())
 DAMAGE = (OSError, EOFError, zlib.error, ValueError, OverflowError)
 """What libraries raise over a damaged file of any kind."""
@@ -204,69 +194,6 @@ def case_from_files(
         at_fault = files[-1] if (error.argument or "").startswith("labels") else files[0]
         message = f"{error} Read from {' and '.join(map(str, files))}."
         raise DataError(message, argument=error.argument, file=at_fault) from error
-
-
-def read_png(
-    path: Path, max_bytes: int = MAX_BYTES, *, size: tuple[int, ...] = (), whose: str = ""
-) -> npt.NDArray[Any]:
-    """Return the grey values of a PNG file, ``(height, width)``; one-bit files give 0 and 1.
-
-    Where `size` is given, other sizes are an error that says `whose` size is wanted.
-    """
-    with reading(path, "PNG", (*DAMAGE, SyntaxError)):
-        found = png_size(path, max_bytes)
-        wanted = f"that of {whose}, {size}"
-        require(not size or found == size, f"size of {path}", wanted, found, error=DataError, file=path)
-        require_fits(path, math.prod(found) * _BYTES_OF_PIXEL, max_bytes)
-        mode, pixels = _unpacked(path)
-    wanted, cure = "a PNG of grey levels", "Convert it to mode L."
-    good = mode in {"1", "L", "I", "I;16"}
-    require(good, str(path), wanted, f"mode {mode}", cure, error=DataError, file=path)
-    return pixels.astype(np.uint8) if mode == "1" else pixels
-
-
-def png_size(path: Path, max_bytes: int = MAX_BYTES) -> tuple[int, int]:
-    """Return rows and columns of a PNG file, whose checksums are tested."""
-    with reading(path, "PNG"):
-        require_fits(path, path.stat().st_size, max_bytes)
-        head = _checked_png(path)
-    return int.from_bytes(head[20:24]), int.from_bytes(head[16:20])
-
-
-def _unpacked(path: Path) -> tuple[str, npt.NDArray[Any]]:
-    """Return the mode and the pixels of a picture that fits into our limit; Pillow has one of its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
-            with Image.open(path, formats=["PNG"]) as image:
-                return image.mode, np.array(image)
-        except Image.DecompressionBombError as error:
-            cure = "Cut it into smaller pictures, or set PIL.Image.MAX_IMAGE_PIXELS = None."
-            message = f"`{path}` must be a PNG that Pillow opens, got: {error} {cure}"
-            raise DataError(message, file=path) from error
-
-
-def _checked_png(path: Path) -> bytes:
-    """Test the checksum of every chunk, which Pillow does not do for pixels; return the signature and the header."""
-    content = path.read_bytes()
-    require(
-        content.startswith(_PNG_SIGNATURE),
-        str(path),
-        "a PNG file",
-        "another format",
-        error=DataError,
-        file=path,
-    )
-    place, kind = len(_PNG_SIGNATURE), b""
-    while kind != b"IEND":
-        length, kind = int.from_bytes(content[place : place + 4]), content[place + 4 : place + 8]
-        end = place + 8 + length
-        if zlib.crc32(content[place + 4 : end]) != int.from_bytes(content[end : end + 4]) or end + 4 > len(
-            content
-        ):
-            raise ValueError(f"checksum of its part {kind!r} is wrong")
-        place = end + 4
-    return content[:_PNG_HEADER]
 
 
 def to_labels(

@@ -27,14 +27,14 @@ from guided_attention.labels import LabelSpec
 __all__ = [
     "ENDINGS",
     "PLAIN_ENDINGS",
-    "VolumeFile",
+    "OpenedFile",
     "has_geometry",
     "is_volume_file",
     "open_volume",
     "stem_of",
 ]
 
-_Opener: TypeAlias = Callable[[PathLike, str, int], "VolumeFile"]
+_Opener: TypeAlias = Callable[[PathLike, str, int], "OpenedFile"]
 
 _WITH_GEOMETRY: Mapping[str, _Opener] = {
     ".nii.gz": open_nifti,
@@ -52,13 +52,15 @@ _ENDING = re.compile("|".join(f"{re.escape(ending)}$" for ending in ENDINGS), re
 
 
 @runtime_checkable
-class VolumeFile(Protocol):
+class OpenedFile(Protocol):
     """An opened file: what its header says, and ways to read its voxels."""
 
     @property
     def path(self) -> Path: ...
     @property
     def affine(self) -> Affine: ...
+    @property
+    def max_bytes(self) -> int: ...
     def array(self, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]: ...
     def labels(self) -> npt.NDArray[Any]: ...
 
@@ -116,7 +118,7 @@ def open_volume(
     spacing_mm: SpacingMm | None = None,
     organs: LabelSpec | None = None,
     max_bytes: int = MAX_BYTES,
-) -> VolumeFile:
+) -> OpenedFile:
     """Open a file by the reader of its ending; only the header is read, where there is one.
 
     Args:

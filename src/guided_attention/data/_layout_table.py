@@ -8,8 +8,9 @@ from pathlib import Path
 
 from guided_attention._checks import repeated, require
 from guided_attention.data._files import DAMAGE, reading
+from guided_attention.data._formats import is_volume_file
 from guided_attention.data._layouts import PARTS, Found
-from guided_attention.data._layouts_volumes import Reading, is_nifti, is_volume, scans_of
+from guided_attention.data._layouts_volumes import Reading, is_volume, scans_of
 from guided_attention.data._pairs import Pair
 from guided_attention.errors import DataError, MissingFileError
 
@@ -107,11 +108,11 @@ def _pair(path: Path, number: int, row: Mapping[str, str], images: list[str]) ->
     for column in images:
         _require(bool(row[column]), path, number, f"a file in column {column}", "an empty cell")
         found.append(_existing(path, number, row[column]))
-        cure = "Give a NIfTI file, or the folder of one DICOM series."
+        cure = "Give a file such as NIfTI or NRRD, or the folder of one DICOM series."
         _require(is_volume(found[-1]), path, number, f"a scan in column {column}", found[-1], cure)
     label = _existing(path, number, row["label"]) if row.get("label") else None
-    good = label is None or is_nifti(label)
-    _require(good, path, number, "a NIfTI file in column label", label, "Convert it to NIfTI.")
+    good = label is None or is_volume_file(label)
+    _require(good, path, number, "a file of a known format in column label", label, "Convert it to NIfTI.")
     return Pair("", row["case_id"], tuple(found), label)
 
 

@@ -1,6 +1,8 @@
 """What the layouts share: the records of what was found, and the small JSON files that stand beside scans."""
 
 import json
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from guided_attention._checks import cut_list, require
 from guided_attention._sides import left_right_pairs
+from guided_attention._typing import SpacingMm
 from guided_attention.case import Case
 from guided_attention.data._files import DAMAGE, is_set_aside, natural_key, numbers_of, reading
 from guided_attention.data._limits import MAX_BYTES
@@ -23,6 +26,7 @@ __all__ = [
     "as_list",
     "channel_names_in",
     "entries_of",
+    "known_spacing",
     "labels_in",
     "merged",
     "part_folders",
@@ -40,6 +44,7 @@ Layout: TypeAlias = Literal[
     "chaos:t1_dual",
     "chaos:t2",
     "png",
+    "structures",
     "csv",
 ]
 """How a folder of scans is laid out. ``"chaos"`` is T1 in phase or CT; the others of CHAOS name their scan."""
@@ -58,6 +63,7 @@ PARTS: Mapping[str, str] = {
 _ABOUT = ("labels", "channel_names", "modality")
 _CASE_KEYS = ("case", "case_id", "id", "name")
 _PART_KEYS = ("split", "part", "set")
+_UNKNOWN_MM: SpacingMm = (1.0, 1.0, 1.0)
 
 
 @runtime_checkable
@@ -107,6 +113,26 @@ class Found:
     scans: tuple[Scan, ...]
     labels: LabelSpec | None = None
     channel_names: tuple[str, ...] = ()
+
+
+def known_spacing(given: SpacingMm | None, fields: Mapping[str, object], folder: Path) -> SpacingMm:
+    """Return the spacing of files that hold none: as given, or as ``dataset.json`` says; 1 mm with a warning."""
+    if given is not None:
+        return given
+    said = fields.get("spacing_mm")
+    if said is None:
+        warnings.warn(
+            f"PNG files and others without geometry hold no spacing: 1 mm is assumed for {folder}, so distances in mm "
+            'count pixels. Write {"spacing_mm": [z, y, x]} into dataset.json there, or pass `spacing_mm`.',
+            UserWarning,
+            stacklevel=2,
+        )
+        return _UNKNOWN_MM
+    numbers = [float(value) for value in as_list(said) if isinstance(value, (int, float))]
+    good = len(numbers) == len(_UNKNOWN_MM) and all(0 < number < math.inf for number in numbers)
+    what, path = "spacing_mm of dataset.json", folder / "dataset.json"
+    require(good, what, "three numbers above 0, [z, y, x]", said, error=DataError, file=path)
+    return (numbers[0], numbers[1], numbers[2])
 
 
 def entries_of(folder: Path) -> list[Path]:

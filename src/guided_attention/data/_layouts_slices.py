@@ -1,23 +1,22 @@
 """Layouts of slices: a release of CHAOS or one of its cases, and the PNG folders of the paper."""
 
-import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from guided_attention._checks import require
-from guided_attention._typing import SpacingMm
 from guided_attention.data._layouts import (
     Found,
     Layout,
     Scan,
-    as_list,
     entries_of,
+    known_spacing,
     labels_in,
     merged,
     part_folders,
     read_json,
 )
+from guided_attention.data._layouts_volumes import Reading
 from guided_attention.data.chaos import (
     CHAOS_CT_LABELS,
     CHAOS_MR_LABELS,
@@ -29,6 +28,7 @@ from guided_attention.data.chaos import (
 )
 from guided_attention.data.png import PNG_GREY_LEVELS, find_png_slices, read_png_subject
 from guided_attention.errors import DataError
+from guided_attention.labels import LabelSpec
 
 __all__ = ["find_chaos", "find_png"]
 
@@ -39,8 +39,8 @@ _LAYOUTS: Mapping[ChaosSource, Layout] = {
     "t1_dual": "chaos:t1_dual",
     "t2": "chaos:t2",
 }
+_WHITE = 255
 _SETS = {"train": "Train_Sets", "test": "Test_Sets"}
-_UNKNOWN_MM: SpacingMm = (1.0, 1.0, 1.0)
 
 
 def find_chaos(folder: Path, layout: str) -> Found | None:
@@ -95,7 +95,7 @@ def _chaos_scan(path: Path, source: ChaosSource) -> Scan:
     return Scan(name, path, reader, is_labelled=bool(find_masks(path, source)))
 
 
-def find_png(folder: Path, spacing_mm: SpacingMm | None) -> Found | None:
+def find_png(folder: Path, how: Reading) -> Found | None:
     """Find the subjects in the PNG folders of the paper's code, ``Img`` and ``GT``, in parts or not; None without them.
 
     ``dataset.json`` beside the parts may hold ``"spacing_mm"`` ([z, y, x]), ``"grey_levels"`` and ``"labels"``.
@@ -107,7 +107,7 @@ def find_png(folder: Path, spacing_mm: SpacingMm | None) -> Found | None:
     path = folder / "dataset.json"
     content = read_json(path) if path.is_file() else {}
     fields = dict(content) if isinstance(content, dict) else {}
-    levels, spacing = _grey_levels(fields, path), spacing_mm or _spacing(fields, folder)
+    levels, spacing = _grey_levels(fields, path, how.labels), known_spacing(how.spacing_mm, fields, folder)
     labels = labels_in(fields, path) or (CHAOS_MR_LABELS if levels == dict(PNG_GREY_LEVELS) else None)
     founds = {}
     for part, place in parts.items():
@@ -119,27 +119,15 @@ def find_png(folder: Path, spacing_mm: SpacingMm | None) -> Found | None:
     return merged(founds)
 
 
-def _grey_levels(fields: Mapping[str, object], path: Path) -> dict[int, int]:
+def _grey_levels(fields: Mapping[str, object], path: Path, organs: LabelSpec | None) -> dict[int, int]:
+    """Return the class of each grey level; where organs are named by others than the classes, levels are values."""
+    if organs is not None and "grey_levels" not in fields:
+        others = set(organs.names) - set(PNG_GREY_LEVELS.values())
+        if others:
+            return {level: level for level in range(_WHITE + 1)}
     given = fields.get("grey_levels", {str(grey): label for grey, label in PNG_GREY_LEVELS.items()})
     pairs = list(given.items()) if isinstance(given, dict) else [("", given)]
     good = all(str(number).isdecimal() for pair in pairs for number in pair)
     wanted = 'a mapping from grey level to label, such as {"0": 0, "255": 1}'
     require(good, f"grey_levels of {path}", wanted, given, error=DataError, file=path)
     return {int(grey): int(str(label)) for grey, label in pairs}
-
-
-def _spacing(fields: Mapping[str, object], folder: Path) -> SpacingMm:
-    given = fields.get("spacing_mm")
-    if given is None:
-        warnings.warn(
-            f"PNG files hold no spacing: 1 mm is assumed for {folder}, so distances in mm count pixels. "
-            'Write {"spacing_mm": [z, y, x]} into dataset.json there, or pass `spacing_mm`.',
-            UserWarning,
-            stacklevel=2,
-        )
-        return _UNKNOWN_MM
-    numbers = [float(value) for value in as_list(given) if isinstance(value, (int, float))]
-    good = len(numbers) == len(_UNKNOWN_MM) and min(numbers) > 0
-    what, path = "spacing_mm of dataset.json", folder / "dataset.json"
-    require(good, what, "three numbers above 0, [z, y, x]", given, error=DataError, file=path)
-    return (numbers[0], numbers[1], numbers[2])

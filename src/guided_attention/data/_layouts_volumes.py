@@ -1,22 +1,38 @@
 """Layouts of whole volumes: pairs by name, DICOM series, Medical Segmentation Decathlon, nnU-Net."""
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from guided_attention._checks import cut_list, repeated, require
-from guided_attention.case import Case, Volume
+from guided_attention._files import PathLike
+from guided_attention._typing import SpacingMm
+from guided_attention.case import Case, Source, Volume
+from guided_attention.data._arrays import holds_mask
+from guided_attention.data._case_files import Opener, case_of_files, mask_on
 from guided_attention.data._channels import stacked
 from guided_attention.data._files import case_from_files, case_id_of, reading
+from guided_attention.data._formats import (
+    ENDINGS,
+    OpenedFile,
+    has_geometry,
+    is_volume_file,
+    open_volume,
+    stem_of,
+)
 from guided_attention.data._layouts import (
     Found,
     Layout,
     Scan,
     channel_names_in,
     entries_of,
+    known_spacing,
     labels_in,
     merged,
     part_folders,
@@ -24,7 +40,6 @@ from guided_attention.data._layouts import (
     with_parts,
 )
 from guided_attention.data._limits import MAX_BYTES
-from guided_attention.data._nifti_stream import open_nifti
 from guided_attention.data._pairs import (
     IMAGE_WORDS,
     LABEL_WORDS,
@@ -34,13 +49,13 @@ from guided_attention.data._pairs import (
     found_channels,
     paired,
 )
+from guided_attention.data._slicer import SLICER_ENDING, common_spec
 from guided_attention.data.dicom import read_dicom_series
-from guided_attention.data.nifti import read_nifti, read_nifti_case
-from guided_attention.errors import DataError
+from guided_attention.errors import DataError, LeftOutWarning
+from guided_attention.labels import LabelSpec
 
-__all__ = ["Reading", "find_task", "find_volumes", "is_nifti", "is_volume", "scans_of"]
+__all__ = ["Reading", "find_task", "find_volumes", "is_volume", "scans_of"]
 
-_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _WORDS = re.compile(
     rf"(?:^|(?P<id>.*)[_\-. ])(?P<word>{'|'.join(IMAGE_WORDS + LABEL_WORDS)})$", re.IGNORECASE
 )
@@ -57,10 +72,20 @@ class Reading:
         channels: What names of images end in, where a scan has one file a channel; None finds out, and an empty one
             takes each image for a scan.
         resample: Whether a channel on another grid is interpolated onto that of the first.
+        spacing_mm: Spacing of the files that hold none.
+        labels: Colours of masks in colours, and values of segments by their names.
     """
 
     channels: tuple[str, ...] | None = None
     resample: bool = False
+    spacing_mm: SpacingMm | None = None
+    labels: LabelSpec | None = None
+
+    def open(self, path: PathLike, argument: str, *, max_bytes: int = MAX_BYTES) -> OpenedFile:
+        """Open a file of any format."""
+        return open_volume(
+            path, argument, spacing_mm=self.spacing_mm, organs=self.labels, max_bytes=max_bytes
+        )
 
 
 def find_volumes(folder: Path, how: Reading) -> Found | None:
@@ -68,15 +93,18 @@ def find_volumes(folder: Path, how: Reading) -> Found | None:
 
     A single file is one scan. Folders called train, val and test are parts; ``cases.json`` names parts as well.
     """
-    if folder.is_file() and not is_nifti(folder):
+    if folder.is_file() and not is_volume_file(folder):
         return None
     if folder.is_file():
-        return _found({"": [Pair("", case_id_of(folder), (folder,), None)]}, folder, (), how)
+        file = _named(folder, "")
+        how = _completed(how, [file], {}, folder)
+        return _found({"": [Pair("", case_id_of(stem_of(folder.name)), (folder,), None)]}, folder, (), how)
     files = {part: _files(path) for part, path in part_folders(folder).items()}
-    files = {part: found for part, found in files.items() if found} or {"": _files(folder)}
+    files = _without_plain({part: found for part, found in files.items() if found} or {"": _files(folder)})
     every = [file for group in files.values() for file in group]
     if not every:
         return None
+    how = _completed(how, every, {}, folder)
     channels = found_channels(every) if how.channels is None else how.channels
     pairs = {
         part: paired(group, channels, is_choice=how.channels is not None) for part, group in files.items()
@@ -89,44 +117,82 @@ def find_volumes(folder: Path, how: Reading) -> Found | None:
     read = _found(pairs, folder, said.channel_names or names, how)
     parts = (scan.part for scan in said.scans)
     scans = tuple(replace(scan, part=part) for scan, part in zip(read.scans, parts, strict=True))
-    return replace(read, scans=scans, labels=said.labels)
+    return replace(read, scans=scans, labels=said.labels or read.labels)
+
+
+def _without_plain(files: dict[str, list[VolumeFile]]) -> dict[str, list[VolumeFile]]:
+    """Leave out pictures and arrays, which hold no geometry, beside volumes that do, with a warning."""
+    plain = [file.path for group in files.values() for file in group if not has_geometry(file.path)]
+    if not plain or len(plain) == sum(map(len, files.values())):
+        return files
+    message = f"{len(plain)} files without geometry beside volumes are left out: {cut_list(plain, shown=3)}."
+    warnings.warn(message, LeftOutWarning, stacklevel=3)
+    return {part: [file for file in group if has_geometry(file.path)] for part, group in files.items()}
+
+
+def _completed(
+    how: Reading, files: Sequence[VolumeFile], fields: Mapping[str, object], folder: Path
+) -> Reading:
+    """Fill in the spacing of files without geometry, and the organs of segmentations that name them."""
+    if any(not has_geometry(file.path) for file in files):
+        how = replace(how, spacing_mm=known_spacing(how.spacing_mm, fields, folder))
+    masks = [file.path for file in files if file.is_label and file.path.name.lower().endswith(SLICER_ENDING)]
+    return replace(how, labels=common_spec(masks)) if masks and how.labels is None else how
 
 
 def find_task(folder: Path, how: Reading) -> Found | None:
     """Find a task of the Medical Segmentation Decathlon or a raw data set of nnU-Net; None where there is none."""
     if not (folder / "imagesTr").is_dir():
         return None
-    files = {
-        part: [*_plain(folder / f"images{end}"), *_plain(folder / f"labels{end}", is_label=True)]
-        for part, end in (("train", "Tr"), ("test", "Ts"))
-    }
     path = folder / "dataset.json"
     content = read_json(path) if path.is_file() else {}
     good, kind = isinstance(content, dict), type(content).__name__
     require(good, str(path), "a JSON file with a mapping", f"a {kind}", error=DataError, file=path)
     fields = dict(content) if isinstance(content, dict) else {}
+    ending = str(fields.get("file_ending", "")).lower()
+    files = {
+        part: [
+            *_plain(folder / f"images{end}", ending),
+            *_plain(folder / f"labels{end}", ending, is_label=True),
+        ]
+        for part, end in (("train", "Tr"), ("test", "Ts"))
+    }
     numbers = channels_by_number(file for group in files.values() for file in group)
     _check_task(folder, fields, is_nnunet=bool(numbers))
+    how = _completed(how, [file for group in files.values() for file in group], fields, folder)
     channels, names = numbers if how.channels is None else how.channels, channel_names_in(fields, path)
     pairs = {part: paired(group, channels) for part, group in files.items() if group}
-    require(bool(pairs), str(folder / "imagesTr"), "a folder of NIfTI files", "none", error=DataError)
+    require(
+        bool(pairs),
+        str(folder / "imagesTr"),
+        f"a folder of {ending or 'volume'} files",
+        "none",
+        error=DataError,
+    )
     good, wanted = not numbers or len(names) in {0, len(channels)}, f"{len(channels)} names, one a channel"
     what, cure = f"channel_names of {path}", "Correct the names, or add the missing files."
     require(good, what, wanted, list(names), cure, error=DataError, file=path)
     layout: Layout = "nnunet" if numbers else "decathlon"
-    return replace(_found(pairs, folder, names, how), layout=layout, labels=labels_in(fields, path))
+    return replace(
+        _found(pairs, folder, names, how), layout=layout, labels=labels_in(fields, path) or how.labels
+    )
 
 
-def _plain(folder: Path, *, is_label: bool = False) -> list[VolumeFile]:
-    paths = [path for path in entries_of(folder) if is_nifti(path)] if folder.is_dir() else []
-    return [VolumeFile(path, "", _ENDING.sub("", path.name), is_label) for path in paths]
+def _plain(folder: Path, ending: str, *, is_label: bool = False) -> list[VolumeFile]:
+    entries = entries_of(folder) if folder.is_dir() else []
+    paths = [path for path in entries if is_volume_file(path) and path.name.lower().endswith(ending)]
+    return [VolumeFile(path, "", stem_of(path.name), is_label) for path in paths]
 
 
 def _check_task(folder: Path, fields: Mapping[str, object], *, is_nnunet: bool) -> None:
     """Raise where ``dataset.json`` names another file format, or files that are not there."""
     path, ending = folder / "dataset.json", fields.get("file_ending", ".nii.gz")
-    good, cure = ending in {".nii", ".nii.gz"}, "Convert the files to NIfTI."
-    require(good, f"file_ending of {path}", ".nii.gz or .nii", repr(ending), cure, error=DataError, file=path)
+    good, cure, wanted = (
+        str(ending).lower() in ENDINGS,
+        "Convert the files to NIfTI.",
+        f"one of {', '.join(ENDINGS)}",
+    )
+    require(good, f"file_ending of {path}", wanted, repr(ending), cure, error=DataError, file=path)
     if is_nnunet:  # lists of its first version leave out the channel
         return
     names: list[str] = []
@@ -147,7 +213,7 @@ def _files(root: Path) -> list[VolumeFile]:
     found = []
     for path in entries_of(root):
         if is_volume(path):
-            found.append(_named(path, ""))
+            found += _all_named(path, "")
         elif path.is_dir():
             found += _files_below(path)
     return found
@@ -157,24 +223,26 @@ def _files_below(folder: Path) -> list[VolumeFile]:
     word = folder.name.lower()
     is_of_kind = word in IMAGE_WORDS or word in LABEL_WORDS  # images/ or labels/, not a subject's folder
     inside = [path for path in entries_of(folder) if is_volume(path)]
-    files = [_named(path, "" if is_of_kind else folder.name) for path in inside]
+    files = [file for path in inside for file in _all_named(path, "" if is_of_kind else folder.name)]
     return [replace(file, is_label=word in LABEL_WORDS) for file in files] if is_of_kind else files
 
 
+def _all_named(path: Path, group: str) -> list[VolumeFile]:
+    """Return a file as image or mask, and as both where it holds both."""
+    file = _named(path, group)
+    return [file, replace(file, is_label=True)] if not file.is_label and holds_mask(path) else [file]
+
+
 def _named(path: Path, group: str) -> VolumeFile:
-    stem = _ENDING.sub("", path.name)
+    stem = stem_of(path.name)
     match = _WORDS.fullmatch(stem)
     if match is None:
         return VolumeFile(path, group, stem, is_label=False)
     return VolumeFile(path, group, match["id"] or "", is_label=match["word"].lower() in LABEL_WORDS)
 
 
-def is_nifti(path: Path) -> bool:
-    return _ENDING.search(path.name) is not None and path.is_file()
-
-
 def is_volume(path: Path) -> bool:
-    return is_nifti(path) or _is_series(path)
+    return is_volume_file(path) or _is_series(path)
 
 
 def _is_series(path: Path) -> bool:
@@ -196,7 +264,8 @@ def _found(pairs: Mapping[str, Sequence[Pair]], root: Path, names: tuple[str, ..
     is_dicom = all(path.is_dir() for pair in every for path in pair.images)
     layout: Layout = "dicom" if is_dicom else "pairs"
     founds = {
-        part: Found(layout, scans_of(some, root, names, how), None, names) for part, some in pairs.items()
+        part: Found(layout, scans_of(some, root, names, how), how.labels, names)
+        for part, some in pairs.items()
     }
     return merged(founds)
 
@@ -227,30 +296,27 @@ def scans_of(pairs: Sequence[Pair], root: Path, names: tuple[str, ...], how: Rea
 def _read(
     case_id: str, pair: Pair, names: tuple[str, ...], how: Reading, *, max_bytes: int = MAX_BYTES
 ) -> Case:
-    if all(path.is_file() for path in pair.images):
-        return read_nifti_case(
-            list(pair.images),
+    opener = partial(how.open, max_bytes=max_bytes)
+    paths = pair.images
+    if all(path.is_file() for path in paths):
+        return case_of_files(
+            paths,
             pair.label,
+            opener,
             case_id=case_id,
             channel_names=names,
             resample_channels=how.resample,
-            max_bytes=max_bytes,
         )
-    read = partial(_volume, max_bytes=max_bytes)
-    many = len(pair.images) > 1
-    image_volume = (
-        stacked(pair.images, read, resample=how.resample, max_bytes=max_bytes)
-        if many
-        else read(pair.images[0])
-    )
-    label = None if pair.label is None else open_nifti(pair.label, "label", max_bytes)
-    mask = None if label is None else Volume(label.labels(), label.affine)
-    files = [*pair.images, *([pair.label] if pair.label else [])]
-    return case_from_files(case_id, image_volume, mask, names, files)
+    read = partial(_volume, opener, max_bytes)
+    join = partial(stacked, resample=how.resample, max_bytes=max_bytes)
+    image = join(paths, read) if len(paths) > 1 else read(paths[0])
+    mask = None if pair.label is None else mask_on(image, opener(pair.label, "label"))
+    files = [*paths, *([pair.label] if pair.label else [])]
+    return case_from_files(case_id, image, mask, names, files)
 
 
-def _volume(path: Path, *, max_bytes: int) -> Volume:
-    is_series = path.is_dir()
-    return (
-        read_dicom_series(path, max_bytes=max_bytes) if is_series else read_nifti(path, max_bytes=max_bytes)
-    )
+def _volume(opener: Opener, max_bytes: int, path: Path) -> Volume:
+    if path.is_dir():
+        return read_dicom_series(path, max_bytes=max_bytes)
+    file = opener(path, "image")
+    return Volume(file.array(np.float32), file.affine, Source(path))

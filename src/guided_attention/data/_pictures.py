@@ -2,10 +2,12 @@
 
 import json
 import re
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,14 @@ from guided_attention.data._limits import require_fits
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 
-__all__ = ["PICTURE_ENDINGS", "picture_kind", "read_image_pages", "read_label_pages"]
+__all__ = [
+    "PICTURE_ENDINGS",
+    "picture_kind",
+    "read_image_pages",
+    "read_label_pages",
+    "read_mask_slice",
+    "size_of",
+]
 
 PICTURE_ENDINGS: Mapping[str, str] = {
     ".png": "PNG",
@@ -27,9 +36,11 @@ PICTURE_ENDINGS: Mapping[str, str] = {
     ".tiff": "TIFF",
 }
 """Name of the format by the ending of a file's name."""
-_DAMAGE = (*DAMAGE, SyntaxError, TypeError, KeyError, Image.DecompressionBombError)
+_DAMAGE = (*DAMAGE, SyntaxError, TypeError, KeyError)
 """What Pillow raises over a damaged file."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_BYTES_OF_PIXEL = 4
+"""What is unpacked of a pixel, and what is made of it."""
 _GREYS = {"1", "L", "I", "F", "I;16", "I;16B", "I;16L"}
 _COLOURS = {"RGB"}
 _BIT_DEPTH, _COLOUR_TYPE = 24, 25
@@ -52,11 +63,13 @@ def picture_kind(path: Path) -> str:
 def read_image_pages(path: Path, max_bytes: int) -> npt.NDArray[np.generic]:
     """Return the pixels of each page, ``(pages, height, width)``, or with channels in front.
 
-    Colours become three channels. An alpha channel that is the same everywhere is dropped, any other is an error.
+    Colours become three channels, grey levels below 8 bits are spread over 0 to 255. An alpha channel that is the same
+    everywhere is dropped, any other is an error.
     """
     kind = picture_kind(path)
     with _opened(path, kind, max_bytes) as picture:
-        pages = [_image(page, path, kind) for page in ImageSequence.Iterator(picture)]
+        require_fits(path, _bytes_of(picture), max_bytes)
+        pages = [_image(page, path) for page in ImageSequence.Iterator(picture)]
     stack = _stacked(pages, path)
     return np.moveaxis(stack, -1, 0) if stack.ndim > 3 else stack  # noqa: PLR2004
 
@@ -70,19 +83,43 @@ def read_label_pages(path: Path, max_bytes: int, organs: LabelSpec | None = None
     wanted, got = "a mask without loss", "a JPEG file"
     require(kind != "JPEG", str(path), wanted, got, _LOSSY, error=DataError, file=path)
     with _opened(path, kind, max_bytes) as picture:
+        require_fits(path, _bytes_of(picture), max_bytes)
         pages = [_labels(page, path, kind, organs) for page in ImageSequence.Iterator(picture)]
     return _stacked(pages, path)
 
 
+def read_mask_slice(path: Path, max_bytes: int, *, size: tuple[int, ...], whose: str) -> npt.NDArray[Any]:
+    """Return the label values of a file of one slice, whose size has to be `size`, that of `whose`."""
+    _, *found = size_of(path, max_bytes)
+    wanted = f"that of {whose}, {size}"
+    require(tuple(found) == size, f"size of {path}", wanted, tuple(found), error=DataError, file=path)
+    (mask,) = read_label_pages(path, max_bytes)
+    return np.asarray(mask)
+
+
+def size_of(path: Path, max_bytes: int) -> tuple[int, int, int]:
+    """Return channels, rows and columns of a picture, without unpacking it."""
+    with _opened(path, picture_kind(path), max_bytes) as picture:
+        columns, rows = picture.size
+        return 3 if picture.mode in {"P", "RGB", "RGBA"} else 1, rows, columns
+
+
 @contextmanager
 def _opened(path: Path, kind: str, max_bytes: int) -> Iterator[Image.Image]:
-    with reading(path, kind, _DAMAGE):
+    with reading(path, kind, _DAMAGE), warnings.catch_warnings():
+        # We have a limit of our own.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        require_fits(path, path.stat().st_size, max_bytes)
         if kind == "PNG":
             _check_png(path)
-        with Image.open(path, formats=[kind]) as picture:
-            _check_pages(picture, path, kind)
-            require_fits(path, _bytes_of(picture), max_bytes)
-            yield picture
+        try:
+            with Image.open(path, formats=[kind]) as picture:
+                _check_pages(picture, path, kind)
+                yield picture
+        except Image.DecompressionBombError as error:
+            cure = "Cut it into smaller pictures, or set PIL.Image.MAX_IMAGE_PIXELS = None."
+            message = f"`{path}` must be a {kind} that Pillow opens, got: {error} {cure}"
+            raise DataError(message, file=path) from error
 
 
 def _check_png(path: Path) -> None:
@@ -121,8 +158,7 @@ def _check_pages(picture: Image.Image, path: Path, kind: str) -> None:
 
 def _bytes_of(picture: Image.Image) -> int:
     width, height = picture.size
-    deep = 1 if picture.mode in {"1", "L", "P", "LA", "RGB", "RGBA"} else 4
-    return width * height * len(picture.getbands()) * deep * int(getattr(picture, "n_frames", 1))
+    return width * height * len(picture.getbands()) * _BYTES_OF_PIXEL * int(getattr(picture, "n_frames", 1))
 
 
 def _imagej_counts(picture: Image.Image) -> dict[str, int]:
@@ -133,7 +169,7 @@ def _imagej_counts(picture: Image.Image) -> dict[str, int]:
     return {name: int(count) for name, count in re.findall(r"^(\w+)=(\d+)\s*$", description, re.MULTILINE)}
 
 
-def _image(page: Image.Image, path: Path, kind: str) -> npt.NDArray[np.generic]:
+def _image(page: Image.Image, path: Path) -> npt.NDArray[np.generic]:
     plain = page.convert("RGBA" if "transparency" in page.info else "RGB") if page.mode == "P" else page
     if plain.mode in {"LA", "RGBA"}:
         alpha = np.asarray(plain.getchannel("A"))
@@ -142,7 +178,7 @@ def _image(page: Image.Image, path: Path, kind: str) -> npt.NDArray[np.generic]:
         require(good, str(path), wanted, "an alpha channel that varies", cure, error=DataError, file=path)
         plain = plain.convert(plain.mode[:-1])
     _require_mode(plain, path, _GREYS | _COLOURS, "Convert it to grey levels (mode L) or RGB.")
-    return _grey(plain, path, kind) if plain.mode in _GREYS else np.array(plain)
+    return np.array(plain.convert("L") if plain.mode == "1" else plain)
 
 
 def _require_mode(page: Image.Image, path: Path, modes: set[str], cure: str) -> None:
@@ -159,7 +195,7 @@ def _require_mode(page: Image.Image, path: Path, modes: set[str], cure: str) -> 
 
 
 def _grey(page: Image.Image, path: Path, kind: str) -> npt.NDArray[np.generic]:
-    """Return grey levels as they stand in the file: 0 and 1 of one bit, 0 to 3 of two."""
+    """Return grey levels of a mask as they stand in the file: 0 and 1 of one bit, 0 to 3 of two."""
     pixels = np.array(page)
     if page.mode == "1":
         return pixels.astype(np.uint8)

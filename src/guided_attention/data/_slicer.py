@@ -1,6 +1,7 @@
 """Segmentations of 3D Slicer (``.seg.nrrd``): names, values, colours, layers, and masks of a part of the scan."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from guided_attention._geometry import reorientation
 from guided_attention._sides import left_right_pairs
 from guided_attention._typing import Affine
 from guided_attention.case import Volume, whole_labels
+from guided_attention.data._files import natural_key
 from guided_attention.data._limits import MAX_BYTES
 from guided_attention.data._nrrd import Segment, open_nrrd, read_segments
 from guided_attention.data._voxels import StoredVolume
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 
-__all__ = ["SLICER_ENDING", "SlicerFile", "open_slicer", "padded", "spec_of"]
+__all__ = ["SLICER_ENDING", "SlicerFile", "common_spec", "open_slicer", "padded", "spec_of"]
 
 SLICER_ENDING = ".seg.nrrd"
 _SHARE_OF_VOXEL = 0.1
@@ -50,6 +52,11 @@ class SlicerFile:
     def affine(self) -> Affine:
         """Where its voxels lie."""
         return self.stored.affine
+
+    @property
+    def max_bytes(self) -> int:
+        """What its voxels may take in memory."""
+        return self.stored.max_bytes
 
     def array(self, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
         """Read the layers as they stand in the file."""
@@ -126,6 +133,21 @@ def spec_of(segments: tuple[Segment, ...], path: Path) -> LabelSpec:
         return LabelSpec(names, colours, left_right_pairs(names))
     except DataError as error:
         raise DataError(f"{error} Read from {path}.", argument=error.argument, file=path) from error
+
+
+def common_spec(paths: Sequence[Path]) -> LabelSpec:
+    """Return names, values and colours of several files; where values differ, names count, in alphabetical order."""
+    specs = [spec_of(tuple(read_segments(path)), path) for path in paths]
+    values: dict[str, set[int]] = {}
+    for spec in specs:
+        for value, name in spec.names.items():
+            values.setdefault(name, set()).add(value)
+    flat = [value for found in values.values() for value in found]
+    alike = len(flat) == len(set(flat)) == len(values)
+    order = sorted(values, key=natural_key)
+    names = {min(values[name]) if alike else place: name for place, name in enumerate(order, start=1)}
+    colours = {name: spec.colours[value] for spec in reversed(specs) for value, name in spec.names.items()}
+    return LabelSpec(names, {value: colours[name] for value, name in names.items()}, left_right_pairs(names))
 
 
 def padded(mask: Volume, image: Volume) -> Volume:

@@ -20,7 +20,7 @@ from guided_attention.data._files import broken, reading, require_file
 from guided_attention.data._limits import require_fits
 from guided_attention.errors import DataError
 
-__all__ = ["Packing", "StoredVolume", "array_shape"]
+__all__ = ["Packing", "StoredVolume", "Stream", "array_shape"]
 
 Packing: TypeAlias = Literal["", "gzip", "zlib", "bzip2"]
 
@@ -143,7 +143,7 @@ class StoredVolume:
                 require_fits(self.path, unpacked, self.max_bytes)
 
     @contextmanager
-    def _unpacked(self) -> Iterator["_Stream"]:
+    def _unpacked(self) -> Iterator["Stream"]:
         with self.data.open("rb") as file:
             file.seek(self.start)
             if self.packing == "gzip":
@@ -157,17 +157,17 @@ class StoredVolume:
 
 
 @runtime_checkable
-class _Stream(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+class Stream(Protocol):
+    def read(self, size: int = ..., /) -> bytes: ...
 
 
 class _Inflated:
     """A zlib stream, read in pieces to its checksum."""
 
-    def __init__(self, stream: _Stream) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream, self._inflate = stream, zlib.decompressobj()
 
-    def read(self, size: int, /) -> bytes:
+    def read(self, size: int = _PIECE, /) -> bytes:
         content = bytearray()
         while len(content) < size and not self._inflate.eof:
             block = self._inflate.unconsumed_tail or self._stream.read(_PIECE)

@@ -18,12 +18,12 @@ from guided_attention.data._files import (
     keep_ids,
     natural_key,
     numbers_of,
-    read_png,
     require_folder,
     require_pairs,
     to_labels,
 )
 from guided_attention.data._limits import MAX_BYTES, require_fits
+from guided_attention.data._pictures import read_mask_slice
 from guided_attention.data.dicom import read_size_in_file_order, read_slices_in_file_order
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
@@ -217,7 +217,7 @@ def read_drawn_masks(masks: Sequence[Path], shape: Sequence[int], source: ChaosS
     """Read masks that anybody drew as classes: MR by the challenge's ranges of grey, CT as anything above 0."""
     slices = []
     for mask in masks:
-        grey = read_png(mask, size=tuple(shape[1:]), whose="the scan")
+        grey = read_mask_slice(mask, MAX_BYTES, size=tuple(shape[1:]), whose="the scan")
         is_ct = source == "ct"
         slices.append(
             (grey > 0).astype(np.uint8) if is_ct else to_labels(grey, _MR_GREYS, mask, shown=_MR_MAP)
@@ -334,6 +334,6 @@ def _read_masks(
     greys, shown = (_CT_GREYS, _CT_MAP) if source == "ct" else (_MR_GREYS, _MR_MAP)
     slices = []
     for mask, image in zip(masks, images, strict=True):
-        grey = read_png(mask, size=tuple(shape[1:]), whose=f"its image {image.name}")
+        grey = read_mask_slice(mask, MAX_BYTES, size=tuple(shape[1:]), whose=f"its image {image.name}")
         slices.append(to_labels(grey, greys, mask, shown=shown))
     return np.stack(slices)

@@ -17,12 +17,13 @@ from guided_attention._checks import (
 )
 from guided_attention._files import PathLike
 from guided_attention._sides import left_right_pairs
-from guided_attention._typing import SpacingMm
+from guided_attention._typing import LabelVolume, SpacingMm
 from guided_attention.case import Case, affine_of
 from guided_attention.data._files import keep_ids
 from guided_attention.data._layout_table import find_table
 from guided_attention.data._layouts import Found, Layout, ReadCase, Scan, entries_of
 from guided_attention.data._layouts_slices import find_chaos, find_png
+from guided_attention.data._layouts_structures import find_structures
 from guided_attention.data._layouts_volumes import Reading, find_task, find_volumes
 from guided_attention.data._limits import MAX_BYTES
 from guided_attention.errors import DataError, MissingFileError
@@ -30,8 +31,10 @@ from guided_attention.labels import LabelSpec
 
 __all__ = ["Cohort", "Layout", "open_cohort"]
 
+_WHITE = 255
 _LOOKED_FOR = (
-    "NIfTI files (*_image.nii.gz with *_label.nii.gz, or images/ with labels/), DICOM series, "
+    "volumes such as NIfTI or NRRD (*_image.nii.gz with *_label.nii.gz, or images/ with labels/), DICOM series, "
+    "a folder for each subject with one mask file a structure (s1/ct.nii.gz, s1/segmentations/liver.nii.gz), "
     "imagesTr/ with labelsTr/ (Medical Segmentation Decathlon, nnU-Net), "
     "a CSV file with the columns case_id and image, "
     "a CHAOS release (Train_Sets/MR/<id>/T1DUAL, <id>/DICOM_anon), PNG slices (train/Img/Subj_<id>slice_<n>.png)"
@@ -47,11 +50,12 @@ class Cohort:
     Attributes:
         folder: The folder that was opened, or the CSV file.
         layout: How it is laid out: ``"pairs"``, ``"dicom"``, ``"decathlon"``, ``"nnunet"``, ``"chaos"`` (with
-            ``":t1_out"``, ``":t1_dual"`` or ``":t2"`` for the other MR scans), ``"png"`` or ``"csv"``.
+            ``":t1_out"``, ``":t1_dual"`` or ``":t2"`` for the other MR scans), ``"png"``,
+            ``"structures"`` or ``"csv"``.
         labels: The organs, as the layout or the argument `labels` says; None where that is unknown.
         channel_names: Names of the channels, empty where unknown.
         scans: What was found, one record a case.
-        spacing_mm: The spacing of PNG slices that was passed to `open_cohort`, (z, y, x); None where none was.
+        spacing_mm: The spacing of files without geometry, as it was passed to `open_cohort`; None where nothing was.
         channels: What names of image files end in, as it was passed to `open_cohort`; None where nothing was.
         resample_channels: Whether channels are interpolated onto the grid of the first.
     """
@@ -146,13 +150,15 @@ def open_cohort(
     The page "Layouts of scans" shows each layout as a tree.
 
     Args:
-        folder: The folder; or one NIfTI file, the folder of one DICOM series, or a CSV file.
+        folder: The folder; or one file of a volume, the folder of one DICOM series, or a CSV file.
         layout: How the folder is laid out: ``"auto"`` finds out, or a `Layout`.
         labels: The organs, where the layout does not say them or others are wanted. A mapping from value to name,
             such as ``{5: "liver"}``, selects organs: all other values are read as background, and names that differ
-            only in "left" and "right" become a pair. With a `LabelSpec`, its `others_are_background` decides.
-        spacing_mm: Distance between voxel centres of PNG slices, ``(z, y, x)``; 1 mm, with a warning, where neither
-            this nor ``dataset.json`` says it. Other layouts have their own.
+            only in "left" and "right" become a pair. With a `LabelSpec`, its `others_are_background` decides. The
+            values are those of the masks, such as grey levels: ``{255: "liver"}``. Masks in colours are read by the
+            colours of a `LabelSpec`; where names stand in the files (one file a structure, ``.seg.nrrd``), by names.
+        spacing_mm: Distance between voxel centres of files without geometry (PNG, JPEG, TIFF, NumPy), ``(z, y, x)``;
+            1 mm, with a warning, where neither this nor ``dataset.json`` says it. Others have their own.
         channels: What the names of images end in where a scan has one file a channel, in the order wanted, such as
             ``("flair", "t1", "t1ce", "t2")``; other files of a scan are not read. None finds nnU-Net's numbers, and
             what follows the name of a mask. ``()`` takes each image for a scan.
@@ -187,8 +193,8 @@ def open_cohort(
     if not root.exists():
         message = f"`folder` must be an existing folder or file, got {root}."
         raise MissingFileError(message, argument="folder", file=root)
-    how = Reading(_checked_channels(channels), resample_channels)
-    found = _find(root, layout, spacing_mm, how)
+    how = Reading(_checked_channels(channels), resample_channels, spacing_mm, organs)
+    found = _find(root, layout, how)
     _check(found, root)
     has_parts = len({scan.part for scan in found.scans}) > 1
     # A single part for all cases says nothing about which train and which test.
@@ -211,7 +217,17 @@ def open_cohort(
 
 def _without_others(read: ReadCase, labels: LabelSpec, *, max_bytes: int = MAX_BYTES) -> Case:
     case = read(max_bytes=max_bytes)
+    if case.labels is not None and _WHITE not in labels.names and _is_white(case.labels):
+        wanted, got = f"of the values of {dict(labels.names)}", f"only {_WHITE}"
+        cure = f'Name the value that the mask has: {{{_WHITE}: "{next(iter(labels.names.values()))}"}}.'
+        where, file = f"labels of case {case.case_id!r}", case.source.path if case.source else None
+        require(labels.ignore_value == _WHITE, where, wanted, got, cure, error=DataError, file=file)
     return case if case.labels is None else replace(case, labels=labels.without_others(case.labels))
+
+
+def _is_white(labels: LabelVolume) -> bool:
+    """Return whether a mask is 255 where it is not 0, as programs for pictures write it."""
+    return bool(labels.max() == _WHITE and ((labels == 0) | (labels == _WHITE)).all())
 
 
 def _organs(labels: LabelSpec | Mapping[int, str] | None) -> LabelSpec | None:
@@ -238,13 +254,14 @@ def _checked_channels(channels: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if channels is None else tuple(channels)
 
 
-def _find(root: Path, layout: str, spacing_mm: SpacingMm | None, how: Reading) -> Found:
+def _find(root: Path, layout: str, how: Reading) -> Found:
     kind = layout.partition(":")[0]
     finders: dict[str, Callable[[], Found | None]] = {
         "csv": lambda: find_table(root, how),
         "decathlon nnunet": lambda: find_task(root, how),
         "chaos": lambda: find_chaos(root, layout),
-        "png": lambda: find_png(root, spacing_mm),
+        "png": lambda: find_png(root, how),
+        "structures": lambda: find_structures(root, how),
         "pairs dicom": lambda: find_volumes(root, how),
     }
     for kinds, find in finders.items():

@@ -1,9 +1,7 @@
 """NIfTI: volumes read and written, their place in the patient kept."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,8 @@ from guided_attention._files import PathLike, replacing
 from guided_attention._geometry import checked_affine, is_same_place
 from guided_attention._typing import Affine
 from guided_attention.case import Case, Source, Volume, as_array
-from guided_attention.data._channels import stacked
+from guided_attention.data._case_files import case_of_files
 from guided_attention.data._files import (
-    case_from_files,
     case_id_of,
     files_in,
     keep_ids,
@@ -53,9 +50,8 @@ def read_nifti(path: PathLike, *, max_bytes: int = MAX_BYTES) -> Volume:
 
     Raises:
         MissingFileError: There is no such file.
-        DataError: The file is damaged, may not be read or takes more than `max_bytes`, has not two to four axes,
-            holds NaN or infinite values, or
-            its affine is no affine.
+        DataError: The file is damaged, may not be read or takes more than `max_bytes`, has not two to four axes, holds
+            NaN or infinite values, or its affine is no affine.
         MissingPackageError: nibabel is not installed.
 
     Warns:
@@ -115,41 +111,14 @@ def read_nifti_case(
         >>> case.case_id, case.image.shape, case.labels
         ('7', (1, 3, 5, 7), None)
     """
-    paths = [image] if isinstance(image, (str, os.PathLike)) else _listed(image)
-    pictures = [open_nifti(path, "image", max_bytes) for path in paths]
-    mask = None if label is None else open_nifti(label, "label", max_bytes)
-    files = [one.path for one in (*pictures, *([] if mask is None else [mask]))]
-    if len(pictures) == 1:
-        volume = Volume(pictures[0].array(np.float32), pictures[0].affine, Source(files[0]))
-    else:
-        volume = stacked(
-            files[: len(pictures)],
-            partial(_as_float, max_bytes=max_bytes),
-            resample=resample_channels,
-            max_bytes=max_bytes,
-        )
-    labels = None if mask is None else Volume(mask.labels(), mask.affine)
-    name = _common_id(files[: len(pictures)]) if case_id is None else case_id
-    return case_from_files(name, volume, labels, channel_names, files)
-
-
-def _listed(images: object) -> Sequence[PathLike]:
-    require_type("image", images, (tuple, list), "a path, or a list of paths, one a channel")
-    assert isinstance(images, tuple | list)  # noqa: S101 - for the type checker
-    require(bool(images), "image", "at least one file", "an empty list")
-    return images
-
-
-def _common_id(images: Sequence[Path]) -> str:
-    """Return the words that all names begin with; the name of the first file where there are none."""
-    names = [case_id_of(path).split("_") for path in images]
-    common = takewhile(lambda words: len(set(words)) == 1, zip(*names, strict=False))
-    return "_".join(words[0] for words in common) or case_id_of(images[0])
-
-
-def _as_float(path: Path, max_bytes: int) -> Volume:
-    file = open_nifti(path, "image", max_bytes)
-    return Volume(file.array(np.float32), file.affine)
+    return case_of_files(
+        image,
+        label,
+        partial(open_nifti, max_bytes=max_bytes),
+        case_id=case_id,
+        channel_names=channel_names,
+        resample_channels=resample_channels,
+    )
 
 
 def read_nifti_pairs(

@@ -18,13 +18,12 @@ from guided_attention.case import Case, Source, affine_of
 from guided_attention.data._files import (
     files_in,
     natural_key,
-    png_size,
-    read_png,
     require_folder,
     require_pairs,
     to_labels,
 )
 from guided_attention.data._limits import MAX_BYTES, require_fits
+from guided_attention.data._pictures import read_image_pages, read_mask_slice, size_of
 from guided_attention.errors import DataError
 
 __all__ = [
@@ -40,6 +39,7 @@ PNG_GREY_LEVELS: Mapping[int, int] = MappingProxyType({0: 0, 63: 1, 126: 2, 189:
 """The class of each grey level in the paper's masks: background, liver, right kidney, left kidney, spleen."""
 _NAME = re.compile(r"Subj_(?P<id>.+?)slice_(?P<number>\d+)\.png", re.IGNORECASE)
 _WHITE = 255.0
+_AXES = 3
 _BYTES_OF_SLICE = 4
 """A pixel of the slice that is unpacked: at most two bytes, twice."""
 
@@ -144,16 +144,28 @@ def read_png_subject(
     """Read the slices that `find_png_slices` found for one subject."""
     affine = affine_of(spacing_mm) @ np.diag([-1.0, -1.0, 1.0, 1.0])
     image = _read_stack(images, max_bytes)
-    labels = _read_png_labels(masks, image.shape[1:], grey_levels, max_bytes) if masks else None
-    return Case(subject, image[None], labels, affine, source=Source(images[0].parent))
+    labels = _read_png_labels(masks, image.shape[-2:], grey_levels, max_bytes) if masks else None
+    return Case(subject, image, labels, affine, source=Source(images[0].parent))
 
 
 def _read_stack(paths: Sequence[Path], max_bytes: int) -> npt.NDArray[np.float32]:
-    size = png_size(paths[0], max_bytes)
-    _require_fits(paths, size, np.dtype(np.float32), max_bytes)
-    stack = np.empty((len(paths), *size), np.float32)
+    """Return the slices as ``(channels, depth, height, width)``; all are of one size and one mode."""
+    channels, rows, columns = size_of(paths[0], max_bytes)
+    _require_fits(paths, (channels * rows, columns), np.dtype(np.float32), max_bytes)
+    stack = np.empty((channels, len(paths), rows, columns), np.float32)
+    kinds = []
     for place, path in enumerate(paths):
-        stack[place] = read_png(path, max_bytes, size=size, whose=paths[0].name)
+        found, wanted = size_of(path, max_bytes), (channels, rows, columns)
+        good = found[1:] == wanted[1:]
+        shown = f"that of {paths[0].name}, {wanted[1:]}"
+        require(good, f"size of {path}", shown, found[1:], error=DataError, file=path)
+        pixels = read_image_pages(path, max_bytes)[..., 0, :, :]
+        kinds.append(f"{found[0]} channels of {pixels.dtype}")
+        shown, cure = f"those of {paths[0].name}, {kinds[0]}", "Save all slices of a scan in one mode."
+        require(
+            kinds[-1] == kinds[0], f"pixels of {path}", shown, kinds[-1], cure, error=DataError, file=path
+        )
+        stack[:, place] = pixels
     return stack
 
 
@@ -164,12 +176,13 @@ def _require_fits(paths: Sequence[Path], size: tuple[int, int], dtype: np.dtype[
 
 
 def _read_png_labels(
-    paths: Sequence[Path], size: tuple[int, int], grey_levels: Mapping[int, int], max_bytes: int
+    paths: Sequence[Path], size: tuple[int, ...], grey_levels: Mapping[int, int], max_bytes: int
 ) -> npt.NDArray[np.uint8]:
-    _require_fits(paths, size, np.dtype(np.uint8), max_bytes)
-    shown, stack = str(dict(grey_levels)), np.empty((len(paths), *size), np.uint8)
+    _require_fits(paths, (size[0], size[1]), np.dtype(np.uint8), max_bytes)
+    shown = f"{dict(grey_levels)}; `grey_levels`, or dataset.json of a cohort, names others"
+    stack = np.empty((len(paths), *size), np.uint8)
     for place, path in enumerate(paths):
-        grey = read_png(path, max_bytes, size=size, whose="its image")
+        grey = read_mask_slice(path, max_bytes, size=size, whose="its image")
         stack[place] = to_labels(grey, grey_levels, path, shown=shown)
     return stack
 

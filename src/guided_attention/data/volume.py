@@ -1,19 +1,17 @@
 """Volumes of any format, read by the ending of the file's name; segmentations of 3D Slicer with their names."""
 
 from collections.abc import Sequence
-
-import numpy as np
+from functools import partial
 
 from guided_attention._checks import require
 from guided_attention._files import PathLike
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, Source, Volume
-from guided_attention.data._files import case_from_files, case_id_of
-from guided_attention.data._formats import VolumeFile, has_geometry, open_volume
+from guided_attention.data._case_files import case_of_files
+from guided_attention.data._formats import OpenedFile, has_geometry, open_volume
 from guided_attention.data._limits import MAX_BYTES
-from guided_attention.data._slicer import SlicerFile, open_slicer, padded, spec_of
+from guided_attention.data._slicer import SlicerFile, open_slicer, spec_of
 from guided_attention.data.dicom_seg import Segments
-from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 
 __all__ = ["read_slicer_seg", "read_volume", "read_volume_case"]
@@ -66,11 +64,12 @@ def read_volume(path: PathLike, *, spacing_mm: SpacingMm | None = None, max_byte
 
 
 def read_volume_case(
-    image: PathLike,
+    image: PathLike | Sequence[PathLike],
     label: PathLike | None = None,
     *,
     case_id: str | None = None,
     channel_names: Sequence[str] = (),
+    resample_channels: bool = False,
     spacing_mm: SpacingMm | None = None,
     labels: LabelSpec | None = None,
     max_bytes: int = MAX_BYTES,
@@ -81,13 +80,14 @@ def read_volume_case(
     is made of its segments, also where it covers only a part of the image. An ``.npz`` may be both files.
 
     Args:
-        image: The image.
+        image: The image; or a list of files, one a channel.
         label: The mask, None where there is none.
         case_id: Name of the case; where left out, the image's file name without its ending, ``_image`` and ``_0000``.
         channel_names: One name a channel.
+        resample_channels: Whether a file on another grid than the first is interpolated linearly onto it.
         spacing_mm: Distance between voxel centres, ``(z, y, x)``, where the files hold none.
         labels: Colours of a mask in colours (black is background); values of segments by their names.
-        max_bytes: What each of the two may take in memory, see `read_volume`.
+        max_bytes: What each file may take in memory, see `read_volume`.
 
     Returns:
         The case; its labels are None where no mask was given.
@@ -103,16 +103,18 @@ def read_volume_case(
         >>> with TemporaryDirectory() as folder:
         ...     np.savez(f"{folder}/7.npz", image=np.zeros((3, 5, 7)), label=np.ones((3, 5, 7), np.uint8))
         ...     case = read_volume_case(f"{folder}/7.npz", f"{folder}/7.npz", spacing_mm=(9.0, 1.5, 1.5))
-        >>> case.case_id, case.labels.max()
+        >>> case.case_id, int(case.labels.max())
         ('7', 1)
     """
-    picture = open_volume(image, "image", spacing_mm=spacing_mm, max_bytes=max_bytes)
-    mask = (
-        None
-        if label is None
-        else open_volume(label, "label", spacing_mm=spacing_mm, organs=labels, max_bytes=max_bytes)
+    opener = partial(open_volume, spacing_mm=spacing_mm, organs=labels, max_bytes=max_bytes)
+    return case_of_files(
+        image,
+        label,
+        opener,
+        case_id=case_id,
+        channel_names=channel_names,
+        resample_channels=resample_channels,
     )
-    return join(picture, mask, case_id, channel_names)
 
 
 def read_slicer_seg(path: PathLike, *, max_bytes: int = MAX_BYTES) -> Segments:
@@ -136,28 +138,6 @@ def read_slicer_seg(path: PathLike, *, max_bytes: int = MAX_BYTES) -> Segments:
     return Segments(_as_volume(file), spec_of(file.segments, file.path))
 
 
-def join(
-    picture: VolumeFile, mask: VolumeFile | None, case_id: str | None, channel_names: Sequence[str]
-) -> Case:
-    """Read the case of two opened files."""
-    files = [picture.path] if mask is None else [picture.path, mask.path]
-    if mask is not None:
-        cure = "Write it with its affine first: write_nifti(path, mask, image.affine)."
-        good, wanted = (
-            has_geometry(picture.path) <= has_geometry(mask.path),
-            "of a format that holds geometry",
-        )
-        got = f"{mask.path} beside {picture.path}"
-        require(good, "label", wanted, got, cure, error=DataError, file=mask.path)
-    volume = Volume(picture.array(np.float32), picture.affine, Source(picture.path))
-    labels = None if mask is None else Volume(mask.labels(), mask.affine)
-    if labels is not None and isinstance(mask, SlicerFile):
-        labels = padded(labels, volume)
-    name = case_id_of(picture.path) if case_id is None else case_id
-    return case_from_files(name, volume, labels, channel_names, files)
-
-
-def _as_volume(file: VolumeFile) -> Volume:
-    return Volume(
-        file.labels() if isinstance(file, SlicerFile) else file.array(), file.affine, Source(file.path)
-    )
+def _as_volume(file: OpenedFile) -> Volume:
+    array = file.labels() if isinstance(file, SlicerFile) else file.array()
+    return Volume(array, file.affine, Source(file.path))

@@ -1,0 +1,78 @@
+"""One case from its files, whatever their format: an image, or one file a channel, and a mask."""
+
+import os
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from guided_attention._checks import require, require_type
+from guided_attention._files import PathLike
+from guided_attention.case import Case, Source, Volume
+from guided_attention.data._channels import stacked
+from guided_attention.data._files import case_from_files, case_id_of
+from guided_attention.data._formats import OpenedFile, has_geometry, stem_of
+from guided_attention.data._slicer import SlicerFile, padded
+from guided_attention.errors import DataError
+
+__all__ = ["Opener", "case_of_files", "mask_on"]
+
+Opener: TypeAlias = Callable[[PathLike, str], OpenedFile]
+"""Opens the file of an argument."""
+
+
+def case_of_files(
+    image: object,
+    label: PathLike | None,
+    opener: Opener,
+    *,
+    case_id: str | None,
+    channel_names: Sequence[str],
+    resample_channels: bool,
+) -> Case:
+    """Read a case from its image, or a list of one file a channel, and its mask; see `read_volume_case`."""
+    paths = [image] if isinstance(image, (str, os.PathLike)) else _listed(image)
+    pictures = [opener(path, "image") for path in paths]
+    mask = None if label is None else opener(label, "label")
+    files = [one.path for one in (*pictures, *([] if mask is None else [mask]))]
+    images = files[: len(pictures)]
+    if mask is not None:
+        cure = "Write it with its affine first: write_nifti(path, mask, image.affine)."
+        good, wanted = has_geometry(images[0]) <= has_geometry(mask.path), "of a format that holds geometry"
+        require(good, "label", wanted, f"{mask.path} for {images[0]}", cure, error=DataError, file=mask.path)
+
+    def read(path: Path) -> Volume:
+        file = opener(path, "image")
+        return Volume(file.array(np.float32), file.affine, Source(path))
+
+    if len(images) > 1:
+        volume = stacked(images, read, resample=resample_channels, max_bytes=pictures[0].max_bytes)
+    else:
+        volume = read(images[0])
+    labels = None if mask is None else mask_on(volume, mask)
+    name = _common_id(images) if case_id is None else case_id
+    return case_from_files(name, volume, labels, channel_names, files)
+
+
+def mask_on(image: Volume, mask: OpenedFile) -> Volume:
+    """Read a mask; a segmentation that covers a part of the image is padded to all of it."""
+    labels = Volume(mask.labels(), mask.affine)
+    return padded(labels, image) if isinstance(mask, SlicerFile) else labels
+
+
+def _listed(images: object) -> Sequence[PathLike]:
+    require_type("image", images, (tuple, list), "a path, or a list of paths, one a channel")
+    assert isinstance(images, tuple | list)  # noqa: S101 - for the type checker
+    require(bool(images), "image", "at least one file", "an empty list")
+    return images
+
+
+def _common_id(images: Sequence[Path]) -> str:
+    """Return the words that all names begin with; the name of the first file where there are none."""
+    stems = [case_id_of(stem_of(path.name)) for path in images]
+    common = takewhile(
+        lambda words: len(set(words)) == 1, zip(*(stem.split("_") for stem in stems), strict=False)
+    )
+    return "_".join(words[0] for words in common) or stems[0]

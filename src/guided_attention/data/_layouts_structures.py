@@ -1,0 +1,164 @@
+"""Layout of one file a structure: a folder for each subject, with the image and a folder of binary masks."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from guided_attention._checks import cut_list, require
+from guided_attention._sides import left_right_pairs
+from guided_attention.case import Case, Source, Volume, on_grid_of
+from guided_attention.data._case_files import Opener
+from guided_attention.data._files import case_from_files, natural_key
+from guided_attention.data._formats import has_geometry, is_volume_file, stem_of
+from guided_attention.data._layouts import Found, Scan, entries_of, known_spacing, merged, part_folders
+from guided_attention.data._layouts_volumes import Reading
+from guided_attention.data._limits import MAX_BYTES
+from guided_attention.data._pairs import LABEL_WORDS
+from guided_attention.errors import DataError
+from guided_attention.labels import LabelSpec
+
+__all__ = ["find_structures"]
+
+_AXES = 3
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A subject's image and its masks by the name of the structure."""
+
+    folder: Path
+    image: Path
+    masks: Mapping[str, Path]
+
+
+def find_structures(folder: Path, how: Reading) -> Found | None:
+    """Find subjects with one mask file a structure, as TotalSegmentator writes them; None where there are none.
+
+    Structures are chosen by the names of `how.labels`; otherwise all are taken in alphabetical order, from 1.
+    """
+    places = part_folders(folder) or {"": folder}
+    subjects = {part: _subjects(place) for part, place in places.items()}
+    every = [subject for some in subjects.values() for subject in some]
+    if not every:
+        return None
+    files = [path for subject in every for path in (subject.image, *subject.masks.values())]
+    if not all(map(has_geometry, files)):
+        how = replace(how, spacing_mm=known_spacing(how.spacing_mm, {}, folder))
+    names = {name for subject in every for name in subject.masks}
+    labels = _all(names) if how.labels is None else how.labels
+    known = _as_files(labels, names, folder)
+    _warn_of_absent(every, known)
+    founds = {
+        part: Found("structures", tuple(_scan(subject, known, how) for subject in some), labels)
+        for part, some in subjects.items()
+    }
+    return merged(founds)
+
+
+def _subjects(folder: Path) -> list[_Subject]:
+    candidates = [folder, *(path for path in entries_of(folder) if path.is_dir())]
+    found = [subject for path in candidates if (subject := _subject(path)) is not None]
+    return found[:1] if found and found[0].folder == folder else found
+
+
+def _subject(folder: Path) -> _Subject | None:
+    """Return the subject of a folder: one image file, and a folder of masks that are called otherwise than it is."""
+    entries = entries_of(folder)
+    images = [path for path in entries if is_volume_file(path)]
+    within = [path for path in entries if path.is_dir() and path.name.lower() in LABEL_WORDS]
+    masks = [path for place in within for path in entries_of(place) if is_volume_file(path)]
+    stems = {stem_of(path.name) for path in images}
+    if len(within) != 1 or not masks or not images or any(stem_of(path.name) in stems for path in masks):
+        return None
+    got, wanted = " and ".join(map(str, images[:2])), "one image beside its folder of masks"
+    require(len(images) == 1, str(folder), wanted, got, "Keep one.", error=DataError, file=images[-1])
+    named: dict[str, Path] = {}
+    for path in masks:
+        other = named.setdefault(stem_of(path.name).lower(), path)
+        got, where = f"{other} and {path}", f"masks of {within[0]}"
+        require(other is path, where, "one file a structure", got, "Keep one.", error=DataError, file=path)
+    return _Subject(folder, images[0], named)
+
+
+def _all(names: set[str]) -> LabelSpec:
+    values = dict(enumerate(sorted(names, key=natural_key), start=1))
+    return LabelSpec(values, pairs=left_right_pairs(values))
+
+
+def _as_files(labels: LabelSpec, names: set[str], folder: Path) -> dict[int, str]:
+    """Return the name of the file of each value: spaces and underscores, upper and lower case count as equal."""
+    by_plain = {_plain(name): name for name in names}
+    odd = [name for name in labels.names.values() if _plain(name) not in by_plain]
+    wanted = f"names of structures of {folder}, such as {cut_list(sorted(names))}"
+    cure = "Name them as their files are called, without the ending."
+    require(not odd, "labels", wanted, cut_list(odd), cure, error=DataError, file=folder)
+    return {value: by_plain[_plain(name)] for value, name in labels.names.items()}
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace(" ", "_").replace("-", "_")
+
+
+def _warn_of_absent(subjects: Sequence[_Subject], known: Mapping[int, str]) -> None:
+    """Warn of subjects without a file for a structure: their voxels of it are read as background."""
+    absent = {
+        name: [subject.folder.name for subject in subjects if subject.masks and name not in subject.masks]
+        for name in known.values()
+    }
+    listed = [f"{name} in {cut_list(folders, shown=3)}" for name, folders in absent.items() if folders]
+    if listed:
+        message = (
+            f"No file of {cut_list(listed)}: these structures are read as absent there. "
+            "If they were only not segmented, leave the subjects out."
+        )
+        warnings.warn(message, UserWarning, stacklevel=2)
+
+
+def _scan(subject: _Subject, known: Mapping[int, str], how: Reading) -> Scan:
+    masks = {value: subject.masks[name] for value, name in known.items() if name in subject.masks}
+    name = subject.folder.resolve().name
+    reader = partial(_read, name, subject.image, masks, how)
+    return Scan(name, subject.image, reader, is_labelled=bool(masks), beside=tuple(masks.values()))
+
+
+def _read(
+    case_id: str, image: Path, masks: Mapping[int, Path], how: Reading, *, max_bytes: int = MAX_BYTES
+) -> Case:
+    opener = partial(how.open, max_bytes=max_bytes)
+    file = opener(image, "image")
+    volume = Volume(file.array(np.float32), file.affine, Source(image))
+    labels = _merged_masks(masks, volume, opener) if masks else None
+    return case_from_files(case_id, volume, labels, (), [image])
+
+
+def _merged_masks(masks: Mapping[int, Path], image: Volume, opener: Opener) -> Volume:
+    """Join binary masks, one in memory at a time; where two overlap, the higher value wins, with a warning."""
+    size = image.array.shape[-_AXES:]
+    labels = np.zeros(size, np.min_scalar_type(max(masks)))
+    for value, path in sorted(masks.items()):
+        mask = _read_mask(path, image, opener)
+        covered = labels[mask]
+        for other in np.unique(covered[covered > 0]).tolist():
+            count = int(np.count_nonzero(covered == other))
+            message = f"{masks[other]} and {path} overlap in {count} voxels, which are read as the latter."
+            warnings.warn(message, UserWarning, stacklevel=2)
+        labels[mask] = value
+    return Volume(labels, image.affine)
+
+
+def _read_mask(path: Path, image: Volume, opener: Opener) -> npt.NDArray[np.bool_]:
+    file = opener(path, "label")
+    found = file.labels()
+    values = np.unique(found[found > 0]).tolist()
+    good, wanted = len(values) <= 1, "a binary mask, of 0 and one other value"
+    cure = "Split it into one file a structure, or give it a name that pairs it with its image."
+    require(good, f"values of {path}", wanted, cut_list([0, *values]), cure, error=DataError, file=path)
+    try:
+        return on_grid_of(image, Volume(found > 0, file.affine), f"mask {path}")
+    except DataError as error:
+        raise DataError(str(error), argument=error.argument, file=path) from error

@@ -1,0 +1,148 @@
+"""One file a structure, as TotalSegmentator writes it, and names in segmentations of 3D Slicer."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from guided_attention.data import open_cohort, write_nifti
+from guided_attention.errors import DataError
+from guided_attention.labels import LabelSpec
+
+AFFINE = np.diag([1.5, 1.25, 5.0, 1.0])
+SHAPE = (3, 5, 7)
+
+
+def _mask(*planes, value=1):
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[list(planes)] = value
+    return mask
+
+
+def _subject(folder, **masks):
+    (folder / "segmentations").mkdir(parents=True, exist_ok=True)
+    write_nifti(folder / "ct.nii.gz", np.full(SHAPE, 7, np.int16), AFFINE)
+    for name, mask in masks.items():
+        write_nifti(folder / "segmentations" / f"{name}.nii.gz", mask, AFFINE)
+    return folder
+
+
+def _planes(case):
+    return case.labels[:, 0, 0].tolist()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, plane in (("s2", 0), ("s10", 1)):
+        masks = {"spleen": _mask(plane), "liver": _mask(2, value=255), "kidney_left": _mask()}
+        _subject(tmp_path / name, **masks, kidney_right=_mask())
+    return tmp_path
+
+
+def test_all_structures_in_the_order_of_their_names(folder):
+    cohort = open_cohort(folder)
+    assert (cohort.layout, cohort.case_ids, cohort.labelled) == ("structures", ("s2", "s10"), ("s2", "s10"))
+    assert dict(cohort.labels.names) == {1: "kidney_left", 2: "kidney_right", 3: "liver", 4: "spleen"}
+    assert {frozenset(pair) for pair in cohort.labels.pairs} == {frozenset({1, 2})}
+    assert [_planes(case) for case in cohort] == [[4, 0, 3], [0, 4, 3]]
+    assert set(cohort[0].image.flat) == {7}
+    single = open_cohort(folder / "s2")
+    assert (single.layout, single.case_ids, _planes(single[0])) == ("structures", ("s2",), [4, 0, 3])
+    assert len(cohort.scans[0].files()) == 5
+
+
+@pytest.mark.parametrize(
+    "labels", [{1: "liver", 9: "Kidney Left"}, LabelSpec({1: "liver", 9: "kidney_left"})]
+)
+def test_structures_are_chosen_by_name(folder, labels):
+    cohort = open_cohort(folder, labels=labels)
+    assert [_planes(case) for case in cohort] == [[0, 0, 1], [0, 0, 1]]
+    assert list(cohort.labels.names) == [1, 9]
+    with pytest.raises(
+        DataError, match="`labels` must be names of structures of .*such as kidney_left, .*got lung"
+    ):
+        open_cohort(folder, labels={1: "lung"})
+
+
+def test_overlaps_are_the_higher_value_and_a_warning(folder):
+    _subject(folder / "s2", tumour=_mask(2))
+    (folder / "s10" / "segmentations" / "tumour.nii.gz").write_bytes(
+        (folder / "s10" / "segmentations" / "spleen.nii.gz").read_bytes()
+    )
+    cohort = open_cohort(folder, labels={1: "liver", 2: "tumour"})
+    with pytest.warns(UserWarning, match=r"s2.*liver.nii.gz and .*tumour.nii.gz overlap in 35 voxels"):
+        assert _planes(cohort[0]) == [0, 0, 2]
+    assert _planes(cohort[1]) == [0, 2, 1]
+
+
+def test_a_missing_file_of_a_case_is_a_warning(folder):
+    (folder / "s2" / "segmentations" / "liver.nii.gz").unlink()
+    with pytest.warns(UserWarning, match="No file of liver in s2: these structures are read as absent there"):
+        cohort = open_cohort(folder, labels={1: "liver", 2: "spleen"})
+    assert _planes(cohort[0]) == [2, 0, 0]
+    with pytest.warns(UserWarning, match="No file of liver in s2"):
+        cohort = open_cohort(folder, labels={1: "liver"})
+    assert (cohort.labelled, cohort[0].labels) == (("s10",), None)
+
+
+def test_masks_that_cannot_be_merged(folder):
+    path = folder / "s2" / "segmentations" / "liver.nii.gz"
+
+    def fails(message):
+        with pytest.raises(DataError, match=message) as caught:
+            open_cohort(folder)[0]
+        assert caught.value.file == path
+
+    write_nifti(path, np.arange(105).reshape(SHAPE).astype(np.uint8) % 3, AFFINE)
+    fails(r"values of .*liver.nii.gz. must be a binary mask, of 0 and one other value, got 0, 1, 2")
+    write_nifti(path, _mask()[:2], AFFINE)
+    fails("mask .*liver.nii.gz. must be of the image's size")
+    write_nifti(path, _mask(), AFFINE * np.array([2, 1, 1, 1])[:, None])
+    fails("mask .*liver.nii.gz. must be within")
+    write_nifti(
+        path,
+        _mask(2)[:, :, ::-1],
+        AFFINE @ np.array([[-1, 0, 0, 6], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]),
+    )
+    assert _planes(open_cohort(folder)[0]) == [4, 0, 3]
+    write_nifti(folder / "s2" / "mr.nii.gz", _mask(), AFFINE)
+    with pytest.raises(
+        DataError, match="s2. must be one image beside its folder of masks, got .*ct.* and .*mr"
+    ):
+        open_cohort(folder)
+
+
+def test_structures_in_parts_and_of_other_formats(tmp_path):
+    for part in ("train", "test"):
+        place = tmp_path / part / f"{part}1"
+        (place / "masks").mkdir(parents=True)
+        Image.fromarray(np.zeros((5, 7), np.uint8)).save(place / "image.png")
+        Image.fromarray(np.ones((5, 7), bool)).save(place / "masks" / "Liver.PNG")
+    cohort = open_cohort(tmp_path, spacing_mm=(1.0, 1.0, 1.0))
+    assert (cohort.layout, cohort.parts) == ("structures", {"train": ("train1",), "test": ("test1",)})
+    assert set(cohort[0].labels.flat) == {1}
+
+
+def _slicer(path, *segments):
+    head = ["NRRD0004", "type: uint8", "dimension: 3", "space: RAS", "sizes: 7 5 3", "encoding: raw"]
+    head += ["space directions: (1.5,0,0) (0,1.25,0) (0,0,5)", "space origin: (0,0,0)"]
+    array = np.zeros(SHAPE, np.uint8)
+    for number, (name, value) in enumerate(segments):
+        head += [f"Segment{number}_Name:={name}", f"Segment{number}_LabelValue:={value}"]
+        head += [f"Segment{number}_Color:=0 {number} 1"]
+        array[number] = value
+    path.write_bytes("\n".join([*head, "", ""]).encode() + array.tobytes())
+
+
+def test_names_of_slicer_travel_to_the_cohort(tmp_path):
+    for name in "ab":
+        write_nifti(tmp_path / f"{name}.nii.gz", np.zeros(SHAPE, np.int16), AFFINE)
+        _slicer(tmp_path / f"{name}.seg.nrrd", ("liver", 4), ("spleen", 2))
+    cohort = open_cohort(tmp_path)
+    assert (dict(cohort.labels.names), cohort.labels.colours[4]) == ({2: "spleen", 4: "liver"}, "#0000ff")
+    assert [_planes(case) for case in cohort] == [[4, 2, 0]] * 2
+    _slicer(tmp_path / "b.seg.nrrd", ("spleen", 4), ("liver", 2))
+    cohort = open_cohort(tmp_path)
+    assert dict(cohort.labels.names) == {1: "liver", 2: "spleen"}
+    assert [_planes(case) for case in cohort] == [[1, 2, 0], [2, 1, 0]]
+    cohort = open_cohort(tmp_path, labels={7: "spleen"})
+    assert [_planes(case) for case in cohort] == [[0, 7, 0], [7, 0, 0]]
