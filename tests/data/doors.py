@@ -275,10 +275,9 @@ def _read_splits(folder: Path, _max_bytes: int) -> list[Array]:
     return [np.array([str(split) for split in read_nnunet_splits(folder / "splits_final.json")])]
 
 
-def _read_segments(read) -> Callable[[Path, int], Sequence[Array]]:
+def _read_segments(read, name: str) -> Callable[[Path, int], Sequence[Array]]:
     def reader(folder: Path, max_bytes: int) -> list[Array]:
-        (file,) = folder.glob("*.dcm")
-        found = read(file, folder / "series", max_bytes=max_bytes)
+        found = read(folder / name, folder / "series", max_bytes=max_bytes)
         return [found.volume.array, found.volume.affine]
 
     return reader
@@ -305,8 +304,8 @@ DOORS = {
     "dicom, JPEG 2000": Door(_series(JPEG2000Lossless), _read_series),
     "dicom, HTJ2K": Door(_series(HTJ2KLossless), _read_series),
     "dicom, enhanced": Door(_enhanced, _read_series),
-    "dicom seg": Door(_seg, _read_segments(read_dicom_seg)),
-    "rtstruct": Door(_rtstruct, _read_segments(read_rtstruct)),
+    "dicom seg": Door(_seg, _read_segments(read_dicom_seg, "seg.dcm")),
+    "rtstruct": Door(_rtstruct, _read_segments(read_rtstruct, "rt.dcm")),
     "png": Door(
         _png,
         lambda folder, limit: _arrays(

@@ -1,6 +1,7 @@
 """NumPy files: ``.npy``, and ``.npz`` with one array or one for the image and one for the mask."""
 
 import math
+import tokenize
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,15 @@ from guided_attention.errors import DataError
 
 __all__ = ["holds_mask", "read_array"]
 
-_DAMAGE = (*DAMAGE, KeyError, SyntaxError, NotImplementedError, RuntimeError, zipfile.BadZipFile)
+_DAMAGE = (
+    *DAMAGE,
+    KeyError,
+    SyntaxError,
+    tokenize.TokenError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+)
 """What NumPy and zipfile raise over a damaged file."""
 _NAMES = {False: ("image", "images", "img", "data"), True: ("label", "labels", "mask", "seg")}
 """Names of the image and of the mask in a file of both."""

@@ -53,11 +53,6 @@ class SlicerFile:
         """Where its voxels lie."""
         return self.stored.affine
 
-    @property
-    def max_bytes(self) -> int:
-        """What its voxels may take in memory."""
-        return self.stored.max_bytes
-
     def array(self, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
         """Read the layers as they stand in the file."""
         return self.stored.array(dtype)
