@@ -9,6 +9,8 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import SimpleITK
+from PIL import Image
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -36,6 +38,8 @@ from guided_attention.data import (
     read_nnunet_splits,
     read_png_slices,
     read_rtstruct,
+    read_slicer_seg,
+    read_volume,
     write_dicom_seg,
     write_nifti,
     write_nnunet_splits,
@@ -177,6 +181,51 @@ def _read_nifti(name: str) -> Callable[[Path, int], Sequence[Array]]:
     return read
 
 
+def _image_of(shape: Sequence[int]) -> "SimpleITK.Image":
+    image = SimpleITK.GetImageFromArray(volume_of(shape))
+    image.SetSpacing((1.5, 2.0, 9.0))
+    return image
+
+
+def _itk(name: str) -> Callable[[Path, Sequence[int]], object]:
+    return lambda folder, shape: SimpleITK.WriteImage(
+        _image_of(shape), str(folder / name), useCompression=True
+    )
+
+
+def _npz(folder: Path, shape: Sequence[int]) -> None:
+    np.savez_compressed(folder / "a.npz", image=volume_of(shape))
+
+
+def _tiff(folder: Path, shape: Sequence[int]) -> None:
+    first, *others = (Image.fromarray(page) for page in volume_of(shape).astype(np.uint16))
+    first.save(folder / "a.tif", save_all=True, append_images=others)
+
+
+def _structures(folder: Path, shape: Sequence[int]) -> None:
+    (folder / "s1/segmentations").mkdir(parents=True)
+    write_nifti(folder / "s1/ct.nii.gz", volume_of(shape), np.eye(4))
+    for value, name in ((1, "liver"), (4, "spleen")):
+        mask = (labels_of(shape) == value).astype(np.uint8)
+        write_nifti(folder / f"s1/segmentations/{name}.nii.gz", mask, np.eye(4))
+
+
+def _slicer(folder: Path, shape: Sequence[int]) -> None:
+    image = SimpleITK.GetImageFromArray(labels_of(shape).astype(np.uint8))
+    for number, (name, value) in enumerate((("liver", 1), ("spleen", 4))):
+        image.SetMetaData(f"Segment{number}_Name", name)
+        image.SetMetaData(f"Segment{number}_LabelValue", str(value))
+    SimpleITK.WriteImage(image, str(folder / "a.seg.nrrd"), useCompression=True)
+
+
+def _read_volume(name: str, spacing_mm=None) -> Callable[[Path, int], Sequence[Array]]:
+    def read(folder: Path, max_bytes: int) -> list[Array]:
+        volume = read_volume(folder / name, spacing_mm=spacing_mm, max_bytes=max_bytes)
+        return [volume.array, volume.affine]
+
+    return read
+
+
 def _arrays(cases) -> list[Array]:
     return [part for case in cases for part in (case.image, case.labels, case.affine) if part is not None]
 
@@ -239,6 +288,16 @@ DOORS = {
     "cohort of nnU-Net": Door(_task("_0000"), _read_cohort, GZIP),
     "cohort of png": Door(_png, _read_cohort, PNG),
     "cohort of chaos": Door(_chaos, lambda f, m: _read_cohort(f / "chaos", m), PNG),
+    "nrrd": Door(_itk("a.nrrd"), _read_volume("a.nrrd"), (".nrrd",)),
+    "metaimage": Door(_itk("a.mha"), _read_volume("a.mha"), (".mha",)),
+    "numpy": Door(_npz, _read_volume("a.npz", (9.0, 2.0, 1.5)), (".npz",)),
+    "tiff": Door(_tiff, _read_volume("a.tif", (9.0, 2.0, 1.5))),
+    "slicer": Door(
+        _slicer,
+        lambda folder, limit: [read_slicer_seg(folder / "a.seg.nrrd", max_bytes=limit).volume.array],
+        (".nrrd",),
+    ),
+    "cohort of structures": Door(_structures, _read_cohort, GZIP),
     "splits": Door(_splits, _read_splits),
 }
 
