@@ -24,7 +24,15 @@ _SOURCES = (
     "benchmarks/surfaces.py",
 )
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-_PACKAGES = ("torch", "guided-attention", "monai", "segmentation-models-pytorch", "surface-distance", "medpy")
+_PACKAGES = (
+    "torch",
+    "guided-attention",
+    "monai",
+    "segmentation-models-pytorch",
+    "surface-distance",
+    "medpy",
+    "torchio",
+)
 
 
 def head(name: str, what: str, *, device: str, threads: int) -> Result:

@@ -13,23 +13,18 @@ from tests.data.accident_maker import (
     SPLIT,
     Accident,
     as_jpeg,
-    both,
-    content,
     copied,
-    delete,
     exchange,
     foreign,
     grid_of,
-    load,
     mixed,
-    placed,
     rename,
-    save,
     slices,
     split,
-    voxels,
     write_case,
 )
+
+from guided_attention.data.phantom._harm import both, content, delete, load, placed, save, voxels
 
 _TWO = ("p02_a_image.nii.gz", "p02_a_label.nii.gz", "p05_a_image.nii.gz", "p05_a_label.nii.gz")
 _COPIES = ("p01_a_image.nii.gz", "p09_a_image.nii.gz", "p01_a_label.nii.gz", "p09_a_label.nii.gz")

@@ -7,16 +7,14 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from guided_attention.data import make_phantom, write_nifti, write_phantom_cohort, write_png_slices
+from guided_attention.data.phantom._harm import Array, both, load, save, voxels
 
-Array = np.ndarray[Any, np.dtype[Any]]
 SEED = 7
 IDS = tuple(f"p{number:02}_a" for number in range(1, 9))
 IDS_AND_COPIES = (*IDS, "p01_b", "p09_a")
@@ -93,48 +91,6 @@ def patient_of(case_id: str) -> str:
     return case_id.partition("_")[0]
 
 
-def load(path: Path) -> tuple[Array, Array]:
-    """Return the voxels ``(x, y, z)`` and the affine of a NIfTI file."""
-    image = nib.load(path)
-    return np.asanyarray(image.dataobj), image.affine
-
-
-def save(path: Path, array: Array, affine: Array) -> None:
-    """Write any voxels and any affine as a NIfTI file."""
-    nib.Nifti1Image(array, affine, dtype=array.dtype).to_filename(path)
-
-
-def voxels(change: Callable[[Array], Array], *files: str) -> Callable[[Path], None]:
-    """Return what changes the voxels ``(x, y, z)`` of files, and keeps the affine."""
-
-    def plant(folder: Path) -> None:
-        for file in files:
-            array, affine = load(folder / file)
-            save(folder / file, np.ascontiguousarray(change(array.copy())), affine)
-
-    return plant
-
-
-def placed(change: Callable[[Array], Array], *files: str) -> Callable[[Path], None]:
-    """Return what changes the affine of files, and keeps the voxels."""
-
-    def plant(folder: Path) -> None:
-        for file in files:
-            array, affine = load(folder / file)
-            save(folder / file, array, change(affine.copy()))
-
-    return plant
-
-
-def content(change: Callable[[bytes], bytes], file: str) -> Callable[[Path], None]:
-    """Return what changes the bytes of a file."""
-
-    def plant(folder: Path) -> None:
-        (folder / file).write_bytes(change((folder / file).read_bytes()))
-
-    return plant
-
-
 def header(offset: int, layout: str, *values: float) -> Callable[[bytes], bytes]:
     """Return what overwrites numbers at a place of the header in a `.nii.gz`."""
 
@@ -144,34 +100,6 @@ def header(offset: int, layout: str, *values: float) -> Callable[[bytes], bytes]
         return gzip.compress(bytes(raw), 1)
 
     return change
-
-
-def relabel(table: dict[int, int]) -> Callable[[Array], Array]:
-    """Return what gives labels other numbers."""
-    return lambda mask: np.vectorize(lambda label: table.get(int(label), int(label)))(mask).astype(np.int16)
-
-
-def organ(label: int, change: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """Return what changes the shape of one organ; other organs stay as they are."""
-
-    def changed(mask: Array) -> Array:
-        shape = change(mask == label)
-        mask[mask == label] = 0
-        mask[shape & (mask == 0)] = label
-        return mask
-
-    return changed
-
-
-def paint(where: tuple[Any, ...], value: float, dtype: type | None = None) -> Callable[[Array], Array]:
-    """Return what sets some voxels to a value."""
-
-    def changed(array: Array) -> Array:
-        array = array.astype(dtype or array.dtype)
-        array[where] = value
-        return array
-
-    return changed
 
 
 def copied(
@@ -197,21 +125,6 @@ def split(change: Callable[[dict[str, list[str]]], object]) -> Callable[[Path], 
         (folder / SPLIT).write_text(json.dumps(parts), encoding="utf-8")
 
     return plant
-
-
-def both(*plants: Callable[[Path], None]) -> Callable[[Path], None]:
-    """Return what does one thing after another."""
-
-    def plant(folder: Path) -> None:
-        for each in plants:
-            each(folder)
-
-    return plant
-
-
-def delete(file: str) -> Callable[[Path], None]:
-    """Return what deletes a file."""
-    return lambda folder: (folder / file).unlink()
 
 
 def rename(old: str, new: str) -> Callable[[Path], None]:
@@ -247,17 +160,6 @@ def slices(folder: Path, pattern: str) -> Sequence[Path]:
 def as_ct(image: Array) -> Array:
     """Return an image with air, fat and organs at the values that CT gives them."""
     return np.where(image < 40, -1000, np.where(image > 350, -100, 40 + image // 10)).astype(np.int16)
-
-
-def smooth(mask: Array) -> Array:
-    """Return a mask as linear interpolation makes it, with values between those of the organs."""
-    return ndimage.uniform_filter(mask.astype(np.float32), 3)
-
-
-def to_ras(path: Path) -> None:
-    """Store a volume in the other orientation, each voxel in its place in the patient."""
-    nib.as_closest_canonical(nib.load(path)).to_filename(path.with_name("turned.nii.gz"))
-    path.with_name("turned.nii.gz").replace(path)
 
 
 def two_forms(path: Path) -> None:

@@ -12,17 +12,20 @@ from tests.data.accident_maker import (
     SPLEEN,
     Accident,
     as_ct,
-    both,
-    content,
     grid_of,
     header,
+    two_forms,
+)
+
+from guided_attention.data.phantom._harm import (
+    both,
+    content,
     organ,
     paint,
     placed,
     relabel,
     smooth,
     to_ras,
-    two_forms,
     voxels,
 )
 

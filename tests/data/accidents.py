@@ -12,13 +12,14 @@ from pathlib import Path
 
 from tests.data.accident_files import OF_FILES
 from tests.data.accident_maker import CLEAN, Accident, patient_of
+from tests.data.accident_second import SECOND
 from tests.data.accident_volumes import OF_VOLUMES
 
 from guided_attention.data import Suspicion, check
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/check.md"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->"
-ACCIDENTS = (*OF_FILES, *OF_VOLUMES)
+ACCIDENTS = (*OF_FILES, *OF_VOLUMES, *SECOND)
 
 
 def make_clean(folder: Path) -> Mapping[str, Path]:

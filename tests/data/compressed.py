@@ -1,19 +1,30 @@
 """Compresses DICOM slices by the encoders of pydicom and of GDCM."""
 
 import base64
+import io
 from pathlib import Path
 
 import gdcm
 import numpy as np
 import pydicom
+from PIL import Image
 from pydicom.encaps import encapsulate
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, HTJ2KLossless, JPEGLossless, JPEGLosslessSV1
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+)
 
 __all__ = ["HTJ2K_PICTURE", "compress"]
 
 _BY_GDCM = {
     JPEGLossless: gdcm.TransferSyntax.JPEGLosslessProcess14,
     JPEGLosslessSV1: gdcm.TransferSyntax.JPEGLosslessProcess14_1,
+    JPEG2000Lossless: gdcm.TransferSyntax.JPEG2000Lossless,
 }
 HTJ2K_PICTURE = (
     (11, 13),
@@ -35,7 +46,7 @@ def htj2k_pixels() -> np.ndarray:
 
 
 def compress(path: Path, syntax: UID) -> None:
-    """Compress one slice without loss; HTJ2K replaces its pixels."""
+    """Compress one slice, without loss but for JPEG; HTJ2K replaces its pixels."""
     if syntax in _BY_GDCM:
         reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
         reader.SetFileName(str(path))
@@ -49,11 +60,16 @@ def compress(path: Path, syntax: UID) -> None:
         assert writer.Write()
         return
     content = pydicom.dcmread(path)
-    if syntax in {DeflatedExplicitVRLittleEndian, HTJ2KLossless}:
+    pictures = {HTJ2KLossless: HTJ2K_PICTURE[1]}
+    if syntax == JPEGBaseline8Bit:
+        stream = io.BytesIO()
+        Image.fromarray(content.pixel_array).save(stream, "JPEG", quality=95)
+        pictures[syntax] = stream.getvalue()
+    if syntax in {DeflatedExplicitVRLittleEndian, *pictures}:
         content.file_meta.TransferSyntaxUID = syntax
     else:
         content.compress(syntax)
-    if syntax == HTJ2KLossless:
-        content.PixelData = encapsulate([HTJ2K_PICTURE[1]])
+    if syntax in pictures:
+        content.PixelData = encapsulate([pictures[syntax]])
         content["PixelData"].VR = "OB"
     content.save_as(path)

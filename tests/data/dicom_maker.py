@@ -44,6 +44,8 @@ def write_series(
         slice_.PixelData = pixels.astype("<u2").tobytes()
         for name, value in tags.items():
             setattr(slice_, name, value)
+        if slice_.BitsAllocated == 8:
+            slice_.PixelData = pixels.astype(np.uint8).tobytes() + bytes(pixels.size % 2)
         slice_.save_as(folder / (names[i] if names else f"i{i:04d}.dcm"), enforce_file_format=True)
     return folder
 

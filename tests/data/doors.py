@@ -3,13 +3,13 @@
 import gzip
 import json
 import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel
 import numpy as np
-import SimpleITK
 from PIL import Image
 from pydicom.uid import (
     UID,
@@ -17,6 +17,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     HTJ2KLossless,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
@@ -39,7 +40,6 @@ from guided_attention.data import (
     read_png_slices,
     read_rtstruct,
     read_slicer_seg,
-    read_volume,
     write_dicom_seg,
     write_nifti,
     write_nnunet_splits,
@@ -47,6 +47,7 @@ from guided_attention.data import (
     write_png_slices,
     write_rtstruct,
 )
+from guided_attention.data.volume import read_volume, read_volume_case
 
 Array = np.ndarray
 SHAPE = (3, 11, 13)
@@ -130,7 +131,10 @@ def _pairs(folder: Path, shape: Sequence[int]) -> None:
 
 def _series(syntax: UID) -> Callable[[Path, Sequence[int]], object]:
     def write(folder: Path, shape: Sequence[int]) -> None:
-        write_series(folder, volume_of(shape), RescaleSlope=2, RescaleIntercept=-1000)
+        is_lossy = syntax == JPEGBaseline8Bit
+        bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7} if is_lossy else {}
+        pixels = volume_of(shape) // 4 if is_lossy else volume_of(shape)
+        write_series(folder, pixels, RescaleSlope=2, RescaleIntercept=-1000, **bits)
         for path in folder.iterdir() if syntax != ExplicitVRLittleEndian else ():
             compress(path, syntax)
 
@@ -152,7 +156,7 @@ def _rtstruct(folder: Path, shape: Sequence[int]) -> None:
 
 
 def _png(folder: Path, shape: Sequence[int]) -> None:
-    case = make_phantom(0, size=shape[2])
+    case = make_phantom(0, size=max(shape[2], 16))
     write_png_slices([case], folder / "train")
     (folder / "dataset.json").write_text('{"spacing_mm": [7.0, 11.5, 11.5]}', encoding="utf-8")
 
@@ -161,11 +165,90 @@ def _chaos(folder: Path, shape: Sequence[int]) -> None:
     write_phantom_cohort(folder / "chaos", subjects=1, size=max(shape[2], 16))
 
 
+def _nrrd(name: str) -> Callable[[Path, Sequence[int]], object]:
+    """Return what writes a NRRD file, packed by gzip, or its header beside its voxels."""
+
+    def write(folder: Path, shape: Sequence[int]) -> None:
+        content = volume_of(shape).astype("<i2").tobytes()
+        is_alone = name.endswith(".nrrd")
+        lines = [
+            "NRRD0004",
+            "type: int16",
+            "dimension: 3",
+            "space: left-posterior-superior",
+            f"sizes: {shape[2]} {shape[1]} {shape[0]}",
+            "space directions: (1.5,0,0) (0,1.25,0) (0,0,5)",
+            "space origin: (-10,20,30)",
+            "endian: little",
+            f"encoding: {'gzip' if is_alone else 'raw'}",
+            *([] if is_alone else ["data file: a.raw"]),
+        ]
+        header = ("\n".join(lines) + "\n\n").encode()
+        (folder / name).write_bytes(header + gzip.compress(content) if is_alone else header)
+        if not is_alone:
+            (folder / "a.raw").write_bytes(content)
+
+    return write
+
+
+def _metaimage(folder: Path, shape: Sequence[int]) -> None:
+    content = zlib.compress(volume_of(shape).astype("<i2").tobytes())
+    lines = [
+        "ObjectType = Image",
+        "NDims = 3",
+        "BinaryData = True",
+        "BinaryDataByteOrderMSB = False",
+        "CompressedData = True",
+        f"CompressedDataSize = {len(content)}",
+        "TransformMatrix = 1 0 0 0 1 0 0 0 1",
+        "Offset = -10 20 30",
+        "ElementSpacing = 1.5 1.25 5",
+        f"DimSize = {shape[2]} {shape[1]} {shape[0]}",
+        "ElementType = MET_SHORT",
+        "ElementDataFile = LOCAL",
+    ]
+    (folder / "a.mha").write_bytes(("\n".join(lines) + "\n").encode() + content)
+
+
+def _numpy(folder: Path, shape: Sequence[int]) -> None:
+    np.save(folder / "a.npy", volume_of(shape))
+
+
+def _archive(folder: Path, shape: Sequence[int]) -> None:
+    np.savez_compressed(folder / "a.npz", image=volume_of(shape), label=labels_of(shape))
+
+
+def _tiff(folder: Path, shape: Sequence[int]) -> None:
+    first, *others = (Image.fromarray(page.astype(np.uint16)) for page in volume_of(shape))
+    first.save(folder / "a.tif", save_all=True, append_images=others, compression="tiff_deflate")
+
+
+def _picture(ending: str) -> Callable[[Path, Sequence[int]], object]:
+    def write(folder: Path, shape: Sequence[int]) -> None:
+        pixels = np.stack([volume_of(shape)[0] // 4] * 3, axis=-1).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"a.{ending}")
+
+    return write
+
+
+def _read_volume(name: str) -> Callable[[Path, int], Sequence[Array]]:
+    def read(folder: Path, max_bytes: int) -> list[Array]:
+        has_spacing = name.endswith(("rrd", "hdr", "mha"))
+        spacing_mm = None if has_spacing else (5.0, 1.25, 1.5)
+        volume = read_volume(folder / name, spacing_mm=spacing_mm, max_bytes=max_bytes)
+        return [volume.array, volume.affine]
+
+    return read
+
+
+def _read_archive(folder: Path, max_bytes: int) -> list[Array]:
+    file = folder / "a.npz"
+    return _arrays([read_volume_case(file, file, spacing_mm=(5.0, 1.25, 1.5), max_bytes=max_bytes)])
+
+
 def _splits(folder: Path, _shape: Sequence[int]) -> None:
-    write_nnunet_splits(
-        [Split(train=("1", "2"), val=("3",)), Split(train=("3", "2"), val=("1",))],
-        folder / "splits_final.json",
-    )
+    splits = [Split(("1", "2"), ("3",), ()), Split(("3", "2"), ("1",), ())]
+    write_nnunet_splits(folder / "splits_final.json", splits)
 
 
 def _read_series(folder: Path, max_bytes: int) -> list[Array]:
@@ -181,27 +264,6 @@ def _read_nifti(name: str) -> Callable[[Path, int], Sequence[Array]]:
     return read
 
 
-def _image_of(shape: Sequence[int]) -> "SimpleITK.Image":
-    image = SimpleITK.GetImageFromArray(volume_of(shape))
-    image.SetSpacing((1.5, 2.0, 9.0))
-    return image
-
-
-def _itk(name: str) -> Callable[[Path, Sequence[int]], object]:
-    return lambda folder, shape: SimpleITK.WriteImage(
-        _image_of(shape), str(folder / name), useCompression=True
-    )
-
-
-def _npz(folder: Path, shape: Sequence[int]) -> None:
-    np.savez_compressed(folder / "a.npz", image=volume_of(shape))
-
-
-def _tiff(folder: Path, shape: Sequence[int]) -> None:
-    first, *others = (Image.fromarray(page) for page in volume_of(shape).astype(np.uint16))
-    first.save(folder / "a.tif", save_all=True, append_images=others)
-
-
 def _structures(folder: Path, shape: Sequence[int]) -> None:
     (folder / "s1/segmentations").mkdir(parents=True)
     write_nifti(folder / "s1/ct.nii.gz", volume_of(shape), np.eye(4))
@@ -211,19 +273,12 @@ def _structures(folder: Path, shape: Sequence[int]) -> None:
 
 
 def _slicer(folder: Path, shape: Sequence[int]) -> None:
-    image = SimpleITK.GetImageFromArray(labels_of(shape).astype(np.uint8))
+    head = ["NRRD0004", "type: uint8", "dimension: 3", "space: RAS", "encoding: gzip"]
+    head += [f"sizes: {shape[2]} {shape[1]} {shape[0]}", "space directions: (1,0,0) (0,1,0) (0,0,1)"]
     for number, (name, value) in enumerate((("liver", 1), ("spleen", 4))):
-        image.SetMetaData(f"Segment{number}_Name", name)
-        image.SetMetaData(f"Segment{number}_LabelValue", str(value))
-    SimpleITK.WriteImage(image, str(folder / "a.seg.nrrd"), useCompression=True)
-
-
-def _read_volume(name: str, spacing_mm=None) -> Callable[[Path, int], Sequence[Array]]:
-    def read(folder: Path, max_bytes: int) -> list[Array]:
-        volume = read_volume(folder / name, spacing_mm=spacing_mm, max_bytes=max_bytes)
-        return [volume.array, volume.affine]
-
-    return read
+        head += [f"Segment{number}_Name:={name}", f"Segment{number}_LabelValue:={value}"]
+    voxels = gzip.compress(labels_of(shape).astype(np.uint8).tobytes())
+    (folder / "a.seg.nrrd").write_bytes("\n".join([*head, "", ""]).encode() + voxels)
 
 
 def _arrays(cases) -> list[Array]:
@@ -264,6 +319,7 @@ DOORS = {
     "dicom, run lengths": Door(_series(RLELossless), _read_series),
     "dicom, JPEG-LS": Door(_series(JPEGLSLossless), _read_series),
     "dicom, JPEG lossless": Door(_series(JPEGLosslessSV1), _read_series),
+    "dicom, JPEG": Door(_series(JPEGBaseline8Bit), _read_series),
     "dicom, JPEG 2000": Door(_series(JPEG2000Lossless), _read_series),
     "dicom, HTJ2K": Door(_series(HTJ2KLossless), _read_series),
     "dicom, enhanced": Door(_enhanced, _read_series),
@@ -288,14 +344,16 @@ DOORS = {
     "cohort of nnU-Net": Door(_task("_0000"), _read_cohort, GZIP),
     "cohort of png": Door(_png, _read_cohort, PNG),
     "cohort of chaos": Door(_chaos, lambda f, m: _read_cohort(f / "chaos", m), PNG),
-    "nrrd": Door(_itk("a.nrrd"), _read_volume("a.nrrd"), (".nrrd",)),
-    "metaimage": Door(_itk("a.mha"), _read_volume("a.mha"), (".mha",)),
-    "numpy": Door(_npz, _read_volume("a.npz", (9.0, 2.0, 1.5)), (".npz",)),
-    "tiff": Door(_tiff, _read_volume("a.tif", (9.0, 2.0, 1.5))),
+    "nrrd": Door(_nrrd("a.nrrd"), _read_volume("a.nrrd")),
+    "nrrd, header and voxels": Door(_nrrd("a.nhdr"), _read_volume("a.nhdr")),
+    "metaimage": Door(_metaimage, _read_volume("a.mha")),
+    "numpy": Door(_numpy, _read_volume("a.npy")),
+    "numpy, image and mask": Door(_archive, _read_archive),
+    "tiff": Door(_tiff, _read_volume("a.tif")),
+    "png in colours": Door(_picture("png"), _read_volume("a.png"), PNG),
+    "jpeg": Door(_picture("jpg"), _read_volume("a.jpg")),
     "slicer": Door(
-        _slicer,
-        lambda folder, limit: [read_slicer_seg(folder / "a.seg.nrrd", max_bytes=limit).volume.array],
-        (".nrrd",),
+        _slicer, lambda folder, limit: [read_slicer_seg(folder / "a.seg.nrrd", max_bytes=limit).volume.array]
     ),
     "cohort of structures": Door(_structures, _read_cohort, GZIP),
     "splits": Door(_splits, _read_splits),

@@ -6,11 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from guided_attention.case import Case
 from guided_attention.data._layouts import Scan
 from guided_attention.data.checks._alignment import Alignment, alignment_of
-from guided_attention.data.checks._exchanged import _log_spreads, exchanged, thumbnail_of
+from guided_attention.data.checks._exchanged import (
+    _log_spreads,
+    brightness,
+    exchanged,
+    nearly_equal,
+    thumbnail_of,
+)
 from guided_attention.data.checks._facts import CaseFacts, OrganFacts, facts_of
 from guided_attention.data.checks._suspicions import in_cases
 from guided_attention.data.checks._unlike import in_cohort
@@ -71,7 +78,7 @@ def kinds(suspicions):
 def test_an_organ_is_measured():
     noted = facts(volume(), box())
     # x runs to the left in LPS: columns 5 to 11 have their centre at 8, which is RAS x = -8.
-    assert noted.organs == {1: OrganFacts(105, 0.21, (-8.0, -6.0, 8.0), (), 0, 0)}
+    assert noted.organs == {1: OrganFacts(105, 0.21, (-8.0, -6.0, 8.0), (), 0, 0, 1)}
     assert (noted.file.name, noted.mask.name) == ("a_image.nii", "a_label.nii")
 
 
@@ -179,6 +186,10 @@ def test_a_mask_turned_in_square_slices():
         ({"organs": {1: organ(hole_voxels=11)}}, [("holes", "a", "a_label.nii")]),
         ({"organs": {1: organ(islands=2), 4: organ(islands=1)}}, [("islands", "a", "a_label.nii")]),
         ({"gaps": (5,)}, [("gap in mask", "a", "a_label.nii")]),
+        ({"skipped": {1: (4,)}}, [("gap in organ", "a", "a_label.nii")]),
+        ({"skipped": {1: (4,)}, "gaps": (4,)}, [("gap in mask", "a", "a_label.nii")]),
+        ({"highest": 103.0}, [("extreme values", "a", "a_image.nii")]),
+        ({"lowest": -101.0}, [("extreme values", "a", "a_image.nii")]),
         ({"between": 0.21}, [("smooth mask", "a", "a_label.nii")]),
         ({"alignment": Alignment({"left to right": 1.3}, 2.0)}, [("turned mask", "a", "a_label.nii")]),
         ({"alignment": Alignment({"left to right": 1.2}, 1.7)}, [("shifted mask", "a", "a_label.nii")]),
@@ -214,6 +225,8 @@ def test_what_looks_wrong_in_one_case(changes, expected):
         ({"quantiles": (0.0, 1.0, 17.0)}, [("odd intensities", "odd_image.nii")]),
         ({"lowest": -1.0}, [("odd intensities", "odd_image.nii")]),
         ({"roughness": 0.18}, [("rough image", "odd_image.nii")]),
+        ({"roughness": 0.04}, [("smooth image", "odd_image.nii")]),
+        ({"organs": {1: organ(parts=2)}}, [("organ in parts", "odd_label.nii")]),
         ({"disorder": 0.9}, [("slices in disorder", "odd_image.nii")]),
         ({"rim": 0.6}, [("odd border", "odd_image.nii")]),
         ({"at_bottom": 0.31}, [("clipped image", "odd_image.nii")]),
@@ -240,24 +253,23 @@ def _thumbnails(count=4, shape=(11, 13, 17)):
 
 def test_exchanged_masks_are_a_pair_of_cases():
     made = _thumbnails()
-    plain = [thumbnail_of(image, labels, image.shape) for image, labels in made]
+    plain = [thumbnail_of(image, labels) for image, labels in made]
     assert list(exchanged(plain)) == []
     (one, mask), (other, second) = made[1], made[3]
     swapped = [
         plain[0],
-        thumbnail_of(one, second, one.shape),
+        thumbnail_of(one, second),
         plain[2],
-        thumbnail_of(other, mask, other.shape),
+        thumbnail_of(other, mask),
     ]
     assert list(exchanged(swapped)) == [(1, 3)]
-    # Of another size, or turned against its own image alone, it is none.
-    assert list(exchanged([*swapped[:3], replace(swapped[3], shape=(5, 7, 9))])) == []
-    turned = thumbnail_of(one, np.ascontiguousarray(mask[::-1]), one.shape)
+    # A mask that is turned against its own image alone is none.
+    turned = thumbnail_of(one, np.ascontiguousarray(mask[::-1]))
     assert list(exchanged([plain[0], turned, *plain[2:]])) == []
 
 
 def test_the_spread_within_masks_of_other_cases_is_that_of_numpy():
-    thumbnails = [thumbnail_of(image, labels, image.shape) for image, labels in _thumbnails()]
+    thumbnails = [thumbnail_of(image, labels) for image, labels in _thumbnails()]
     thumbnails[2].labels[:50] = 7
     for row, one in zip(_log_spreads(thumbnails), thumbnails, strict=True):
         pixels = (one.image - one.image.mean()) / one.image.std()
@@ -271,9 +283,78 @@ def test_exchanged_masks_are_told_in_both_cases():
     made = _thumbnails()
     masks = [made[0][1], made[3][1], made[2][1], made[1][1]]
     cases = [
-        case(name, alignment=Alignment(thumbnail=thumbnail_of(image, mask, image.shape)))
+        case(name, alignment=Alignment(thumbnail=thumbnail_of(image, mask)))
         for name, (image, _), mask in zip("abcd", made, masks, strict=True)
     ]
     found = list(in_cohort(cases, ORGANS))
     assert kinds(found) == [("exchanged masks", "b", "b_label.nii"), ("exchanged masks", "d", "d_label.nii")]
     assert "case 'd'" in found[0].message
+
+
+def test_an_organ_in_two_parts():
+    labels = box(where=np.s_[3:6, 4:9, 2:5])
+    labels[3:6, 4:9, 10:16] = 1
+    assert facts(volume(), labels).organs[1].parts == 2
+    labels[3:6, 5, 5:10] = 1  # a bridge
+    assert facts(volume(), labels).organs[1].parts == 1
+
+
+def test_an_organ_that_one_slice_lacks():
+    labels = box(where=np.s_[2:8, 4:9, 5:12])
+    labels[2:8, 4:9, 1:4] = 2
+    labels[5, :, 4:] = 0
+    noted = facts(volume(), labels)
+    assert (noted.skipped, noted.gaps) == ({1: (5,)}, ())
+
+
+def test_a_copy_with_other_contrast_and_noise_is_similar():
+    made = [(volume(), box()), (np.random.default_rng(6).normal(size=(11, 13, 17)), box())]
+    smooth = [(ndimage.gaussian_filter(image, 2).astype(np.float32), labels) for image, labels in made]
+    copy = (smooth[0][0] * 3 + 7 + 0.001 * made[1][0]).astype(np.float32), box()
+    thumbnails = [thumbnail_of(image, labels) for image, labels in (*smooth, copy)]
+    assert list(nearly_equal(thumbnails)) == [(0, 2)]
+    cases = [
+        case(name, alignment=Alignment(thumbnail=one)) for name, one in zip("abc", thumbnails, strict=True)
+    ]
+    assert kinds(in_cohort(cases, ORGANS)) == [("similar image", "c", "c_image.nii")]
+    cases[2] = replace(cases[2], image_hash="a")
+    assert [one.kind for one in in_cohort(cases, ORGANS)] == ["duplicate image"]
+
+
+def _anatomy(**moved):
+    """Four organs about 80 mm apart; some of them moved."""
+    places = {1: (60.0, 10.0, 20.0), 2: (50.0, -30.0, -40.0), 3: (-50.0, -30.0, -40.0), 4: (-80.0, 0.0, 40.0)}
+    return {value: organ(centre_mm=moved.get(f"organ{value}", place)) for value, place in places.items()}
+
+
+def test_a_patient_who_is_turned_beside_the_others():
+    usual = [case(name, organs=_anatomy()) for name in "abcdefg"]
+    turned = {
+        value: organ(centre_mm=(one.centre_mm[1], one.centre_mm[0], one.centre_mm[2]))
+        for value, one in _anatomy().items()
+    }
+    assert kinds(in_cohort([*usual, case("odd", organs=turned)], ORGANS)) == [
+        ("odd anatomy", "odd", "odd_label.nii")
+    ]
+    nearly = _anatomy(organ2=(55.0, -20.0, -45.0))
+    assert kinds(in_cohort([*usual, case("odd", organs=nearly)], ORGANS)) == []
+
+
+def test_organs_of_another_brightness():
+    labels = box() + 3 * box(where=np.s_[7:9, 4:9, 5:12])
+    shades = np.array([0.0, 6.0, 0.0, 0.0, 3.0])
+
+    def seen(name, levels):
+        image = (ndimage.gaussian_filter(volume(), 1) * 0.2 + levels[labels]).astype(np.float32)
+        image[0, 0, 0], image[-1, -1, -1] = 0, 10
+        organs = {1: organ(), 4: organ()}
+        return case(name, organs=organs, alignment=Alignment(thumbnail=thumbnail_of(image, labels)))
+
+    assert brightness(seen("a", shades).alignment.thumbnail) == pytest.approx({1: 0.6, 4: 0.3}, abs=0.05)
+    usual = [seen(name, shades + 0.3 * place) for place, name in enumerate("abcdef")]
+    found = [
+        one
+        for one in in_cohort([*usual, seen("odd", shades[[0, 4, 0, 0, 1]])], ORGANS)
+        if one.kind == "odd contrast"
+    ]
+    assert kinds(found) == [("odd contrast", "odd", "odd_image.nii")]

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from tests.data import accidents
-from tests.data.accident_maker import CLEAN, SERIES, both, delete, patient_of, relabel, rename, slices, voxels
+from tests.data.accident_maker import CLEAN, SERIES, patient_of, rename, slices
 from tests.data.accidents import ACCIDENTS
 
 from guided_attention.data import check, open_cohort
 from guided_attention.data._layouts import Scan
 from guided_attention.data.checks import report
 from guided_attention.data.checks._facts import CaseFacts, facts_of
+from guided_attention.data.phantom._harm import both, delete, relabel, voxels
 
 _ROWS = accidents.rows_of_page()
 

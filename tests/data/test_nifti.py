@@ -417,14 +417,14 @@ def test_lengths_are_millimetres_whatever_the_unit_of_the_file(tmp_path, unit, f
     np.testing.assert_allclose(volume.spacing_mm, np.array([5.0, 1.25, 1.5]) * factor, rtol=1e-6)
 
 
-def test_every_flipped_bit_of_a_gzip_file_is_refused_or_changes_nothing(tmp_path):
+def test_a_flipped_bit_of_each_byte_of_a_gzip_file_is_refused_or_changes_nothing(tmp_path):
     volume = np.random.default_rng(0).integers(0, 5, (3, 5, 7)).astype(np.uint8)
     path = write_nifti(tmp_path / "a.nii.gz", volume, STRAIGHT)
     whole = path.read_bytes()
     refused = 0
-    for place, bit in product(range(len(whole)), range(8)):
+    for place in range(len(whole)):
         damaged = bytearray(whole)
-        damaged[place] ^= 1 << bit
+        damaged[place] ^= 1 << place % 8
         path.write_bytes(damaged)
         try:
             read = read_nifti(path)
@@ -434,7 +434,7 @@ def test_every_flipped_bit_of_a_gzip_file_is_refused_or_changes_nothing(tmp_path
         else:
             np.testing.assert_array_equal(read.array, volume)
             np.testing.assert_array_equal(read.affine, STRAIGHT)
-    assert refused > 0.9 * 8 * (len(whole) - 10)  # bits of gzip's own header change nothing
+    assert refused > 0.9 * (len(whole) - 10)  # bits of gzip's own header change nothing
 
 
 @pytest.mark.parametrize("place", [-1, -4, -5, -8, -100_000])  # length and checksum at the end, and voxels
@@ -450,28 +450,6 @@ def test_the_checksum_of_a_long_file_is_tested_too(tmp_path, place):
     image = write_nifti(tmp_path / "b.nii.gz", volume, STRAIGHT)
     with pytest.raises(DataError, match="must be a whole NIfTI file"):
         read_nifti_case(image, path)
-
-
-@pytest.mark.filterwarnings("ignore:Extension size is not a multiple of 16")
-@pytest.mark.filterwarnings("ignore::guided_attention.errors.GeometryWarning")
-@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
-def test_damaged_files_raise_our_errors_only(tmp_path, ending):
-    rng = np.random.default_rng(0)
-    whole = write_nifti(tmp_path / f"a{ending}", _random((3, 5, 7), "int16"), STRAIGHT).read_bytes()
-    path = tmp_path / f"b{ending}"
-    for trial in range(300):
-        content = bytearray(gzip.decompress(whole) if ending == ".nii.gz" and trial % 2 else whole)
-        if trial % 3 == 0:
-            content = content[: rng.integers(len(content))]
-        else:
-            for _ in range(trial % 3):
-                content[rng.integers(min(360, len(content)))] = rng.integers(256)
-        # Damage of the header with a checksum that is right, every other time.
-        path.write_bytes(gzip.compress(bytes(content)) if ending == ".nii.gz" and trial % 2 else content)
-        try:
-            read_nifti_case(path, path)
-        except GuidedAttentionError as error:
-            assert (error.file, str(path) in str(error)) == (path, True)  # noqa: PT017 - some do not raise
 
 
 def test_a_header_that_claims_more_than_the_file_can_hold_is_refused_at_once(tmp_path):

@@ -239,3 +239,11 @@ def test_a_file_that_is_no_split_of_nnunet_is_named(tmp_path, text):
         ValueError, match=r'splits_final.json` must be a list of {"train": \[...\], "val": \[...\]}'
     ):
         read_nnunet_splits(path)
+
+
+def test_a_case_in_both_parts_of_a_fold_names_the_file(tmp_path):
+    path = tmp_path / "splits_final.json"
+    path.write_text('[{"train": ["1", "2"], "val": ["2"]}]')
+    with pytest.raises(DataError, match=r"Read from .*splits_final.json") as caught:
+        read_nnunet_splits(path)
+    assert caught.value.file == path

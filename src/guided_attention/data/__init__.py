@@ -13,7 +13,15 @@ from guided_attention.data.convert import TargetLayout, convert
 from guided_attention.data.dicom import DicomSeries, find_dicom_series, read_dicom_series
 from guided_attention.data.dicom_seg import Segments, read_dicom_seg, write_dicom_seg
 from guided_attention.data.nifti import read_nifti, read_nifti_case, read_nifti_pairs, write_nifti
-from guided_attention.data.phantom import PhantomLayout, PhantomSource, make_phantom, write_phantom_cohort
+from guided_attention.data.phantom import (
+    ACCIDENTS,
+    Accident,
+    PhantomLayout,
+    PhantomSource,
+    make_phantom,
+    plant_accident,
+    write_phantom_cohort,
+)
 from guided_attention.data.png import PNG_GREY_LEVELS, read_png_slices, write_png_slices
 from guided_attention.data.rtstruct import read_rtstruct, write_rtstruct
 from guided_attention.data.splits import (
@@ -27,9 +35,11 @@ from guided_attention.data.splits import (
 from guided_attention.data.volume import read_slicer_seg, read_volume, read_volume_case
 
 __all__ = [
+    "ACCIDENTS",
     "CHAOS_CT_LABELS",
     "CHAOS_MR_LABELS",
     "PNG_GREY_LEVELS",
+    "Accident",
     "ChaosSource",
     "CheckReport",
     "Cohort",
@@ -48,6 +58,7 @@ __all__ = [
     "k_fold",
     "make_phantom",
     "open_cohort",
+    "plant_accident",
     "read_chaos",
     "read_chaos_case",
     "read_dicom_seg",

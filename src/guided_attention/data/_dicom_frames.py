@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import cut_list, require
-from guided_attention.data._dicom_files import NoScanError, damage, open_dicom, require_size
+from guided_attention.data._dicom_files import NoScanError, damage, decoder_of, open_dicom
 from guided_attention.data._files import broken, reading
 from guided_attention.data._limits import MAX_BYTES
 from guided_attention.errors import DataError
@@ -120,24 +120,25 @@ class Frame:
             frames, size = int(self.content.get("NumberOfFrames") or 1), self.path.stat().st_size
             held = size * _MOST_DEFLATED if syntax.is_deflated else size
             needed = frames * self.size[0] * self.size[1] * bits // _BITS
-            is_plain = not syntax.is_encapsulated
-        if is_plain and needed > held:
+        if not self.is_compressed and needed > held:
             raise broken(
                 self.path, "DICOM", f"its header claims {needed} bytes of pixels, the file has {size}"
             )
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether a decoder is needed for its pixels."""
+        with reading(self.path, "DICOM", damage()):
+            return bool(self.content.file_meta.TransferSyntaxUID.is_encapsulated)
 
     def pixels(self, content: "Dataset") -> npt.NDArray[np.float32]:
         """Return the rescaled values, from the whole content of the file."""
         from pydicom.pixels.processing import apply_modality_lut  # noqa: PLC0415
         from pydicom.pixels.utils import pixel_array  # noqa: PLC0415
-        from pydicom.uid import RLELossless  # noqa: PLC0415
 
-        require_size(self.path, content, self.index, self.size)
+        decoder = decoder_of(self.path, content, self.index, self.size)
         with reading(self.path, "DICOM", damage()):
-            # Decoders of run lengths in other packages end the process over damaged files.
-            is_rle = content.file_meta.TransferSyntaxUID == RLELossless
-            plugin = "pydicom" if is_rle else ""
-            pixels: npt.NDArray[Any] = pixel_array(content, index=self.index, decoding_plugin=plugin)
+            pixels: npt.NDArray[Any] = pixel_array(content, index=self.index, decoding_plugin=decoder)
         wanted, got = "one grey-level slice", f"pixels of shape {pixels.shape}"
         cure = "Convert colour to grey levels."
         require(pixels.shape == self.size, str(self.path), wanted, got, cure, error=DataError, file=self.path)

@@ -1,6 +1,7 @@
 """What the layouts share: the records of what was found, and the small JSON files that stand beside scans."""
 
 import json
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -128,7 +129,7 @@ def known_spacing(given: SpacingMm | None, fields: Mapping[str, object], folder:
         )
         return _UNKNOWN_MM
     numbers = [float(value) for value in as_list(said) if isinstance(value, (int, float))]
-    good = len(numbers) == len(_UNKNOWN_MM) and min(numbers) > 0
+    good = len(numbers) == len(_UNKNOWN_MM) and all(0 < number < math.inf for number in numbers)
     what, path = "spacing_mm of dataset.json", folder / "dataset.json"
     require(good, what, "three numbers above 0, [z, y, x]", said, error=DataError, file=path)
     return (numbers[0], numbers[1], numbers[2])

@@ -36,8 +36,8 @@ __all__ = [
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME_PLACE_MM = 1e-3
 _STEP_TOLERANCE = 0.1
-_BYTES, _BYTES_OF_SLICE = 4, 20
-"""What a voxel takes as float32, and while the values of its slice are rescaled."""
+_BYTES, _BYTES_OF_SLICE = 4, {False: 20, True: 100}
+"""What a voxel takes as float32, and while its slice is unpacked and rescaled, by whether it is compressed."""
 _MARKS = (
     "EchoNumbers",
     "EffectiveEchoTime",
@@ -325,7 +325,8 @@ def _assemble(frames: Sequence[Frame], max_bytes: int) -> Volume:
     for frame in frames:
         frame.require_whole()
     largest = max(frame.path.stat().st_size for frame in frames)
-    needed = math.prod(shape) * _BYTES + math.prod(shape[1:]) * _BYTES_OF_SLICE + largest
+    unpacking = math.prod(shape[1:]) * _BYTES_OF_SLICE[any(frame.is_compressed for frame in frames)]
+    needed = math.prod(shape) * _BYTES + unpacking + largest
     require_fits(frames[0].path.parent, needed, max_bytes)
     array = np.empty(shape, np.float32)
     path, content = frames[0].path, open_dicom(frames[0].path, max_bytes)

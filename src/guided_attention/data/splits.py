@@ -14,7 +14,7 @@ import numpy as np
 from guided_attention._checks import cut_list, repeated, require, require_path, require_type
 from guided_attention._files import PathLike, replacing
 from guided_attention.data._files import natural_key, reading, require_file
-from guided_attention.errors import DataError, MissingFileError
+from guided_attention.errors import ArgumentError, DataError, MissingFileError
 
 __all__ = ["Patients", "Split", "k_fold", "read_nnunet_splits", "split_subjects", "write_nnunet_splits"]
 
@@ -81,8 +81,7 @@ class Split:
 
         Raises:
             MissingFileError: There is no such file.
-            DataError: The file is no split, or may not be read.
-            ArgumentError: A subject is in two of its parts.
+            DataError: The file is no split, may not be read, or a subject is in two of its parts.
         """
         file = require_path("path", path)
         if not file.is_file():
@@ -97,7 +96,7 @@ class Split:
             wanted = "JSON with the lists train, val and test"
             message = f"`{file}` must be {wanted}, got something else ({error!r})."
             raise DataError(message, file=file) from error
-        return cls(train, val, test)
+        return _split_from(file, train, val, test)
 
 
 def _names_in(part: object) -> tuple[str, ...]:
@@ -234,10 +233,19 @@ def read_nnunet_splits(path: PathLike) -> list[Split]:
 
     Raises:
         MissingFileError: There is no such file.
-        DataError: The file is none.
-        ArgumentError: A case is in both parts of a fold.
+        DataError: The file is none, or a case is in both parts of a fold.
     """
-    return [Split(_names_in(fold["train"]), _names_in(fold["val"]), ()) for fold in _folds_in(path)]
+    file = require_path("path", path)
+    return [
+        _split_from(file, _names_in(fold["train"]), _names_in(fold["val"]), ()) for fold in _folds_in(file)
+    ]
+
+
+def _split_from(file: Path, train: tuple[str, ...], val: tuple[str, ...], test: tuple[str, ...]) -> Split:
+    try:
+        return Split(train, val, test)
+    except ArgumentError as error:
+        raise DataError(f"{error} Read from {file}.", argument=error.argument, file=file) from error
 
 
 def _folds_in(path: PathLike) -> list[Mapping[str, object]]:

@@ -21,8 +21,9 @@ from guided_attention.errors import DataError
 
 __all__ = ["Axis", "Grid", "Taps", "resampled_axis"]
 
-_SLAB_VALUES = 2**20
-"""Values of a scan that are interpolated at once: few enough for the cache, whatever the size of the volume."""
+_SLAB_VALUES, _MIXED_VALUES = 2**16, 2**20
+"""Values of a scan that are interpolated at once: few enough for the cache, whatever the size of the volume. Where new
+slices lie between old ones they are more, because each slab needs a slice of its neighbour."""
 _SAME = 1e-4
 """Share by which a spacing may differ from the wanted one and still count as equal: readers round lengths."""
 
@@ -257,15 +258,14 @@ class Grid:
             into: Where to write, of the size of the grid with its padding; the padding is left as it is.
         """
         depth, rows, columns = (axis.forward() for axis in self.axes)
-        inner = into[self.inner]
-        at_once = max(1, _SLAB_VALUES // (self.axes[1].old * self.axes[2].old))
+        inner, spare = into[self.inner], Spare()
+        values = _SLAB_VALUES if depth.is_identity(self.axes[0].old) else _MIXED_VALUES
+        at_once = max(1, values // (self.axes[1].old * self.axes[2].old))
         for start in range(0, len(inner), at_once):
             part = depth.part(start, start + at_once)
             low, high = int(part.index.min()), int(part.index.max())
-            values = torch.from_numpy(scaled(np.ascontiguousarray(canonical[low : high + 1])))
-            inner[start : start + at_once] = part.apply(
-                _in_plane(values, rows, columns, Spare()), 0, low
-            ).numpy()
+            slab = torch.from_numpy(scaled(np.ascontiguousarray(canonical[low : high + 1])))
+            inner[start : start + at_once] = part.apply(_in_plane(slab, rows, columns, spare), 0, low).numpy()
 
     def labels(self, canonical: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return label values at the nearest voxels; padding is background."""

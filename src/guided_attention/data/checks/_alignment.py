@@ -72,7 +72,7 @@ def alignment_of(image: npt.NDArray[np.float32], labels: LabelVolume) -> Alignme
     smooth = (smooth - smooth.mean()) / smooth.std()
     ratio, shift = _best_shift(smooth, few)
     z, y, x = (voxels * step for voxels, step in zip(shift, steps, strict=True))
-    return Alignment(_turned(smooth, few), ratio, (z, y, x), thumbnail_of(smooth, few, image.shape))
+    return Alignment(_turned(smooth, few), ratio, (z, y, x), thumbnail_of(smooth, few))
 
 
 def _turned(image: npt.NDArray[np.float32], labels: npt.NDArray[Any]) -> dict[str, float]:

@@ -28,6 +28,8 @@ _EVERY = 3
 _TWO_APART = 2
 _ISLAND_SHARE = 0.01
 _ISLAND_VOXELS = 10
+_PART = 0.05
+_SKIPPED_VOXELS = 10
 _CUBE = np.ones((3, 3, 3), bool)
 
 
@@ -42,6 +44,7 @@ class OrganFacts:
         borders: Sides of the volume that it touches, such as ``"head"``.
         islands: Components of a few voxels that lie apart from the largest one.
         hole_voxels: Voxels of the background that it surrounds.
+        parts: Large components, of a twentieth of the organ or more.
     """
 
     voxels: int
@@ -50,6 +53,7 @@ class OrganFacts:
     borders: tuple[str, ...]
     islands: int
     hole_voxels: int
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class CaseFacts:
         channels: How many.
         quantiles: 1st, 50th and 99th percentile of the first channel.
         lowest: Smallest value of the first channel.
+        highest: Largest value of the first channel.
         at_top: Share of voxels at the largest value of the first channel, and at_bottom at the smallest.
         at_bottom: See `at_top`.
         constant: Channels without any contrast.
@@ -84,6 +89,7 @@ class CaseFacts:
         blank: Slices of one value between others.
         repeated: Slices equal to the one before.
         gaps: Slices without label between others with labels.
+        skipped: By organ, slices that lack it though it lies at one place in the slices before and after.
         between: Share of the borders of organs at which labels rise in steps, as after smooth resampling.
     """
 
@@ -97,6 +103,7 @@ class CaseFacts:
     channels: int = 0
     quantiles: tuple[float, float, float] = (0.0, 0.0, 0.0)
     lowest: float = 0.0
+    highest: float = 0.0
     at_top: float = 0.0
     at_bottom: float = 0.0
     constant: tuple[int, ...] = ()
@@ -114,6 +121,7 @@ class CaseFacts:
     blank: tuple[int, ...] = ()
     repeated: tuple[int, ...] = ()
     gaps: tuple[int, ...] = ()
+    skipped: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     between: float = 0.0
 
 
@@ -151,6 +159,7 @@ def _of_image(case: Case) -> dict[str, Any]:
         "channels": len(case.image),
         "quantiles": (q1, q50, q99),
         "lowest": low,
+        "highest": high,
         "at_top": float((first == high).mean()),
         "at_bottom": float((first == low).mean()),
         "constant": tuple(i for i, channel in enumerate(case.image) if channel.min() == channel.max()),
@@ -213,6 +222,7 @@ def _of_labels(case: Case) -> dict[str, Any]:
         "organs": organs,
         "alignment": alignment_of(image, labels) if organs else Alignment(),
         "gaps": _between([bool(part.any()) for part in case.labels]),
+        "skipped": _skipped(case.labels),
         "between": _share_of_steps(labels),
     }
 
@@ -231,24 +241,38 @@ def _organ(
         for end, touches in enumerate((one.start == 0, one.stop == labels.shape[axis]))
         if touches
     )
+    islands, parts = _components(part)
     volume = voxels * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     return OrganFacts(
         voxels,
         volume,
         (float(centre[0]), float(centre[1]), float(centre[2])),
         borders,
-        _islands(part),
+        islands,
         _hole_voxels(part, labels[inner] == 0),
+        parts,
     )
 
 
-def _islands(organ: npt.NDArray[np.bool_]) -> int:
-    """Count the components of a few voxels; what lies within two voxels of each other is one component."""
+def _components(organ: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """Count the components of a few voxels and the large ones; what lies within two voxels is one component."""
     near = ndimage.binary_dilation(np.pad(organ, 1), _CUBE)[1:-1, 1:-1, 1:-1]
     components, _ = ndimage.label(near, _CUBE)
-    sizes = np.bincount(components[organ])[1:]
-    small = sizes < min(_ISLAND_VOXELS + 1, max(2.0, _ISLAND_SHARE * int(organ.sum())))
-    return int(small.sum()) if len(sizes) > 1 else 0
+    sizes, total = np.bincount(components[organ])[1:], int(organ.sum())
+    small = sizes < min(_ISLAND_VOXELS + 1, max(2.0, _ISLAND_SHARE * total))
+    return int(small.sum()) if len(sizes) > 1 else 0, int((sizes >= _PART * total).sum())
+
+
+def _skipped(labels: LabelVolume) -> dict[int, tuple[int, ...]]:
+    """Return by organ the slices that lack it, though it lies at one place in the slices before and after."""
+    skipped: dict[int, list[int]] = {}
+    for place in range(1, len(labels) - 1):
+        before, here, after = labels[place - 1 : place + 2]
+        values, counts = np.unique(before[(before == after) & (before > 0)], return_counts=True)
+        for value in values[counts >= _SKIPPED_VOXELS].tolist():
+            if not (here == value).any():
+                skipped.setdefault(value, []).append(place)
+    return {value: tuple(places) for value, places in skipped.items()}
 
 
 def _hole_voxels(organ: npt.NDArray[np.bool_], background: npt.NDArray[np.bool_]) -> int:

@@ -20,11 +20,14 @@ _OF_MASK = {
     "empty mask",
     "exchanged masks",
     "gap in mask",
+    "gap in organ",
     "holes",
     "huge organ",
     "islands",
     "missing organ",
+    "odd anatomy",
     "organ at border",
+    "organ in parts",
     "organ size",
     "rare label",
     "shifted mask",
@@ -41,6 +44,7 @@ TURNED = 1.25
 SHIFTED = 1.6
 """How much more mixed they are than within a shifted mask before the mask counts as shifted."""
 _PART_OF_VOLUME = 0.6
+_FAR = 50.0
 _HOLES, _HOLE_VOXELS = 0.1, 10
 _STEPS = 0.2
 _ABOVE_MM, _SIDE_MM = 20.0, 10.0
@@ -94,6 +98,13 @@ def _of_image(case: CaseFacts) -> Iterator[Suspicion]:
         yield suspicion_of(
             case, "warning", "empty image", f"{share}: nearly nothing is in it. Look at the image."
         )
+    far = max(case.highest - q99, q1 - case.lowest)
+    if q99 > q1 and far > _FAR * (q99 - q1):
+        ends = f"{case.lowest:.4g} to {case.highest:.4g}, 98 % of them from {q1:.4g} to {q99:.4g}"
+        message = (
+            f"values run from {ends}. Check for voxels that are no tissue, and for a value that marks none."
+        )
+        yield suspicion_of(case, "warning", "extreme values", message)
     for kind, slices, what in (
         ("blank slices", case.blank, "have one value"),
         ("repeated slices", case.repeated, "repeat the one before"),
@@ -147,6 +158,16 @@ def _of_shapes(case: CaseFacts, labels: LabelSpec | None) -> Iterator[Suspicion]
             f"slices {cut_list(case.gaps)} (from 0) have no label between others that have. Look at the mask."
         )
         yield suspicion_of(case, "warning", "gap in mask", message)
+    missing = [
+        f"{name_of(value, labels)} ({cut_list(places)})"
+        for value, places in case.skipped.items()
+        if not set(places) <= set(case.gaps)
+    ]
+    if missing:
+        message = (
+            f"missing in slices (from 0) between others that have it: {cut_list(missing)}. Look at the mask."
+        )
+        yield suspicion_of(case, "warning", "gap in organ", message)
     if case.between > _STEPS:
         message = (
             f"at {case.between:.0%} of the borders labels rise in steps, as smooth resampling makes them. "

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from guided_attention._checks import cut_list
-from guided_attention.data.checks._exchanged import exchanged
+from guided_attention.data.checks._exchanged import brightness, exchanged, nearly_equal
 from guided_attention.data.checks._facts import CaseFacts
 from guided_attention.data.checks._suspicions import (
     SHIFTED,
@@ -32,21 +32,25 @@ _SCALE = 8.0
 _SHIFTED_UNLIKE_OTHERS = 1.18
 """How much more mixed values are within organs than within a shifted mask, in a cohort of aligned masks."""
 _ALIGNED = 1.08
-_ROUGH, _DISORDER = 1.7, 1.25
-_RIM, _AT_BOTTOM = 0.5, 0.3
+_ROUGH, _SMOOTH, _DISORDER = 1.7, 0.5, 1.25
+_RIM, _AT_BOTTOM, _CONTRAST = 0.5, 0.3, 0.25
+_APART_MM, _FEW_WAYS, _ALIKE = 30.0, 3, 0.8
+"""Organs so far apart have a direction, so many directions tell an anatomy, and it is odd below this mean cosine."""
 
 
 def in_cohort(facts: Sequence[CaseFacts], labels: LabelSpec | None) -> Iterator[Suspicion]:
     """Give what looks wrong in a case beside the others."""
     read = [case for case in facts if not case.error]
     yield from _duplicates(read)
-    yield from _exchanged_masks(read)
+    yield from _beside_each_other(read)
     if len(read) < _FEW:
         return
     yield from _unlike_most(read)
     yield from _odd_spacing(read)
-    yield from _odd_intensities(read)
-    yield from _odd_look(read)
+    seen = [case for case in read if not case.constant]
+    if len(seen) >= _FEW:
+        yield from _odd_intensities(seen)
+        yield from _odd_look(seen)
     yield from _odd_alignment([case for case in read if case.organs])
     yield from _odd_organs([case for case in read if case.is_labelled], labels)
 
@@ -130,6 +134,13 @@ def _odd_look(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
             ):
                 message = f"neighbouring {what} differ {ratio:.1f} times as much as usual. Check that {cure}."
                 yield suspicion_of(case, "warning", kind, message)
+    usual = float(np.median([case.roughness for case in read]))
+    for case in (case for case in read if case.roughness < _SMOOTH * usual):
+        message = (
+            f"neighbouring voxels differ {case.roughness / usual:.2f} times as much as usual. Check that the image was "
+            "not smoothed, or enlarged from a coarser one."
+        )
+        yield suspicion_of(case, "warning", "smooth image", message)
     rims = np.array([case.rim for case in read])
     far = np.abs(rims - np.median(rims)) > _RIM
     if far.mean() <= 1 - _MOST:
@@ -147,9 +158,12 @@ def _odd_look(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
         )
 
 
-def _exchanged_masks(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
+def _beside_each_other(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
+    """Compare each case with each other one."""
     seen = [(case, case.alignment.thumbnail) for case in read]
     cases, thumbnails = [case for case, one in seen if one], [one for _, one in seen if one]
+    if not cases:
+        return
     for first, second in exchanged(thumbnails):
         for one, other in ((first, second), (second, first)):
             message = (
@@ -157,6 +171,13 @@ def _exchanged_masks(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
                 "Look at both, and exchange them."
             )
             yield suspicion_of(cases[one], "warning", "exchanged masks", message)
+    for first, second in nearly_equal(thumbnails):
+        if cases[first].image_hash != cases[second].image_hash:
+            message = (
+                f"but for contrast and noise, the image is that of case {cases[first].case_id!r}. "
+                "Remove one of two copies, and keep scans of one patient in one part."
+            )
+            yield suspicion_of(cases[second], "warning", "similar image", message)
 
 
 def _odd_alignment(labelled: Sequence[CaseFacts]) -> Iterator[Suspicion]:
@@ -174,6 +195,9 @@ def _odd_organs(labelled: Sequence[CaseFacts], labels: LabelSpec | None) -> Iter
         return
     yield from _rare_labels(labelled, labels)
     values = sorted({value for case in labelled for value in case.organs})
+    with_organs = [case for case in labelled if case.organs and not case.constant]
+    yield from _odd_places(with_organs)
+    yield from _odd_contrast(with_organs)
     for value in values:
         having = [case for case in labelled if value in case.organs]
         name, share = name_of(value, labels), len(having) / len(labelled)
@@ -186,10 +210,11 @@ def _odd_organs(labelled: Sequence[CaseFacts], labels: LabelSpec | None) -> Iter
         if len(having) >= _FEW:
             yield from _odd_sizes(having, value, name)
             yield from _odd_borders(having, value, name)
+            yield from _odd_parts(having, value, name)
 
 
 def _rare_labels(labelled: Sequence[CaseFacts], labels: LabelSpec | None) -> Iterator[Suspicion]:
-    counts = Counter(value for case in labelled for value in case.organs)
+    counts = _organ_counts(labelled)
     named = set() if labels is None else set(labels.names)
     for case in labelled:
         rare = [v for v in case.organs if v not in named and counts[v] <= (1 - _MOST) * len(labelled)]
@@ -218,3 +243,61 @@ def _odd_borders(having: Sequence[CaseFacts], value: int, name: str) -> Iterator
                 f"{name} touches the border of the volume ({cut_list(odd)}). Check that it is not cut off."
             )
             yield suspicion_of(case, "warning", "organ at border", message)
+
+
+def _odd_parts(having: Sequence[CaseFacts], value: int, name: str) -> Iterator[Suspicion]:
+    parts = [case.organs[value].parts for case in having]
+    if sum(count <= 1 for count in parts) < _MOST * len(having):
+        return
+    for case, count in zip(having, parts, strict=True):
+        if count > 1:
+            message = f"{name} is in {count} large parts, and in one piece in most cases. Look at its label in each."
+            yield suspicion_of(case, "warning", "organ in parts", message)
+
+
+def _odd_places(having: Sequence[CaseFacts]) -> Iterator[Suspicion]:
+    """Compare the directions from organ to organ with the usual ones: a turned patient has all of them turned."""
+    often = [value for value, count in _organ_counts(having).items() if count >= _MOST * len(having)]
+    whole = [case for case in having if set(often) <= set(case.organs)]
+    if len(whole) < _FEW:
+        return
+    centres = np.array([[case.organs[value].centre_mm for value in often] for case in whole])
+    first, second = np.triu_indices(len(often), 1)
+    ways = centres[:, first] - centres[:, second]
+    usual = np.median(ways, axis=0)
+    far = np.linalg.norm(usual, axis=1) > _APART_MM
+    if far.sum() < _FEW_WAYS:
+        return
+    ways, usual = ways[:, far], usual[far]
+    lengths = np.linalg.norm(ways, axis=2) * np.linalg.norm(usual, axis=1)
+    alike = ((ways * usual).sum(axis=2) / np.maximum(lengths, 1)).mean(axis=1)
+    for case, cosine in zip(whole, alike.tolist(), strict=True):
+        if cosine < _ALIKE:
+            message = (
+                f"its organs lie to each other in other directions than in most cases (mean cosine {cosine:.2f}). "
+                "Check the orientation of image and mask."
+            )
+            yield suspicion_of(case, "warning", "odd anatomy", message)
+
+
+def _odd_contrast(having: Sequence[CaseFacts]) -> Iterator[Suspicion]:
+    """Compare how bright organs are in their image: in another sequence or phase, they are otherwise."""
+    seen = [(case, brightness(case.alignment.thumbnail)) for case in having if case.alignment.thumbnail]
+    often = Counter(value for _, organs in seen for value in organs)
+    usual = {
+        value: float(np.median([organs[value] for _, organs in seen if value in organs]))
+        for value, count in often.items()
+        if count >= max(_FEW, _MOST * len(seen))
+    }
+    for case, organs in seen:
+        apart = [abs(level - usual[value]) for value, level in organs.items() if value in usual]
+        if len(apart) > 1 and float(np.mean(apart)) > _CONTRAST:
+            message = (
+                f"its organs are brighter or darker than in most cases, by {np.mean(apart):.0%} of the range. "
+                "Check the sequence or phase, and that values are not inverted."
+            )
+            yield suspicion_of(case, "warning", "odd contrast", message)
+
+
+def _organ_counts(having: Sequence[CaseFacts]) -> Counter[int]:
+    return Counter(value for case in having for value in case.organs)
