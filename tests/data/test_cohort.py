@@ -329,7 +329,7 @@ def no_reading(monkeypatch):
     def fail(*_arguments, **_keywords):
         raise AssertionError("a volume was read")
 
-    for name in ("case_of_files", "read_dicom_series", "open_volume"):
+    for name in ("joined_case", "read_dicom_series", "open_volume"):
         monkeypatch.setattr(f"guided_attention.data._layouts_volumes.{name}", fail)
 
 
