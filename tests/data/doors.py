@@ -39,6 +39,7 @@ from guided_attention.data import (
     read_nnunet_splits,
     read_png_slices,
     read_rtstruct,
+    read_slicer_seg,
     write_dicom_seg,
     write_nifti,
     write_nnunet_splits,
@@ -263,6 +264,23 @@ def _read_nifti(name: str) -> Callable[[Path, int], Sequence[Array]]:
     return read
 
 
+def _structures(folder: Path, shape: Sequence[int]) -> None:
+    (folder / "s1/segmentations").mkdir(parents=True)
+    write_nifti(folder / "s1/ct.nii.gz", volume_of(shape), np.eye(4))
+    for value, name in ((1, "liver"), (4, "spleen")):
+        mask = (labels_of(shape) == value).astype(np.uint8)
+        write_nifti(folder / f"s1/segmentations/{name}.nii.gz", mask, np.eye(4))
+
+
+def _slicer(folder: Path, shape: Sequence[int]) -> None:
+    head = ["NRRD0004", "type: uint8", "dimension: 3", "space: RAS", "encoding: gzip"]
+    head += [f"sizes: {shape[2]} {shape[1]} {shape[0]}", "space directions: (1,0,0) (0,1,0) (0,0,1)"]
+    for number, (name, value) in enumerate((("liver", 1), ("spleen", 4))):
+        head += [f"Segment{number}_Name:={name}", f"Segment{number}_LabelValue:={value}"]
+    voxels = gzip.compress(labels_of(shape).astype(np.uint8).tobytes())
+    (folder / "a.seg.nrrd").write_bytes("\n".join([*head, "", ""]).encode() + voxels)
+
+
 def _arrays(cases) -> list[Array]:
     return [part for case in cases for part in (case.image, case.labels, case.affine) if part is not None]
 
@@ -275,10 +293,9 @@ def _read_splits(folder: Path, _max_bytes: int) -> list[Array]:
     return [np.array([str(split) for split in read_nnunet_splits(folder / "splits_final.json")])]
 
 
-def _read_segments(read) -> Callable[[Path, int], Sequence[Array]]:
+def _read_segments(read, name: str) -> Callable[[Path, int], Sequence[Array]]:
     def reader(folder: Path, max_bytes: int) -> list[Array]:
-        (file,) = folder.glob("*.dcm")
-        found = read(file, folder / "series", max_bytes=max_bytes)
+        found = read(folder / name, folder / "series", max_bytes=max_bytes)
         return [found.volume.array, found.volume.affine]
 
     return reader
@@ -305,8 +322,8 @@ DOORS = {
     "dicom, JPEG 2000": Door(_series(JPEG2000Lossless), _read_series),
     "dicom, HTJ2K": Door(_series(HTJ2KLossless), _read_series),
     "dicom, enhanced": Door(_enhanced, _read_series),
-    "dicom seg": Door(_seg, _read_segments(read_dicom_seg)),
-    "rtstruct": Door(_rtstruct, _read_segments(read_rtstruct)),
+    "dicom seg": Door(_seg, _read_segments(read_dicom_seg, "seg.dcm")),
+    "rtstruct": Door(_rtstruct, _read_segments(read_rtstruct, "rt.dcm")),
     "png": Door(
         _png,
         lambda folder, limit: _arrays(
@@ -334,6 +351,10 @@ DOORS = {
     "tiff": Door(_tiff, _read_volume("a.tif")),
     "png in colours": Door(_picture("png"), _read_volume("a.png"), PNG),
     "jpeg": Door(_picture("jpg"), _read_volume("a.jpg")),
+    "slicer": Door(
+        _slicer, lambda folder, limit: [read_slicer_seg(folder / "a.seg.nrrd", max_bytes=limit).volume.array]
+    ),
+    "cohort of structures": Door(_structures, _read_cohort, GZIP),
     "splits": Door(_splits, _read_splits),
 }
 

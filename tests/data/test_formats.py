@@ -100,6 +100,7 @@ def _nrrd(path, *lines, data=None, **fields):
     ("fields", "diagonal", "origin"),
     [
         ({"space": "RAS"}, (1.5, 2, 9), (3, -4, 5)),
+        ({"space": "las"}, (-1.5, 2, 9), (-3, -4, 5)),
         ({"space": "left-anterior-superior"}, (-1.5, 2, 9), (-3, -4, 5)),
         ({"space_units": '"um" "um" "um"'}, (-0.0015, -0.002, 0.009), (-0.003, 0.004, 0.005)),
         ({"space_directions": "(1.5,0,0) (0,2,0) (0,2,9)"}, None, (-3, 4, 5)),
@@ -149,6 +150,16 @@ def test_nrrd_that_cannot_be_used(tmp_path, fields, message):
     path = _nrrd(tmp_path / "a.nrrd", **fields)
     with pytest.raises((DataError, MissingFileError), match=message):
         read_volume(path)
+
+
+@pytest.mark.parametrize(("skip", "text"), [(b"ab", "2"), (b"abc", "-1")])
+def test_metaimage_bytes_before_the_voxels_are_skipped(tmp_path, skip, text):
+    path, data = tmp_path / "a.mhd", tmp_path / "a.raw"
+    sitk.WriteImage(_image(_voxels()), path)
+    header = path.read_text(encoding="utf-8").replace("ElementType", f"HeaderSize = {text}\nElementType")
+    path.write_text(header, encoding="utf-8")
+    data.write_bytes(skip + data.read_bytes())
+    np.testing.assert_array_equal(read_volume(path).array, _voxels())
 
 
 @pytest.mark.parametrize(

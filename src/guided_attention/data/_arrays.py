@@ -1,6 +1,7 @@
 """NumPy files: ``.npy``, and ``.npz`` with one array or one for the image and one for the mask."""
 
 import math
+import tokenize
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +17,21 @@ from guided_attention.errors import DataError
 
 __all__ = ["holds_mask", "read_array"]
 
-_DAMAGE = (*DAMAGE, KeyError, SyntaxError, NotImplementedError, RuntimeError, zipfile.BadZipFile)
+_DAMAGE = (
+    *DAMAGE,
+    KeyError,
+    SyntaxError,
+    tokenize.TokenError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+)
 """What NumPy and zipfile raise over a damaged file."""
 _NAMES = {False: ("image", "images", "img", "data"), True: ("label", "labels", "mask", "seg")}
 """Names of the image and of the mask in a file of both."""
 _AXES = (2, 3, 4)
+_PIECE = 1 << 15
+"""Bytes read at a time."""
 
 
 def read_array(path: Path, max_bytes: int, *, is_label: bool) -> npt.NDArray[np.generic]:
@@ -77,9 +88,14 @@ def _read(stream: Stream, size: int, path: Path, max_bytes: int) -> npt.NDArray[
     require(good, str(path), wanted, got, "Save real numbers.", error=DataError, file=path)
     needed = math.prod(shape) * dtype.itemsize
     require_fits(path, needed, max_bytes)
-    content = stream.read(needed) if needed <= size else b""
-    if len(content) < needed or min(shape, default=1) < 0:
+    if needed > size or min(shape, default=1) < 0:
         raise EOFError("it ends before its last voxel")
+    content = bytearray(needed)
+    for place in range(0, needed, _PIECE):
+        piece = stream.read(min(_PIECE, needed - place))
+        if len(piece) < min(_PIECE, needed - place):
+            raise EOFError("it ends before its last voxel")
+        content[place : place + len(piece)] = piece
     if stream.read(1):
         raise ValueError("it holds more than its header says")
     array = np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C")

@@ -31,6 +31,7 @@ def case_of_files(
     case_id: str | None,
     channel_names: Sequence[str],
     resample_channels: bool,
+    max_bytes: int,
 ) -> Case:
     """Read a case from its image, or a list of one file a channel, and its mask; see `read_volume_case`."""
     paths = [image] if isinstance(image, (str, os.PathLike)) else _listed(image)
@@ -47,10 +48,11 @@ def case_of_files(
         file = opener(path, "image")
         return Volume(file.array(np.float32), file.affine, Source(path))
 
-    if len(images) > 1:
-        volume = stacked(images, read, resample=resample_channels, max_bytes=pictures[0].max_bytes)
-    else:
-        volume = read(images[0])
+    volume = (
+        stacked(images, read, resample=resample_channels, max_bytes=max_bytes)
+        if len(images) > 1
+        else read(images[0])
+    )
     labels = None if mask is None else mask_on(volume, mask)
     name = _common_id(images) if case_id is None else case_id
     return case_from_files(name, volume, labels, channel_names, files)

@@ -39,6 +39,7 @@ _Key = TypeVar("_Key")
 # Left by desktops and by DICOM media, never slices.
 _LITTER = {"dicomdir", "thumbs.db", "desktop.ini"}
 _NIFTI_ENDINGS = (".gz", ".nii", ".hdr", ".img")
+_SLICES = (".dcm", ".ima")
 _MARKS = ("_image", "_label", "_0000")
 _set_aside: ContextVar[frozenset[Path]] = ContextVar("_set_aside", default=frozenset())
 DAMAGE = (OSError, EOFError, zlib.error, ValueError, OverflowError)
@@ -121,6 +122,14 @@ def files_in(folder: Path, *, suffix: str = "", argument: str = "folder") -> lis
             message = f"`{path}` must be a file, got a link that leads nowhere. Fetch the file it stands for."
             raise MissingFileError(message, argument=argument, file=path)
     names = [path for path in found if path.is_file()]
+    odd = [path for path in found if path.is_dir() and path.suffix.lower() in {suffix, *_SLICES} - {""}]
+    what, got = (
+        f"{argument} {folder}",
+        f"folders that are called like files: {cut_list([path.name for path in odd])}",
+    )
+    cure = "Rename them, or put the files there."
+    file = odd[0] if odd else None
+    require(not odd, what, "a folder of files", got, cure, error=DataError, file=file)
     if not names:
         kind = f"*{suffix} files" if suffix else "files"
         message = f"`{argument}` must be a folder with {kind} in it, got none in {folder}."

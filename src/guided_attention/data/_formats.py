@@ -15,7 +15,7 @@ from guided_attention._typing import Affine, SpacingMm
 from guided_attention.case import affine_of, whole_labels
 from guided_attention.data._arrays import read_array
 from guided_attention.data._files import require_file
-from guided_attention.data._limits import MAX_BYTES
+from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.data._metaimage import open_metaimage
 from guided_attention.data._nifti_stream import open_nifti
 from guided_attention.data._nrrd import open_nrrd
@@ -59,8 +59,6 @@ class OpenedFile(Protocol):
     def path(self) -> Path: ...
     @property
     def affine(self) -> Affine: ...
-    @property
-    def max_bytes(self) -> int: ...
     def array(self, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]: ...
     def labels(self) -> npt.NDArray[Any]: ...
 
@@ -84,7 +82,11 @@ class _PlainFile:
         finite = array.dtype.kind != "f" or bool(np.isfinite(array).all())
         wanted, got, cure = "finite everywhere", "NaN or infinite values", "Replace them first."
         require(finite, f"values of {self.path}", wanted, got, cure, error=DataError, file=self.path)
-        return array if dtype is None else array.astype(dtype)
+        if dtype is None or array.dtype == dtype:
+            return array
+        needed = array.nbytes + array.size * np.dtype(dtype).itemsize
+        require_fits(self.path, needed, self.max_bytes)
+        return array.astype(dtype)
 
     def labels(self) -> npt.NDArray[Any]:
         is_picture = self.path.suffix.lower() in PICTURE_ENDINGS

@@ -26,6 +26,7 @@ __all__ = [
     "as_list",
     "channel_names_in",
     "entries_of",
+    "is_there",
     "known_spacing",
     "labels_in",
     "merged",
@@ -166,6 +167,16 @@ def merged(founds: Mapping[str, Found]) -> Found:
     first = next(iter(founds.values()))
     scans = [replace(scan, part=part) for part, found in founds.items() for scan in found.scans]
     return replace(first, scans=tuple(scans))
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a file stands beside the scans; a folder of its name, or a link to nowhere, is an error."""
+    is_odd = path.is_dir() or (path.is_symlink() and not path.exists())
+    got = "a folder" if path.is_dir() else "a link that leads nowhere"
+    require(
+        not is_odd, str(path), "a file", got, "Delete it, or put the file there.", error=DataError, file=path
+    )
+    return path.is_file()
 
 
 def read_json(path: Path) -> object:

@@ -10,6 +10,7 @@ from guided_attention.data._layouts import (
     Layout,
     Scan,
     entries_of,
+    is_there,
     known_spacing,
     labels_in,
     merged,
@@ -105,7 +106,7 @@ def find_png(folder: Path, how: Reading) -> Found | None:
     if not parts:
         return None
     path = folder / "dataset.json"
-    content = read_json(path) if path.is_file() else {}
+    content = read_json(path) if is_there(path) else {}
     fields = dict(content) if isinstance(content, dict) else {}
     levels, spacing = _grey_levels(fields, path, how.labels), known_spacing(how.spacing_mm, fields, folder)
     labels = labels_in(fields, path) or (CHAOS_MR_LABELS if levels == dict(PNG_GREY_LEVELS) else None)

@@ -32,6 +32,7 @@ from guided_attention.data._layouts import (
     Scan,
     channel_names_in,
     entries_of,
+    is_there,
     known_spacing,
     labels_in,
     merged,
@@ -112,7 +113,7 @@ def find_volumes(folder: Path, how: Reading) -> Found | None:
     names = () if channels == channels_by_number(every) else channels
     found, listed = _found(pairs, folder, names, how), folder / "cases.json"
     found = replace(found, channels=channels or how.channels)
-    if "" not in pairs or not listed.is_file():
+    if "" not in pairs or not is_there(listed):
         return found
     said = with_parts(found, listed)
     read = _found(pairs, folder, said.channel_names or names, how)
@@ -146,7 +147,7 @@ def find_task(folder: Path, how: Reading) -> Found | None:
     if not (folder / "imagesTr").is_dir():
         return None
     path = folder / "dataset.json"
-    content = read_json(path) if path.is_file() else {}
+    content = read_json(path) if is_there(path) else {}
     good, kind = isinstance(content, dict), type(content).__name__
     require(good, str(path), "a JSON file with a mapping", f"a {kind}", error=DataError, file=path)
     fields = dict(content) if isinstance(content, dict) else {}
@@ -306,10 +307,11 @@ def _read(
             case_id=case_id,
             channel_names=names,
             resample_channels=how.resample,
+            max_bytes=max_bytes,
         )
     read = partial(_volume, opener, max_bytes)
-    join = partial(stacked, resample=how.resample, max_bytes=max_bytes)
-    image = join(paths, read) if len(paths) > 1 else read(paths[0])
+    is_one = len(paths) == 1
+    image = read(paths[0]) if is_one else stacked(paths, read, resample=how.resample, max_bytes=max_bytes)
     mask = None if pair.label is None else mask_on(image, opener(pair.label, "label"))
     files = [*paths, *([pair.label] if pair.label else [])]
     return case_from_files(case_id, image, mask, names, files)

@@ -1,5 +1,6 @@
 """Segmentations of 3D Slicer (``.seg.nrrd``): names, values, colours, layers, and masks of a part of the scan."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from guided_attention._files import PathLike
 from guided_attention._geometry import reorientation
 from guided_attention._sides import left_right_pairs
 from guided_attention._typing import Affine
-from guided_attention.case import Volume, whole_labels
+from guided_attention.case import Volume
 from guided_attention.data._files import natural_key
-from guided_attention.data._limits import MAX_BYTES
+from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.data._nrrd import Segment, open_nrrd, read_segments
 from guided_attention.data._voxels import StoredVolume
 from guided_attention.errors import DataError
@@ -53,41 +54,41 @@ class SlicerFile:
         """Where its voxels lie."""
         return self.stored.affine
 
-    @property
-    def max_bytes(self) -> int:
-        """What its voxels may take in memory."""
-        return self.stored.max_bytes
-
     def array(self, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
         """Read the layers as they stand in the file."""
         return self.stored.array(dtype)
 
     def labels(self) -> npt.NDArray[Any]:
         """Read the segments as one label volume; where layers overlap, the later segment wins, with a warning."""
-        stored = whole_labels(self.stored.array(), f"values of {self.path}", file=self.path)
+        require_fits(self.path, 2 * math.prod(self.stored.shape), self.stored.max_bytes)
+        stored = self.stored.labels()
         layers = stored if stored.ndim > _AXES else stored[None]
-        self._check(layers)
+        numbers, wanted = {segment.layer for segment in self.segments}, f"below {len(layers)}"
+        good = all(0 <= number < len(layers) for number in numbers)
+        require(good, f"layers of {self.path}", wanted, sorted(numbers), error=DataError, file=self.path)
         values = self._values()
         labels = np.zeros(layers.shape[1:], np.min_scalar_type(max(values, default=0)))
-        overlap = 0
-        for segment, value in zip(self.segments, values, strict=True):
-            mask = layers[segment.layer] == segment.value
-            overlap += int(np.count_nonzero(labels[mask])) if value else 0
-            labels[mask] = value or labels[mask]
+        overlap = sum(self._merge(layers[:, place], into, values) for place, into in enumerate(labels))
         if overlap:
             message = f"{self.path} has {overlap} voxels in two segments: they are read as the later one."
             warnings.warn(message, UserWarning, stacklevel=2)
         return labels
 
-    def _check(self, layers: npt.NDArray[Any]) -> None:
-        numbers, file = {segment.layer for segment in self.segments}, self.path
-        good, wanted = all(0 <= number < len(layers) for number in numbers), f"below {len(layers)}"
-        require(good, f"layers of {file}", wanted, sorted(numbers), error=DataError, file=file)
+    def _merge(self, layers: npt.NDArray[Any], into: npt.NDArray[Any], values: Sequence[int]) -> int:
+        """Write the segments of one slice into its labels, and return how many voxels had one already."""
         for number, layer in enumerate(layers):
             named = [0, *(segment.value for segment in self.segments if segment.layer == number)]
             odd = sorted(set(np.unique(layer).tolist()) - set(named))
-            wanted, cure = "values of its segments", "Save the segmentation again in 3D Slicer."
-            require(not odd, f"values of {file}", wanted, cut_list(odd), cure, error=DataError, file=file)
+            where, wanted = f"values of {self.path}", "values of its segments"
+            cure = "Save the segmentation again in 3D Slicer."
+            require(not odd, where, wanted, cut_list(odd), cure, error=DataError, file=self.path)
+        overlap = 0
+        for segment, value in zip(self.segments, values, strict=True):
+            if value:
+                mask = layers[segment.layer] == segment.value
+                overlap += int(np.count_nonzero(into[mask]))
+                into[mask] = value
+        return overlap
 
     def _values(self) -> list[int]:
         own = spec_of(self.segments, self.path)

@@ -118,6 +118,7 @@ def read_nifti_case(
         case_id=case_id,
         channel_names=channel_names,
         resample_channels=resample_channels,
+        max_bytes=max_bytes,
     )
 
 

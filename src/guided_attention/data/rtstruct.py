@@ -128,12 +128,14 @@ def read_rtstruct(
     for value, organ in enumerate(organs, start=1):
         for place, lines in _by_slice(file, organ, to_voxels, len(frames)).items():
             labels[place][fill(lines, frames[0].size)] = value
-    found = {
-        value: names.get(int(organ.ReferencedROINumber), "") for value, organ in enumerate(organs, start=1)
-    }
-    colours = {
-        value: _hex(organ) for value, organ in enumerate(organs, start=1) if "ROIDisplayColor" in organ
-    }
+    with reading(file, "RTSTRUCT", damage()):
+        found = {
+            value: names.get(int(organ.ReferencedROINumber), "")
+            for value, organ in enumerate(organs, start=1)
+        }
+        colours = {
+            value: _hex(organ) for value, organ in enumerate(organs, start=1) if "ROIDisplayColor" in organ
+        }
     return Segments(Volume(labels, affine), LabelSpec(_different(found), colours))
 
 

@@ -114,6 +114,7 @@ def read_volume_case(
         case_id=case_id,
         channel_names=channel_names,
         resample_channels=resample_channels,
+        max_bytes=max_bytes,
     )
 
 

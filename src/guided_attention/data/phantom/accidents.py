@@ -133,7 +133,7 @@ def plant_accident(folder: PathLike, name: str, *, seed: int = 0) -> Accident:
         >>> with TemporaryDirectory() as folder:
         ...     cohort = write_phantom_cohort(f"{folder}/scans", subjects=5, size=32, layout="pairs")
         ...     accident = plant_accident(cohort, "wrong side")
-        ...     found = check(cohort).suspicions
+        ...     found = check(cohort).errors
         >>> accident.file.name, [(one.kind, one.file.name) for one in found]
         ('1_label.nii.gz', [('sides', '1_label.nii.gz')])
     """
