@@ -20,6 +20,7 @@ from guided_attention.errors import ArgumentTypeError, DataError
 
 __all__ = [
     "CANONICAL",
+    "LPS_RAS",
     "Reorientation",
     "affine_of",
     "checked_affine",
@@ -28,6 +29,7 @@ __all__ = [
     "is_same_place",
     "is_sheared",
     "orientation_of",
+    "radiological_affine",
     "reorientation",
     "require_same_place",
     "slice_axis_of",
@@ -41,6 +43,8 @@ The patient's right is on the left of axial and coronal slices, the front at the
 sagittal ones, the head at the top of coronal and sagittal ones.
 """
 
+LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From the patient frame LPS (DICOM, NRRD, MetaImage) to RAS (NIfTI), and back."""
 _NEGATIVE, _POSITIVE = "LPI", "RAS"
 _EQUAL = 1.01
 """Spacings count as equal up to this ratio."""
@@ -101,6 +105,12 @@ def affine_of(spacing_mm: SpacingMm) -> Affine:
         [1.5, 1.5, 9.0, 1.0]
     """
     return np.diag([*reversed(checked_spacing(spacing_mm)), 1.0]).astype(np.float64)
+
+
+def radiological_affine(spacing_mm: SpacingMm) -> Affine:
+    """Return the affine of files without geometry: slices as a radiologist looks at them, in orientation "LPS"."""
+    affine: Affine = LPS_RAS @ affine_of(spacing_mm)
+    return affine
 
 
 def checked_spacing(spacing_mm: object) -> SpacingMm:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from guided_attention._checks import cut_list, require, require_path
 from guided_attention._files import PathLike
+from guided_attention._geometry import radiological_affine
 from guided_attention._typing import Affine, SpacingMm
-from guided_attention.case import affine_of, whole_labels
+from guided_attention.case import whole_labels
 from guided_attention.data._arrays import read_array
 from guided_attention.data._files import require_file
 from guided_attention.data._limits import MAX_BYTES, require_fits
@@ -149,4 +150,4 @@ def open_volume(
         cure = "Pass `spacing_mm`, the distance between voxel centres (z, y, x): such files hold none."
         message = f"`spacing_mm` must be given for {file}, got None. {cure}"
         raise ArgumentError(message, argument="spacing_mm", file=file)
-    return _PlainFile(file, affine_of(spacing_mm) @ np.diag([-1.0, -1.0, 1.0, 1.0]), organs, max_bytes)
+    return _PlainFile(file, radiological_affine(spacing_mm), organs, max_bytes)

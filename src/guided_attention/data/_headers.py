@@ -12,9 +12,8 @@ from guided_attention._typing import Affine
 from guided_attention.data._files import require_file
 from guided_attention.errors import DataError
 
-__all__ = ["LPS_TO_RAS", "affine_from", "beside", "field_error", "floats", "integers", "read_lines"]
+__all__ = ["affine_from", "beside", "field_error", "floats", "integers", "read_lines"]
 
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _LONGEST_HEADER = 1 << 20
 _AXES = 3
 
@@ -62,8 +61,7 @@ def affine_from(
     require(good, f"geometry of {path}", f"of {count} numbers an axis", "others", error=DataError, file=path)
     affine = np.eye(4)
     affine[:count, :count], affine[:count, _AXES] = np.transpose(columns), origin
-    affine[:_AXES] = to_ras @ affine[:_AXES]
-    return checked_affine(affine, f"affine of {path}", file=path)
+    return checked_affine(to_ras @ affine, f"affine of {path}", file=path)
 
 
 def beside(path: Path, name: str) -> Path:

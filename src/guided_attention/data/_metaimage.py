@@ -8,10 +8,10 @@ import numpy as np
 
 from guided_attention._checks import require
 from guided_attention._files import PathLike
+from guided_attention._geometry import LPS_RAS
 from guided_attention._typing import Affine
 from guided_attention.data._files import reading, require_file
 from guided_attention.data._headers import (
-    LPS_TO_RAS,
     affine_from,
     beside,
     field_error,
@@ -121,7 +121,7 @@ def _affine(fields: Mapping[str, str], count: int, path: Path) -> Affine:
         directions.reshape(axes, axes)[:count, :count] * np.array(spacing)[:count, None] * _MILLIMETRES[unit]
     )
     place = np.array(origin[:count]) * _MILLIMETRES[unit]
-    return affine_from(columns.tolist(), place.tolist(), LPS_TO_RAS, path)
+    return affine_from(columns.tolist(), place.tolist(), LPS_RAS, path)
 
 
 def _first(fields: Mapping[str, str], names: tuple[str, ...]) -> str:

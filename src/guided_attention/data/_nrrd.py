@@ -198,7 +198,7 @@ def _affine(fields: Mapping[str, str], spatial: Sequence[int], path: Path) -> Af
         cure = "Save one point in time as a file of its own."
         raise field_error(path, "space", "of three axes", repr(space), cure)
     x, y = _SPACES.get(space, (-1, -1))
-    to_ras = np.diag([float(x), float(y), 1.0])
+    to_ras = np.diag([float(x), float(y), 1.0, 1.0])
     if space not in _SPACES and len(spatial) == _AXES:
         message = f"{path} does not say which way its axes run: they are taken to run to left, posterior and superior."
         warnings.warn(message, GeometryWarning, stacklevel=4)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike
-from guided_attention._geometry import checked_affine
+from guided_attention._geometry import LPS_RAS, checked_affine
 from guided_attention._typing import Affine, SpacingMm
 from guided_attention.case import Source, Volume, spacing_of
 from guided_attention.data._dicom_files import NoScanError, open_dicom
@@ -32,8 +32,6 @@ __all__ = [
     "series_affine",
 ]
 
-# DICOM's patient frame is LPS (left, posterior, superior), NIfTI's is RAS.
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME_PLACE_MM = 1e-3
 _STEP_TOLERANCE = 0.1
 _BYTES, _BYTES_OF_SLICE = 4, {False: 20, True: 100}
@@ -374,4 +372,4 @@ def series_affine(frames: Sequence[Frame]) -> Affine:
         step = normal * (first.number("SpacingBetweenSlices", 0) or first.number("SliceThickness", 0) or 1.0)
     lps = np.eye(4)
     lps[:3] = np.stack([across * between_columns, down * between_rows, step, first.position], axis=1)
-    return checked_affine(_LPS_TO_RAS @ lps, f"affine of {first.path.parent}", file=first.path.parent)
+    return checked_affine(LPS_RAS @ lps, f"affine of {first.path.parent}", file=first.path.parent)
