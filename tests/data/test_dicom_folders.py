@@ -294,3 +294,13 @@ def test_a_table_of_the_modality_is_applied(tmp_path):
     np.testing.assert_array_equal(
         read_dicom_series(tmp_path).array, (table.astype("i2").view("u2")[numbered() % 4]).astype(np.float32)
     )
+
+
+def test_a_group_of_an_unknown_kind_is_damage_of_the_file(tmp_path):
+    write_enhanced(tmp_path / "two.dcm", numbered()[None], step_mm=4.0, echoes=(1.0,))
+    content = (tmp_path / "two.dcm").read_bytes()
+    place = content.rindex(b"\x20\x00\x13\x91SQ") + 4  # PlanePositionSequence of the last frame
+    (tmp_path / "two.dcm").write_bytes(content[:place] + b"Na" + content[place + 2 :])
+    with pytest.raises(DataError, match="must be a whole DICOM file") as caught:
+        read_dicom_series(tmp_path)
+    assert caught.value.file == tmp_path / "two.dcm"

@@ -97,8 +97,7 @@ class Frame:
     def rounding_mm(self) -> float:
         """How far the header's last decimal lets each number of the position be off."""
         with reading(self.path, "DICOM", damage()):
-            texts = [_written(value) for value in _entry(self.groups, "ImagePositionPatient")]
-        return max(_half_unit(text) for text in texts)
+            return max(_half_unit(_written(value)) for value in _entry(self.groups, "ImagePositionPatient"))
 
     def text(self, name: str) -> str:
         """Return an entry as text, empty where there is none."""
@@ -179,11 +178,10 @@ def read_frames(path: Path, max_bytes: int = MAX_BYTES) -> list[Frame]:
         return [_frame(path, content, (content,), None)]
     good, got = len(per_frame) == frames, f"{frames} frames and {len(per_frame)} positions"
     require(good, str(path), "a file with the position of each frame", got, error=DataError, file=path)
-    outer = _flat(shared[0]) if shared else ()
-    return [
-        _frame(path, content, (*_flat(groups), *outer, content), index)
-        for index, groups in enumerate(per_frame)
-    ]
+    with reading(path, "DICOM", damage()):
+        outer = _flat(shared[0]) if shared else ()
+        groups = [(*_flat(own), *outer, content) for own in per_frame]
+    return [_frame(path, content, inside, index) for index, inside in enumerate(groups)]
 
 
 def _flat(groups: "Dataset") -> tuple["Dataset", ...]:
