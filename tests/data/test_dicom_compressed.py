@@ -103,24 +103,23 @@ def test_decoders_that_end_the_process_are_not_used(tmp_path, monkeypatch):
     assert used == ["guided-attention", "guided-attention", "pyjpegls", "pylibjpeg", "pydicom"]
 
 
+def _guess(pixels, y, x, first, predictor):
+    """What T.81, annex H, expects of a voxel from its neighbours."""
+    a, b = pixels[y][x - 1] if x else 0, pixels[y - 1][x] if y else 0
+    c = pixels[y - 1][x - 1] if x and y else 0
+    if x == y == 0:
+        return first
+    if x == 0 or y == 0:
+        return a if y == 0 else b
+    return (a, b, c, a + b - c, a + ((b - c) >> 1), b + ((a - c) >> 1), (a + b) >> 1)[predictor - 1]
+
+
 def _slowly(rows, first, predictor):
     """The rules of T.81, annex H, voxel by voxel."""
     out = [[0] * len(rows[0]) for _ in rows]
     for y, row in enumerate(rows):
         for x, difference in enumerate(row):
-            a, b = out[y][x - 1] if x else 0, out[y - 1][x] if y else 0
-            c = out[y - 1][x - 1] if x and y else 0
-            guess = {
-                1: a,
-                2: b,
-                3: c,
-                4: a + b - c,
-                5: a + ((b - c) >> 1),
-                6: b + ((a - c) >> 1),
-                7: (a + b) >> 1,
-            }
-            guess = first if x == y == 0 else a if y == 0 else b if x == 0 else guess[predictor]
-            out[y][x] = (guess + difference) % 65536
+            out[y][x] = (_guess(out, y, x, first, predictor) + difference) % 65536
     return out
 
 
@@ -141,22 +140,8 @@ def test_every_predictor_equals_the_rules_voxel_by_voxel(predictor, interval, pr
 
 
 def _guesses(part, first, predictor):
-    zeros = [[0] * len(part[0]) for _ in part]
-    for y in range(len(part)):
-        for x in range(len(part[0])):
-            a, b = part[y][x - 1] if x else 0, part[y - 1][x] if y else 0
-            c = part[y - 1][x - 1] if x and y else 0
-            guess = {
-                1: a,
-                2: b,
-                3: c,
-                4: a + b - c,
-                5: a + ((b - c) >> 1),
-                6: b + ((a - c) >> 1),
-                7: (a + b) >> 1,
-            }
-            zeros[y][x] = first if x == y == 0 else a if y == 0 else b if x == 0 else guess[predictor]
-    return np.array(zeros)
+    places = (range(len(part)), range(len(part[0])))
+    return np.array([[_guess(part, y, x, first, predictor) for x in places[1]] for y in places[0]])
 
 
 def _encoded(differences, predictor, interval, precision):

@@ -174,7 +174,7 @@ def open_cohort(
         DataError: The folder has no known layout or not the one asked for, a mask has no image, two cases have one
             name, a channel of a case is missing, or a JSON or CSV file is wrong. (An image without a mask among others
             with masks is a warning.)
-        ArgumentError: The layout or the spacing is none.
+        ArgumentError: The layout is unknown, or the spacing, the limit or a channel is not valid.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -187,7 +187,7 @@ def open_cohort(
     require_choice("layout", layout, ("auto", *get_args(Layout)))
     organs = _organs(labels)
     if spacing_mm is not None:
-        affine_of(spacing_mm)  # raises where it is none
+        affine_of(spacing_mm)  # raises where it is not valid
     require_count("max_bytes", max_bytes)
     root = require_path("folder", folder)
     if not root.exists():

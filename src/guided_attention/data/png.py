@@ -70,7 +70,7 @@ def read_png_slices(
         MissingFileError: The folder or its ``Img`` is missing or empty.
         DataError: An image has no mask or a mask no image, slices are missing in the middle, sizes differ, a grey level
             is not in the map, or a file is damaged or has another name.
-        ArgumentError: The spacing or the map is none.
+        ArgumentError: The spacing or the map is not valid.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -82,7 +82,7 @@ def read_png_slices(
         ('1', (16, 16), 255.0)
     """
     root, levels = require_folder("folder", folder), _checked_levels(grey_levels)
-    radiological_affine(spacing_mm)  # raises where it is none, before files are read
+    radiological_affine(spacing_mm)  # raises where it is not valid, before files are read
     found = find_png_slices(root)
     return [
         read_png_subject(subject, images, masks, spacing_mm, levels, max_bytes=max_bytes)
@@ -113,7 +113,7 @@ def _numbers_without_gaps(subject: str, names: Iterable[tuple[str, int]], folder
 
 
 def _checked_levels(levels: object) -> Mapping[int, int]:
-    """Return the map from grey level to class, or raise where it is none that PNG files of one byte can hold."""
+    """Return the map from grey level to class, or raise where PNG files of one byte cannot hold it."""
     wanted = "a mapping from grey level to class, each a whole number from 0 to 255"
     require_type("grey_levels", levels, Mapping, wanted)
     numbers = dict(levels) if isinstance(levels, Mapping) else {}

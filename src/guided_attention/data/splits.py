@@ -226,7 +226,7 @@ def read_nnunet_splits(path: PathLike) -> list[Split]:
 
     Raises:
         MissingFileError: There is no such file.
-        DataError: The file is none, or a case is in both parts of a fold.
+        DataError: The file is no such list, or a case is in both parts of a fold.
     """
     with _json_in(path, "JSON", 'a list of {"train": [...], "val": [...]}') as (file, content):
         if not isinstance(content, list) or not content:

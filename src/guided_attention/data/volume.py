@@ -96,6 +96,7 @@ def read_volume_case(
         MissingFileError: A file is missing.
         DataError: See `read_volume` and `read_nifti_case`; or the mask has a colour that no organ has, or holds no
             geometry beside an image that does.
+        ArgumentError: The spacing is missing for a file that holds none, or the list of images is empty.
 
     Example:
         >>> import numpy as np
