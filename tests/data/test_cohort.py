@@ -10,6 +10,7 @@ from tests.real_data import real_data
 from guided_attention.data import (
     CHAOS_CT_LABELS,
     CHAOS_MR_LABELS,
+    Opening,
     convert,
     make_phantom,
     open_cohort,
@@ -499,3 +500,17 @@ def test_organs_that_are_named_by_value_are_kept_and_all_others_are_background(t
     np.testing.assert_array_equal(converted, (mask == 2) + 2 * (mask == 5))
     # A LabelSpec says itself whether other values are errors, and then they stay to be found.
     np.testing.assert_array_equal(open_cohort(tmp_path, labels=LabelSpec(names))[0].labels, mask)
+
+
+def test_a_cohort_tells_how_to_open_it_again(tmp_path):
+    for word in ("t1", "t2", "seg"):
+        write_nifti(tmp_path / f"a_{word}.nii.gz", np.ones((2, 3, 5), np.uint8), np.eye(4))
+    for opening in (Opening(), Opening(channels=("t2", "t1")), Opening(channels=("t1",), max_bytes=4096)):
+        cohort = opening.open(tmp_path, {1: "liver"})
+        assert cohort.opening.open(tmp_path, {1: "liver"}).opening == cohort.opening
+        assert cohort.opening.max_bytes == opening.max_bytes
+        assert cohort.opening.channels == (opening.channels or ("t1", "t2"))
+        assert cohort[0].image.shape[0] == len(cohort.opening.channels)
+    for labels in (None, {1: "liver"}):
+        with pytest.raises(DataError, match="takes at most 100 bytes"):
+            Opening(max_bytes=100).open(tmp_path, labels)[0].image  # noqa: B018

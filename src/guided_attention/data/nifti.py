@@ -242,8 +242,8 @@ def write_nifti(
         MissingFileError: The folder is missing.
         WriteError: The disk is full, or the folder cannot be written to; an older file stays as it was.
         ArgumentError: The path ends otherwise.
-        DataError: The array has another number of axes, no voxel or a number beyond float32; the affine is no affine; or
-            `like` has another size or place.
+        DataError: The array has another number of axes, no voxel or a number beyond float32; the affine is no affine;
+            or `like` has another size or place.
         MissingPackageError: nibabel is not installed.
 
     Example:
