@@ -82,6 +82,16 @@ def test_an_organ_is_measured():
     assert (noted.file.name, noted.mask.name) == ("a_image.nii", "a_label.nii")
 
 
+def test_an_image_in_place_of_a_mask_is_only_counted():
+    image = np.arange(7 * 11 * 13).reshape(1, 7, 11, 13)
+    scan = Scan("a", Path("a_image.nii"), partial(Case, "a", image, image[0], LPS), True)
+    noted = facts_of(scan)
+    assert noted.organs == {
+        value: OrganFacts(1, 0.002, (0.0, 0.0, 0.0), (), 0, 0) for value in range(1, 1001)
+    }
+    assert noted.mask_is_image
+
+
 def test_borders_are_named_in_the_patient():
     assert facts(volume(), box(where=np.s_[:2, 4:9, 16:])).organs[1].borders == ("feet", "left")
     turned = np.diag([1.0, 1.0, -2.0, 1.0])  # stored as RAI

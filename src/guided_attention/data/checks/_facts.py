@@ -29,6 +29,8 @@ _TWO_APART = 2
 _ISLAND_SHARE = 0.01
 _ISLAND_VOXELS = 10
 _PART = 0.05
+_MOST_ORGANS = 256
+"""Values above which an organ is only counted: an image in place of a mask has thousands, which would take hours."""
 _SKIPPED_VOXELS = 10
 _CUBE = np.ones((3, 3, 3), bool)
 
@@ -79,7 +81,7 @@ class CaseFacts:
         labels_hash: Hash of the labels, in every orientation; empty where there are none or no organ.
         is_labelled: Whether there are labels.
         mask_is_image: Whether labels and image are the same numbers.
-        organs: Facts of each organ by value.
+        organs: Facts of each organ by value; only sizes where there are more than 256.
         alignment: How well the mask lies on the image.
         mask: The file of the mask; the image where both are one.
         is_sheared: Whether two axes are not at right angles.
@@ -213,8 +215,7 @@ def _of_labels(case: Case) -> dict[str, Any]:
     turn = reorientation(case.affine, "LPS")
     labels, image = turn.apply(case.labels), turn.apply(case.image[0])
     affine = turn.affine(case.affine, case.labels.shape)
-    boxes, values = ndimage.find_objects(labels), [int(value) for value in np.unique(labels) if value]
-    organs = {value: _organ(labels, value, boxes[value - 1], affine) for value in values}
+    organs = _organs(labels, affine)
     return {
         "is_labelled": True,
         "labels_hash": _hash(labels) if organs else "",
@@ -225,6 +226,17 @@ def _of_labels(case: Case) -> dict[str, Any]:
         "skipped": _skipped(case.labels),
         "between": _share_of_steps(labels),
     }
+
+
+def _organs(labels: LabelVolume, affine: npt.NDArray[np.float64]) -> dict[int, OrganFacts]:
+    values, counts = np.unique(labels, return_counts=True)
+    sizes = {value: count for value, count in zip(values.tolist(), counts.tolist(), strict=True) if value}
+    if len(sizes) > _MOST_ORGANS:
+        voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+        nowhere = (0.0, 0.0, 0.0)
+        return {value: OrganFacts(size, size * voxel_ml, nowhere, (), 0, 0) for value, size in sizes.items()}
+    boxes = ndimage.find_objects(labels)
+    return {value: _organ(labels, value, boxes[value - 1], affine) for value in sizes}
 
 
 def _organ(
