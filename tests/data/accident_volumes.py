@@ -1,5 +1,8 @@
 """Accidents of voxels, masks and geometry, one entry each."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from scipy import ndimage
 from tests.data.accident_maker import (
@@ -18,10 +21,10 @@ from tests.data.accident_maker import (
 )
 
 from guided_attention.data.phantom._harm import (
+    Array,
     both,
     content,
     organ,
-    paint,
     placed,
     relabel,
     smooth,
@@ -30,6 +33,17 @@ from guided_attention.data.phantom._harm import (
 )
 
 _NOISE = np.random.default_rng(3)
+
+
+def paint(where: tuple[Any, ...], value: float, dtype: type | None = None) -> Callable[[Array], Array]:
+    """Return what sets some voxels to a value."""
+
+    def changed(array: Array) -> Array:
+        array = array.astype(dtype or array.dtype)
+        array[where] = value
+        return array
+
+    return changed
 
 
 def _mirror(affine):

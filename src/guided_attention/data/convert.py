@@ -2,10 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from guided_attention._files import (
 )
 from guided_attention._locks import LOCK, locked_folder
 from guided_attention.data._layouts import Scan
+from guided_attention.data._processes import each
 from guided_attention.data._writers import (
     Target,
     TargetLayout,
@@ -118,7 +117,7 @@ def _convert(cohort: Cohort, target: Target, workers: int, on_case: Callable[[st
         if scan not in left:
             on_case(scan.case_id)
     with (root / _DONE).open("a", encoding="utf-8") as file:
-        for line in _lines(left, target, workers):
+        for line in each(partial(_converted, target=target), left, workers):
             done[line["case_id"]] = line
             file.write(json.dumps(line) + "\n")
             file.flush()
@@ -129,16 +128,6 @@ def _convert(cohort: Cohort, target: Target, workers: int, on_case: Callable[[st
         write_json(root / name, content)
     write_json(root / _MANIFEST, {"layout": target.layout, "cases": ordered})
     (root / _DONE).unlink()
-
-
-def _lines(scans: list[Scan], target: Target, workers: int) -> Iterator[dict[str, Any]]:
-    work = partial(_converted, target=target)
-    if workers == 1 or len(scans) <= 1:
-        yield from map(work, scans)
-        return
-    # A fork of a process with threads, such as one that has used torch, may hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(work, scans)
 
 
 def _converted(scan: Scan, target: Target) -> dict[str, Any]:

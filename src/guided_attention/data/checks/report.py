@@ -2,10 +2,8 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 from guided_attention._checks import cut_list, require_integer, require_path, require_positive
 from guided_attention._files import PathLike
 from guided_attention.data._files import setting_aside
+from guided_attention.data._processes import each
 from guided_attention.data.checks._facts import CaseFacts, facts_of
 from guided_attention.data.checks._suspicions import Suspicion, in_cases
 from guided_attention.data.checks._unlike import in_cohort
@@ -173,16 +172,12 @@ def _not_of_a_case(
 
 
 def _facts(cohort: Cohort, workers: int, on_case: Callable[[str], None] | None) -> list[CaseFacts]:
-    def told(facts: CaseFacts) -> CaseFacts:
+    noted = []
+    for facts in each(facts_of, cohort.scans, workers):
+        noted.append(facts)
         if on_case is not None:
             on_case(facts.case_id)
-        return facts
-
-    if workers == 1:
-        return [told(facts_of(scan)) for scan in cohort.scans]
-    # A fork of a process with threads, such as one that has used torch, may hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return [told(facts) for facts in pool.map(facts_of, cohort.scans)]
+    return noted
 
 
 def _leaks(cohort: Cohort, patients: Patients) -> list[Suspicion]:

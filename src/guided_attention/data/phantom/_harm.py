@@ -18,7 +18,6 @@ __all__ = [
     "delete",
     "load",
     "organ",
-    "paint",
     "placed",
     "relabel",
     "save",
@@ -91,17 +90,6 @@ def organ(label: int, change: Callable[[Array], Array]) -> Callable[[Array], Arr
         mask[mask == label] = 0
         mask[shape & (mask == 0)] = label
         return mask
-
-    return changed
-
-
-def paint(where: tuple[Any, ...], value: float, dtype: type | None = None) -> Callable[[Array], Array]:
-    """Return what sets some voxels to a value."""
-
-    def changed(array: Array) -> Array:
-        array = array.astype(dtype or array.dtype)
-        array[where] = value
-        return array
 
     return changed
 
