@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from guided_attention._checks import require
+from guided_attention._checks import require, require_type
 from guided_attention._typing import Affine, SliceAxis, SpacingMm
 from guided_attention.errors import ArgumentTypeError, DataError
 
@@ -23,6 +23,7 @@ __all__ = [
     "LPS_RAS",
     "Reorientation",
     "affine_of",
+    "check_orientation",
     "checked_affine",
     "checked_spacing",
     "grid_affine",
@@ -276,8 +277,7 @@ class Reorientation:
 
 def reorientation(affine: Affine, target: str) -> Reorientation:
     """Return the change that brings an array with this affine to the orientation `target`, such as ``"LPS"``."""
-    wanted = 'three letters, one each of L or R, P or A, I or S, such as "LPS"'
-    require(sorted(map(_axis, target)) == [0, 1, 2], "target", wanted, repr(target))
+    check_orientation("target", target)
     source = orientation_of(affine)
     order, flips = [], []
     for letter in reversed(target):  # array axes are (z, y, x)
@@ -285,6 +285,14 @@ def reorientation(affine: Affine, target: str) -> Reorientation:
         order.append(2 - column)
         flips.append(source[column] != letter)
     return Reorientation((order[0], order[1], order[2]), (flips[0], flips[1], flips[2]))
+
+
+def check_orientation(argument: str, orientation: object) -> None:
+    """Raise unless the three letters name one direction each of left-right, back-front and feet-head."""
+    wanted = 'three letters, one each of L or R, P or A, I or S, such as "LPS"'
+    require_type(argument, orientation, str, wanted)
+    good = sorted(map(_axis, str(orientation))) == [0, 1, 2]
+    require(good, argument, wanted, repr(orientation))
 
 
 def slice_axis_of(*affines: Affine) -> SliceAxis:

@@ -267,10 +267,10 @@ def test_png_slices(tmp_path):
     cohort = open_cohort(tmp_path, spacing_mm=(9.0, 1.5, 1.25))
     assert (cohort.layout, cohort.labels) == ("png", CHAOS_MR_LABELS)
     assert cohort.parts == {"train": ("1",), "val": ("2",), "test": ("3",)}
-    (expected,) = read_png_slices(tmp_path / "val", spacing_mm=(9.0, 1.5, 1.25))
-    np.testing.assert_array_equal(cohort.read("2").image, expected.image)
-    np.testing.assert_array_equal(cohort.read("2").labels, expected.labels)
-    np.testing.assert_array_equal(cohort.read("2").affine, expected.affine)
+    (expected,), case = read_png_slices(tmp_path / "val", spacing_mm=(9.0, 1.5, 1.25)), cohort.read("2")
+    np.testing.assert_array_equal(case.image, expected.image)
+    np.testing.assert_array_equal(case.labels, expected.labels)
+    np.testing.assert_array_equal(case.affine, expected.affine)
 
 
 def test_png_slices_with_numbers_of_their_own(tmp_path):
@@ -279,8 +279,9 @@ def test_png_slices_with_numbers_of_their_own(tmp_path):
     content = {"spacing_mm": [9, 1.5, 1.25], "grey_levels": levels, "labels": {"1": "liver", "2": "kidney"}}
     _json(tmp_path / "dataset.json", content)
     cohort = open_cohort(tmp_path)
-    assert (cohort[0].spacing_mm, cohort.labels) == ((9.0, 1.5, 1.25), LabelSpec({1: "liver", 2: "kidney"}))
-    assert set(cohort[0].labels.flat) == {0, 1, 2}
+    case = cohort[0]
+    assert (case.spacing_mm, cohort.labels) == ((9.0, 1.5, 1.25), LabelSpec({1: "liver", 2: "kidney"}))
+    assert set(case.labels.flat) == {0, 1, 2}
     _json(tmp_path / "dataset.json", content | {"spacing_mm": [9, 0, 1]})
     with pytest.raises(DataError, match="`spacing_mm of dataset.json` must be three numbers above 0"):
         open_cohort(tmp_path)
@@ -330,7 +331,7 @@ def no_reading(monkeypatch):
     def fail(*_arguments, **_keywords):
         raise AssertionError("a volume was read")
 
-    for name in ("case_of_files", "read_dicom_series", "open_volume"):
+    for name in ("joined_case", "read_dicom_series", "open_volume"):
         monkeypatch.setattr(f"guided_attention.data._layouts_volumes.{name}", fail)
 
 

@@ -31,7 +31,7 @@ _PROBES = 9
 def stacked(
     paths: Sequence[Path], read: Callable[[Path], Volume], *, resample: bool, max_bytes: int
 ) -> Volume:
-    """Read one channel a file, one after another, onto the grid of the first.
+    """Read a single file as it is; of several, one channel each, one after another, onto the grid of the first.
 
     A channel in another storage order is reordered. One on another grid is an error, or is interpolated linearly, with
     antialiasing along axes that become coarser, its edges repeated outside.
@@ -40,6 +40,8 @@ def stacked(
         DataError: A file has several channels; all together take more than `max_bytes`; or grids differ and `resample`
             is not set, or hardly overlap.
     """
+    if len(paths) == 1:
+        return read(paths[0])
     first = _one_channel(paths[0], read)
     shape = (len(paths), *first.array.shape)
     # The channels read so far, and the one that is being read.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from guided_attention._checks import cut_list, require
 from guided_attention.data._dicom_files import NoScanError, damage, decoder_of, open_dicom
-from guided_attention.data._files import broken, reading
+from guided_attention.data._files import broken, reading, require_finite
 from guided_attention.data._limits import MAX_BYTES
 from guided_attention.errors import DataError
 
@@ -148,8 +148,7 @@ class Frame:
             else:
                 slope, intercept = self.number("RescaleSlope", 1.0), self.number("RescaleIntercept", 0.0)
                 scaled = (pixels * slope + intercept).astype(np.float32)
-        finite, got = bool(np.isfinite(scaled).all()), "NaN or infinite values"
-        require(finite, str(self.path), "finite everywhere", got, error=DataError, file=self.path)
+        require_finite(scaled, self.path)
         return scaled
 
 

@@ -12,9 +12,20 @@ from guided_attention._typing import Affine
 from guided_attention.data._files import require_file
 from guided_attention.errors import DataError
 
-__all__ = ["affine_from", "beside", "field_error", "floats", "integers", "read_lines"]
+__all__ = ["affine_from", "beside", "field_error", "floats", "in_mm", "integers", "read_lines"]
 
 _LONGEST_HEADER = 1 << 20
+_MILLIMETRES = {
+    "m": 1e3,
+    "cm": 10.0,
+    "mm": 1.0,
+    "um": 1e-3,
+    "µm": 1e-3,
+    "micron": 1e-3,
+    "microns": 1e-3,
+    "nm": 1e-6,
+}
+_NO_UNIT = {"", "?"}
 _AXES = 3
 
 
@@ -41,6 +52,16 @@ def integers(text: str) -> tuple[int, ...]:
 def floats(text: str) -> tuple[float, ...]:
     """Return the numbers in a text."""
     return tuple(float(word) for word in text.split())
+
+
+def in_mm(unit: str, path: Path, field: str) -> float:
+    """Return how many millimetres a unit is; one that is not known is an error, none counts as 1."""
+    known = unit.strip().lower()
+    if known in _NO_UNIT:
+        return 1.0
+    if known not in _MILLIMETRES:
+        raise field_error(path, field, f"of {', '.join(_MILLIMETRES)}", repr(unit))
+    return _MILLIMETRES[known]
 
 
 def field_error(path: Path, field: str, wanted: str, got: object, cure: str = "") -> DataError:

@@ -16,6 +16,7 @@ from guided_attention.data._headers import (
     beside,
     field_error,
     floats,
+    in_mm,
     integers,
     read_lines,
 )
@@ -30,7 +31,6 @@ _TYPES: Mapping[str, str] = {
     "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }  # fmt: skip
-_MILLIMETRES = {"?": 1.0, "um": 1e-3, "mm": 1.0, "cm": 10.0}
 _SCALING = (("slope", "1"), ("offset", "0"))
 _AXES = 3
 
@@ -114,13 +114,9 @@ def _affine(fields: Mapping[str, str], count: int, path: Path) -> Affine:
     wanted = f"of {axes * axes} numbers in TransformMatrix, {axes} in ElementSpacing and {axes} in Offset"
     got = f"{directions.size}, {len(spacing)} and {len(origin)}"
     require(good, f"geometry of {path}", wanted, got, error=DataError, file=path)
-    unit = fields.get("distanceunits", "mm").lower()
-    if unit not in _MILLIMETRES:
-        raise field_error(path, "DistanceUnits", "um, mm or cm", repr(unit))
-    columns = (
-        directions.reshape(axes, axes)[:count, :count] * np.array(spacing)[:count, None] * _MILLIMETRES[unit]
-    )
-    place = np.array(origin[:count]) * _MILLIMETRES[unit]
+    unit = in_mm(fields.get("distanceunits", ""), path, "DistanceUnits")
+    columns = directions.reshape(axes, axes)[:count, :count] * np.array(spacing)[:count, None] * unit
+    place = np.array(origin[:count]) * unit
     return affine_from(columns.tolist(), place.tolist(), LPS_RAS, path)
 
 

@@ -1,6 +1,5 @@
 """convert: the cases of a cohort written in another layout, with a manifest of what came from where."""
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from guided_attention._checks import require, require_integer, require_positive, require_type
-from guided_attention._files import DRAFT_PREFIX, PathLike, made_folder, replacing, sweep_drafts
+from guided_attention._files import (
+    DRAFT_PREFIX,
+    PathLike,
+    made_folder,
+    sha256_of_file,
+    sweep_drafts,
+    write_json,
+)
 from guided_attention._locks import LOCK, locked_folder
 from guided_attention.data._layouts import Scan
 from guided_attention.data._writers import (
@@ -120,8 +126,8 @@ def _convert(cohort: Cohort, target: Target, workers: int, on_case: Callable[[st
             on_case(line["case_id"])
     ordered = [done[scan.case_id] for scan in cohort.scans]
     for name, content in beside(target, parts, _about(ordered)).items():
-        _write_json(root / name, content)
-    _write_json(root / _MANIFEST, {"layout": target.layout, "cases": ordered})
+        write_json(root / name, content)
+    write_json(root / _MANIFEST, {"layout": target.layout, "cases": ordered})
     (root / _DONE).unlink()
 
 
@@ -147,7 +153,7 @@ def _converted(scan: Scan, target: Target) -> dict[str, Any]:
         "case_id": scan.case_id,
         "part": scan.part,
         "source": _sources(scan),
-        "files": {path.relative_to(target.folder).as_posix(): _sha256(path) for path in files},
+        "files": {path.relative_to(target.folder).as_posix(): sha256_of_file(path) for path in files},
         "spacing_mm": list(case.spacing_mm),
         "orientation": case.orientation,
         "channels": len(case.image),
@@ -158,7 +164,7 @@ def _converted(scan: Scan, target: Target) -> dict[str, Any]:
 
 
 def _sources(scan: Scan) -> dict[str, str]:
-    return {path.name: _sha256(path) for path in scan.files()}
+    return {path.name: sha256_of_file(path) for path in scan.files()}
 
 
 def _is_whole(root: Path, line: Mapping[str, Any] | None, scan: Scan) -> bool:
@@ -166,7 +172,7 @@ def _is_whole(root: Path, line: Mapping[str, Any] | None, scan: Scan) -> bool:
     return line is not None and (
         line["source"] == _sources(scan)
         and all(
-            (root / name).is_file() and _sha256(root / name) == wanted
+            (root / name).is_file() and sha256_of_file(root / name) == wanted
             for name, wanted in line["files"].items()
         )
     )
@@ -197,13 +203,3 @@ def _about(lines: list[dict[str, Any]]) -> dict[str, Any]:
         "spacing_mm": next(iter(spacings)) if len(spacings) == 1 else None,
         "labelled": {line["case_id"] for line in lines if line["labelled"]},
     }
-
-
-def _write_json(path: Path, content: object) -> None:
-    with replacing(path) as draft:
-        draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

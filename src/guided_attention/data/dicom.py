@@ -18,7 +18,7 @@ from guided_attention._typing import Affine, SpacingMm
 from guided_attention.case import Source, Volume, spacing_of
 from guided_attention.data._dicom_files import NoScanError, open_dicom
 from guided_attention.data._dicom_frames import Frame, read_frames
-from guided_attention.data._files import files_in, require_folder
+from guided_attention.data._files import SLICE_ENDINGS, files_in, require_folder
 from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.errors import DataError, LeftOutWarning
 
@@ -52,7 +52,6 @@ _MARKS = (
 )
 """Entries that tell volumes of one series apart: echoes, times, phases, directions."""
 _MOST_MARKS = 2
-_DICOM_ENDINGS = {"", ".dcm", ".dicom", ".ima"}
 _COMPANIONS = {"license", "licence", "readme", "notice", "changelog", "version", "lockfile", "md5sums"}
 """Files without an ending that lie beside series and are no slices."""
 
@@ -210,7 +209,7 @@ def _scans(folder: Path, max_bytes: int = MAX_BYTES) -> list[tuple[str, list[Fra
 def _require_companion(path: Path) -> None:
     """Raise where a file that is no DICOM is called like a slice: it is damaged."""
     ending = path.suffix.lower()
-    looks_like_slice = ending in _DICOM_ENDINGS or ending[1:].isdecimal()
+    looks_like_slice = ending in {"", *SLICE_ENDINGS} or ending[1:].isdecimal()
     is_companion = not looks_like_slice or path.name.lower() in _COMPANIONS
     wanted, got = "a whole DICOM file", "one that cannot be read (it has no DICOM marker)"
     cure = "Copy it again, or take it out of the folder if it is no slice."

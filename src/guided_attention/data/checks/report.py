@@ -18,7 +18,7 @@ from guided_attention.data.checks._facts import CaseFacts, facts_of
 from guided_attention.data.checks._suspicions import Suspicion, in_cases
 from guided_attention.data.checks._unlike import in_cohort
 from guided_attention.data.cohort import Cohort, Opening, organs_of
-from guided_attention.data.splits import Patients, Split
+from guided_attention.data.splits import Patients, Split, patient_of
 from guided_attention.errors import GuidedAttentionError
 from guided_attention.labels import LabelSpec
 
@@ -193,9 +193,8 @@ def _leaks(cohort: Cohort, patients: Patients) -> list[Suspicion]:
 
 
 def _leak(split: Split, patients: Patients, patient: str, folder: Path) -> Suspicion:
-    find = patients.__getitem__ if isinstance(patients, Mapping) else patients
     where = {
-        part: [name for name in getattr(split, part) if find(name) == patient]
+        part: [name for name in getattr(split, part) if patient_of(patients, name) == patient]
         for part in ("train", "val", "test")
     }
     shown = " and ".join(f"{part} ({cut_list(names)})" for part, names in where.items() if names)
