@@ -1,5 +1,6 @@
 """One case written in each layout, and what stands beside the cases."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +10,29 @@ import numpy as np
 
 from guided_attention._checks import cut_list, require
 from guided_attention.case import Case
+from guided_attention.data._layouts import Scan
 from guided_attention.data.nifti import write_nifti
 from guided_attention.data.png import write_png_subject
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 
-__all__ = ["Target", "TargetLayout", "beside", "require_fit", "require_layout", "write_case"]
+__all__ = [
+    "Target",
+    "TargetLayout",
+    "beside",
+    "require_cases_fit",
+    "require_fit",
+    "require_layout",
+    "write_case",
+]
 
 TargetLayout: TypeAlias = Literal["pairs", "nnunet", "png"]
 """A layout that `convert` writes."""
 
 _LAYOUTS: Sequence[str] = get_args(TargetLayout)
 _PNG_STEP, _PNG_HIGHEST = 63, 255
+_LONGEST = 200
+_CHANNEL = re.compile(r".*_\d{4}")
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,30 @@ def require_fit(target: Target) -> None:
     plain = target.layout == "pairs" or target.labels.ignore_value is None
     cure = "Convert to pairs, which keep the value."
     require(plain, "labels", "without a value to ignore", target.labels.ignore_value, cure, error=DataError)
+
+
+def require_cases_fit(scans: Sequence[Scan], target: Target) -> None:
+    """Raise where the name of a case cannot be that of its files, or masks cannot be told from missing ones."""
+    odd = [scan for scan in scans if not _is_file_name(scan.case_id)]
+    if target.layout == "nnunet":
+        odd += [scan for scan in scans if _CHANNEL.fullmatch(scan.case_id)]
+    wanted = f"names of files: at most {_LONGEST} bytes, without / and \\, not beginning with . or __"
+    wanted += ", not ending in a channel such as _0000" if target.layout == "nnunet" else ""
+    got, file = cut_list([repr(scan.case_id)[:80] for scan in odd]), odd[0].path if odd else None
+    require(not odd, "names of cases", wanted, got, "Rename the cases.", error=DataError, file=file)
+    if target.layout != "png":
+        return
+    masked = {scan.part for scan in scans if scan.is_labelled}
+    bare = [scan for scan in scans if not scan.is_labelled and scan.part in masked]
+    wanted = "all with masks or all without, within a part, for PNG slices"
+    got, file = f"none for {cut_list([scan.case_id for scan in bare])}", bare[0].path if bare else None
+    cure = "Add the masks, or leave these cases out: cohort.select(cohort.labelled)."
+    require(not bare, "cases", wanted, got, cure, error=DataError, file=file)
+
+
+def _is_file_name(name: str) -> bool:
+    good = name.isprintable() and not set(name) & set("/\\") and not name.startswith((".", "__"))
+    return good and 0 < len(name.encode()) <= _LONGEST
 
 
 def write_case(case: Case, part: str, target: Target) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from guided_attention._checks import require, require_integer, require_positive, require_type
+from guided_attention._checks import cut_list, require, require_integer, require_positive, require_type
 from guided_attention._files import (
     DRAFT_PREFIX,
     PathLike,
     made_folder,
     sha256_of_file,
+    sha256_of_json,
     sweep_drafts,
     write_json,
 )
@@ -25,6 +27,7 @@ from guided_attention.data._writers import (
     Target,
     TargetLayout,
     beside,
+    require_cases_fit,
     require_fit,
     require_layout,
     write_case,
@@ -67,8 +70,10 @@ def convert(
         The folder.
 
     Raises:
-        ExistingFileError: The folder holds something else, or another process is writing to it.
-        DataError: A case cannot be read or does not fit the layout, or the organs are not known.
+        ExistingFileError: The folder holds something else, such as a conversion of other cases or to other organs, or
+            another process is writing to it.
+        DataError: A case cannot be read or does not fit the layout, its name cannot be that of a file, or the organs
+            are not known.
         WriteError: The disk is full, or the folder cannot be written to.
 
     Example:
@@ -80,6 +85,9 @@ def convert(
         nnunet
     """
     require_type("cohort", cohort, Cohort, "a Cohort")
+    require_type(
+        "labels", labels, (LabelSpec, type(None)), "a LabelSpec or None", "Write LabelSpec({1: 'liver'})."
+    )
     require_layout(layout)
     require_integer("workers", workers)
     require_positive("workers", workers)
@@ -87,30 +95,50 @@ def convert(
     if organs is None:
         cure = "Pass `labels`, such as LabelSpec({1: 'liver'})."
         raise DataError(f"`labels` must be known, got a cohort that does not name its organs. {cure}")
-    root = made_folder(folder)
-    target = Target(root, layout, organs)
+    target = Target(Path(folder), layout, organs)
     require_fit(target)
+    require_cases_fit(cohort.scans, target)
+    root = made_folder(folder)
     with locked_folder(root, doing="converting into"):
-        _require_ours(root)
-        _convert(cohort, target, workers, on_case or (lambda _name: None))
+        done = _done(root)
+        _require_ours(root, done, cohort, target)
+        _convert(cohort, target, done, workers, on_case or (lambda _name: None))
     return root
 
 
-def _require_ours(root: Path) -> None:
-    """Raise unless the folder is empty or was begun by a conversion."""
+def _require_ours(root: Path, done: Mapping[str, Any], cohort: Cohort, target: Target) -> None:
+    """Raise unless the folder is empty or was begun by a conversion of these cases to this layout and these organs."""
     held = [
-        path.name for path in root.iterdir() if path.name != LOCK and not path.name.startswith(DRAFT_PREFIX)
+        path.name
+        for path in root.iterdir()
+        if path.name not in {LOCK, _DONE} and not path.name.startswith(DRAFT_PREFIX)
     ]
-    if held and _DONE not in held and _MANIFEST not in held:
-        message = f"`folder` must be new or empty, or begun by `convert`, got {root} with {held[0]}. Name another one."
+    begun = (root / _DONE).is_file() or (_MANIFEST in held and bool(done))
+    other = [name for name, line in done.items() if line["target"] != _key(target)]
+    gone = [name for name in done if name not in cohort.case_ids]
+    got = ""
+    if held and not begun:
+        got = f" with {held[0]}"
+    elif other:
+        got = ", which was begun with another layout or other organs"
+    elif gone:
+        got = f", which has {cut_list(gone)} of an earlier conversion"
+    if got:
+        message = f"`folder` must be new or empty, or begun by `convert`, got {root}{got}. Name another one."
         raise ExistingFileError(message, argument="folder", file=root)
 
 
-def _convert(cohort: Cohort, target: Target, workers: int, on_case: Callable[[str], None]) -> None:
+def _key(target: Target) -> str:
+    labels = target.labels
+    return sha256_of_json([target.layout, list(labels.names.items()), labels.ignore_value])
+
+
+def _convert(
+    cohort: Cohort, target: Target, done: dict[str, Any], workers: int, on_case: Callable[[str], None]
+) -> None:
     root = target.folder
     for path in (root, *(one for one in root.rglob("*") if one.is_dir())):
         sweep_drafts(path)
-    done = _done(root)
     parts = {scan.case_id: scan.part for scan in cohort.scans}
     left = [scan for scan in cohort.scans if not _is_whole(root, done.get(scan.case_id), scan)]
     for scan in cohort.scans:
@@ -118,13 +146,16 @@ def _convert(cohort: Cohort, target: Target, workers: int, on_case: Callable[[st
             on_case(scan.case_id)
     with (root / _DONE).open("a", encoding="utf-8") as file:
         for line in each(partial(_converted, target=target), left, workers):
+            earlier = done.get(line["case_id"], {"files": {}})["files"]
+            for name in set(earlier) - set(line["files"]):  # such as those of a mask that was taken away
+                (root / name).unlink(missing_ok=True)
             done[line["case_id"]] = line
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
             on_case(line["case_id"])
     ordered = [done[scan.case_id] for scan in cohort.scans]
-    for name, content in beside(target, parts, _about(ordered)).items():
+    for name, content in beside(target, parts, _about(ordered, target.layout)).items():
         write_json(root / name, content)
     write_json(root / _MANIFEST, {"layout": target.layout, "cases": ordered})
     (root / _DONE).unlink()
@@ -137,8 +168,12 @@ def _converted(scan: Scan, target: Target) -> dict[str, Any]:
         files = write_case(case, scan.part, target)
     except GuidedAttentionError as error:
         error.add_note(f"This happened while converting case {scan.case_id!r}.")
-        raise
+        if error.file is not None or not isinstance(error, DataError):
+            raise
+        at_fault = (scan.path, *scan.beside)[-1 if (error.argument or "").startswith("labels") else 0]
+        raise DataError(f"{error} Read from {at_fault}.", argument=error.argument, file=at_fault) from error
     return {
+        "target": _key(target),
         "case_id": scan.case_id,
         "part": scan.part,
         "source": _sources(scan),
@@ -153,7 +188,11 @@ def _converted(scan: Scan, target: Target) -> dict[str, Any]:
 
 
 def _sources(scan: Scan) -> dict[str, str]:
-    return {path.name: sha256_of_file(path) for path in scan.files()}
+    """Return the checksum of each file by its name, as seen from the image: an image and its mask may share one."""
+    return {
+        Path(os.path.relpath(path, scan.path.parent)).as_posix(): sha256_of_file(path)
+        for path in scan.files()
+    }
 
 
 def _is_whole(root: Path, line: Mapping[str, Any] | None, scan: Scan) -> bool:
@@ -168,27 +207,48 @@ def _is_whole(root: Path, line: Mapping[str, Any] | None, scan: Scan) -> bool:
 
 
 def _done(root: Path) -> dict[str, dict[str, Any]]:
-    """Return the lines of an earlier call by case; a line that a kill cut short is left out."""
-    lines: list[Any] = []
+    """Return the lines of an earlier call by case; what a kill cut short, or something else wrote, is left out."""
+    texts = []
     if (root / _MANIFEST).is_file():
-        content = json.loads((root / _MANIFEST).read_text(encoding="utf-8"))
-        lines += content.get("cases", [])
+        texts.append((root / _MANIFEST).read_text(encoding="utf-8", errors="replace"))
     if (root / _DONE).is_file():
-        for text in (root / _DONE).read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                lines.append(json.loads(text))
-            except ValueError:
-                continue
-    return {line["case_id"]: line for line in lines if isinstance(line, dict) and "case_id" in line}
+        texts += (root / _DONE).read_text(encoding="utf-8", errors="replace").splitlines()
+    lines: list[Any] = []
+    for text in texts:
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        cases = content.get("cases", [content]) if isinstance(content, dict) else []
+        lines += cases if isinstance(cases, list) else []
+    return {line["case_id"]: line for line in lines if _is_line(line)}
 
 
-def _about(lines: list[dict[str, Any]]) -> dict[str, Any]:
+def _is_line(line: object) -> bool:
+    """Return whether a line is one of ours, whose files lie in the folder."""
+    if not isinstance(line, dict):
+        return False
+    kinds = {"case_id": str, "target": str, "source": dict, "files": dict}
+    good = all(isinstance(line.get(key), kind) for key, kind in kinds.items())
+    return good and not any(Path(name).is_absolute() or ".." in Path(name).parts for name in line["files"])
+
+
+def _about(lines: list[dict[str, Any]], layout: TargetLayout) -> dict[str, Any]:
     counts = {line["channels"] for line in lines}
     require(len(counts) == 1, "cohort", "of one number of channels", sorted(counts), error=DataError)
-    spacings = {tuple(round(side, 6) for side in line["spacing_mm"]) for line in lines}
+    spacings = {tuple(round(side, 6) for side in _axial_spacing(line)) for line in lines}
+    if layout == "png" and len(spacings) > 1:
+        message = f"spacing differs between cases, and PNG slices hold none: it is lost, but for that in {_MANIFEST}."
+        warnings.warn(message, UserWarning, stacklevel=2)
     return {
         "channels": counts.pop(),
         "channel_names": lines[0]["channel_names"],
         "spacing_mm": next(iter(spacings)) if len(spacings) == 1 else None,
         "labelled": {line["case_id"] for line in lines if line["labelled"]},
     }
+
+
+def _axial_spacing(line: Mapping[str, Any]) -> list[float]:
+    """Return the spacing along the body, from front to back and from side to side, as slices are written."""
+    sides = dict(zip(line["orientation"], reversed(line["spacing_mm"]), strict=True))
+    return [next(sides[letter] for letter in pair if letter in sides) for pair in ("SI", "AP", "LR")]

@@ -1,0 +1,135 @@
+"""A conversion that is called again with something else: nothing stale, nothing outside, no foreign manifest."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from guided_attention.case import affine_of
+from guided_attention.data import convert, open_cohort, write_nifti
+from guided_attention.errors import ArgumentTypeError, DataError, ExistingFileError
+from guided_attention.labels import LabelSpec
+
+ORGANS = LabelSpec({2: "liver", 5: "spleen"})
+AFFINE = affine_of((5.0, 1.5, 1.25)) @ np.diag([-1, -1, 1, 1])
+
+
+def _write(path, values, affine=AFFINE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_nifti(path, np.asarray(values, np.uint8), affine)
+
+
+def _pairs(folder, names=("a", "b"), *, affine=AFFINE):
+    for number, name in enumerate(names):
+        image = np.random.default_rng(number).integers(0, 256, (3, 7, 5))
+        _write(folder / f"{name}_image.nii.gz", image, affine)
+        _write(folder / f"{name}_label.nii.gz", np.where(image > 128, 5, 2), affine)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("layout", "labels", "got"),
+    [
+        ("pairs", ORGANS, "another layout or other organs"),
+        ("nnunet", LabelSpec({1: "fat", 2: "liver", 5: "spleen"}), "another layout or other organs"),
+        ("nnunet", LabelSpec({2: "spleen", 5: "liver"}), "another layout or other organs"),
+    ],
+)
+def test_a_folder_of_another_conversion_is_refused(tmp_path, layout, labels, got):
+    source = open_cohort(_pairs(tmp_path / "a"))
+    convert(source, tmp_path / "b", "nnunet", labels=ORGANS)
+    before = {path: path.read_bytes() for path in (tmp_path / "b").rglob("*") if path.is_file()}
+    with pytest.raises(ExistingFileError, match=got):
+        convert(source, tmp_path / "b", layout, labels=labels)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "b").rglob("*") if path.is_file()}
+
+
+def test_cases_of_an_earlier_conversion_are_named(tmp_path):
+    source = open_cohort(_pairs(tmp_path / "a"))
+    convert(source, tmp_path / "b", "nnunet", labels=ORGANS)
+    with pytest.raises(ExistingFileError, match=r"b, which has b of an earlier conversion"):
+        convert(source.select(["a"]), tmp_path / "b", "nnunet", labels=ORGANS)
+
+
+def test_a_mask_that_was_taken_away_is_taken_from_the_copy(tmp_path):
+    _pairs(tmp_path / "a", ("a", "b", "c"))
+    convert(open_cohort(tmp_path / "a"), tmp_path / "b", "nnunet", labels=ORGANS)
+    (tmp_path / "a/b_label.nii.gz").unlink()
+    with pytest.warns(UserWarning, match="no mask"):
+        source = open_cohort(tmp_path / "a")
+    convert(source, tmp_path / "b", "nnunet", labels=ORGANS)
+    files = {path.relative_to(tmp_path / "b").as_posix() for path in (tmp_path / "b").rglob("*.nii.gz")}
+    kept = {f"{place}/{name}" for name in "ac" for place in ("imagesTr", "labelsTr")}
+    assert files == {*(f"{name}_0000.nii.gz" if "images" in name else f"{name}.nii.gz" for name in kept)} | {
+        "imagesTs/b_0000.nii.gz"
+    }
+
+
+def test_an_image_and_a_mask_of_one_name_are_both_watched(tmp_path):
+    for name in ("images", "labels"):
+        _write(tmp_path / f"a/{name}/x.nii.gz", np.full((3, 7, 5), 2))
+    convert(open_cohort(tmp_path / "a"), tmp_path / "b", "pairs", labels=ORGANS)
+    source = json.loads((tmp_path / "b/manifest.json").read_text())["cases"][0]["source"]
+    assert set(source) == {"x.nii.gz", "../labels/x.nii.gz"}
+    _write(tmp_path / "a/images/x.nii.gz", np.full((3, 7, 5), 9))
+    got = open_cohort(convert(open_cohort(tmp_path / "a"), tmp_path / "b", "pairs", labels=ORGANS))
+    assert got.read("x").image.min() == 9
+
+
+@pytest.mark.parametrize("text", ["{no json", "[]", '{"cases": 5}', '{"cases": [{"case_id": "a"}, [], 5]}'])
+def test_a_manifest_of_something_else_is_left_alone(tmp_path, text):
+    source = open_cohort(_pairs(tmp_path / "a"))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/manifest.json").write_text(text)
+    with pytest.raises(ExistingFileError, match=r"with manifest\.json"):
+        convert(source, tmp_path / "b", "nnunet", labels=ORGANS)
+    assert (tmp_path / "b/manifest.json").read_text() == text
+
+
+@pytest.mark.parametrize("name", ["../../out", "a\\b", ".hidden", "__x", "n" * 201, "x_0000"])
+def test_names_that_are_no_file_names_are_refused(tmp_path, name):
+    _pairs(tmp_path / "a", ("a",))
+    (tmp_path / "a.csv").write_text(f"case_id,image\n{name},a/a_image.nii.gz\n")
+    with pytest.raises(DataError, match=re.escape(f"got {name!r}"[:80])) as error:
+        convert(open_cohort(tmp_path / "a.csv"), tmp_path / "b/c", "nnunet", labels=ORGANS)
+    assert error.value.file == tmp_path / "a/a_image.nii.gz"
+    assert not (tmp_path / "b").exists()
+
+
+def test_the_spacing_of_png_slices_is_that_of_the_slices(tmp_path):
+    sagittal = np.array([[0, 0, -1.25, 0], [-1.5, 0, 0, 0], [0, 5.0, 0, 0], [0, 0, 0, 1]])
+    source = open_cohort(_pairs(tmp_path / "a", affine=sagittal))
+    got = open_cohort(convert(source, tmp_path / "b", "png", labels=ORGANS))
+    assert source.read("a").spacing_mm != (5.0, 1.5, 1.25)
+    assert got.read("a").spacing_mm == (5.0, 1.5, 1.25)
+
+
+def test_png_slices_say_that_spacings_are_lost(tmp_path):
+    _pairs(tmp_path / "a", ("a",))
+    _pairs(tmp_path / "a", ("b",), affine=AFFINE @ np.diag([2, 2, 1, 1]))
+    with pytest.warns(UserWarning, match="spacing differs between cases"):
+        convert(open_cohort(tmp_path / "a"), tmp_path / "b", "png", labels=ORGANS)
+
+
+def test_png_slices_need_all_masks_or_none(tmp_path):
+    (_pairs(tmp_path / "a") / "b_label.nii.gz").unlink()
+    with pytest.warns(UserWarning, match="no mask"):
+        source = open_cohort(tmp_path / "a")
+    with pytest.raises(DataError, match="got none for b"):
+        convert(source, tmp_path / "b", "png", labels=ORGANS)
+    assert not (tmp_path / "b").exists()
+
+
+def test_an_unknown_label_is_told_with_its_file(tmp_path):
+    source = open_cohort(_pairs(tmp_path / "a"))
+    with pytest.raises(DataError, match=r"got also 5.* Read from .*a_label\.nii\.gz") as error:
+        convert(source, tmp_path / "b", "nnunet", labels=LabelSpec({2: "liver"}))
+    assert error.value.file == tmp_path / "a/a_label.nii.gz"
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_labels_have_to_be_a_label_spec(tmp_path):
+    source = open_cohort(_pairs(tmp_path / "a"))
+    with pytest.raises(ArgumentTypeError, match="a LabelSpec or None, got a dict"):
+        convert(source, tmp_path / "b", "nnunet", labels={2: "liver"})
