@@ -1,5 +1,6 @@
 """Written predictions: they lie on their scan for nibabel, SimpleITK and highdicom, whatever the scan is."""
 
+import gzip
 from functools import partial
 
 import highdicom
@@ -90,6 +91,19 @@ def test_a_prediction_has_the_forms_and_codes_of_its_scan(tmp_path, place, codes
     labels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(files[0])))
     np.testing.assert_array_equal(labels, scan > 0)
     assert case.source == Source(path)
+
+
+def test_a_compressed_pair_of_header_and_voxels_is_a_model_too(tmp_path):
+    image = nibabel.Nifti1Pair(np.zeros(SHAPE, np.int16) - 1, next(iter(PLACES.values())))
+    image.set_sform(image.affine, 4)
+    image.set_qform(image.affine, 3)
+    image.to_filename(tmp_path / "a.img")
+    for part in ("hdr", "img"):
+        (tmp_path / f"a.{part}.gz").write_bytes(gzip.compress((tmp_path / f"a.{part}").read_bytes()))
+    _, files = _predicted(tmp_path / "a.hdr.gz", tmp_path / "out")
+    for file in files:
+        header = nibabel.load(file).header
+        assert (int(header["sform_code"]), int(header["qform_code"])) == (4, 3)
 
 
 @pytest.mark.filterwarnings("ignore::guided_attention.errors.GeometryWarning")
