@@ -23,6 +23,7 @@ __all__ = [
     "case_id_of",
     "files_in",
     "is_set_aside",
+    "is_setting_aside",
     "keep_ids",
     "natural_key",
     "numbers_of",
@@ -59,6 +60,11 @@ def setting_aside(paths: Iterable[Path]) -> Iterator[None]:
 def is_set_aside(path: Path) -> bool:
     """Return whether `setting_aside` names a file or folder."""
     return path in _set_aside.get()
+
+
+def is_setting_aside() -> bool:
+    """Return whether `setting_aside` is at work."""
+    return bool(_set_aside.get())
 
 
 def case_id_of(path: PathLike, suffix: str = "") -> str:

@@ -20,7 +20,7 @@ from guided_attention.data._dicom_files import NoScanError, open_dicom
 from guided_attention.data._dicom_frames import Frame, read_frames
 from guided_attention.data._files import files_in, require_folder
 from guided_attention.data._limits import MAX_BYTES, require_fits
-from guided_attention.errors import DataError, LeftOutWarning
+from guided_attention.errors import DataError, GeometryWarning, LeftOutWarning
 
 __all__ = [
     "DicomSeries",
@@ -186,7 +186,8 @@ def _in_file_order(folder: Path, max_bytes: int = MAX_BYTES) -> list[Frame]:
 def _scans(folder: Path, max_bytes: int = MAX_BYTES) -> list[tuple[str, list[Frame]]]:
     """Return the scans of a folder by name, each with its frames in the order of file names."""
     frames: list[Frame] = []
-    left_out: list[str] = []
+    within = sorted(path for path in folder.iterdir() if path.is_dir())
+    left_out = [f"{one.name}/ (a folder)" for one in within if any(map(_is_called_slice, one.iterdir()))]
     for path in files_in(folder):
         try:
             frames += read_frames(path, max_bytes)
@@ -209,11 +210,14 @@ def _scans(folder: Path, max_bytes: int = MAX_BYTES) -> list[tuple[str, list[Fra
     return sorted(_named(parts), key=lambda part: _number(part[1][0]))
 
 
+def _is_called_slice(path: Path) -> bool:
+    ending = path.suffix.lower()
+    return ending in _DICOM_ENDINGS or ending[1:].isdecimal()
+
+
 def _require_companion(path: Path) -> None:
     """Raise where a file that is no DICOM is called like a slice: it is damaged."""
-    ending = path.suffix.lower()
-    looks_like_slice = ending in _DICOM_ENDINGS or ending[1:].isdecimal()
-    is_companion = not looks_like_slice or path.name.lower() in _COMPANIONS
+    is_companion = not _is_called_slice(path) or path.name.lower() in _COMPANIONS
     wanted, got = "a whole DICOM file", "one that cannot be read (it has no DICOM marker)"
     cure = "Copy it again, or take it out of the folder if it is no slice."
     require(is_companion, str(path), wanted, got, cure, error=DataError, file=path)
@@ -242,7 +246,10 @@ def _is_one_volume(frames: Sequence[Frame]) -> bool:
 
 def _named(parts: Sequence[tuple[str, list[Frame]]]) -> list[tuple[str, list[Frame]]]:
     """Give each part a name of its own: number of the series, what tells it apart, and its identifier if need be."""
-    names = [f"{frames[0].text('SeriesNumber')} {mark}".strip() for mark, frames in parts]
+    names = [
+        f"{frames[0].text('SeriesNumber')} {mark}".strip() or frames[0].text("SeriesInstanceUID")
+        for mark, frames in parts
+    ]
     often = Counter(names)
     return [
         (name if often[name] == 1 else f"{name} {frames[0].text('SeriesInstanceUID')}".strip(), frames)
@@ -304,6 +311,12 @@ def _check_series(frames: Sequence[Frame]) -> None:
             alike = np.allclose(wanted, value, rtol=0, atol=tolerance)
             what, shown = f"{name} of {frame.path}", f"that of {first.name}, {wanted}"
             require(alike, what, shown, np.asarray(value).tolist(), cure, error=DataError, file=frame.path)
+        for name, alike in (
+            ("PatientID", frame.text("PatientID") == first.text("PatientID")),
+            ("RescaleSlope", bool(frame.text("RescaleSlope")) == bool(first.text("RescaleSlope"))),
+        ):
+            what, shown, got = f"{name} of {frame.path}", f"as in {first.name}", "another, or none"
+            require(alike, what, shown, got, cure, error=DataError, file=frame.path)
 
 
 def _in_order_of_position(frames: Sequence[Frame]) -> list[Frame]:
@@ -371,7 +384,11 @@ def series_affine(frames: Sequence[Frame]) -> Affine:
     if len(frames) > 1:
         step = (last.position - first.position) / (len(frames) - 1)
     else:
-        step = normal * (first.number("SpacingBetweenSlices", 0) or first.number("SliceThickness", 0) or 1.0)
+        thickness = first.number("SpacingBetweenSlices", 0) or first.number("SliceThickness", 0)
+        if not thickness:
+            message = f"{first.path}, a single slice, does not say how thick it is: 1 mm is taken."
+            warnings.warn(message, GeometryWarning, stacklevel=3)
+        step = normal * (thickness or 1.0)
     lps = np.eye(4)
     lps[:3] = np.stack([across * between_columns, down * between_rows, step, first.position], axis=1)
     return checked_affine(_LPS_TO_RAS @ lps, f"affine of {first.path.parent}", file=first.path.parent)
