@@ -6,7 +6,7 @@ The folders hold NIfTI pairs, and one case of CHAOS CT. All libraries read the s
 orientation, pixels of 1 mm, a common scale of the intensities. Each measurement has a process of its own with one
 thread, and reads the first case before the clock runs; the libraries take turns. ``prepared`` reads and prepares every
 case once, into memory; ``cached`` is the first epoch with a cache on disk, which it fills; ``later`` is an epoch after
-it. Every voxel of every epoch is added up.
+it. Every voxel of every epoch is looked at.
 """
 
 import argparse
@@ -203,11 +203,11 @@ LIBRARIES: Mapping[str, Callable[[str, Path, Path], dict[str, Step]]] = {
 
 
 def touched(volumes: Iterable[Sequence[Any]]) -> int:
-    """Add up every voxel, and return the number of cases."""
+    """Look at every voxel, and return the number of cases."""
     count = 0
     for arrays in volumes:
         for array in arrays:
-            torch.as_tensor(np.asarray(array)).sum()
+            np.asarray(array).max()
         count += 1
     return count
 

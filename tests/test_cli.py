@@ -1,6 +1,7 @@
 """The command line without its work: exit codes, messages, streams. tests/examples/ runs the real commands."""
 
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -8,11 +9,13 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import guided_attention
 from guided_attention import cli, recipes
 from guided_attention._cli_report import CaseReport
+from guided_attention.data import write_nifti
 from guided_attention.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -303,3 +306,25 @@ def test_the_page_shows_the_help_as_it_is(monkeypatch):
 
 def test_every_verb_has_an_example():
     assert wrong_uses.help_texts().count("example:\n  guided-attention ") == len(wrong_uses.VERBS)
+
+
+def test_scans_are_opened_alike_by_every_verb_that_reads_them(tmp_path, capsys):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for case, word in itertools.product(("a", "b"), ("t1", "t2", "seg")):
+        volume = np.random.default_rng(len(word)).integers(0, 2, (5, 32, 37))
+        write_nifti(scans / f"{case}_{word}.nii.gz", volume.astype(np.uint8), np.eye(4))
+    how = ["--channel", "t2", "--organ", "1=liver", "--layout", "pairs"]
+    cli.main(["check", str(scans), *how, "--json"])
+    assert json.loads(capsys.readouterr().out)["summary"]["channels"] == [1]
+    assert cli.main(["convert", str(scans), *how, "--out", str(tmp_path / "raw"), "--to", "nnunet"]) == 0
+    assert sorted(path.name for path in (tmp_path / "raw/imagesTr").iterdir()) == [
+        "a_0000.nii.gz",
+        "b_0000.nii.gz",
+    ]
+    capsys.readouterr()
+    small = ["--max-bytes", "2000"]
+    assert cli.main(["check", str(scans), *how, *small]) == 1
+    assert "`--max-bytes " in capsys.readouterr().out
+    assert cli.main(["convert", str(scans), *how, *small, "--out", str(tmp_path / "x"), "--to", "pairs"]) == 1
+    assert "pass `--max-bytes 23680` or more (or set data.max_bytes in the plan)" in capsys.readouterr().err

@@ -72,6 +72,7 @@ def _add_check(verbs: "_Verbs") -> None:
     parser.add_argument("data", metavar="DATA", help="folder of scans in a known layout")
     parser.add_argument("--strict", action="store_true", help="exit with code 1 for warnings too")
     parser.add_argument("--patient", metavar="PATTERN", help=_PATIENT)
+    _add_opening(parser)
     _add_workers(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
@@ -91,14 +92,31 @@ def _add_convert(verbs: "_Verbs") -> None:
     parser.add_argument(
         "--to", metavar="L", required=True, choices=("pairs", "nnunet", "png"), help="pairs, nnunet or png"
     )
-    parser.add_argument(
-        "--layout", metavar="L", default="auto", help="layout of DATA (default: found by itself)"
-    )
-    _add_organ(parser)
+    _add_opening(parser)
     _add_workers(parser)
 
 
-def _add_organ(parser: argparse.ArgumentParser) -> None:
+def _add_opening(parser: argparse.ArgumentParser) -> None:
+    """Add how a folder of scans is opened."""
+    parser.add_argument(
+        "--layout", metavar="L", default="auto", help="layout of DATA (default: found by itself)"
+    )
+    what = "spacing of PNG slices and other files without geometry, in millimetres: z y x"
+    parser.add_argument("--spacing", metavar="MM", nargs=3, type=float, help=what)
+    parser.add_argument(
+        "--channel",
+        metavar="NAME",
+        action="append",
+        help="what the names of image files end in, where a scan has one file a channel; repeat it in the order wanted "
+        "(default: found by itself)",
+    )
+    parser.add_argument(
+        "--resample-channels",
+        action="store_true",
+        help="interpolate channels onto the grid of the first where grids differ",
+    )
+    what = "memory that a volume may take, in bytes (default: 4 GiB)"
+    parser.add_argument("--max-bytes", metavar="N", type=int, help=what)
     what = "name an organ by its value in the masks; values not named become background; can be repeated"
     parser.add_argument("--organ", metavar="VALUE=NAME", type=_organ, action="append", default=[], help=what)
 
@@ -129,25 +147,7 @@ def _add_plan(verbs: "_Verbs") -> None:
     parser.add_argument(
         "--seed", metavar="N", type=int, default=0, help="seed of the split and the run (default: 0)"
     )
-    parser.add_argument(
-        "--layout", metavar="L", default="auto", help="layout of DATA (default: found by itself)"
-    )
-    parser.add_argument(
-        "--spacing", metavar="MM", nargs=3, type=float, help="spacing of PNG slices in millimetres: z y x"
-    )
-    parser.add_argument(
-        "--channel",
-        metavar="NAME",
-        action="append",
-        help="what the names of image files end in, where a scan has one file a channel; repeat it in the order wanted "
-        "(default: found by itself)",
-    )
-    parser.add_argument(
-        "--resample-channels",
-        action="store_true",
-        help="interpolate channels onto the grid of the first where grids differ",
-    )
-    _add_organ(parser)
+    _add_opening(parser)
     _add_set(parser)
     _add_device(parser)
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")

@@ -37,6 +37,7 @@ __all__ = [
     "sweep_drafts",
     "whole_folder",
     "write_error",
+    "write_json",
     "writing",
 ]
 
@@ -240,6 +241,13 @@ def json_mapping(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def write_json(path: Path, content: object) -> Path:
+    """Write plain values as JSON, atomically, and return the path."""
+    with replacing(path) as draft:
+        draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return path
 
 
 def sha256_of_file(path: Path) -> str:

@@ -14,20 +14,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from guided_attention._checks import require
+from guided_attention._checks import require, require_type
 from guided_attention._typing import Affine, SliceAxis, SpacingMm
 from guided_attention.errors import ArgumentTypeError, DataError
 
 __all__ = [
     "CANONICAL",
+    "LPS_RAS",
     "Reorientation",
     "affine_of",
+    "check_orientation",
     "checked_affine",
     "checked_spacing",
     "grid_affine",
     "is_same_place",
     "is_sheared",
     "orientation_of",
+    "radiological_affine",
     "reorientation",
     "require_same_place",
     "slice_axis_of",
@@ -41,6 +44,8 @@ The patient's right is on the left of axial and coronal slices, the front at the
 sagittal ones, the head at the top of coronal and sagittal ones.
 """
 
+LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From the patient frame LPS (DICOM, NRRD, MetaImage) to RAS (NIfTI), and back."""
 _NEGATIVE, _POSITIVE = "LPI", "RAS"
 _EQUAL = 1.01
 """Spacings count as equal up to this ratio."""
@@ -101,6 +106,12 @@ def affine_of(spacing_mm: SpacingMm) -> Affine:
         [1.5, 1.5, 9.0, 1.0]
     """
     return np.diag([*reversed(checked_spacing(spacing_mm)), 1.0]).astype(np.float64)
+
+
+def radiological_affine(spacing_mm: SpacingMm) -> Affine:
+    """Return the affine of files without geometry: slices as a radiologist looks at them, in orientation "LPS"."""
+    affine: Affine = LPS_RAS @ affine_of(spacing_mm)
+    return affine
 
 
 def checked_spacing(spacing_mm: object) -> SpacingMm:
@@ -266,8 +277,7 @@ class Reorientation:
 
 def reorientation(affine: Affine, target: str) -> Reorientation:
     """Return the change that brings an array with this affine to the orientation `target`, such as ``"LPS"``."""
-    wanted = 'three letters, one each of L or R, P or A, I or S, such as "LPS"'
-    require(sorted(map(_axis, target)) == [0, 1, 2], "target", wanted, repr(target))
+    check_orientation("target", target)
     source = orientation_of(affine)
     order, flips = [], []
     for letter in reversed(target):  # array axes are (z, y, x)
@@ -275,6 +285,14 @@ def reorientation(affine: Affine, target: str) -> Reorientation:
         order.append(2 - column)
         flips.append(source[column] != letter)
     return Reorientation((order[0], order[1], order[2]), (flips[0], flips[1], flips[2]))
+
+
+def check_orientation(argument: str, orientation: object) -> None:
+    """Raise unless the three letters name one direction each of left-right, back-front and feet-head."""
+    wanted = 'three letters, one each of L or R, P or A, I or S, such as "LPS"'
+    require_type(argument, orientation, str, wanted)
+    good = sorted(map(_axis, str(orientation))) == [0, 1, 2]
+    require(good, argument, wanted, repr(orientation))
 
 
 def slice_axis_of(*affines: Affine) -> SliceAxis:

@@ -294,15 +294,20 @@ def _checked_names(names: object, channels: int, where: str) -> tuple[str, ...]:
 
 def on_grid_of(image: Volume, labels: Volume, where: str) -> npt.NDArray[Any]:
     """Return the mask in the storage order of the image, or raise where it lies on another grid."""
-    # From mask axes to image axes: a change of order, however oblique both lie in the patient.
-    relative = np.eye(4)
-    relative[:3, :3] = np.linalg.solve(image.affine[:3, :3], labels.affine[:3, :3])
-    turn = reorientation(relative, "RAS")
     mask = labels.array[0] if labels.array.ndim > _AXES and len(labels.array) == 1 else labels.array
     require(mask.ndim == _AXES, where, "of three axes", f"shape {labels.array.shape}", error=DataError)
-    turned, wanted = turn.apply(mask), image.array.shape[-_AXES:]
-    require(turned.shape == wanted, where, f"of the image's size {wanted}", turned.shape, error=DataError)
-    affine = turn.affine(labels.affine, mask.shape)
+    turned, wanted = reordered(Volume(mask, labels.affine), image), image.array.shape[-_AXES:]
+    got = turned.array.shape
+    require(got == wanted, where, f"of the image's size {wanted}", got, error=DataError)
     cure = "Resample the mask onto the image's grid first."
-    require_same_place(where, affine, image.affine, wanted, "the image", cure)
-    return turned
+    require_same_place(where, turned.affine, image.affine, wanted, "the image", cure)
+    return turned.array
+
+
+def reordered(volume: Volume, like: Volume) -> Volume:
+    """Return a volume in the storage order of another one, however oblique both lie in the patient."""
+    relative = np.eye(4)
+    relative[:3, :3] = np.linalg.solve(like.affine[:3, :3], volume.affine[:3, :3])
+    turn = reorientation(relative, "RAS")
+    affine = turn.affine(volume.affine, volume.array.shape[-_AXES:])
+    return Volume(turn.apply(volume.array), affine, volume.source)

@@ -33,6 +33,7 @@ from guided_attention.errors import (
 )
 
 if TYPE_CHECKING:
+    from guided_attention.data import Opening
     from guided_attention.evaluation import CaseScore
     from guided_attention.inference import LedgerEntry
 
@@ -50,6 +51,8 @@ _WORDS = {
     "take_over=True": "--take-over",
     "`plan_for(data).save(path)`": "`guided-attention plan DATA --out RUN`",
     "`values`": "`--set`",
+    " to the reader or to `open_cohort`": " (or set data.max_bytes in the plan)",
+    "pass `max_bytes=": "pass `--max-bytes ",
     "Pass resample_channels=True": "Pass --resample-channels",
     "Pass `labels`, such as LabelSpec({1: 'liver'})": "Name them with --organ, such as --organ 1=liver",
 }
@@ -98,7 +101,10 @@ def _way_on(arguments: argparse.Namespace | None) -> str:
 def _in_words_of_a_shell(error: GuidedAttentionError | OSError) -> str:
     if isinstance(error, OSError) and not isinstance(error, GuidedAttentionError):
         return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-    text = str(error)
+    return _shell_words(str(error))
+
+
+def _shell_words(text: str) -> str:
     for word, other in _WORDS.items():
         text = text.replace(word, other)
     return text
@@ -108,11 +114,14 @@ def _check(arguments: argparse.Namespace) -> int:
     from guided_attention.data import check  # noqa: PLC0415
 
     patients = None if arguments.patient is None else _patient_by(arguments.patient)
-    report = check(arguments.data, patients=patients, workers=arguments.workers)
+    labels, opening = _organs(arguments.organ), _opening(arguments)
+    report = check(
+        arguments.data, labels=labels, opening=opening, patients=patients, workers=arguments.workers
+    )
     if arguments.json:
         print_json(report.to_dict(), indent=2)
     else:
-        say(str(report))
+        say(_shell_words(str(report)))
     return _FAILED if report.errors or (arguments.strict and report.warnings) else _DONE
 
 
@@ -135,9 +144,9 @@ def _patient_by(pattern: str) -> Callable[[str], str]:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    from guided_attention.data import convert, open_cohort  # noqa: PLC0415
+    from guided_attention.data import convert  # noqa: PLC0415
 
-    cohort = open_cohort(arguments.data, layout=arguments.layout, labels=_organs(arguments.organ))
+    cohort = _opening(arguments).open(arguments.data, _organs(arguments.organ))
     folder = convert(cohort, arguments.out, arguments.to, workers=arguments.workers, on_case=tell)
     say(f"Wrote {len(cohort)} cases and manifest.json to {folder}")
     return _DONE
@@ -145,7 +154,6 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from guided_attention._files import made_folder, refuse_filled  # noqa: PLC0415
-    from guided_attention.data import open_cohort  # noqa: PLC0415
     from guided_attention.recipes import check_values, plan_for  # noqa: PLC0415
     from guided_attention.recipes.plan import PLAN_FILE  # noqa: PLC0415
 
@@ -153,15 +161,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     check_values(values)
     run = Path(arguments.out)
     refuse_filled(run)
-    spacing = None if arguments.spacing is None else tuple(arguments.spacing)
-    cohort = open_cohort(
-        arguments.data,
-        layout=arguments.layout,
-        labels=_organs(arguments.organ),
-        spacing_mm=spacing,
-        channels=arguments.channel,
-        resample_channels=arguments.resample_channels,
-    )
+    cohort = _opening(arguments).open(arguments.data, _organs(arguments.organ))
     made_folder(run, "out")
     plan = plan_for(cohort, minutes=arguments.minutes, seed=arguments.seed, device=arguments.device)
     plan = plan.with_values(values)
@@ -174,6 +174,20 @@ def _plan(arguments: argparse.Namespace) -> int:
         say(f"{key} = {_value_at(settings, key)}  ({reason})")
     say(f"Wrote {path}. Next: guided-attention train {run}")
     return _DONE
+
+
+def _opening(arguments: argparse.Namespace) -> "Opening":
+    """Return how the scans are opened."""
+    from guided_attention.data import Opening  # noqa: PLC0415
+
+    spacing, channels = arguments.spacing, arguments.channel
+    return Opening(
+        arguments.layout,
+        None if spacing is None else (spacing[0], spacing[1], spacing[2]),
+        None if channels is None else tuple(channels),
+        arguments.resample_channels,
+        Opening.max_bytes if arguments.max_bytes is None else arguments.max_bytes,
+    )
 
 
 def _organs(named: Sequence[tuple[int, str]]) -> dict[int, str] | None:

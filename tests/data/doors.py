@@ -47,6 +47,7 @@ from guided_attention.data import (
     write_png_slices,
     write_rtstruct,
 )
+from guided_attention.data._files import files_in
 from guided_attention.data.volume import read_volume, read_volume_case
 
 Array = np.ndarray
@@ -158,11 +159,22 @@ def _rtstruct(folder: Path, shape: Sequence[int]) -> None:
 def _png(folder: Path, shape: Sequence[int]) -> None:
     case = make_phantom(0, size=max(shape[2], 16))
     write_png_slices([case], folder / "train")
+    for part in ("Img", "GT"):
+        _keep_first(folder / "train" / part, shape[0])
     (folder / "dataset.json").write_text('{"spacing_mm": [7.0, 11.5, 11.5]}', encoding="utf-8")
+
+
+def _keep_first(folder: Path, count: int) -> None:
+    """Delete all but the first slices: phantoms have more than a test needs."""
+    for path in files_in(folder)[count:]:
+        path.unlink()
 
 
 def _chaos(folder: Path, shape: Sequence[int]) -> None:
     write_phantom_cohort(folder / "chaos", subjects=1, size=max(shape[2], 16))
+    for path in sorted(folder.rglob("chaos/**/*")):
+        if path.name in {"InPhase", "OutPhase", "Ground"} or path.match("T2SPIR/DICOM_anon"):
+            _keep_first(path, shape[0])
 
 
 def _nrrd(name: str) -> Callable[[Path, Sequence[int]], object]:

@@ -2,18 +2,16 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.data import accidents
 from tests.data.accident_maker import CLEAN, SERIES, patient_of, rename, slices
 from tests.data.accidents import ACCIDENTS
+from tests.data.remembered import facts_by_content, remember
 
 from guided_attention.data import check, open_cohort
-from guided_attention.data._layouts import Scan
-from guided_attention.data.checks import report
-from guided_attention.data.checks._facts import CaseFacts, facts_of
+from guided_attention.data.checks._facts import CaseFacts
 from guided_attention.data.phantom._harm import both, delete, relabel, voxels
 
 _ROWS = accidents.rows_of_page()
@@ -26,27 +24,15 @@ def clean(tmp_path_factory) -> Mapping[str, Path]:
 
 @pytest.fixture(scope="session")
 def known(clean) -> Mapping[bytes, CaseFacts]:
-    """What is noted of each clean pair, by the names and bytes of its files."""
-    return {_content(scan): facts_of(scan) for scan in open_cohort(clean["pairs"]).scans}
+    return facts_by_content(map(open_cohort, clean.values()))
 
 
 @pytest.fixture
 def remembered(known, monkeypatch) -> None:
-    """Cases whose files are as in the clean cohort are not measured again: that would take most of the time."""
-
-    def facts(scan: Scan) -> CaseFacts:
-        same = known.get(_content(scan)) if scan.path.is_file() else None
-        if same is None or same.case_id != scan.case_id:
-            return facts_of(scan)
-        return replace(same, file=scan.path, mask=scan.beside[-1])
-
-    monkeypatch.setattr(report, "facts_of", facts)
+    remember(known, monkeypatch)
 
 
-def _content(scan: Scan) -> bytes:
-    return b"".join(file.name.encode() + file.read_bytes() for file in scan.files())
-
-
+@pytest.mark.usefixtures("remembered")
 @pytest.mark.parametrize("layout", CLEAN)
 def test_a_clean_cohort_has_no_error_and_no_warning(clean, layout):
     assert check(clean[layout], patients=patient_of).suspicions == ()
@@ -66,6 +52,7 @@ def test_the_page_has_no_other_rows():
     assert len(_ROWS) == len(ACCIDENTS) >= 40
 
 
+@pytest.mark.usefixtures("remembered")
 def test_an_error_of_opening_hides_nothing(clean, tmp_path):
     folder = shutil.copytree(clean["pairs"], tmp_path / "copy")
     exchanged = voxels(relabel({2: 3, 3: 2}), "p06_a_label.nii.gz")
@@ -86,6 +73,7 @@ def test_an_error_of_opening_hides_nothing(clean, tmp_path):
     ]
 
 
+@pytest.mark.usefixtures("remembered")
 def test_an_error_in_each_of_two_subjects_is_told_once(clean, tmp_path):
     folder = shutil.copytree(clean["dicom"], tmp_path / "copy")
     slices(folder, f"{SERIES}/*")[12].unlink()
@@ -98,6 +86,7 @@ def test_an_error_in_each_of_two_subjects_is_told_once(clean, tmp_path):
     assert report.summary["cases"] == 4
 
 
+@pytest.mark.usefixtures("remembered")
 def test_slices_that_are_missing_hide_no_other_part(clean, tmp_path):
     folder = shutil.copytree(clean["png"], tmp_path / "copy")
     for part in ("Img", "GT"):

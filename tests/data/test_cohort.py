@@ -10,6 +10,7 @@ from tests.real_data import real_data
 from guided_attention.data import (
     CHAOS_CT_LABELS,
     CHAOS_MR_LABELS,
+    Opening,
     convert,
     make_phantom,
     open_cohort,
@@ -266,10 +267,10 @@ def test_png_slices(tmp_path):
     cohort = open_cohort(tmp_path, spacing_mm=(9.0, 1.5, 1.25))
     assert (cohort.layout, cohort.labels) == ("png", CHAOS_MR_LABELS)
     assert cohort.parts == {"train": ("1",), "val": ("2",), "test": ("3",)}
-    (expected,) = read_png_slices(tmp_path / "val", spacing_mm=(9.0, 1.5, 1.25))
-    np.testing.assert_array_equal(cohort.read("2").image, expected.image)
-    np.testing.assert_array_equal(cohort.read("2").labels, expected.labels)
-    np.testing.assert_array_equal(cohort.read("2").affine, expected.affine)
+    (expected,), case = read_png_slices(tmp_path / "val", spacing_mm=(9.0, 1.5, 1.25)), cohort.read("2")
+    np.testing.assert_array_equal(case.image, expected.image)
+    np.testing.assert_array_equal(case.labels, expected.labels)
+    np.testing.assert_array_equal(case.affine, expected.affine)
 
 
 def test_png_slices_with_numbers_of_their_own(tmp_path):
@@ -278,8 +279,9 @@ def test_png_slices_with_numbers_of_their_own(tmp_path):
     content = {"spacing_mm": [9, 1.5, 1.25], "grey_levels": levels, "labels": {"1": "liver", "2": "kidney"}}
     _json(tmp_path / "dataset.json", content)
     cohort = open_cohort(tmp_path)
-    assert (cohort[0].spacing_mm, cohort.labels) == ((9.0, 1.5, 1.25), LabelSpec({1: "liver", 2: "kidney"}))
-    assert set(cohort[0].labels.flat) == {0, 1, 2}
+    case = cohort[0]
+    assert (case.spacing_mm, cohort.labels) == ((9.0, 1.5, 1.25), LabelSpec({1: "liver", 2: "kidney"}))
+    assert set(case.labels.flat) == {0, 1, 2}
     _json(tmp_path / "dataset.json", content | {"spacing_mm": [9, 0, 1]})
     with pytest.raises(DataError, match="`spacing_mm of dataset.json` must be three numbers above 0"):
         open_cohort(tmp_path)
@@ -329,7 +331,7 @@ def no_reading(monkeypatch):
     def fail(*_arguments, **_keywords):
         raise AssertionError("a volume was read")
 
-    for name in ("case_of_files", "read_dicom_series", "open_volume"):
+    for name in ("joined_case", "read_dicom_series", "open_volume"):
         monkeypatch.setattr(f"guided_attention.data._layouts_volumes.{name}", fail)
 
 
@@ -500,3 +502,17 @@ def test_organs_that_are_named_by_value_are_kept_and_all_others_are_background(t
     np.testing.assert_array_equal(converted, (mask == 2) + 2 * (mask == 5))
     # A LabelSpec says itself whether other values are errors, and then they stay to be found.
     np.testing.assert_array_equal(open_cohort(tmp_path, labels=LabelSpec(names))[0].labels, mask)
+
+
+def test_a_cohort_tells_how_to_open_it_again(tmp_path):
+    for word in ("t1", "t2", "seg"):
+        write_nifti(tmp_path / f"a_{word}.nii.gz", np.ones((2, 3, 5), np.uint8), np.eye(4))
+    for opening in (Opening(), Opening(channels=("t2", "t1")), Opening(channels=("t1",), max_bytes=4096)):
+        cohort = opening.open(tmp_path, {1: "liver"})
+        assert cohort.opening.open(tmp_path, {1: "liver"}).opening == cohort.opening
+        assert cohort.opening.max_bytes == opening.max_bytes
+        assert cohort.opening.channels == (opening.channels or ("t1", "t2"))
+        assert cohort[0].image.shape[0] == len(cohort.opening.channels)
+    for labels in (None, {1: "liver"}):
+        with pytest.raises(DataError, match="takes at most 100 bytes"):
+            Opening(max_bytes=100).open(tmp_path, labels)[0].image  # noqa: B018

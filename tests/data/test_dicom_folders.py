@@ -330,10 +330,20 @@ def test_slices_in_folders_below_are_told(tmp_path):
 
 def test_a_single_slice_that_does_not_say_how_thick_it_is(tmp_path):
     write_series(tmp_path, np.ones((1, 5, 7), int))
-    content = pydicom.dcmread(sorted(tmp_path.glob("*.dcm"))[0])
+    content = pydicom.dcmread(min(tmp_path.glob("*.dcm")))
     for tag in ("SliceThickness", "SpacingBetweenSlices"):
         if tag in content:
             delattr(content, tag)
-    content.save_as(sorted(tmp_path.glob("*.dcm"))[0])
+    content.save_as(min(tmp_path.glob("*.dcm")))
     with pytest.warns(GeometryWarning, match="1 mm is taken"):
         read_dicom_series(tmp_path)
+
+
+def test_a_group_of_an_unknown_kind_is_damage_of_the_file(tmp_path):
+    write_enhanced(tmp_path / "two.dcm", numbered()[None], step_mm=4.0, echoes=(1.0,))
+    content = (tmp_path / "two.dcm").read_bytes()
+    place = content.rindex(b"\x20\x00\x13\x91SQ") + 4  # PlanePositionSequence of the last frame
+    (tmp_path / "two.dcm").write_bytes(content[:place] + b"Na" + content[place + 2 :])
+    with pytest.raises(DataError, match="must be a whole DICOM file") as caught:
+        read_dicom_series(tmp_path)
+    assert caught.value.file == tmp_path / "two.dcm"

@@ -30,7 +30,7 @@ from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError
 MEGABYTE = 1_000_000
 LARGE = (7, 257, 263)
 """1.9 MB as float32, of few slices: what Python keeps of each header is no part of this."""
-SHAPES = {"png": (36, 96, 96)}
+SHAPES = {"png": (36, 96, 96), "dicom, JPEG lossless": (3, 257, 263)}
 READERS = [
     name
     for name in DOORS

@@ -3,8 +3,9 @@
 import shutil
 
 import pytest
+from tests.data.remembered import facts_by_content, remember
 
-from guided_attention.data import ACCIDENTS, check, plant_accident, write_phantom_cohort
+from guided_attention.data import ACCIDENTS, check, open_cohort, plant_accident, write_phantom_cohort
 from guided_attention.errors import ArgumentError
 
 
@@ -12,6 +13,16 @@ from guided_attention.errors import ArgumentError
 def cohort(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted") / "clean"
     return write_phantom_cohort(folder, subjects=6, size=32, layout="pairs", seed=7)
+
+
+@pytest.fixture(scope="module")
+def known(cohort):
+    return facts_by_content([open_cohort(cohort)])
+
+
+@pytest.fixture(autouse=True)
+def remembered(known, monkeypatch):
+    remember(known, monkeypatch)
 
 
 def patient_of(case_id):

@@ -5,7 +5,7 @@ import pytest
 from tests.data.dicom_maker import numbered, write_series
 from tests.data.test_cohort import _values, _write
 
-from guided_attention.data import open_cohort, split_subjects
+from guided_attention.data import check, open_cohort, split_subjects, write_nifti
 from guided_attention.errors import DataError, MissingFileError
 
 
@@ -136,3 +136,21 @@ def test_cases_of_one_patient_stay_together(scans):
     split = split_subjects(cohort.case_ids, train=1, val=1, test=1, patients=cohort.patients)
     assert split.leaks(cohort.patients) == {}
     assert sorted(split.train + split.val + split.test) == sorted(cohort.case_ids)
+
+
+def test_check_finds_a_patient_that_the_table_has_in_two_parts(tmp_path):
+    rows = ["case_id,image,label,part,patient"]
+    for number, (part, patient) in enumerate([("train", "p7"), ("train", "p8"), ("test", "p7")]):
+        image = np.random.default_rng(number).normal(size=(5, 11, 13)).astype(np.float32)
+        mask = np.zeros((5, 11, 13), np.uint8)
+        mask[2, 4:7, 5:9] = 1
+        write_nifti(tmp_path / f"{number}.nii.gz", image, np.eye(4))
+        write_nifti(tmp_path / f"{number}-mask.nii.gz", mask, np.eye(4))
+        rows.append(f"{number},{number}.nii.gz,{number}-mask.nii.gz,{part},{patient}")
+    (tmp_path / "cases.csv").write_text("\n".join(rows))
+    leaks = [one for one in check(tmp_path / "cases.csv").errors if one.kind == "leak"]
+    assert [one.message for one in leaks] == [
+        "patient 'p7' is in the parts train (0) and test (2). Move all of a patient's cases to one part."
+    ]
+    alone = check(tmp_path / "cases.csv", patients=lambda case_id: case_id)
+    assert "leak" not in {one.kind for one in alone.errors}

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK
 from matplotlib.path import Path as MplPath
 from tests.data.dicom_maker import write_series
-from tests.data.test_dicom_seg import GEOMETRIES, _series
+from tests.data.test_dicom_seg import GEOMETRIES, identified_series
 from tests.inference.conftest import AS_IT_IS, Threshold
 from tests.real_data import real_data
 
@@ -157,7 +157,7 @@ def _dicom_case(folder, case_id="1"):
 
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
 def test_dicom_comes_back_on_the_series(tmp_path, geometry):
-    folder = _series(tmp_path / "series", _signs(), **geometry)
+    folder = identified_series(tmp_path / "series", _signs(), **geometry)
     predictor = Predictor(Threshold(), AS_IT_IS, ORGAN)
     (entry,) = predictor.predict_to(tmp_path / "out", [_dicom_case(folder)], also=["dicom-seg", "rtstruct"])
     assert list(entry.files) == ["1_prediction.nii.gz", "1_segmentation.dcm", "1_rtstruct.dcm"]
@@ -177,8 +177,10 @@ def test_dicom_comes_back_on_the_series(tmp_path, geometry):
 
 
 def test_a_series_among_others_is_found_again(tmp_path):
-    folder = _series(tmp_path, _signs(3), series="4", names=[f"a{i}.dcm" for i in range(5)], SeriesNumber=4)
-    _series(tmp_path, _signs(4), series="5", names=[f"b{i}.dcm" for i in range(5)], SeriesNumber=5)
+    folder = identified_series(
+        tmp_path, _signs(3), series="4", names=[f"a{i}.dcm" for i in range(5)], SeriesNumber=4
+    )
+    identified_series(tmp_path, _signs(4), series="5", names=[f"b{i}.dcm" for i in range(5)], SeriesNumber=5)
     case = Case.from_volumes("1", read_dicom_series(folder, series=5))
     assert case.source == Source(folder, "5")
     (entry,) = Predictor(Threshold(), AS_IT_IS, ORGAN).predict_to(
@@ -192,7 +194,7 @@ def test_a_series_among_others_is_found_again(tmp_path):
 def test_slices_of_a_challenge_that_run_to_the_feet_are_turned(tmp_path):
     """CHAOS keeps the order of file names, which runs against the series here."""
     folder = tmp_path / "7" / "DICOM_anon"
-    _series(folder, _signs(), step=(0, 0, -5.0))
+    identified_series(folder, _signs(), step=(0, 0, -5.0))
     case = read_chaos_case(folder.parent, source="ct")
     assert not np.allclose(case.affine, read_dicom_series(folder).affine)
     predictor = Predictor(Threshold(), AS_IT_IS, ORGAN)
@@ -206,7 +208,7 @@ def test_slices_of_a_challenge_that_run_to_the_feet_are_turned(tmp_path):
 
 
 def test_a_scan_without_an_organ_is_complete_without_dicom(tmp_path):
-    folder = _series(tmp_path / "series", np.zeros((3, 5, 7), int))
+    folder = identified_series(tmp_path / "series", np.zeros((3, 5, 7), int))
     predict = partial(
         Predictor(Threshold(), AS_IT_IS, ORGAN).predict_to, tmp_path / "out", also=["dicom-seg", "rtstruct"]
     )
@@ -305,7 +307,7 @@ def _filled_by_matplotlib(organ, slices):
 
 def test_a_series_without_the_entries_of_a_patient_is_written_too(tmp_path):
     """Anonymizers remove what highdicom copies."""
-    folder = _series(tmp_path / "series", _signs())
+    folder = identified_series(tmp_path / "series", _signs())
     for path in folder.iterdir():
         header = pydicom.dcmread(path)
         for name in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate"):

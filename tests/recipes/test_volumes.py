@@ -9,11 +9,12 @@ import torch
 from tests.recipes.conftest import SMALL, make_block
 
 from guided_attention.case import Case
+from guided_attention.cli import main
 from guided_attention.data import open_cohort, write_nifti
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes import Plan, plan_for, train
-from guided_attention.recipes._cases import source_of
+from guided_attention.recipes._cases import cases_of_plan, source_of
 from guided_attention.recipes._parts import loader_of
 from guided_attention.recipes._volumes import RunData, sweep
 from guided_attention.recipes.prediction import source_for_run
@@ -134,3 +135,17 @@ def test_channels_of_new_scans_are_called_as_in_training(tmp_path: Path) -> None
     case = source.readers(["c3"])[0]()
     assert case.channel_names == ("T2", "ADC")
     assert plan.preparation.apply(case).image.shape[0] == 2
+
+
+def test_a_table_is_planned_from_the_command_line(scans: Path, tmp_path: Path) -> None:
+    rows = [f"s{n},{scans}/c{n}_image.nii.gz,{scans}/c{n}_label.nii.gz,p{n // 2}" for n in range(4)]
+    table = tmp_path / "cases.csv"
+    table.write_text("\n".join(["case_id,image:T1,label,patient", *rows]), encoding="utf-8")
+    assert main(["plan", str(table), "--out", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    plan = Plan.load(tmp_path / "run")
+    assert (plan.data.folder, plan.data.layout) == (str(table), "csv")
+    assert {len(plan.data.train), len(plan.data.val)} == {2}  # both cases of a patient in one part
+    assert plan.preparation.fingerprint is not None
+    assert plan.preparation.fingerprint.channel_names == ("T1",)
+    found = cases_of_plan(plan)
+    assert found.read("s1").channel_names == ("T1",)

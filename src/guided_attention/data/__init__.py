@@ -8,7 +8,7 @@ from guided_attention.data.chaos import (
     read_chaos_case,
 )
 from guided_attention.data.checks import CheckReport, Suspicion, check
-from guided_attention.data.cohort import Cohort, Layout, open_cohort
+from guided_attention.data.cohort import Cohort, Layout, Opening, open_cohort
 from guided_attention.data.convert import TargetLayout, convert
 from guided_attention.data.dicom import DicomSeries, find_dicom_series, read_dicom_series
 from guided_attention.data.dicom_seg import Segments, read_dicom_seg, write_dicom_seg
@@ -45,6 +45,7 @@ __all__ = [
     "Cohort",
     "DicomSeries",
     "Layout",
+    "Opening",
     "Patients",
     "PhantomLayout",
     "PhantomSource",

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from guided_attention._checks import require
-from guided_attention._geometry import Reorientation, is_same_place, reorientation, require_same_place
+from guided_attention._geometry import Reorientation, is_same_place, require_same_place
 from guided_attention._typing import Affine
-from guided_attention.case import Volume
+from guided_attention.case import Volume, reordered
 from guided_attention.data._limits import require_fits
 from guided_attention.errors import DataError
 from guided_attention.preparation.grid import Axis, Grid
@@ -31,7 +31,7 @@ _PROBES = 9
 def stacked(
     paths: Sequence[Path], read: Callable[[Path], Volume], *, resample: bool, max_bytes: int
 ) -> Volume:
-    """Read one channel a file, one after another, onto the grid of the first.
+    """Read a single file as it is; of several, one channel each, one after another, onto the grid of the first.
 
     A channel in another storage order is reordered. One on another grid is an error, or is interpolated linearly, with
     antialiasing along axes that become coarser, its edges repeated outside.
@@ -40,6 +40,8 @@ def stacked(
         DataError: A file has several channels; all together take more than `max_bytes`; or grids differ and `resample`
             is not set, or hardly overlap.
     """
+    if len(paths) == 1:
+        return read(paths[0])
     first = _one_channel(paths[0], read)
     shape = (len(paths), *first.array.shape)
     # The channels read so far, and the one that is being read.
@@ -68,32 +70,27 @@ def _read_onto(
     *,
     resample: bool,
 ) -> None:
-    volume = _one_channel(path, read)
-    # A change of order, however oblique both lie in the patient.
-    relative = np.eye(4)
-    relative[:3, :3] = np.linalg.solve(first.affine[:3, :3], volume.affine[:3, :3])
-    turn = reorientation(relative, "RAS")
-    array, affine = turn.apply(volume.array), turn.affine(volume.affine, volume.array.shape)
-    if array.shape == first.array.shape and is_same_place(affine, first.affine, array.shape):
+    volume = reordered(_one_channel(path, read), first)
+    array = volume.array
+    if array.shape == first.array.shape and is_same_place(volume.affine, first.affine, array.shape):
         into[...] = array
         return
     if not resample:
-        _refuse(path, volume, array.shape, affine, first_path, first)
-    matrix: Affine = np.linalg.solve(affine, first.affine).astype(np.float64)
+        _refuse(path, volume, first_path, first)
+    matrix: Affine = np.linalg.solve(volume.affine, first.affine).astype(np.float64)
     share = _covered(matrix, first.array.shape, array.shape)
     wanted = f"a volume that covers at least half of {first_path}"
     require(share >= _COVERED, str(path), wanted, f"{share:.0%} of it", error=DataError, file=path)
     _interpolate(into, array.astype(np.float32, copy=False), matrix)
 
 
-def _refuse(
-    path: Path, volume: Volume, shape: tuple[int, ...], affine: Affine, first_path: Path, first: Volume
-) -> None:
+def _refuse(path: Path, volume: Volume, first_path: Path, first: Volume) -> None:
     cure = "Pass resample_channels=True to interpolate it onto that grid."
-    wanted = f"on the grid of {first_path}, of size {first.array.shape} and spacing {_shown(first)}"
-    got = f"size {volume.array.shape} and spacing {_shown(volume)}"
-    require(shape == first.array.shape, str(path), wanted, got, cure, error=DataError, file=path)
-    require_same_place(str(path), affine, first.affine, shape, str(first_path), cure)
+    size, shape = first.array.shape, volume.array.shape
+    wanted = f"on the grid of {first_path}, of size {size} and spacing {_shown(first)}"
+    got = f"size {shape} and spacing {_shown(volume)}"
+    require(shape == size, str(path), wanted, got, cure, error=DataError, file=path)
+    require_same_place(str(path), volume.affine, first.affine, shape, str(first_path), cure)
 
 
 def _interpolate(into: npt.NDArray[np.float32], array: npt.NDArray[np.float32], matrix: Affine) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from guided_attention._checks import cut_list, require
 from guided_attention.data._dicom_files import NoScanError, damage, decoder_of, open_dicom
-from guided_attention.data._files import broken, reading
+from guided_attention.data._files import broken, reading, require_finite
 from guided_attention.data._limits import MAX_BYTES
 from guided_attention.errors import DataError
 
@@ -97,8 +97,7 @@ class Frame:
     def rounding_mm(self) -> float:
         """How far the header's last decimal lets each number of the position be off."""
         with reading(self.path, "DICOM", damage()):
-            texts = [_written(value) for value in _entry(self.groups, "ImagePositionPatient")]
-        return max(_half_unit(text) for text in texts)
+            return max(_half_unit(_written(value)) for value in _entry(self.groups, "ImagePositionPatient"))
 
     def text(self, name: str) -> str:
         """Return an entry as text, empty where there is none."""
@@ -149,8 +148,7 @@ class Frame:
             else:
                 slope, intercept = self.number("RescaleSlope", 1.0), self.number("RescaleIntercept", 0.0)
                 scaled = (pixels * slope + intercept).astype(np.float32)
-        finite, got = bool(np.isfinite(scaled).all()), "NaN or infinite values"
-        require(finite, str(self.path), "finite everywhere", got, error=DataError, file=self.path)
+        require_finite(scaled, self.path)
         return scaled
 
 
@@ -180,11 +178,10 @@ def read_frames(path: Path, max_bytes: int = MAX_BYTES) -> list[Frame]:
         return [_frame(path, content, (content,), None)]
     good, got = len(per_frame) == frames, f"{frames} frames and {len(per_frame)} positions"
     require(good, str(path), "a file with the position of each frame", got, error=DataError, file=path)
-    outer = _flat(shared[0]) if shared else ()
-    return [
-        _frame(path, content, (*_flat(groups), *outer, content), index)
-        for index, groups in enumerate(per_frame)
-    ]
+    with reading(path, "DICOM", damage()):
+        outer = _flat(shared[0]) if shared else ()
+        groups = [(*_flat(own), *outer, content) for own in per_frame]
+    return [_frame(path, content, inside, index) for index, inside in enumerate(groups)]
 
 
 def _flat(groups: "Dataset") -> tuple["Dataset", ...]:

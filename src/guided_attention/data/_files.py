@@ -18,9 +18,9 @@ from guided_attention.errors import DataError, GuidedAttentionError, MissingFile
 
 __all__ = [
     "DAMAGE",
+    "SLICE_ENDINGS",
     "broken",
     "case_from_files",
-    "case_id_of",
     "files_in",
     "is_set_aside",
     "is_setting_aside",
@@ -28,7 +28,9 @@ __all__ = [
     "natural_key",
     "numbers_of",
     "reading",
+    "refuse_dead_links",
     "require_file",
+    "require_finite",
     "require_folder",
     "require_pairs",
     "setting_aside",
@@ -39,9 +41,8 @@ _Key = TypeVar("_Key")
 
 # Left by desktops and by DICOM media, never slices.
 _LITTER = {"dicomdir", "thumbs.db", "desktop.ini"}
-_NIFTI_ENDINGS = (".gz", ".nii", ".hdr", ".img")
-_SLICES = (".dcm", ".ima")
-_MARKS = ("_image", "_label", "_0000")
+SLICE_ENDINGS = (".dcm", ".dicom", ".ima")
+"""What names of DICOM slices end in, where they have an ending."""
 _set_aside: ContextVar[frozenset[Path]] = ContextVar("_set_aside", default=frozenset())
 DAMAGE = (OSError, EOFError, zlib.error, ValueError, OverflowError)
 """What libraries raise over a damaged file of any kind."""
@@ -65,25 +66,6 @@ def is_set_aside(path: Path) -> bool:
 def is_setting_aside() -> bool:
     """Return whether `setting_aside` is at work."""
     return bool(_set_aside.get())
-
-
-def case_id_of(path: PathLike, suffix: str = "") -> str:
-    """Return the name of a case from that of its file.
-
-    Either `suffix` or the file's ending is taken off, then one of each ``_image``, ``_label`` and ``_0000``.
-
-    >>> case_id_of("scans/case25_image.nii.gz"), case_id_of("heart_009.nii"), case_id_of("7_ct.nii.gz", "_ct.nii.gz")
-    ('case25', 'heart_009', '7')
-    """
-    name = require_path("path", path).name
-    if suffix and name.lower().endswith(suffix.lower()):
-        name = name[: -len(suffix)]
-    else:
-        for ending in _NIFTI_ENDINGS:
-            name = name[: -len(ending)] if name.lower().endswith(ending) else name
-    for mark in _MARKS:
-        name = name.removesuffix(mark)
-    return name
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -123,12 +105,9 @@ def files_in(folder: Path, *, suffix: str = "", argument: str = "folder") -> lis
     """Return the files of a folder in natural order; an empty one is an error, and so is a link that leads nowhere."""
     with reading(require_folder(argument, folder), "folder"):
         found = [path for path in folder.iterdir() if _is_wanted(path, suffix) and not is_set_aside(path)]
-    for path in found:
-        if path.is_symlink() and not path.exists():
-            message = f"`{path}` must be a file, got a link that leads nowhere. Fetch the file it stands for."
-            raise MissingFileError(message, argument=argument, file=path)
+    refuse_dead_links(found, argument)
     names = [path for path in found if path.is_file()]
-    odd = [path for path in found if path.is_dir() and path.suffix.lower() in {suffix, *_SLICES} - {""}]
+    odd = [path for path in found if path.is_dir() and path.suffix.lower() in {suffix, *SLICE_ENDINGS} - {""}]
     what, got = (
         f"{argument} {folder}",
         f"folders that are called like files: {cut_list([path.name for path in odd])}",
@@ -141,6 +120,14 @@ def files_in(folder: Path, *, suffix: str = "", argument: str = "folder") -> lis
         message = f"`{argument}` must be a folder with {kind} in it, got none in {folder}."
         raise MissingFileError(message, argument=argument, file=folder)
     return sorted(names, key=lambda path: natural_key(path.name))
+
+
+def refuse_dead_links(paths: Iterable[Path], argument: str | None = None) -> None:
+    """Raise where a link leads nowhere, as those of git-annex and of moved data sets do."""
+    for path in paths:
+        if path.is_symlink() and not path.exists():
+            message = f"`{path}` must be a file, got a link that leads nowhere. Fetch the file it stands for."
+            raise MissingFileError(message, argument=argument, file=path)
 
 
 def _is_wanted(path: Path, suffix: str) -> bool:
@@ -157,6 +144,13 @@ def keep_ids(found: Sequence[str], case_ids: Sequence[str] | None, *, folder: ob
     there = f"Found there: {cut_list(found)}."
     require(not missing, "case_ids", f"names of subjects in {folder}", cut_list(missing), cure=there)
     return list(case_ids)
+
+
+def require_finite(values: npt.NDArray[Any], path: Path) -> None:
+    """Raise where a file holds NaN or infinite values."""
+    finite = values.dtype.kind != "f" or bool(np.isfinite(values).all())
+    wanted, got, cure = "finite everywhere", "NaN or infinite values", "Replace them first."
+    require(finite, f"values of {path}", wanted, got, cure, error=DataError, file=path)
 
 
 def require_pairs(images: Mapping[_Key, Path], labels: Mapping[_Key, Path], *, cure: str = "") -> None:

@@ -1,7 +1,6 @@
 """Which reader opens a file, by the ending of its name: one table for every layout and reader."""
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -9,15 +8,16 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import cut_list, require, require_path
+from guided_attention._checks import cut_list, require_path
 from guided_attention._files import PathLike
+from guided_attention._geometry import radiological_affine
 from guided_attention._typing import Affine, SpacingMm
-from guided_attention.case import affine_of, whole_labels
+from guided_attention.case import Source, Volume, whole_labels
 from guided_attention.data._arrays import read_array
-from guided_attention.data._files import require_file
+from guided_attention.data._files import require_file, require_finite
 from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.data._metaimage import open_metaimage
-from guided_attention.data._nifti_stream import open_nifti
+from guided_attention.data._nifti import NIFTI_ENDINGS, open_nifti
 from guided_attention.data._nrrd import open_nrrd
 from guided_attention.data._pictures import PICTURE_ENDINGS, read_image_pages, read_label_pages
 from guided_attention.data._slicer import SLICER_ENDING, open_slicer
@@ -28,7 +28,9 @@ __all__ = [
     "ENDINGS",
     "PLAIN_ENDINGS",
     "OpenedFile",
+    "case_id_of",
     "has_geometry",
+    "image_of",
     "is_volume_file",
     "open_volume",
     "stem_of",
@@ -48,7 +50,7 @@ PLAIN_ENDINGS = (".npy", ".npz", *PICTURE_ENDINGS)
 """Endings of the formats that hold no spacing."""
 ENDINGS = (*_WITH_GEOMETRY, *PLAIN_ENDINGS)
 """Endings of every format, the longer one of two first."""
-_ENDING = re.compile("|".join(f"{re.escape(ending)}$" for ending in ENDINGS), re.IGNORECASE)
+_IMAGE_MARKS = ("_image", "_label", "_0000")
 
 
 @runtime_checkable
@@ -79,9 +81,7 @@ class _PlainFile:
             if is_picture
             else read_array(self.path, self.max_bytes, is_label=False)
         )
-        finite = array.dtype.kind != "f" or bool(np.isfinite(array).all())
-        wanted, got, cure = "finite everywhere", "NaN or infinite values", "Replace them first."
-        require(finite, f"values of {self.path}", wanted, got, cure, error=DataError, file=self.path)
+        require_finite(array, self.path)
         if dtype is None or array.dtype == dtype:
             return array
         needed = array.nbytes + array.size * np.dtype(dtype).itemsize
@@ -101,17 +101,43 @@ class _PlainFile:
 
 def stem_of(name: str) -> str:
     """Return the name of a file without the ending of its format, in upper or lower case."""
-    return _ENDING.sub("", name)
+    ending = _ending_of(name, (*ENDINGS, *NIFTI_ENDINGS))
+    return name[: len(name) - len(ending)]
+
+
+def case_id_of(path: PathLike, suffix: str = "") -> str:
+    """Return the name of a case from that of its file.
+
+    Either `suffix` or the file's ending is taken off, then one of each ``_image``, ``_label`` and ``_0000``.
+
+    >>> case_id_of("scans/case25_image.nii.gz"), case_id_of("heart_009.nii"), case_id_of("7_ct.nii.gz", "_ct.nii.gz")
+    ('case25', 'heart_009', '7')
+    """
+    name = require_path("path", path).name
+    is_given = bool(suffix) and name.lower().endswith(suffix.lower())
+    name = name[: -len(suffix)] if is_given else stem_of(name)
+    for mark in _IMAGE_MARKS:
+        name = name.removesuffix(mark)
+    return name
+
+
+def _ending_of(name: str, endings: Sequence[str] = ENDINGS) -> str:
+    return next((ending for ending in endings if name.lower().endswith(ending)), "")
 
 
 def is_volume_file(path: Path) -> bool:
     """Return whether a file's name ends as that of a known format does."""
-    return _ENDING.search(path.name) is not None and path.is_file()
+    return bool(_ending_of(path.name)) and path.is_file()
 
 
 def has_geometry(path: Path) -> bool:
     """Return whether the format of a file holds spacing and position."""
     return not path.name.lower().endswith(PLAIN_ENDINGS)
+
+
+def image_of(file: OpenedFile) -> Volume:
+    """Read an image, as float32."""
+    return Volume(file.array(np.float32), file.affine, Source(file.path))
 
 
 def open_volume(
@@ -132,8 +158,8 @@ def open_volume(
         max_bytes: What a volume may take in memory.
     """
     file = require_path(argument, path)
-    found = _ENDING.search(file.name)
-    if found is None:
+    ending = _ending_of(file.name)
+    if not ending:
         require_file(argument, file, "image")
         cure = "Convert it to NIfTI; a folder of DICOM slices is read by `read_dicom_series`."
         wanted = f"a file that ends in {cut_list(ENDINGS, shown=len(ENDINGS))}"
@@ -142,12 +168,12 @@ def open_volume(
         )
     if file.name.lower().endswith(SLICER_ENDING):
         return open_slicer(file, argument, max_bytes, organs)
-    opener = _WITH_GEOMETRY.get(found[0].lower())
+    opener = _WITH_GEOMETRY.get(ending)
     if opener is not None:
         return opener(file, argument, max_bytes)
-    require_file(argument, file, found[0][1:].upper())
+    require_file(argument, file, ending[1:].upper())
     if spacing_mm is None:
         cure = "Pass `spacing_mm`, the distance between voxel centres (z, y, x): such files hold none."
         message = f"`spacing_mm` must be given for {file}, got None. {cure}"
         raise ArgumentError(message, argument="spacing_mm", file=file)
-    return _PlainFile(file, affine_of(spacing_mm) @ np.diag([-1.0, -1.0, 1.0, 1.0]), organs, max_bytes)
+    return _PlainFile(file, radiological_affine(spacing_mm), organs, max_bytes)

@@ -12,10 +12,20 @@ from guided_attention._typing import Affine
 from guided_attention.data._files import require_file
 from guided_attention.errors import DataError
 
-__all__ = ["LPS_TO_RAS", "affine_from", "beside", "field_error", "floats", "integers", "read_lines"]
+__all__ = ["affine_from", "beside", "field_error", "floats", "in_mm", "integers", "read_lines"]
 
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _LONGEST_HEADER = 1 << 20
+_MILLIMETRES = {
+    "m": 1e3,
+    "cm": 10.0,
+    "mm": 1.0,
+    "um": 1e-3,
+    "µm": 1e-3,
+    "micron": 1e-3,
+    "microns": 1e-3,
+    "nm": 1e-6,
+}
+_NO_UNIT = {"", "?"}
 _AXES = 3
 
 
@@ -44,6 +54,16 @@ def floats(text: str) -> tuple[float, ...]:
     return tuple(float(word) for word in text.split())
 
 
+def in_mm(unit: str, path: Path, field: str) -> float:
+    """Return how many millimetres a unit is; one that is not known is an error, none counts as 1."""
+    known = unit.strip().lower()
+    if known in _NO_UNIT:
+        return 1.0
+    if known not in _MILLIMETRES:
+        raise field_error(path, field, f"of {', '.join(_MILLIMETRES)}", repr(unit))
+    return _MILLIMETRES[known]
+
+
 def field_error(path: Path, field: str, wanted: str, got: object, cure: str = "") -> DataError:
     """Return the error for a field of a header that cannot be used."""
     message = f"`{field} of {path}` must be {wanted}, got {got}." + (f" {cure}" if cure else "")
@@ -62,8 +82,7 @@ def affine_from(
     require(good, f"geometry of {path}", f"of {count} numbers an axis", "others", error=DataError, file=path)
     affine = np.eye(4)
     affine[:count, :count], affine[:count, _AXES] = np.transpose(columns), origin
-    affine[:_AXES] = to_ras @ affine[:_AXES]
-    return checked_affine(affine, f"affine of {path}", file=path)
+    return checked_affine(to_ras @ affine, f"affine of {path}", file=path)
 
 
 def beside(path: Path, name: str) -> Path:

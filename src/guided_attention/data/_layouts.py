@@ -12,9 +12,16 @@ from guided_attention._checks import cut_list, repeated, require
 from guided_attention._sides import left_right_pairs
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case
-from guided_attention.data._files import DAMAGE, is_set_aside, natural_key, numbers_of, reading
+from guided_attention.data._files import (
+    DAMAGE,
+    is_set_aside,
+    natural_key,
+    numbers_of,
+    reading,
+    refuse_dead_links,
+)
 from guided_attention.data._limits import MAX_BYTES
-from guided_attention.errors import DataError, MissingFileError
+from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 
 __all__ = [
@@ -149,10 +156,7 @@ def entries_of(folder: Path) -> list[Path]:
             for path in folder.iterdir()
             if not path.name.startswith((".", "__")) and not is_set_aside(path)
         ]
-    for path in found:
-        if path.is_symlink() and not path.exists():
-            message = f"`{path}` must be a file, got a link that leads nowhere. Fetch the file it stands for."
-            raise MissingFileError(message, file=path)
+    refuse_dead_links(found)
     return sorted(found, key=lambda path: natural_key(path.name))
 
 

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from guided_attention._checks import cut_list, require
 from guided_attention._sides import left_right_pairs
-from guided_attention.case import Case, Source, Volume, on_grid_of
+from guided_attention.case import Case, Volume, on_grid_of
 from guided_attention.data._case_files import Opener
 from guided_attention.data._files import case_from_files, natural_key
-from guided_attention.data._formats import has_geometry, is_volume_file, stem_of
+from guided_attention.data._formats import has_geometry, image_of, is_volume_file, stem_of
 from guided_attention.data._layouts import Found, Scan, entries_of, known_spacing, merged, part_folders
 from guided_attention.data._layouts_volumes import Reading
 from guided_attention.data._limits import MAX_BYTES
@@ -130,8 +130,7 @@ def _read(
     case_id: str, image: Path, masks: Mapping[int, Path], how: Reading, *, max_bytes: int = MAX_BYTES
 ) -> Case:
     opener = partial(how.open, max_bytes=max_bytes)
-    file = opener(image, "image")
-    volume = Volume(file.array(np.float32), file.affine, Source(image))
+    volume = image_of(opener(image, "image"))
     labels = _merged_masks(masks, volume, opener) if masks else None
     return case_from_files(case_id, volume, labels, (), [image])
 

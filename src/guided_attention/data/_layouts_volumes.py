@@ -8,20 +8,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from guided_attention._checks import cut_list, repeated, require
 from guided_attention._files import PathLike
 from guided_attention._typing import SpacingMm
-from guided_attention.case import Case, Source, Volume
+from guided_attention.case import Case, Volume
 from guided_attention.data._arrays import holds_mask
-from guided_attention.data._case_files import Opener, case_of_files, mask_on
-from guided_attention.data._channels import stacked
-from guided_attention.data._files import case_from_files, case_id_of, reading
+from guided_attention.data._case_files import joined_case
+from guided_attention.data._files import SLICE_ENDINGS, reading
 from guided_attention.data._formats import (
     ENDINGS,
     OpenedFile,
+    case_id_of,
     has_geometry,
+    image_of,
     is_volume_file,
     open_volume,
     stem_of,
@@ -60,7 +59,6 @@ __all__ = ["Reading", "find_task", "find_volumes", "is_volume", "scans_of"]
 _WORDS = re.compile(
     rf"(?:^|(?P<id>.*)[_\-. ])(?P<word>{'|'.join(IMAGE_WORDS + LABEL_WORDS)})$", re.IGNORECASE
 )
-_DICOM_ENDINGS = (".dcm", ".ima")
 _DICOM_MARK = 128
 _TRIED = 8
 
@@ -99,7 +97,7 @@ def find_volumes(folder: Path, how: Reading) -> Found | None:
     if folder.is_file():
         file = _named(folder, "")
         how = _completed(how, [file], {}, folder)
-        return _found({"": [Pair("", case_id_of(stem_of(folder.name)), (folder,), None)]}, folder, (), how)
+        return _found({"": [Pair("", case_id_of(folder), (folder,), None)]}, folder, (), how)
     files = {part: _files(path) for part, path in part_folders(folder).items()}
     files = _without_plain({part: found for part, found in files.items() if found} or {"": _files(folder)})
     every = [file for group in files.values() for file in group]
@@ -256,7 +254,7 @@ def _is_series(path: Path) -> bool:
     if not path.is_dir():
         return False
     files = [file for file in entries_of(path) if file.is_file()][:_TRIED]
-    return any(file.name.lower().endswith(_DICOM_ENDINGS) or _has_mark(file) for file in files)
+    return any(file.name.lower().endswith(SLICE_ENDINGS) or _has_mark(file) for file in files)
 
 
 def _has_mark(path: Path) -> bool:
@@ -302,28 +300,21 @@ def scans_of(pairs: Sequence[Pair], root: Path, names: tuple[str, ...], how: Rea
 def _read(
     case_id: str, pair: Pair, names: tuple[str, ...], how: Reading, *, max_bytes: int = MAX_BYTES
 ) -> Case:
-    opener = partial(how.open, max_bytes=max_bytes)
-    paths = pair.images
-    if all(path.is_file() for path in paths):
-        return case_of_files(
-            paths,
-            pair.label,
-            opener,
-            case_id=case_id,
-            channel_names=names,
-            resample_channels=how.resample,
-            max_bytes=max_bytes,
+    def read(path: Path) -> Volume:
+        is_series = path.is_dir()
+        return (
+            read_dicom_series(path, max_bytes=max_bytes)
+            if is_series
+            else image_of(how.open(path, "image", max_bytes=max_bytes))
         )
-    read = partial(_volume, opener, max_bytes)
-    is_one = len(paths) == 1
-    image = read(paths[0]) if is_one else stacked(paths, read, resample=how.resample, max_bytes=max_bytes)
-    mask = None if pair.label is None else mask_on(image, opener(pair.label, "label"))
-    files = [*paths, *([pair.label] if pair.label else [])]
-    return case_from_files(case_id, image, mask, names, files)
 
-
-def _volume(opener: Opener, max_bytes: int, path: Path) -> Volume:
-    if path.is_dir():
-        return read_dicom_series(path, max_bytes=max_bytes)
-    file = opener(path, "image")
-    return Volume(file.array(np.float32), file.affine, Source(path))
+    mask = None if pair.label is None else how.open(pair.label, "label", max_bytes=max_bytes)
+    return joined_case(
+        case_id,
+        pair.images,
+        mask,
+        read,
+        channel_names=names,
+        resample_channels=how.resample,
+        max_bytes=max_bytes,
+    )

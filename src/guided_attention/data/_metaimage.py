@@ -9,14 +9,15 @@ import numpy as np
 
 from guided_attention._checks import require
 from guided_attention._files import PathLike
+from guided_attention._geometry import LPS_RAS
 from guided_attention._typing import Affine
 from guided_attention.data._files import reading, require_file
 from guided_attention.data._headers import (
-    LPS_TO_RAS,
     affine_from,
     beside,
     field_error,
     floats,
+    in_mm,
     integers,
     read_lines,
 )
@@ -31,7 +32,6 @@ _TYPES: Mapping[str, str] = {
     "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }  # fmt: skip
-_MILLIMETRES = {"?": 1.0, "um": 1e-3, "mm": 1.0, "cm": 10.0}
 _SCALING = (("slope", "1"), ("offset", "0"))
 _AXES = 3
 
@@ -121,14 +121,10 @@ def _affine(fields: Mapping[str, str], count: int, path: Path) -> Affine:
     wanted = f"of {axes * axes} numbers in TransformMatrix, {axes} in ElementSpacing and {axes} in Offset"
     got = f"{directions.size}, {len(spacing)} and {len(origin)}"
     require(good, f"geometry of {path}", wanted, got, error=DataError, file=path)
-    unit = fields.get("distanceunits", "mm").lower()
-    if unit not in _MILLIMETRES:
-        raise field_error(path, "DistanceUnits", "um, mm or cm", repr(unit))
-    columns = (
-        directions.reshape(axes, axes)[:count, :count] * np.array(spacing)[:count, None] * _MILLIMETRES[unit]
-    )
-    place = np.array(origin[:count]) * _MILLIMETRES[unit]
-    return affine_from(columns.tolist(), place.tolist(), LPS_TO_RAS, path)
+    unit = in_mm(fields.get("distanceunits", ""), path, "DistanceUnits")
+    columns = directions.reshape(axes, axes)[:count, :count] * np.array(spacing)[:count, None] * unit
+    place = np.array(origin[:count]) * unit
+    return affine_from(columns.tolist(), place.tolist(), LPS_RAS, path)
 
 
 def _first(fields: Mapping[str, str], names: tuple[str, ...]) -> str:

@@ -13,7 +13,15 @@ from guided_attention._checks import require
 from guided_attention._files import PathLike
 from guided_attention._typing import Affine
 from guided_attention.data._files import broken, reading, require_file
-from guided_attention.data._headers import affine_from, beside, field_error, floats, integers, read_lines
+from guided_attention.data._headers import (
+    affine_from,
+    beside,
+    field_error,
+    floats,
+    in_mm,
+    integers,
+    read_lines,
+)
 from guided_attention.data._limits import MAX_BYTES
 from guided_attention.data._voxels import Packing, StoredVolume, array_shape
 from guided_attention.errors import DataError, GeometryWarning
@@ -41,16 +49,6 @@ _SPACES = {
     "left-posterior-superior": (-1, -1), "lps": (-1, -1),
 }  # fmt: skip
 """Signs that take the first two axes of a space to RAS."""
-_MILLIMETRES = {
-    "m": 1e3,
-    "cm": 10.0,
-    "mm": 1.0,
-    "um": 1e-3,
-    "µm": 1e-3,
-    "micron": 1e-3,
-    "microns": 1e-3,
-    "nm": 1e-6,
-}
 _SPATIAL = {"domain", "space"}
 _AXES = 3
 
@@ -198,7 +196,7 @@ def _affine(fields: Mapping[str, str], spatial: Sequence[int], path: Path) -> Af
         cure = "Save one point in time as a file of its own."
         raise field_error(path, "space", "of three axes", repr(space), cure)
     x, y = _SPACES.get(space, (-1, -1))
-    to_ras = np.diag([float(x), float(y), 1.0])
+    to_ras = np.diag([float(x), float(y), 1.0, 1.0])
     if space not in _SPACES and len(spatial) == _AXES:
         message = f"{path} does not say which way its axes run: they are taken to run to left, posterior and superior."
         warnings.warn(message, GeometryWarning, stacklevel=4)
@@ -213,7 +211,7 @@ def _affine(fields: Mapping[str, str], spatial: Sequence[int], path: Path) -> Af
     columns = [vector for axis in spatial if (vector := vectors[axis]) is not None]
     origin = (_vectors(fields.get("space origin", "")) or [None])[0] or (0.0,) * len(spatial)
     units = re.findall(r'"([^"]*)"', fields.get("space units", ""))
-    scale = [_scale(unit, path) for unit in units] or [1.0] * len(origin)
+    scale = [in_mm(unit, path, "space units") for unit in units] or [1.0] * len(origin)
     good = len(scale) == len(origin)
     require(good, f"space units of {path}", "one an axis", units, error=DataError, file=path)
     scaled = [
@@ -225,10 +223,3 @@ def _affine(fields: Mapping[str, str], spatial: Sequence[int], path: Path) -> Af
         normal = np.cross(scaled[0], scaled[1])
         scaled.insert(2, (normal / np.linalg.norm(normal)).tolist())
     return affine_from(scaled[:-1], scaled[-1], to_ras, path)
-
-
-def _scale(unit: str, path: Path) -> float:
-    known = unit.strip().lower()
-    if known and known not in _MILLIMETRES:
-        raise field_error(path, "space units", f"of {', '.join(_MILLIMETRES)}", repr(unit))
-    return _MILLIMETRES.get(known, 1.0)

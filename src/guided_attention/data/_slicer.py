@@ -12,10 +12,9 @@ import numpy.typing as npt
 
 from guided_attention._checks import cut_list, require
 from guided_attention._files import PathLike
-from guided_attention._geometry import reorientation
 from guided_attention._sides import left_right_pairs
 from guided_attention._typing import Affine
-from guided_attention.case import Volume
+from guided_attention.case import Volume, reordered
 from guided_attention.data._files import natural_key
 from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.data._nrrd import Segment, open_nrrd, read_segments
@@ -157,12 +156,8 @@ def padded(mask: Volume, image: Volume) -> Volume:
     A mask on another grid is returned as it is: `Case.from_volumes` refuses it.
     """
     size = image.array.shape[-_AXES:]
-    relative = np.linalg.solve(image.affine, mask.affine)
-    linear = np.eye(4)
-    linear[:_AXES, :_AXES] = relative[:_AXES, :_AXES]
-    turn = reorientation(linear, "RAS")
-    array = turn.apply(mask.array)
-    place = np.linalg.solve(image.affine, turn.affine(mask.affine, mask.array.shape))
+    turned = reordered(mask, image)
+    array, place = turned.array, np.linalg.solve(image.affine, turned.affine)
     first = np.rint(place[:_AXES, _AXES])
     goal = np.eye(4)
     goal[:_AXES, _AXES] = first

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from guided_attention._checks import require
 from guided_attention._typing import Affine
 from guided_attention.case import whole_labels
-from guided_attention.data._files import broken, reading, require_file
+from guided_attention.data._files import broken, reading, require_file, require_finite
 from guided_attention.data._limits import require_fits
 from guided_attention.errors import DataError
 
@@ -99,7 +99,7 @@ class StoredVolume:
         for piece in self._pieces():
             with np.errstate(over="ignore"):
                 out[place : place + piece.size] = piece
-            self._require_finite(out[place : place + piece.size])
+            require_finite(out[place : place + piece.size], self.path)
             place += piece.size
         return self._in_shape(out)
 
@@ -122,12 +122,6 @@ class StoredVolume:
         if not self.is_interleaved:
             return voxels.reshape(self.shape)
         return np.moveaxis(voxels.reshape(*self.shape[1:], self.shape[0]), -1, 0)
-
-    def _require_finite(self, piece: npt.NDArray[Any]) -> None:
-        good = piece.dtype.kind != "f" or bool(np.isfinite(piece).all())
-        wanted, cure = "finite everywhere", "Replace them first."
-        got = "NaN or infinite values"
-        require(good, f"values of {self.path}", wanted, got, cure, error=DataError, file=self.path)
 
     def _pieces(self) -> Iterator[npt.NDArray[Any]]:
         """Give the voxels in the file's order, x fastest, scaled; then read on to the end of the file."""

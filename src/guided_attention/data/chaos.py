@@ -167,7 +167,9 @@ def read_chaos_case(
     folders = [require_folder("folder", subject / name) for name in _IMAGES[source]]
     masks = find_masks(subject, source)
     whole = _read_phases(folders, max_bytes)
-    labels = _read_masks(masks, files_in(folders[0]), whole.array.shape[1:], source) if masks else None
+    labels = (
+        _read_masks(masks, files_in(folders[0]), whole.array.shape[1:], source, max_bytes) if masks else None
+    )
     name = subject.resolve().name if case_id is None else case_id
     mask = None if labels is None else Volume(labels, whole.affine)
     return case_from_files(name, whole, mask, _CHANNELS[source], [*folders, *masks[:1]])
@@ -329,11 +331,11 @@ def _check_phases(volumes: Sequence[Volume], folders: Sequence[Path]) -> None:
 
 
 def _read_masks(
-    masks: Sequence[Path], images: Sequence[Path], shape: Sequence[int], source: str
+    masks: Sequence[Path], images: Sequence[Path], shape: Sequence[int], source: str, max_bytes: int
 ) -> npt.NDArray[np.uint8]:
     greys, shown = (_CT_GREYS, _CT_MAP) if source == "ct" else (_MR_GREYS, _MR_MAP)
     slices = []
     for mask, image in zip(masks, images, strict=True):
-        grey = read_mask_slice(mask, MAX_BYTES, size=tuple(shape[1:]), whose=f"its image {image.name}")
+        grey = read_mask_slice(mask, max_bytes, size=tuple(shape[1:]), whose=f"its image {image.name}")
         slices.append(to_labels(grey, greys, mask, shown=shown))
     return np.stack(slices)

@@ -30,7 +30,7 @@ from guided_attention.data._limits import MAX_BYTES
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 
-__all__ = ["Cohort", "Layout", "open_cohort"]
+__all__ = ["Cohort", "Layout", "Opening", "open_cohort", "organs_of"]
 
 _WHITE = 255
 _LOOKED_FOR = (
@@ -56,9 +56,7 @@ class Cohort:
         labels: The organs, as the layout or the argument `labels` says; None where that is unknown.
         channel_names: Names of the channels, empty where unknown.
         scans: What was found, one record a case.
-        spacing_mm: The spacing of files without geometry, as it was passed to `open_cohort`; None where nothing was.
-        channels: What names of image files end in, where a scan has one file a channel; None where it has not.
-        resample_channels: Whether channels are interpolated onto the grid of the first.
+        opening: How it was opened, with what was found out.
     """
 
     folder: Path
@@ -66,9 +64,7 @@ class Cohort:
     labels: LabelSpec | None
     channel_names: tuple[str, ...]
     scans: tuple[Scan, ...]
-    spacing_mm: SpacingMm | None = None
-    channels: tuple[str, ...] | None = None
-    resample_channels: bool = False
+    opening: "Opening"
 
     @property
     def case_ids(self) -> tuple[str, ...]:
@@ -136,6 +132,29 @@ class Cohort:
         return replace(self, scans=tuple(by_id[name] for name in kept))
 
 
+@dataclass(frozen=True)
+class Opening:
+    """How a folder of scans is opened: the arguments of `open_cohort`, which tells what each means, as one record."""
+
+    layout: str = "auto"
+    spacing_mm: SpacingMm | None = None
+    channels: tuple[str, ...] | None = None
+    resample_channels: bool = False
+    max_bytes: int = MAX_BYTES
+
+    def open(self, folder: PathLike, labels: LabelSpec | Mapping[int, str] | None = None) -> Cohort:
+        """Return `open_cohort` with these arguments."""
+        return open_cohort(
+            folder,
+            layout=self.layout,
+            labels=labels,
+            spacing_mm=self.spacing_mm,
+            channels=self.channels,
+            resample_channels=self.resample_channels,
+            max_bytes=self.max_bytes,
+        )
+
+
 def open_cohort(
     folder: PathLike,
     *,
@@ -186,7 +205,7 @@ def open_cohort(
         chaos ('1', '2') (16, 16)
     """
     require_choice("layout", layout, ("auto", *get_args(Layout)))
-    organs = _organs(labels)
+    organs = organs_of(labels)
     if spacing_mm is not None:
         affine_of(spacing_mm)  # raises where it is none
     require_count("max_bytes", max_bytes)
@@ -204,21 +223,13 @@ def open_cohort(
         replace(scan, part=scan.part if has_parts else "", read=partial(scan.read, max_bytes=max_bytes))
         for scan in found.scans
     )
-    cohort = Cohort(
-        root,
-        found.layout,
-        found.labels,
-        found.channel_names,
-        scans,
-        spacing_mm,
-        found.channels,
-        resample_channels,
-    )
+    opening = Opening(found.layout, spacing_mm, found.channels, resample_channels, max_bytes)
+    cohort = Cohort(root, found.layout, found.labels, found.channel_names, scans, opening)
     return cohort if organs is None else cohort.with_labels(organs)
 
 
-def _without_others(read: ReadCase, labels: LabelSpec, *, max_bytes: int = MAX_BYTES) -> Case:
-    case = read(max_bytes=max_bytes)
+def _without_others(read: ReadCase, labels: LabelSpec, *, max_bytes: int | None = None) -> Case:
+    case = read() if max_bytes is None else read(max_bytes=max_bytes)
     if case.labels is not None and _WHITE not in labels.names and _is_white(case.labels):
         wanted, got = f"of the values of {dict(labels.names)}", f"only {_WHITE}"
         cure = f'Name the value that the mask has: {{{_WHITE}: "{next(iter(labels.names.values()))}"}}.'
@@ -232,7 +243,8 @@ def _is_white(labels: LabelVolume) -> bool:
     return bool(labels.max() == _WHITE and ((labels == 0) | (labels == _WHITE)).all())
 
 
-def _organs(labels: LabelSpec | Mapping[int, str] | None) -> LabelSpec | None:
+def organs_of(labels: LabelSpec | Mapping[int, str] | None) -> LabelSpec | None:
+    """Return what `labels` of `open_cohort` stands for."""
     require_type(
         "labels",
         labels,

@@ -17,10 +17,10 @@ from guided_attention._files import (
     DRAFT_PREFIX,
     PathLike,
     made_folder,
-    replacing,
     sha256_of_file,
     sha256_of_json,
     sweep_drafts,
+    write_json,
 )
 from guided_attention._locks import LOCK, locked_folder
 from guided_attention.data._layouts import Scan
@@ -157,8 +157,8 @@ def _convert(
             on_case(line["case_id"])
     ordered = [done[scan.case_id] for scan in cohort.scans]
     for name, content in beside(target, parts, _about(ordered, target.layout)).items():
-        _write_json(root / name, content)
-    _write_json(root / _MANIFEST, {"layout": target.layout, "cases": ordered})
+        write_json(root / name, content)
+    write_json(root / _MANIFEST, {"layout": target.layout, "cases": ordered})
     (root / _DONE).unlink()
 
 
@@ -263,8 +263,3 @@ def _axial_spacing(line: Mapping[str, Any]) -> list[float]:
     """Return the spacing along the body, from front to back and from side to side, as slices are written."""
     sides = dict(zip(line["orientation"], reversed(line["spacing_mm"]), strict=True))
     return [next(sides[letter] for letter in pair if letter in sides) for pair in ("SI", "AP", "LR")]
-
-
-def _write_json(path: Path, content: object) -> None:
-    with replacing(path) as draft:
-        draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

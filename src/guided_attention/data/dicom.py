@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike
-from guided_attention._geometry import checked_affine
+from guided_attention._geometry import LPS_RAS, checked_affine
 from guided_attention._typing import Affine, SpacingMm
 from guided_attention.case import Source, Volume, spacing_of
 from guided_attention.data._dicom_files import NoScanError, open_dicom
 from guided_attention.data._dicom_frames import Frame, read_frames
-from guided_attention.data._files import files_in, require_folder
+from guided_attention.data._files import SLICE_ENDINGS, files_in, reading, require_folder
 from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.errors import DataError, GeometryWarning, LeftOutWarning
 
@@ -32,8 +32,6 @@ __all__ = [
     "series_affine",
 ]
 
-# DICOM's patient frame is LPS (left, posterior, superior), NIfTI's is RAS.
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME_PLACE_MM = 1e-3
 _STEP_TOLERANCE = 0.1
 _BYTES, _BYTES_OF_SLICE = 4, {False: 20, True: 100}
@@ -54,7 +52,6 @@ _MARKS = (
 )
 """Entries that tell volumes of one series apart: echoes, times, phases, directions."""
 _MOST_MARKS = 2
-_DICOM_ENDINGS = {"", ".dcm", ".dicom", ".ima"}
 _COMPANIONS = {"license", "licence", "readme", "notice", "changelog", "version", "lockfile", "md5sums"}
 """Files without an ending that lie beside series and are no slices."""
 
@@ -186,8 +183,7 @@ def _in_file_order(folder: Path, max_bytes: int = MAX_BYTES) -> list[Frame]:
 def _scans(folder: Path, max_bytes: int = MAX_BYTES) -> list[tuple[str, list[Frame]]]:
     """Return the scans of a folder by name, each with its frames in the order of file names."""
     frames: list[Frame] = []
-    within = sorted(path for path in folder.iterdir() if path.is_dir())
-    left_out = [f"{one.name}/ (a folder)" for one in within if any(map(_is_called_slice, one.iterdir()))]
+    left_out: list[str] = []
     for path in files_in(folder):
         try:
             frames += read_frames(path, max_bytes)
@@ -196,6 +192,11 @@ def _scans(folder: Path, max_bytes: int = MAX_BYTES) -> list[tuple[str, list[Fra
             if what == "no DICOM":
                 _require_companion(path)
             left_out.append(f"{path.name} ({what})")
+    with reading(folder, "folder"):
+        within = sorted(
+            {path.parent.name for path in folder.glob("*/*") if path.suffix.lower() in SLICE_ENDINGS}
+        )
+    left_out += [f"{name}/ (a folder)" for name in within]
     got, cure = f"none, only {cut_list(left_out)}", "Name the folder that holds the slices."
     require(
         bool(frames), f"folder {folder}", "one with slices of a scan", got, cure, error=DataError, file=folder
@@ -210,14 +211,11 @@ def _scans(folder: Path, max_bytes: int = MAX_BYTES) -> list[tuple[str, list[Fra
     return sorted(_named(parts), key=lambda part: _number(part[1][0]))
 
 
-def _is_called_slice(path: Path) -> bool:
-    ending = path.suffix.lower()
-    return ending in _DICOM_ENDINGS or ending[1:].isdecimal()
-
-
 def _require_companion(path: Path) -> None:
     """Raise where a file that is no DICOM is called like a slice: it is damaged."""
-    is_companion = not _is_called_slice(path) or path.name.lower() in _COMPANIONS
+    ending = path.suffix.lower()
+    looks_like_slice = ending in {"", *SLICE_ENDINGS} or ending[1:].isdecimal()
+    is_companion = not looks_like_slice or path.name.lower() in _COMPANIONS
     wanted, got = "a whole DICOM file", "one that cannot be read (it has no DICOM marker)"
     cure = "Copy it again, or take it out of the folder if it is no slice."
     require(is_companion, str(path), wanted, got, cure, error=DataError, file=path)
@@ -391,4 +389,4 @@ def series_affine(frames: Sequence[Frame]) -> Affine:
         step = normal * (thickness or 1.0)
     lps = np.eye(4)
     lps[:3] = np.stack([across * between_columns, down * between_rows, step, first.position], axis=1)
-    return checked_affine(_LPS_TO_RAS @ lps, f"affine of {first.path.parent}", file=first.path.parent)
+    return checked_affine(LPS_RAS @ lps, f"affine of {first.path.parent}", file=first.path.parent)

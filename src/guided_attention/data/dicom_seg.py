@@ -15,7 +15,7 @@ from torch import Tensor
 
 from guided_attention._checks import cut_list, needs_extra, require, require_path, require_type
 from guided_attention._files import PathLike, replacing
-from guided_attention._geometry import checked_affine
+from guided_attention._geometry import LPS_RAS, checked_affine
 from guided_attention.case import Volume, as_array, on_grid_of
 from guided_attention.data._dicom_files import NoScanError, damage, open_dicom
 from guided_attention.data._dicom_frames import Frame
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["COPIED", "Segments", "checked_organs", "read_dicom_seg", "require_identifiers", "write_dicom_seg"]
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SHARE_OF_VOXEL = 0.1
 _LONGEST = 64
 _BYTES = 3
@@ -163,8 +162,8 @@ def checked_organs(
     require(bool(present), "volume", "of at least one organ", "background only", error=DataError)
     odd = [name for value in present if not _fits(name := labels.names[value])]
     cure = "Shorten the names, or replace what is odd."
-    wanted = f"of at most {_LONGEST} characters without \\, as DICOM holds them"
-    require(not odd, "labels.names", wanted, cut_list(odd), cure, error=DataError)
+    what = f"of at most {_LONGEST} characters without \\, as DICOM holds them"
+    require(not odd, "labels.names", what, cut_list(odd), cure, error=DataError)
     return frames, array, present
 
 
@@ -219,7 +218,7 @@ def read_dicom_seg(
     # highdicom's affine takes (slice, row, column) to LPS; ours takes (column, row, slice) to RAS.
     lps = np.eye(4)
     lps[:3] = affine[:3][:, [2, 1, 0, 3]]
-    place = checked_affine(_LPS_TO_RAS @ lps, f"affine of {file}", file=file)
+    place = checked_affine(LPS_RAS @ lps, f"affine of {file}", file=file)
     found = Volume(array.astype(np.min_scalar_type(int(array.max(initial=0)))), place)
     frames = None if folder is None else read_headers(folder, series=series)
     whole = found if frames is None else _placed(found, frames, file, max_bytes)

@@ -16,17 +16,17 @@ from guided_attention._typing import Affine
 from guided_attention.case import Case, Source, Volume, as_array
 from guided_attention.data._case_files import case_of_files
 from guided_attention.data._files import (
-    case_id_of,
     files_in,
     keep_ids,
     natural_key,
     require_pairs,
 )
+from guided_attention.data._formats import case_id_of
 from guided_attention.data._limits import MAX_BYTES
-from guided_attention.data._nifti_stream import Form, open_nifti, open_with_forms
+from guided_attention.data._nifti import NIFTI_ENDINGS, Form, open_nifti, open_with_forms
 from guided_attention.errors import ArgumentError, DataError
 
-__all__ = ["read_nifti", "read_nifti_case", "read_nifti_pairs", "write_nifti"]
+__all__ = ["is_nifti", "read_nifti", "read_nifti_case", "read_nifti_pairs", "write_nifti"]
 
 _ENDINGS = (".nii", ".nii.gz")
 _INTEGERS = ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
@@ -202,6 +202,11 @@ def _by_id(files: PathLike | Sequence[PathLike], suffix: str, argument: str) -> 
         cure = "Read them one by one with `read_nifti_case`, each with a `case_id`."
         require(other is path and bool(name), argument, wanted, got, cure, error=DataError, file=path)
     return named
+
+
+def is_nifti(path: Path) -> bool:
+    """Return whether a file's name ends as that of a NIfTI file, or of one of a pair."""
+    return path.name.lower().endswith(NIFTI_ENDINGS)
 
 
 def _beside(images: PathLike | Sequence[PathLike]) -> PathLike:

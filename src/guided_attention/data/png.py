@@ -12,9 +12,9 @@ from PIL import Image
 
 from guided_attention._checks import cut_list, require, require_path, require_type
 from guided_attention._files import PathLike, replacing, whole_folder
-from guided_attention._geometry import reorientation
+from guided_attention._geometry import radiological_affine, reorientation
 from guided_attention._typing import SpacingMm
-from guided_attention.case import Case, Source, affine_of
+from guided_attention.case import Case, Source
 from guided_attention.data._files import (
     files_in,
     natural_key,
@@ -83,7 +83,7 @@ def read_png_slices(
         ('1', (16, 16), 255.0)
     """
     root, levels = require_folder("folder", folder), _checked_levels(grey_levels)
-    affine_of(spacing_mm)  # raises where it is none, before files are read
+    radiological_affine(spacing_mm)  # raises where it is none, before files are read
     found = find_png_slices(root)
     return [
         read_png_subject(subject, images, masks, spacing_mm, levels, max_bytes=max_bytes)
@@ -152,7 +152,7 @@ def read_png_subject(
     max_bytes: int = MAX_BYTES,
 ) -> Case:
     """Read the slices that `find_png_slices` found for one subject."""
-    affine = affine_of(spacing_mm) @ np.diag([-1.0, -1.0, 1.0, 1.0])
+    affine = radiological_affine(spacing_mm)
     image = _read_stack(images, max_bytes)
     labels = _read_png_labels(masks, image.shape[-2:], grey_levels, max_bytes) if masks else None
     return Case(subject, image, labels, affine, source=Source(images[0].parent))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from guided_attention._checks import cut_list, needs_extra, require, require_path
 from guided_attention._files import PathLike, replacing
+from guided_attention._geometry import LPS_RAS
 from guided_attention._typing import Affine
 from guided_attention.case import Volume
 from guided_attention.data._contours import Contour, fill, outlines
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["read_rtstruct", "write_rtstruct"]
 
-_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _CLOSED = "CLOSED_PLANAR"
 _CHANNELS, _WHITE = 3, 255
 _SHARE_OF_STEP = 0.1
@@ -71,7 +71,7 @@ def write_rtstruct(
     frames, array, present = checked_organs(volume, folder, labels, series)
     require_identifiers(frames)
     file = _header(frames)
-    to_lps = _TO_LPS @ series_affine(frames)
+    to_lps = LPS_RAS @ series_affine(frames)
     for number, value in enumerate(present, start=1):
         _add_organ(file, number, labels.names[value], labels.colours[value])
         lines = file.ROIContourSequence[-1].ContourSequence
@@ -113,7 +113,7 @@ def read_rtstruct(
     file, frames = require_file("path", path, "RTSTRUCT"), read_headers(folder, series=series)
     content = _read(file, max_bytes)
     affine = series_affine(frames)
-    to_voxels = np.linalg.inv(_TO_LPS @ affine).astype(np.float64)
+    to_voxels = np.linalg.inv(LPS_RAS @ affine).astype(np.float64)
     with reading(file, "RTSTRUCT", damage()):
         own = {str(item.ReferencedFrameOfReferenceUID) for item in content.StructureSetROISequence}
         names = {int(item.ROINumber): str(item.ROIName) for item in content.StructureSetROISequence}

@@ -2,21 +2,30 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from guided_attention._checks import cut_list, repeated, require, require_path, require_type
-from guided_attention._files import PathLike, replacing
+from guided_attention._files import PathLike, write_json
 from guided_attention.data._files import natural_key, reading, require_file
-from guided_attention.errors import ArgumentError, DataError, MissingFileError
+from guided_attention.errors import ArgumentError, DataError
 
-__all__ = ["Patients", "Split", "k_fold", "read_nnunet_splits", "split_subjects", "write_nnunet_splits"]
+__all__ = [
+    "Patients",
+    "Split",
+    "k_fold",
+    "patient_of",
+    "read_nnunet_splits",
+    "split_subjects",
+    "write_nnunet_splits",
+]
 
 Patients: TypeAlias = Callable[[str], str] | Mapping[str, str]
 """The patient of each case: a function of its name, such as ``lambda name: name.split("_")[0]``, or a mapping."""
@@ -54,10 +63,7 @@ class Split:
 
     def save(self, path: PathLike) -> Path:
         """Write the split as JSON, atomically, and return the path."""
-        file = require_path("path", path)
-        with replacing(file) as draft:
-            draft.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        return file
+        return write_json(require_path("path", path), asdict(self))
 
     def leaks(self, patients: Patients) -> dict[str, tuple[str, ...]]:
         """Return the patients that are in more than one part, with the parts.
@@ -71,7 +77,7 @@ class Split:
         """
         parts: defaultdict[str, list[str]] = defaultdict(list)
         for part in ("train", "val", "test"):
-            for patient in dict.fromkeys(_patient(patients, name) for name in getattr(self, part)):
+            for patient in dict.fromkeys(patient_of(patients, name) for name in getattr(self, part)):
                 parts[patient].append(part)
         return {patient: tuple(where) for patient, where in parts.items() if len(where) > 1}
 
@@ -83,19 +89,8 @@ class Split:
             MissingFileError: There is no such file.
             DataError: The file is no split, may not be read, or a subject is in two of its parts.
         """
-        file = require_path("path", path)
-        if not file.is_file():
-            message = f"`path` must be an existing split file, got {file}."
-            raise MissingFileError(message, argument="path", file=file)
-        with reading(file, "split", (OSError, UnicodeDecodeError)):
-            text = file.read_text(encoding="utf-8")
-        try:
-            parts = json.loads(text)
-            train, val, test = (_names_in(parts[name]) for name in ("train", "val", "test"))
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            wanted = "JSON with the lists train, val and test"
-            message = f"`{file}` must be {wanted}, got something else ({error!r})."
-            raise DataError(message, file=file) from error
+        with _json_in(path, "split", "JSON with the lists train, val and test") as (file, content):
+            train, val, test = (_names_in(content[name]) for name in ("train", "val", "test"))
         return _split_from(file, train, val, test)
 
 
@@ -223,9 +218,7 @@ def write_nnunet_splits(path: PathLike, splits: Sequence[Split]) -> Path:
         not both, "splits", "of two parts, as nnU-Net has them", f"three in {both}", cure, error=DataError
     )
     content = [{"train": list(split.train), "val": list(split.val or split.test)} for split in splits]
-    with replacing(file) as draft:
-        draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return file
+    return write_json(file, content)
 
 
 def read_nnunet_splits(path: PathLike) -> list[Split]:
@@ -235,10 +228,23 @@ def read_nnunet_splits(path: PathLike) -> list[Split]:
         MissingFileError: There is no such file.
         DataError: The file is none, or a case is in both parts of a fold.
     """
-    file = require_path("path", path)
-    return [
-        _split_from(file, _names_in(fold["train"]), _names_in(fold["val"]), ()) for fold in _folds_in(file)
-    ]
+    with _json_in(path, "JSON", 'a list of {"train": [...], "val": [...]}') as (file, content):
+        if not isinstance(content, list) or not content:
+            raise TypeError("it is no list of folds")
+        folds = [(_names_in(fold["train"]), _names_in(fold["val"])) for fold in content]
+    return [_split_from(file, train, val, ()) for train, val in folds]
+
+
+@contextmanager
+def _json_in(path: PathLike, kind: str, wanted: str) -> Iterator[tuple[Path, Any]]:
+    """Give a file and what it holds; other content than wanted is an error that names the file."""
+    file = require_file("path", path, kind)
+    with reading(file, kind, (OSError, UnicodeDecodeError)):
+        text = file.read_text(encoding="utf-8")
+    try:
+        yield file, json.loads(text)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"`{file}` must be {wanted}, got something else ({error!r}).", file=file) from error
 
 
 def _split_from(file: Path, train: tuple[str, ...], val: tuple[str, ...], test: tuple[str, ...]) -> Split:
@@ -246,26 +252,6 @@ def _split_from(file: Path, train: tuple[str, ...], val: tuple[str, ...], test: 
         return Split(train, val, test)
     except ArgumentError as error:
         raise DataError(f"{error} Read from {file}.", argument=error.argument, file=file) from error
-
-
-def _folds_in(path: PathLike) -> list[Mapping[str, object]]:
-    file = require_file("path", path, "JSON")
-    wanted = 'a list of {"train": [...], "val": [...]}'
-    try:
-        with reading(file, "JSON", (OSError, UnicodeDecodeError)):
-            content = json.loads(file.read_text(encoding="utf-8"))
-        for fold in content:
-            for part in ("train", "val"):
-                _names_in(fold[part])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"`{file}` must be {wanted}, got something else ({error!r}).", file=file) from error
-    require(
-        bool(content) and isinstance(content, list), str(file), wanted, "none", error=DataError, file=file
-    )
-    folds: list[Mapping[str, object]] = content
-    return folds
 
 
 def _fold(ring: list[tuple[str, ...]], start: int, stop: int, val: int) -> Split:
@@ -280,7 +266,7 @@ def _ring(
     _require_different("case_ids", case_ids)
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for name in _sorted(case_ids):
-        groups[name if patients is None else _patient(patients, name)].append(name)
+        groups[name if patients is None else patient_of(patients, name)].append(name)
     units = [tuple(groups[name]) for name in _sorted(list(groups))]
     shuffled = [units[i] for i in np.random.default_rng(seed).permutation(len(units))]
     if strata is None:
@@ -295,7 +281,8 @@ def _ring(
     return [unit for _, unit in sorted(placed, key=lambda pair: pair[0])]
 
 
-def _patient(patients: Patients, case_id: str) -> str:
+def patient_of(patients: Patients, case_id: str) -> str:
+    """Return the patient of a case, or raise where a mapping has none."""
     if not isinstance(patients, Mapping):
         return patients(case_id)
     require(case_id in patients, "patients", "a mapping that has every case", f"none for {case_id!r}")

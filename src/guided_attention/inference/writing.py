@@ -11,6 +11,7 @@ from guided_attention.case import Source, Volume
 from guided_attention.data import write_dicom_seg, write_nifti, write_rtstruct
 from guided_attention.data.dicom import read_headers
 from guided_attention.data.dicom_seg import require_identifiers
+from guided_attention.data.nifti import is_nifti
 from guided_attention.errors import ArgumentError, DataError, ExistingFileError
 from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
@@ -27,8 +28,6 @@ ENDINGS = {
     "rtstruct": "_rtstruct.dcm",
 }
 """What file names end in, by what the file holds."""
-
-_NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
 
 _NOT_IN_NAMES = '/\\:*?"<>|'
 _LONGEST = 160
@@ -129,8 +128,7 @@ class PredictionWriter:
     def write(self, prediction: Prediction, paths: dict[str, Path]) -> None:
         """Write each file of a prediction to its path, replacing what is there."""
         source, place = prediction.source, prediction.affine
-        is_nifti = source is not None and source.path.name.lower().endswith(_NIFTI)
-        like = source.path if source is not None and is_nifti else None
+        like = source.path if source is not None and is_nifti(source.path) else None
         write_nifti(paths["prediction"], prediction.labels, place, like=like)
         if "uncertainty" in paths:
             write_nifti(paths["uncertainty"], prediction.uncertainty, place, like=like)

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike
-from guided_attention._typing import SpacingMm
 from guided_attention.case import Case
-from guided_attention.data import Cohort, open_cohort
+from guided_attention.data import Cohort, Opening
 from guided_attention.errors import ArgumentError, DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes.plan import Plan
@@ -59,25 +58,10 @@ class Source:
         return [partial(self.read, name) for name in case_ids]
 
 
-def source_of(
-    data: object,
-    labels: LabelSpec | None = None,
-    *,
-    layout: str = "auto",
-    spacing_mm: SpacingMm | None = None,
-    channels: Sequence[str] | None = None,
-    resample_channels: bool = False,
-) -> Source:
+def source_of(data: object, labels: LabelSpec | None = None, *, opening: Opening | None = None) -> Source:
     """Return the cases of a folder, a `Cohort` or a sequence of cases, without reading a volume."""
     if isinstance(data, (str, os.PathLike)):
-        data = open_cohort(
-            data,
-            layout=layout,
-            labels=labels,
-            spacing_mm=spacing_mm,
-            channels=channels,
-            resample_channels=resample_channels,
-        )
+        data = (opening or Opening()).open(data, labels)
     if isinstance(data, Cohort):
         data = data if labels is None else data.with_labels(labels)
         return Source(
@@ -118,12 +102,4 @@ def cases_of_plan(plan: Plan, cases: object = None) -> Source:
     if plan.data.folder is None:
         message = "`cases` must be given for a plan that was made for cases in memory, got None."
         raise ArgumentError(message, argument="cases")
-    data = plan.data
-    return source_of(
-        data.folder,
-        plan.labels,
-        layout=data.layout,
-        spacing_mm=data.spacing_mm,
-        channels=data.channels,
-        resample_channels=data.resample_channels,
-    )
+    return source_of(plan.data.folder, plan.labels, opening=plan.data.opening)

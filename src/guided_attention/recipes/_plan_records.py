@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from guided_attention._checks import repeated, require
+from guided_attention.data import Opening
 from guided_attention.inference import Precision as InferencePrecision
 from guided_attention.recipes._records import check_fields
 from guided_attention.training.config import Precision as TrainingPrecision
@@ -33,6 +34,7 @@ class DataPlan:
         spacing_mm: Distance between the voxels of PNG slices, which hold none, (z, y, x); None for other layouts.
         channels: What the names of image files end in, one a channel; None finds out, see `open_cohort`.
         resample_channels: Whether channels are interpolated onto the grid of the first.
+        max_bytes: What each volume may take in memory when it is read.
         cache: Folder for the prepared volumes, which other runs may use too and which is kept; None for ``cache`` in
             the run folder, which is deleted when the run has ended.
     """
@@ -45,7 +47,13 @@ class DataPlan:
     spacing_mm: tuple[float, float, float] | None = None
     channels: tuple[str, ...] | None = None
     resample_channels: bool = False
+    max_bytes: int = Opening.max_bytes
     cache: str | None = None
+
+    @property
+    def opening(self) -> Opening:
+        """How the folder is opened."""
+        return Opening(self.layout, self.spacing_mm, self.channels, self.resample_channels, self.max_bytes)
 
     def __post_init__(self) -> None:
         """Check types, and that no case leaks from one part into another."""

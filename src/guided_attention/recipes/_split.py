@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from guided_attention._checks import require
-from guided_attention.data import split_subjects
+from guided_attention.data import Opening, split_subjects
 from guided_attention.errors import DataError
 from guided_attention.recipes._cases import Source
 from guided_attention.recipes._plan_records import DataPlan
@@ -31,16 +31,17 @@ def split_of(source: Source, seed: int, why: dict[str, str]) -> DataPlan:
         train, val, test = _by_chance(train, seed, patients, with_test=True, why=why)
     elif not val:
         train, val, _ = _by_chance(train, seed, patients, with_test=False, why=why)
-    opened = source.cohort
+    opening = Opening() if source.cohort is None else source.cohort.opening
     return DataPlan(
         folder=source.folder,
         layout=source.layout,
         train=tuple(train),
         val=tuple(val),
         test=tuple(test),
-        spacing_mm=None if opened is None else opened.spacing_mm,
-        channels=None if opened is None else opened.channels,
-        resample_channels=opened is not None and opened.resample_channels,
+        spacing_mm=opening.spacing_mm,
+        channels=opening.channels,
+        resample_channels=opening.resample_channels,
+        max_bytes=opening.max_bytes,
     )
 
 

@@ -11,7 +11,7 @@ import torch
 
 from guided_attention._checkpoints import Plain
 from guided_attention._checks import require, require_known_keys, require_path, require_seed, require_type
-from guided_attention._files import PathLike, replacing
+from guided_attention._files import PathLike, write_json
 from guided_attention.errors import DataError, GuidedAttentionError, MissingFileError
 from guided_attention.labels import LabelSpec
 from guided_attention.models import ModelSettings, build
@@ -134,10 +134,7 @@ class Plan:
 
     def save(self, path: PathLike) -> Path:
         """Write the plan as JSON, atomically, and return the path; an existing file is replaced."""
-        file = require_path("path", path)
-        with replacing(file) as draft:
-            draft.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-        return file
+        return write_json(require_path("path", path), self.to_dict())
 
     @classmethod
     def load(cls, path: PathLike) -> "Plan":

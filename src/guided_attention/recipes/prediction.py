@@ -124,15 +124,17 @@ def source_for_run(plan: Plan | None, scans: object, labels: LabelSpec) -> Sourc
     """
     if plan is None or not isinstance(scans, (str, os.PathLike)):
         return source_of(scans, labels)
-    data = plan.data
-    channels = data.channels if Path(scans).is_dir() else None
-    found = source_of(scans, labels, channels=channels, resample_channels=data.resample_channels)
-    kind, same = data.layout.partition(":")[0], found.layout.partition(":")[0]
-    if kind == same and data.layout != found.layout:
-        return source_of(scans, labels, layout=data.layout)
+    layout, known = plan.data.layout, plan.data.opening
+    channels = known.channels if Path(scans).is_dir() else None
+    opening = replace(known, layout="auto", channels=channels)
+    found = source_of(scans, labels, opening=opening)
+    if layout.partition(":")[0] == found.layout.partition(":")[0] and layout != found.layout:
+        return source_of(scans, labels, opening=replace(opening, layout=layout))
     names = () if plan.preparation.fingerprint is None else plan.preparation.fingerprint.channel_names
     unnamed = (
-        found.cohort is not None and found.cohort.channels is not None and not found.cohort.channel_names
+        found.cohort is not None
+        and found.cohort.opening.channels is not None
+        and not found.cohort.channel_names
     )
     return replace(found, read=partial(_named, found.read, names)) if unnamed and names else found
 

@@ -12,6 +12,7 @@ from guided_attention.data.checks._facts import CaseFacts
 from guided_attention.data.checks._suspicions import (
     SHIFTED,
     TURNED,
+    Severity,
     Suspicion,
     name_of,
     shifted,
@@ -76,18 +77,16 @@ def _duplicates(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
 
 
 def _unlike_most(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
-    for field, severity, what in (
-        ("channels", "error", "channels"),
-        ("orientation", "warning", "orientation"),
-    ):
+    least: Sequence[tuple[str, Severity, float]] = (
+        ("channels", "error", 0.0),
+        ("orientation", "warning", _MOST),
+    )
+    for field, severity, share in least:
         usual, count = Counter(getattr(case, field) for case in read).most_common(1)[0]
         odd = [case for case in read if getattr(case, field) != usual]
-        if field == "channels" or count >= _MOST * len(read):
-            for case in odd:
-                message = f"{what} {getattr(case, field)}, where {count} of {len(read)} cases have {usual}."
-                yield suspicion_of(
-                    case, "error" if severity == "error" else "warning", f"odd {what}", message
-                )
+        for case in odd if count >= share * len(read) else ():
+            message = f"{field} {getattr(case, field)}, where {count} of {len(read)} cases have {usual}."
+            yield suspicion_of(case, severity, f"odd {field}", message)
 
 
 def _odd_spacing(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:

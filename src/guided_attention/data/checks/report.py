@@ -4,20 +4,21 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from guided_attention._checks import cut_list, require_integer, require_path, require_positive, require_type
+from guided_attention._checks import cut_list, require_integer, require_path, require_positive
 from guided_attention._files import PathLike
 from guided_attention.data._files import setting_aside
 from guided_attention.data.checks._facts import CaseFacts, facts_of
 from guided_attention.data.checks._suspicions import Suspicion, in_cases
 from guided_attention.data.checks._unlike import in_cohort
-from guided_attention.data.cohort import Cohort, open_cohort
-from guided_attention.data.splits import Patients, Split
+from guided_attention.data.cohort import Cohort, Opening, organs_of
+from guided_attention.data.splits import Patients, Split, patient_of
 from guided_attention.errors import GuidedAttentionError
 from guided_attention.labels import LabelSpec
 
@@ -69,7 +70,8 @@ class CheckReport:
 def check(
     cohort: Cohort | PathLike,
     *,
-    labels: LabelSpec | None = None,
+    labels: LabelSpec | Mapping[int, str] | None = None,
+    opening: Opening | None = None,
     patients: Patients | None = None,
     workers: int = 1,
     on_case: Callable[[str], None] | None = None,
@@ -79,8 +81,10 @@ def check(
     Args:
         cohort: A cohort, a folder that `open_cohort` opens, or one file. Files that do not fit the layout, such as a
             mask without an image, are errors in the report, and the other cases are checked.
-        labels: The organs; None takes those of the cohort.
-        patients: The patient of each case, to find one in two parts of the split that the layout has.
+        labels: The organs, see `open_cohort`; None takes those of the cohort.
+        opening: How a folder is opened, see `open_cohort`; None finds out.
+        patients: The patient of each case, to find one in two parts of the split that the layout has; None takes those
+            that a CSV file names.
         workers: Processes that read.
         on_case: Called with the name of each case that has been read.
 
@@ -100,25 +104,31 @@ def check(
     """
     require_integer("workers", workers)
     require_positive("workers", workers)
-    require_type("labels", labels, (LabelSpec, type(None)), "a LabelSpec or None")
-    opened, suspicions = _opened(cohort, labels)
+    organs = organs_of(labels)
+    opened, suspicions = _opened(cohort, organs, opening or Opening())
     if opened is None:
         return CheckReport(tuple(suspicions), {"cases": 0})
     facts = _facts(opened, workers, on_case)
     suspicions = _not_of_a_case(suspicions, opened, facts)
-    organs = labels if labels is not None else opened.labels
-    suspicions += [*in_cases(facts, organs), *in_cohort(facts, organs), *_leaks(opened, patients)]
+    organs = organs if organs is not None else opened.labels
+    suspicions += [
+        *in_cases(facts, organs),
+        *in_cohort(facts, organs),
+        *_leaks(opened, patients or opened.patients),
+    ]
     ordered = sorted(suspicions, key=lambda one: one.severity != "error")
     return CheckReport(tuple(ordered), _summary(opened, facts))
 
 
-def _opened(cohort: Cohort | PathLike, labels: LabelSpec | None) -> tuple[Cohort | None, list[Suspicion]]:
+def _opened(
+    cohort: Cohort | PathLike, labels: LabelSpec | None, opening: Opening
+) -> tuple[Cohort | None, list[Suspicion]]:
     """Open a folder. A file that hinders is noted and set aside, so that it does not hide what is wrong elsewhere."""
     if isinstance(cohort, Cohort):
         return cohort, []
     root, aside, found, last = require_path("cohort", cohort), list[Path](), list[Suspicion](), ""
     while True:
-        opened, notes = _tried(root, labels, aside)
+        opened, notes = _tried(partial(opening.open, root, labels), aside)
         if isinstance(opened, Cohort):
             return opened, [*found, *(Suspicion("warning", "layout", "", root, note) for note in notes)]
         # Where the same error comes again, setting the file aside did not help: its folder is next.
@@ -132,13 +142,13 @@ def _opened(cohort: Cohort | PathLike, labels: LabelSpec | None) -> tuple[Cohort
 
 
 def _tried(
-    root: Path, labels: LabelSpec | None, aside: Sequence[Path]
+    open_it: Callable[[], Cohort], aside: Sequence[Path]
 ) -> tuple[Cohort | GuidedAttentionError, list[str]]:
     """Return the cohort without some files, or why it cannot be opened, with the warnings that came."""
     with warnings.catch_warnings(record=True) as caught, setting_aside(aside):
         warnings.simplefilter("always")
         try:
-            opened: Cohort | GuidedAttentionError = open_cohort(root, labels=labels)
+            opened: Cohort | GuidedAttentionError = open_it()
         except GuidedAttentionError as error:
             opened = error
     return opened, list(dict.fromkeys(str(one.message) for one in caught))
@@ -175,17 +185,16 @@ def _facts(cohort: Cohort, workers: int, on_case: Callable[[str], None] | None) 
         return [told(facts) for facts in pool.map(facts_of, cohort.scans)]
 
 
-def _leaks(cohort: Cohort, patients: Patients | None) -> list[Suspicion]:
-    if patients is None or not cohort.parts:
+def _leaks(cohort: Cohort, patients: Patients) -> list[Suspicion]:
+    if not patients or not cohort.parts:
         return []
     split = Split(*(cohort.parts.get(part, ()) for part in ("train", "val", "test")))
     return [_leak(split, patients, patient, cohort.folder) for patient in split.leaks(patients)]
 
 
 def _leak(split: Split, patients: Patients, patient: str, folder: Path) -> Suspicion:
-    find = patients.__getitem__ if isinstance(patients, Mapping) else patients
     where = {
-        part: [name for name in getattr(split, part) if find(name) == patient]
+        part: [name for name in getattr(split, part) if patient_of(patients, name) == patient]
         for part in ("train", "val", "test")
     }
     shown = " and ".join(f"{part} ({cut_list(names)})" for part, names in where.items() if names)

@@ -4,12 +4,12 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from guided_attention._checks import require, require_choice, require_type
-from guided_attention._geometry import reorientation
+from guided_attention._checks import require_choice
+from guided_attention._geometry import check_orientation, reorientation
 from guided_attention.case import Case
 from guided_attention.data.phantom._scanner import scan_subject
 
-__all__ = ["CHANNELS", "PhantomSource", "check_orientation", "make_phantom"]
+__all__ = ["CHANNELS", "PhantomSource", "make_phantom"]
 
 PhantomSource: TypeAlias = Literal["t1_in", "t1_out", "t1_dual", "t2", "ct"]
 """Which scan of a phantom: T1 in phase, T1 out of phase, both as two channels, fat-suppressed T2, or CT."""
@@ -59,7 +59,7 @@ def make_phantom(
         (2, (32, 32), [0, 1, 2, 3, 4])
     """
     require_choice("source", source, tuple(CHANNELS))
-    check_orientation(orientation)
+    check_orientation("orientation", orientation)
     scan = scan_subject(seed, subject, size, tilt_degrees)
     turn = reorientation(scan.geometry.affine, orientation)
     image = np.stack([scan.channel(name) for name in CHANNELS[source]]).astype(np.float32)
@@ -67,11 +67,3 @@ def make_phantom(
     return Case(
         str(subject), turn.apply(image), turn.apply(scan.labels), affine, channel_names=CHANNELS[source]
     )
-
-
-def check_orientation(orientation: object) -> None:
-    """Raise unless the three letters name one direction each of left-right, back-front and feet-head."""
-    wanted = 'three letters, one each of L or R, P or A, I or S, such as "LPS"'
-    require_type("orientation", orientation, str, wanted)
-    axes = ["LRPAIS".find(letter) // 2 for letter in str(orientation)]
-    require(sorted(axes) == [0, 1, 2], "orientation", wanted, repr(orientation))

@@ -13,12 +13,13 @@ from PIL import Image
 
 from guided_attention._checks import needs_extra, require, require_choice, require_path, require_type
 from guided_attention._files import PathLike, whole_folder
+from guided_attention._geometry import check_orientation
 from guided_attention.case import Case
 from guided_attention.data._writers import Target, TargetLayout, beside, write_case
 from guided_attention.data.chaos import CHAOS_MR_LABELS
 from guided_attention.data.phantom._frame import Geometry
 from guided_attention.data.phantom._scanner import Scan, check_numbers, scan_subject
-from guided_attention.data.phantom.phantom import CHANNELS, PhantomSource, check_orientation, make_phantom
+from guided_attention.data.phantom.phantom import CHANNELS, PhantomSource, make_phantom
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -123,7 +124,7 @@ def _asked(layout: str, source: str, orientations: Sequence[str], tilt_degrees: 
     require_type("orientations", orientations, (tuple, list), 'a list such as ["LPS", "RAS"]')
     require(len(orientations) > 0, "orientations", "at least one", "none")
     for orientation in orientations:
-        check_orientation(orientation)
+        check_orientation("orientations", orientation)
     is_plain = tilt_degrees == 0 and set(orientations) == {"LPS"}
     good = layout in {"pairs", "nnunet"} or (set(orientations) == {"LPS"} and (layout == "chaos" or is_plain))
     cure = "Slices know LPS, PNG slices no tilt. Write pairs, or nnunet."

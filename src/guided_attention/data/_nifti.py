@@ -18,9 +18,10 @@ from guided_attention.data._limits import MAX_BYTES
 from guided_attention.data._voxels import Packing, StoredVolume, array_shape
 from guided_attention.errors import DataError, GeometryWarning
 
-__all__ = ["Form", "open_nifti", "open_with_forms"]
+__all__ = ["NIFTI_ENDINGS", "Form", "open_nifti", "open_with_forms"]
 
-_ENDINGS = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
+NIFTI_ENDINGS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
+"""Endings of single files and of pairs, the longer one of two first."""
 _MILLIMETRES = {1: 1e3, 3: 1e-3}
 """Length of NIfTI's units by code, in millimetres: metre and micrometre."""
 _SIZES = {348: 1, 540: 2}
@@ -50,7 +51,7 @@ def open_with_forms(
     with needs_extra("nifti"):
         from nibabel.spatialimages import HeaderDataError, HeaderTypeError  # noqa: PLC0415
     file = require_file(argument, path, "NIfTI", _LISTS)
-    good, wanted = file.name.lower().endswith(_ENDINGS), "a name that ends in .nii or .nii.gz"
+    good, wanted = file.name.lower().endswith(NIFTI_ENDINGS), "a name that ends in .nii or .nii.gz"
     require(good, argument, wanted, file.name, "Convert it to NIfTI.", error=DataError, file=file)
     with reading(file, "NIfTI", (*DAMAGE, HeaderDataError, HeaderTypeError)):
         header = _header(file)
