@@ -132,10 +132,13 @@ def _patient_by(pattern: str) -> Callable[[str], str]:
     except re.error as error:
         message = f"`--patient` must be a regular expression, got {pattern!r} ({error})."
         raise ArgumentError(message, argument="patient") from error
+    if compiled.groups == 0:
+        message = f"`--patient` must have a group in brackets, such as '(.*)_scan', got {pattern!r}."
+        raise ArgumentError(message, argument="patient")
 
     def patient(case_id: str) -> str:
         found = compiled.search(case_id)
-        return case_id if found is None else found[min(1, compiled.groups)]
+        return case_id if found is None else found[1]
 
     return patient
 

@@ -495,8 +495,10 @@ def test_organs_that_are_named_by_value_are_kept_and_all_others_are_background(t
     for case in (cohort[0], cohort.read("b"), *cohort, *[read() for read in part.readers()]):
         np.testing.assert_array_equal(case.labels, expected)
         assert case.labels.dtype == np.uint8
-    convert(cohort, tmp_path / "nnunet", "nnunet")  # which numbers the organs without gaps
-    converted = open_cohort(tmp_path / "nnunet").read("b").labels
+    converted = convert(
+        cohort, tmp_path.with_name(f"{tmp_path.name}_nnunet"), "nnunet"
+    )  # which numbers the organs without gaps
+    converted = open_cohort(converted).read("b").labels
     np.testing.assert_array_equal(converted, (mask == 2) + 2 * (mask == 5))
     # A LabelSpec says itself whether other values are errors, and then they stay to be found.
     np.testing.assert_array_equal(open_cohort(tmp_path, labels=LabelSpec(names))[0].labels, mask)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from guided_attention._checks import repeated, require
+from guided_attention._checks import cut_list, repeated, require
+from guided_attention.data._arrays import holds_mask
 from guided_attention.data._files import DAMAGE, reading
 from guided_attention.data._formats import is_volume_file
 from guided_attention.data._layouts import PARTS, Found
@@ -113,6 +114,10 @@ def _pair(path: Path, number: int, row: Mapping[str, str], images: list[str]) ->
     label = _existing(path, number, row["label"]) if row.get("label") else None
     good = label is None or is_volume_file(label)
     _require(good, path, number, "a file of a known format in column label", label, "Convert it to NIfTI.")
+    twice = repeated(str(file) for file in (*found, *([label] if label and not holds_mask(label) else [])))
+    _require(
+        not twice, path, number, "each file in one column", f"{cut_list(twice)} in two", "Correct a column."
+    )
     return Pair("", row["case_id"], tuple(found), label)
 
 

@@ -79,7 +79,7 @@ def _subject(folder: Path) -> _Subject | None:
     require(len(images) == 1, str(folder), wanted, got, "Keep one.", error=DataError, file=images[-1])
     named: dict[str, Path] = {}
     for path in masks:
-        other = named.setdefault(stem_of(path.name).lower(), path)
+        other = named.setdefault(_plain(stem_of(path.name)), path)
         got, where = f"{other} and {path}", f"masks of {within[0]}"
         require(other is path, where, "one file a structure", got, "Keep one.", error=DataError, file=path)
     return _Subject(folder, images[0], named)

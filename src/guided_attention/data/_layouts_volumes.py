@@ -168,6 +168,7 @@ def find_task(folder: Path, how: Reading) -> Found | None:
         f"a folder of {ending or 'volume'} files",
         "none",
         error=DataError,
+        file=folder / "imagesTr",
     )
     good, wanted = not numbers or len(names) in {0, len(channels)}, f"{len(channels)} names, one a channel"
     what, cure = f"channel_names of {path}", "Correct the names, or add the missing files."
@@ -237,7 +238,11 @@ def _named(path: Path, group: str) -> VolumeFile:
     match = _WORDS.fullmatch(stem)
     if match is None:
         return VolumeFile(path, group, stem, is_label=False)
-    return VolumeFile(path, group, match["id"] or "", is_label=match["word"].lower() in LABEL_WORDS)
+    name = match["id"] or ""
+    twice = _WORDS.fullmatch(name) if path.name.lower().endswith(SLICER_ENDING) else None
+    if twice is not None and twice["word"].lower() in LABEL_WORDS:  # x_label.seg.nrrd
+        name = twice["id"] or ""
+    return VolumeFile(path, group, name, is_label=match["word"].lower() in LABEL_WORDS)
 
 
 def is_volume(path: Path) -> bool:

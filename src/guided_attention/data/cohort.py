@@ -25,6 +25,7 @@ from guided_attention.data._layouts import Found, Layout, ReadCase, Scan, entrie
 from guided_attention.data._layouts_slices import find_chaos, find_png
 from guided_attention.data._layouts_structures import find_structures
 from guided_attention.data._layouts_volumes import Reading, find_task, find_volumes
+from guided_attention.data._left_over import warn_of_left_over
 from guided_attention.data._limits import MAX_BYTES
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
@@ -192,7 +193,7 @@ def open_cohort(
         MissingFileError: There is no such folder, or a link leads nowhere.
         DataError: The folder has no known layout or not the one asked for, a mask has no image, two cases have one
             name, a channel of a case is missing, or a JSON or CSV file is wrong. (An image without a mask among others
-            with masks is a warning.)
+            with masks is a warning, and so are scans that belong to no case.)
         ArgumentError: The layout is unknown, or the spacing, the limit or a channel is not valid.
 
     Example:
@@ -215,6 +216,7 @@ def open_cohort(
     how = Reading(_checked_channels(channels), resample_channels, spacing_mm, organs)
     found = _find(root, layout, how)
     _check(found, root)
+    warn_of_left_over(found, root)
     has_parts = len({scan.part for scan in found.scans}) > 1
     # A single part for all cases says nothing about which train and which test.
     scans = tuple(

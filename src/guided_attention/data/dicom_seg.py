@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["COPIED", "Segments", "checked_organs", "read_dicom_seg", "require_identifiers", "write_dicom_seg"]
 
 _SHARE_OF_VOXEL = 0.1
+_LONGEST = 64
 _BYTES = 3
 _IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
 COPIED = (
@@ -159,7 +160,15 @@ def checked_organs(
     labels.require_known(array, "volume")
     present = [value for value in labels.values if bool((array == value).any())]
     require(bool(present), "volume", "of at least one organ", "background only", error=DataError)
+    odd = [name for value in present if not _fits(name := labels.names[value])]
+    cure = "Shorten the names, or replace what is odd."
+    what = f"of at most {_LONGEST} characters without \\, as DICOM holds them"
+    require(not odd, "labels.names", what, cut_list(odd), cure, error=DataError)
     return frames, array, present
+
+
+def _fits(name: str) -> bool:
+    return len(name) <= _LONGEST and "\\" not in name and name.isprintable()
 
 
 def read_dicom_seg(
@@ -280,7 +289,7 @@ def _described(number: int, labels: LabelSpec, value: int) -> Any:  # noqa: ANN4
     )
     return highdicom.seg.SegmentDescription(
         segment_number=number,
-        segment_label=name[:64],
+        segment_label=name,
         segmented_property_category=CodedConcept(_ANATOMY[0], "SCT", _ANATOMY[1]),
         segmented_property_type=CodedConcept(kind[0], "SCT", kind[1]),
         algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
