@@ -53,6 +53,11 @@ _WORDS = {
     "`values`": "`--set`",
     " to the reader or to `open_cohort`": " (or set data.max_bytes in the plan)",
     "pass `max_bytes=": "pass `--max-bytes ",
+    "`also` must be": "`--also` must be",
+    "Give `series` one of these names, or each series": "Give each series",
+    "pass channels=()": "name the channels with --channel",
+    "Pass `spacing_mm`": "Pass --spacing",
+    "or pass `spacing_mm`": "or pass --spacing",
     "Pass resample_channels=True": "Pass --resample-channels",
     "Pass `labels`, such as LabelSpec({1: 'liver'})": "Name them with --organ, such as --organ 1=liver",
 }
@@ -116,7 +121,12 @@ def _check(arguments: argparse.Namespace) -> int:
     patients = None if arguments.patient is None else _patient_by(arguments.patient)
     labels, opening = _organs(arguments.organ), _opening(arguments)
     report = check(
-        arguments.data, labels=labels, opening=opening, patients=patients, workers=arguments.workers
+        arguments.data,
+        labels=labels,
+        opening=opening,
+        patients=patients,
+        workers=arguments.workers,
+        on_case=tell,
     )
     if arguments.json:
         print_json(report.to_dict(), indent=2)

@@ -9,8 +9,8 @@ from pathlib import Path
 from guided_attention._checks import cut_list, repeated, require
 from guided_attention.data._arrays import holds_mask
 from guided_attention.data._files import DAMAGE, reading
-from guided_attention.data._formats import is_volume_file
-from guided_attention.data._layouts import PARTS, Found
+from guided_attention.data._formats import has_geometry, is_volume_file
+from guided_attention.data._layouts import PARTS, Found, known_spacing
 from guided_attention.data._layouts_volumes import Reading, is_volume, scans_of
 from guided_attention.data._pairs import Pair
 from guided_attention.errors import DataError, MissingFileError
@@ -42,6 +42,9 @@ def find_table(path: Path, how: Reading) -> Found | None:
         cure = "Give each case a name of its own."
         _require(first == number, path, number, "a new case_id", f"{name!r}, as in row {first}", cure)
     names = tuple(name.removeprefix(_CHANNEL) for name in images if name != _IMAGE)
+    files = [file for pair in pairs for file in (*pair.images, *([pair.label] if pair.label else []))]
+    if not all(file.is_dir() or has_geometry(file) for file in files):
+        how = replace(how, spacing_mm=known_spacing(how.spacing_mm, path.parent))
     scans = (
         replace(scan, part=_part(path, number, row), patient=row.get("patient", "") or scan.case_id)
         for scan, (number, row) in zip(scans_of(pairs, path, names, how), rows, strict=True)

@@ -32,6 +32,7 @@ __all__ = [
     "Scan",
     "as_list",
     "channel_names_in",
+    "dataset_fields",
     "entries_of",
     "is_there",
     "known_spacing",
@@ -124,11 +125,20 @@ class Found:
     channels: tuple[str, ...] | None = None
 
 
-def known_spacing(given: SpacingMm | None, fields: Mapping[str, object], folder: Path) -> SpacingMm:
+def dataset_fields(folder: Path) -> dict[str, object]:
+    """Return what ``dataset.json`` in a folder says; nothing where there is none."""
+    path = folder / "dataset.json"
+    content = read_json(path) if is_there(path) else {}
+    good, kind = isinstance(content, dict), type(content).__name__
+    require(good, str(path), "a JSON file with a mapping", f"a {kind}", error=DataError, file=path)
+    return dict(content) if isinstance(content, dict) else {}
+
+
+def known_spacing(given: SpacingMm | None, folder: Path) -> SpacingMm:
     """Return the spacing of files that hold none: as given, or as ``dataset.json`` says; 1 mm with a warning."""
     if given is not None:
         return given
-    said = fields.get("spacing_mm")
+    said = dataset_fields(folder).get("spacing_mm")
     if said is None:
         warnings.warn(
             f"PNG files and others without geometry hold no spacing: 1 mm is assumed for {folder}, so distances in mm "

@@ -10,13 +10,12 @@ from guided_attention.data._layouts import (
     Found,
     Layout,
     Scan,
+    dataset_fields,
     entries_of,
-    is_there,
     known_spacing,
     labels_in,
     merged,
     part_folders,
-    read_json,
 )
 from guided_attention.data._layouts_volumes import Reading
 from guided_attention.data.chaos import (
@@ -107,9 +106,8 @@ def find_png(folder: Path, how: Reading) -> Found | None:
     if not parts:
         return None
     path = folder / "dataset.json"
-    content = read_json(path) if is_there(path) else {}
-    fields = dict(content) if isinstance(content, dict) else {}
-    levels, spacing = _grey_levels(fields, path, how.labels), known_spacing(how.spacing_mm, fields, folder)
+    fields = dataset_fields(folder)
+    levels, spacing = _grey_levels(fields, path, how.labels), known_spacing(how.spacing_mm, folder)
     labels = labels_in(fields, path) or (CHAOS_MR_LABELS if levels == dict(PNG_GREY_LEVELS) else None)
     founds = {}
     for part, place in parts.items():

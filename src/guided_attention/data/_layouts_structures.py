@@ -48,7 +48,7 @@ def find_structures(folder: Path, how: Reading) -> Found | None:
         return None
     files = [path for subject in every for path in (subject.image, *subject.masks.values())]
     if not all(map(has_geometry, files)):
-        how = replace(how, spacing_mm=known_spacing(how.spacing_mm, {}, folder))
+        how = replace(how, spacing_mm=known_spacing(how.spacing_mm, folder))
     names = {name for subject in every for name in subject.masks}
     labels = _all(names) if how.labels is None else how.labels
     known = _as_files(labels, names, folder)

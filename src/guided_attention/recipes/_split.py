@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from guided_attention._checks import require
-from guided_attention.data import Opening, split_subjects
+from guided_attention._checks import cut_list, require
+from guided_attention.data import Opening, Split, split_subjects
 from guided_attention.errors import DataError
 from guided_attention.recipes._cases import Source
 from guided_attention.recipes._plan_records import DataPlan
@@ -11,15 +11,19 @@ from guided_attention.recipes._plan_records import DataPlan
 __all__ = ["split_of"]
 
 _VAL, _TEST = 0.1, 0.2
+_NO_LABELS = (
+    "Masks are found by name (x_label beside x_image, or labels/ beside images/): see the page of layouts, or list "
+    "images and masks in a CSV file."
+)
 _ENOUGH = 5
 """Labelled cases from which some are kept for a test."""
 
 
 def split_of(source: Source, seed: int, why: dict[str, str]) -> DataPlan:
     """Return the parts, and write down why."""
-    require(
-        bool(source.labelled), "data", "of cases with labels to train on", "none with labels", error=DataError
-    )
+    where = source.folder or "the list"
+    got, cure = f"{len(source.case_ids)} in {where}, none with labels", _NO_LABELS
+    require(bool(source.labelled), "data", "of cases with labels to train on", got, cure, error=DataError)
     train, val, test = _parts_of_layout(source) if source.parts else ([*source.labelled], [], [])
     wanted = "with labelled cases in its training part"
     require(bool(train), f"{source.folder or 'data'}", wanted, "none", error=DataError)
@@ -31,6 +35,8 @@ def split_of(source: Source, seed: int, why: dict[str, str]) -> DataPlan:
         train, val, test = _by_chance(train, seed, patients, with_test=True, why=why)
     elif not val:
         train, val, _ = _by_chance(train, seed, patients, with_test=False, why=why)
+    validation = () if val == train else tuple(val)  # of a single case: the training case
+    _require_no_leak(Split(tuple(train), validation, tuple(test)), patients)
     opening = Opening() if source.cohort is None else source.cohort.opening
     return DataPlan(
         folder=source.folder,
@@ -43,6 +49,13 @@ def split_of(source: Source, seed: int, why: dict[str, str]) -> DataPlan:
         resample_channels=opening.resample_channels,
         max_bytes=opening.max_bytes,
     )
+
+
+def _require_no_leak(split: Split, patients: Mapping[str, str]) -> None:
+    """Raise where the layout puts cases of one patient into two parts."""
+    leaks = split.leaks(lambda name: patients.get(name, name))
+    wanted, cure = "of patients in one part each", "Move all of a patient's cases to one part."
+    require(not leaks, "data", wanted, f"{cut_list(list(leaks))} in several", cure, error=DataError)
 
 
 def _parts_of_layout(source: Source) -> tuple[list[str], list[str], list[str]]:
