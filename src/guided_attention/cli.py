@@ -173,7 +173,13 @@ def _plan(arguments: argparse.Namespace) -> int:
     refuse_filled(run)
     cohort = _opening(arguments).open(arguments.data, _organs(arguments.organ))
     made_folder(run, "out")
-    plan = plan_for(cohort, minutes=arguments.minutes, seed=arguments.seed, device=arguments.device)
+    plan = plan_for(
+        cohort,
+        minutes=arguments.minutes,
+        seed=arguments.seed,
+        device=arguments.device,
+        patients=None if arguments.patient is None else _patient_by(arguments.patient),
+    )
     plan = plan.with_values(values)
     path = plan.save(run / PLAN_FILE)
     if arguments.json:

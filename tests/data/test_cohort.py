@@ -516,3 +516,13 @@ def test_a_cohort_tells_how_to_open_it_again(tmp_path):
     for labels in (None, {1: "liver"}):
         with pytest.raises(DataError, match="takes at most 100 bytes"):
             Opening(max_bytes=100).open(tmp_path, labels)[0].image  # noqa: B018
+
+
+@pytest.mark.parametrize("inside", ["Dataset001_LA/imagesTr/a_0000.nii.gz", "cases.csv"])
+def test_a_folder_above_the_right_one_is_told_which_to_open(tmp_path, inside):
+    path = tmp_path / inside
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    wanted = tmp_path / inside.split("/")[0]
+    with pytest.raises(DataError, match=f"must be a folder of scans, got .*\\. Open {wanted}\\.$"):
+        open_cohort(tmp_path)

@@ -263,3 +263,16 @@ def test_a_patient_in_two_parts_of_the_layout_is_no_plan(tmp_path):
     (tmp_path / "cases.csv").write_text("\n".join(rows))
     with pytest.raises(DataError, match=r"of patients in one part each, got p7 in several\. Move all of"):
         plan_for(tmp_path / "cases.csv")
+
+
+def test_all_slices_of_a_patient_go_into_one_part():
+    image = np.random.default_rng(0).normal(size=(1, 1, 32, 37)).astype(np.float32)
+    labels = (image[0] > 0).astype(np.uint8)
+    cases = [
+        Case(f"p{patient}_{number}", image, labels, np.eye(4)) for patient in range(6) for number in range(4)
+    ]
+    plan = plan_for(cases, patients=lambda case_id: case_id.split("_")[0])
+    parts = (plan.data.train, plan.data.val, plan.data.test)
+    assert sum(len({name.split("_")[0] for name in part}) for part in parts) == 6
+    assert [len(part) for part in parts] == [16, 4, 4]
+    assert "of 6 patients" in plan.reasons["data.val"]

@@ -289,8 +289,16 @@ def _find(root: Path, layout: str, how: Reading) -> Found:
     held = cut_list([path.name for path in entries_of(root)]) or "nothing" if root.is_dir() else ""
     wanted = "a folder of scans" if layout == "auto" else f"a folder of scans in the layout {layout!r}"
     got = f"{root}, which holds {held}" if held else f"the file {root}"
-    cure = f"Looked for: {_LOOKED_FOR}."
+    nearer = _nearer(root)
+    cure = f"Open {nearer}." if nearer else f"Looked for: {_LOOKED_FOR}."
     raise DataError(f"`folder` must be {wanted}, got {got}. {cure}", argument="folder", file=root)
+
+
+def _nearer(root: Path) -> Path | None:
+    """Return what was probably meant: the folder of a task, or a CSV file, in a folder that is none itself."""
+    entries = entries_of(root) if root.is_dir() else []
+    tasks = [path for path in entries if (path / "imagesTr").is_dir() or path.suffix.lower() == ".csv"]
+    return tasks[0] if tasks else None
 
 
 def _check(found: Found, root: Path) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from guided_attention._checks import cut_list, require
-from guided_attention.data import Opening, Split, split_subjects
+from guided_attention.data import Opening, Patients, Split, split_subjects
+from guided_attention.data.splits import patient_of
 from guided_attention.errors import DataError
 from guided_attention.recipes._cases import Source
 from guided_attention.recipes._plan_records import DataPlan
@@ -19,8 +20,8 @@ _ENOUGH = 5
 """Labelled cases from which some are kept for a test."""
 
 
-def split_of(source: Source, seed: int, why: dict[str, str]) -> DataPlan:
-    """Return the parts, and write down why."""
+def split_of(source: Source, seed: int, patients: Patients | None, why: dict[str, str]) -> DataPlan:
+    """Return the parts, all cases of a patient in one, and write down why."""
     where = source.folder or "the list"
     got, cure = f"{len(source.case_ids)} in {where}, none with labels", _NO_LABELS
     require(bool(source.labelled), "data", "of cases with labels to train on", got, cure, error=DataError)
@@ -30,13 +31,13 @@ def split_of(source: Source, seed: int, why: dict[str, str]) -> DataPlan:
     said = "as the layout says" if source.parts else f"by chance, seed {seed}, as the layout has no parts"
     why["data.train"] = f"{said}; without labels: {len(source.case_ids) - len(source.labelled)} cases"
     why["data.val"] = why["data.test"] = said
-    patients = {} if source.cohort is None else source.cohort.patients
+    known = _patients_of(source, patients)
     if not source.parts:
-        train, val, test = _by_chance(train, seed, patients, with_test=True, why=why)
+        train, val, test = _by_chance(train, seed, known, with_test=True, why=why)
     elif not val:
-        train, val, _ = _by_chance(train, seed, patients, with_test=False, why=why)
+        train, val, _ = _by_chance(train, seed, known, with_test=False, why=why)
     validation = () if val == train else tuple(val)  # of a single case: the training case
-    _require_no_leak(Split(tuple(train), validation, tuple(test)), patients)
+    _require_no_leak(Split(tuple(train), validation, tuple(test)), known)
     opening = Opening() if source.cohort is None else source.cohort.opening
     return DataPlan(
         folder=source.folder,
@@ -49,6 +50,12 @@ def split_of(source: Source, seed: int, why: dict[str, str]) -> DataPlan:
         resample_channels=opening.resample_channels,
         max_bytes=opening.max_bytes,
     )
+
+
+def _patients_of(source: Source, patients: Patients | None) -> Mapping[str, str]:
+    if patients is not None:
+        return {name: patient_of(patients, name) for name in source.case_ids}
+    return {} if source.cohort is None else source.cohort.patients
 
 
 def _require_no_leak(split: Split, patients: Mapping[str, str]) -> None:

@@ -236,7 +236,9 @@ def _odd_sizes(having: Sequence[CaseFacts], value: int, name: str) -> Iterator[S
 def _odd_borders(having: Sequence[CaseFacts], value: int, name: str) -> Iterator[Suspicion]:
     counts = Counter(side for case in having for side in case.organs[value].borders)
     for case in having:
-        odd = [side for side in case.organs[value].borders if counts[side] <= (1 - _MOST) * len(having)]
+        odd = [
+            side for side in case.organs[value].borders if counts[side] <= max(1, (1 - _MOST) * len(having))
+        ]
         if odd:
             message = (
                 f"{name} touches the border of the volume ({cut_list(odd)}). Check that it is not cut off."
