@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import nibabel.nifti1  # noqa: F401 - loaded here, so that children spend their time on predictions
 from tests.inference.conftest import AS_IT_IS, Threshold, scan
 
 from guided_attention._files import DRAFT_PREFIX
@@ -100,6 +101,7 @@ def at_random(root: Path) -> int:
     seconds, kills = time.monotonic() - since, 0
     while not in_child(partial(predict, folder, LARGE), killed_after=moments.uniform(0.1, 0.5) * seconds):
         kills += 1
+        assert kills < 50, "a resumed run gets no further"
         require_honest(folder)
     assert files(folder) == files(wanted)
     return kills
