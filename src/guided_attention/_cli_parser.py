@@ -115,6 +115,8 @@ def _add_opening(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="interpolate channels onto the grid of the first where grids differ",
     )
+    what = "series to read of DICOM folders that hold several: its name, number or description"
+    parser.add_argument("--series", metavar="S", help=what)
     what = "memory that a volume may take, in bytes (default: 4 GiB)"
     parser.add_argument("--max-bytes", metavar="N", type=int, help=what)
     what = "name an organ by its value in the masks; values not named become background; can be repeated"

@@ -184,6 +184,7 @@ def _opening(arguments: argparse.Namespace) -> "Opening":
         None if channels is None else tuple(channels),
         arguments.resample_channels,
         Opening.max_bytes if arguments.max_bytes is None else arguments.max_bytes,
+        arguments.series,
     )
 
 

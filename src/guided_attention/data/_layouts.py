@@ -110,7 +110,7 @@ class Scan:
         found: list[Path] = []
         for path in (self.path, *self.beside):
             found += sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-        return found
+        return list(dict.fromkeys(found))
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ def split_of(source: Source, seed: int, why: dict[str, str]) -> DataPlan:
         channels=opening.channels,
         resample_channels=opening.resample_channels,
         max_bytes=opening.max_bytes,
+        series=None if opening.series is None else str(opening.series),
     )
 
 
