@@ -4,6 +4,7 @@ import shutil
 import warnings
 
 import numpy as np
+import pydicom
 import pytest
 from tests.data.dicom_maker import numbered, write_series
 from tests.data.test_dicom_seg import ORGANS, identified_series
@@ -17,7 +18,7 @@ from guided_attention.data import (
     write_nifti,
     write_rtstruct,
 )
-from guided_attention.errors import ArgumentError, DataError, LeftOutWarning
+from guided_attention.errors import ArgumentTypeError, DataError, LeftOutWarning
 from guided_attention.labels import LabelSpec
 
 SHAPE = (3, 11, 7)
@@ -192,8 +193,9 @@ def test_several_series_in_a_folder_are_chosen_by_name(tmp_path):
         assert cohort.opening.open(tmp_path).case_ids == ("pat01",)
 
 
-def test_a_series_is_a_name_or_a_number(tmp_path, without_shape_checks):
-    with pytest.raises(ArgumentError, match="`series` must be the name or number of a series, or None"):
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_series_is_a_name_or_a_number(tmp_path):
+    with pytest.raises(ArgumentTypeError, match="`series` must be the name or number of a series, or None"):
         open_cohort(tmp_path, series=["2"])
 
 
@@ -222,6 +224,27 @@ def test_folders_of_patient_study_and_series(tmp_path):
     np.testing.assert_array_equal(cohort[0].image[0], read_dicom_series(first).array)
     _same(cohort[1], second, mask)
     _same(cohort[2], third, other, read_rtstruct)
+
+
+def test_copies_and_masks_without_references_belong_to_what_lies_beside_them(tmp_path):
+    series = _series(tmp_path / "P1/S1/CT")
+    mask = _mask(tmp_path / "P1/S1/SEG/1.dcm", series)
+    shutil.copytree(tmp_path / "P1", tmp_path / "P2")  # of the same identifiers
+    third = _series(tmp_path / "P3/S1/CT", "3")
+    shutil.copytree(mask.parent, tmp_path / "P3/S1/SEG")  # refers to a series of another patient
+    (tmp_path / "P4/S1").mkdir(parents=True)
+    shutil.move(third, tmp_path / "P4/S1/CT")
+    with pytest.raises(DataError, match=r"must be the name of one volume, got .*1\.dcm and .*1\.dcm"):
+        open_cohort(tmp_path)
+    shutil.rmtree(tmp_path / "P3")
+    with pytest.warns(UserWarning, match="1 of 3 images have no mask"):
+        cohort = open_cohort(tmp_path)
+    assert [scan.beside for scan in cohort.scans[:2]] == [(mask,), (tmp_path / "P2/S1/SEG/1.dcm",)]
+    blank = pydicom.dcmread(mask)
+    del blank.ReferencedSeriesSequence
+    (tmp_path / "P4/S1/SEG").mkdir()
+    blank.save_as(tmp_path / "P4/S1/SEG/1.dcm")
+    assert open_cohort(tmp_path).scans[2].beside == (tmp_path / "P4/S1/SEG/1.dcm",)
 
 
 def test_a_folder_of_masks_only_holds_no_cases(tmp_path):

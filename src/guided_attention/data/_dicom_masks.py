@@ -55,7 +55,8 @@ class DicomMask:
         table[list(names)] = values
         numbers = self.array()
         require_fits(self.path, numbers.nbytes + numbers.size * table.itemsize, self.max_bytes)
-        return table[numbers]
+        labels: npt.NDArray[Any] = table[numbers]
+        return labels
 
 
 def open_dicom_mask(

@@ -1,8 +1,9 @@
 """Layouts of whole volumes: pairs by name, DICOM series, Medical Segmentation Decathlon, nnU-Net."""
 
+import os
 import re
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -244,7 +245,7 @@ def _files(root: Path) -> list[VolumeFile]:
             found += _all_named(path, "")
         elif path.is_dir():
             found += _files_below(path)
-    return _with_masks_among(_by_reference(found))
+    return _with_masks_among(_by_reference(found, root))
 
 
 def _files_below(folder: Path) -> list[VolumeFile]:
@@ -274,17 +275,28 @@ def _nested(folder: Path, name: str, depth: int = _DEPTH) -> list[VolumeFile]:
     return found
 
 
-def _by_reference(files: list[VolumeFile]) -> list[VolumeFile]:
-    """Call DICOM masks that have no series of their name as the series is called that they refer to."""
+def _by_reference(files: list[VolumeFile], root: Path) -> list[VolumeFile]:
+    """Call DICOM masks that have no series of their name as the series that they refer to, else as that beside them."""
     images = [file for file in files if not file.is_label and file.path.is_dir()]
     keys = {file.key for file in images}
     odd = {file for file in files if file.is_label and file.key not in keys and is_dicom_mask(file.path)}
-    names = {(file.group, series_of(file.path)): file.name for file in images} if odd else {}
+    uids = {image: series_of(image.path) for image in images} if odd else {}
+    by_uid, by_folder = defaultdict[str, list[VolumeFile]](list), defaultdict[str, list[VolumeFile]](list)
+    for image, uid in uids.items():
+        by_uid[uid].append(image)
+        by_folder[image.path.relative_to(root).parts[0]].append(image)
 
     def called(file: VolumeFile) -> VolumeFile:
-        uids = referred_series(file.path) - {""} if file in odd else ()
-        meant = {names[file.group, uid] for uid in uids if (file.group, uid) in names}
-        return replace(file, name=meant.pop()) if len(meant) == 1 else file
+        if file not in odd:
+            return file
+        beside = by_folder.get(file.path.relative_to(root).parts[0], [])
+        named = referred_series(file.path) - {""}
+        meant = [image for image in beside if uids[image] in named]
+        known = meant or [image for uid in named for image in by_uid.get(uid, ())] or beside
+        nearness = [len(os.path.commonpath([file.path, image.path])) for image in known]
+        nearest = max(nearness, default=0)
+        best = [image for image, near in zip(known, nearness, strict=True) if near == nearest]
+        return replace(file, group=best[0].group, name=best[0].name) if len(best) == 1 else file
 
     return [called(file) for file in files]
 
