@@ -54,6 +54,7 @@ _WORDS = {
     " to the reader or to `open_cohort`": " (or set data.max_bytes in the plan)",
     "pass `max_bytes=": "pass `--max-bytes ",
     "Pass resample_channels=True": "Pass --resample-channels",
+    "Give `series` one of these names": "Pass --series with one of these names",
     "Pass `labels`, such as LabelSpec({1: 'liver'})": "Name them with --organ, such as --organ 1=liver",
 }
 """What messages call things in Python, and what a shell calls them."""
