@@ -46,6 +46,7 @@ def test_the_files_of_the_scanner_do_hold_them(release):
     assert set(_told(release)) == set(_SECRETS)
 
 
+@pytest.mark.filterwarnings("ignore:spacing differs between cases")
 def test_reports_conversions_and_the_cache_do_not(release, tmp_path):
     cohort, labels = open_cohort(release), open_cohort(release).labels
     report = check(release)

@@ -30,7 +30,7 @@ exit codes:
 """
 _PATIENT = (
     "regular expression whose first group is the patient in the name of a case, such as '(.*)_scan'; "
-    "finds a patient in two parts"
+    "all scans of a patient belong in one part of the split"
 )
 _DEVICE = "torch device, such as cpu or cuda:1 (default: a GPU if there is one)"
 
@@ -149,6 +149,7 @@ def _add_plan(verbs: "_Verbs") -> None:
     parser.add_argument(
         "--seed", metavar="N", type=int, default=0, help="seed of the split and the run (default: 0)"
     )
+    parser.add_argument("--patient", metavar="PATTERN", help=_PATIENT)
     _add_opening(parser)
     _add_set(parser)
     _add_device(parser)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-__all__ = ["is_sided", "left_right_pairs", "side_and_rest"]
+__all__ = ["is_sided", "left_right_pairs", "side_and_rest", "words_of"]
 
 _SIDES: Mapping[str, str] = {
     "right": "right",
@@ -18,13 +18,22 @@ _OF_THE_HEART = {"atrium", "atria", "atrial", "auricle", "ventricle", "ventricul
 """Of each there is one: a mirrored left atrium is still the left one."""
 
 
+def words_of(name: str) -> list[str]:
+    """Return the words in a name, in lower case.
+
+    >>> words_of("LeftLung_upper lobe")
+    ['left', 'lung', 'upper', 'lobe']
+    """
+    return [word.lower() for word in _WORD.findall(name)]
+
+
 def side_and_rest(name: str) -> tuple[str, str]:
     """Return the side that a name has, "" where it has none or is of a part of the heart, and its other words.
 
     >>> side_and_rest("right kidney"), side_and_rest("Lung_L"), side_and_rest("left atrium")
     (('right', 'kidney'), ('left', 'lung'), ('', 'left atrium'))
     """
-    words = [word.lower() for word in _WORD.findall(name)]
+    words = words_of(name)
     sided = [word for word in words if word in _SIDES]
     if len(sided) != 1 or _OF_THE_HEART & set(words):
         return "", " ".join(words)
@@ -33,7 +42,7 @@ def side_and_rest(name: str) -> tuple[str, str]:
 
 def is_sided(name: str) -> bool:
     """Return whether a name says a side in full, "left" or "right": a single letter may stand for anything."""
-    return side_and_rest(name)[0] != "" and bool({"left", "right"} & {w.lower() for w in _WORD.findall(name)})
+    return side_and_rest(name)[0] != "" and bool({"left", "right"} & set(words_of(name)))
 
 
 def left_right_pairs(names: Mapping[int, str]) -> tuple[tuple[int, int], ...]:

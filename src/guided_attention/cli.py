@@ -53,6 +53,11 @@ _WORDS = {
     "`values`": "`--set`",
     " to the reader or to `open_cohort`": " (or set data.max_bytes in the plan)",
     "pass `max_bytes=": "pass `--max-bytes ",
+    "`also` must be": "`--also` must be",
+    "Give `series` one of these names, or each series": "Give each series",
+    "pass channels=()": "name the channels with --channel",
+    "Pass `spacing_mm`": "Pass --spacing",
+    "or pass `spacing_mm`": "or pass --spacing",
     "Pass resample_channels=True": "Pass --resample-channels",
     "Give `series` one of these names": "Pass --series with one of these names",
     "Pass `labels`, such as LabelSpec({1: 'liver'})": "Name them with --organ, such as --organ 1=liver",
@@ -117,7 +122,12 @@ def _check(arguments: argparse.Namespace) -> int:
     patients = None if arguments.patient is None else _patient_by(arguments.patient)
     labels, opening = _organs(arguments.organ), _opening(arguments)
     report = check(
-        arguments.data, labels=labels, opening=opening, patients=patients, workers=arguments.workers
+        arguments.data,
+        labels=labels,
+        opening=opening,
+        patients=patients,
+        workers=arguments.workers,
+        on_case=tell,
     )
     if arguments.json:
         print_json(report.to_dict(), indent=2)
@@ -133,10 +143,13 @@ def _patient_by(pattern: str) -> Callable[[str], str]:
     except re.error as error:
         message = f"`--patient` must be a regular expression, got {pattern!r} ({error})."
         raise ArgumentError(message, argument="patient") from error
+    if compiled.groups == 0:
+        message = f"`--patient` must have a group in brackets, such as '(.*)_scan', got {pattern!r}."
+        raise ArgumentError(message, argument="patient")
 
     def patient(case_id: str) -> str:
         found = compiled.search(case_id)
-        return case_id if found is None else found[min(1, compiled.groups)]
+        return case_id if found is None else found[1]
 
     return patient
 
@@ -161,7 +174,13 @@ def _plan(arguments: argparse.Namespace) -> int:
     refuse_filled(run)
     cohort = _opening(arguments).open(arguments.data, _organs(arguments.organ))
     made_folder(run, "out")
-    plan = plan_for(cohort, minutes=arguments.minutes, seed=arguments.seed, device=arguments.device)
+    plan = plan_for(
+        cohort,
+        minutes=arguments.minutes,
+        seed=arguments.seed,
+        device=arguments.device,
+        patients=None if arguments.patient is None else _patient_by(arguments.patient),
+    )
     plan = plan.with_values(values)
     path = plan.save(run / PLAN_FILE)
     if arguments.json:

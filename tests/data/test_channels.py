@@ -1,5 +1,7 @@
 """Scans with one file a channel: which files are joined, in which order, and on which grid."""
 
+import json
+
 import numpy as np
 import pytest
 from tests.data.test_cohort import AFFINE, _json, _values, _volume, _write
@@ -242,3 +244,18 @@ def test_a_mask_lies_on_the_first_channel(tmp_path):
     assert Volume(case.image, case.affine).spacing_mm == (1.0, 1.0, 1.0)
     assert a.exists()
     assert b.exists()
+
+
+def test_channels_of_nnunet_are_chosen_by_the_names_that_its_list_has(tmp_path):
+    """As a run on files called by words needs it, to predict the same scans converted."""
+    (tmp_path / "imagesTr").mkdir()
+    for number in range(3):
+        volume = np.full((2, 3, 5), number, np.uint8)
+        write_nifti(tmp_path / f"imagesTr/a_000{number}.nii.gz", volume, np.eye(4))
+    names = {"channel_names": {"0": "flair", "1": "t1", "2": "t2"}, "labels": {"background": 0, "tumour": 1}}
+    (tmp_path / "dataset.json").write_text(json.dumps(names))
+    cohort = open_cohort(tmp_path, channels=("t2", "flair"))
+    assert cohort[0].image[:, 0, 0, 0].tolist() == [2, 0]
+    assert cohort.channel_names == cohort.opening.channels == ("t2", "flair")
+    assert cohort.opening.open(tmp_path)[0].image[:, 0, 0, 0].tolist() == [2, 0]
+    assert open_cohort(tmp_path).channel_names == ("flair", "t1", "t2")

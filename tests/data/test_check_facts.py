@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 from guided_attention.case import Case
+from guided_attention.data import check, write_nifti
 from guided_attention.data._layouts import Scan
 from guided_attention.data.checks._alignment import Alignment, alignment_of
 from guided_attention.data.checks._exchanged import (
@@ -365,3 +366,17 @@ def test_organs_of_another_brightness():
     told = in_cohort([*usual, seen("odd", shades[[0, 3, 0, 1]])], ORGANS)
     found = [one for one in told if one.kind == "odd contrast"]
     assert kinds(found) == [("odd contrast", "odd", "odd_image.nii")]
+
+
+@pytest.mark.parametrize(
+    "organs", [[{1}] * 3 + [{2}] * 3 + [{1, 2}], [{1}, {2}] * 4, [{1, 2}] * 5 + [{3}] * 2]
+)
+def test_cases_with_no_pair_of_organs_in_common_are_checked(tmp_path, organs):
+    for number, values in enumerate(organs):
+        mask = np.zeros((5, 16, 16), np.uint8)
+        for value in values:
+            mask[1:4, 3 * value : 3 * value + 3, 4:9] = value
+        image = np.random.default_rng(number).normal(size=mask.shape).astype(np.float32)
+        write_nifti(tmp_path / f"c{number}_image.nii.gz", image, np.eye(4))
+        write_nifti(tmp_path / f"c{number}_label.nii.gz", mask, np.eye(4))
+    assert check(tmp_path).summary["cases"] == len(organs)

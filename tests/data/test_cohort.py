@@ -495,8 +495,10 @@ def test_organs_that_are_named_by_value_are_kept_and_all_others_are_background(t
     for case in (cohort[0], cohort.read("b"), *cohort, *[read() for read in part.readers()]):
         np.testing.assert_array_equal(case.labels, expected)
         assert case.labels.dtype == np.uint8
-    convert(cohort, tmp_path / "nnunet", "nnunet")  # which numbers the organs without gaps
-    converted = open_cohort(tmp_path / "nnunet").read("b").labels
+    converted = convert(
+        cohort, tmp_path.with_name(f"{tmp_path.name}_nnunet"), "nnunet"
+    )  # which numbers the organs without gaps
+    converted = open_cohort(converted).read("b").labels
     np.testing.assert_array_equal(converted, (mask == 2) + 2 * (mask == 5))
     # A LabelSpec says itself whether other values are errors, and then they stay to be found.
     np.testing.assert_array_equal(open_cohort(tmp_path, labels=LabelSpec(names))[0].labels, mask)
@@ -514,3 +516,13 @@ def test_a_cohort_tells_how_to_open_it_again(tmp_path):
     for labels in (None, {1: "liver"}):
         with pytest.raises(DataError, match="takes at most 100 bytes"):
             Opening(max_bytes=100).open(tmp_path, labels)[0].image  # noqa: B018
+
+
+@pytest.mark.parametrize("inside", ["Dataset001_LA/imagesTr/a_0000.nii.gz", "cases.csv"])
+def test_a_folder_above_the_right_one_is_told_which_to_open(tmp_path, inside):
+    path = tmp_path / inside
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    wanted = tmp_path / inside.split("/")[0]
+    with pytest.raises(DataError, match=f"must be a folder of scans, got .*\\. Open {wanted}\\.$"):
+        open_cohort(tmp_path)

@@ -17,7 +17,7 @@ from pydicom.uid import (
 from tests.data.dicom_maker import numbered, write_series
 
 from guided_attention.data import find_dicom_series, read_dicom_series
-from guided_attention.errors import DataError, LeftOutWarning
+from guided_attention.errors import DataError, GeometryWarning, LeftOutWarning
 
 
 def _files(folder):
@@ -294,6 +294,49 @@ def test_a_table_of_the_modality_is_applied(tmp_path):
     np.testing.assert_array_equal(
         read_dicom_series(tmp_path).array, (table.astype("i2").view("u2")[numbered() % 4]).astype(np.float32)
     )
+
+
+@pytest.mark.parametrize("tag", ["PatientID", "RescaleSlope"])
+def test_a_slice_of_another_patient_or_scaling_is_told(tmp_path, tag):
+    write_series(tmp_path, np.zeros((3, 5, 7), int))
+    files = sorted(tmp_path.glob("*.dcm"))
+    content = pydicom.dcmread(files[1])
+    setattr(content, tag, "7")
+    content.save_as(files[1])
+    with pytest.raises(DataError, match=f"{tag} of .*{files[1].name}.* must be as in") as error:
+        read_dicom_series(tmp_path)
+    assert error.value.file == files[1]
+    assert "'7'" not in str(error.value)  # no identifier in messages
+
+
+def test_a_series_without_number_is_offered_by_its_identifier(tmp_path):
+    write_series(tmp_path, np.ones((3, 5, 7), int))
+    for file in sorted(tmp_path.glob("*.dcm")):
+        content = pydicom.dcmread(file)
+        content.SeriesNumber = None
+        content.save_as(file)
+    (found,) = find_dicom_series(tmp_path)
+    assert found.name == found.uid
+    assert read_dicom_series(tmp_path, series=found.name).array.shape == (3, 5, 7)
+
+
+def test_slices_in_folders_below_are_told(tmp_path):
+    write_series(tmp_path, np.ones((3, 5, 7), int))
+    (tmp_path / "more").mkdir()
+    sorted(tmp_path.glob("*.dcm"))[2].rename(tmp_path / "more/c.dcm")
+    with pytest.warns(LeftOutWarning, match=r"more/ \(a folder\)"):
+        assert read_dicom_series(tmp_path).array.shape == (2, 5, 7)
+
+
+def test_a_single_slice_that_does_not_say_how_thick_it_is(tmp_path):
+    write_series(tmp_path, np.ones((1, 5, 7), int))
+    content = pydicom.dcmread(min(tmp_path.glob("*.dcm")))
+    for tag in ("SliceThickness", "SpacingBetweenSlices"):
+        if tag in content:
+            delattr(content, tag)
+    content.save_as(min(tmp_path.glob("*.dcm")))
+    with pytest.warns(GeometryWarning, match="1 mm is taken"):
+        read_dicom_series(tmp_path)
 
 
 def test_a_group_of_an_unknown_kind_is_damage_of_the_file(tmp_path):

@@ -149,3 +149,21 @@ def test_what_is_no_segmentation_is_told(tmp_path):
         (series / "text.dcm").write_text("hello")
         with pytest.raises(DataError, match=f"`{path}` must be a whole DICOM SEG file"):
             read_dicom_seg(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "category", "code"),
+    [
+        ("kidney_left", "123037004", "18639004"),
+        ("Right Kidney", "123037004", "9846003"),
+        ("liver tumour", "49755003", "52988006"),
+        ("GTV", "49755003", "52988006"),
+        ("rib left 3", "123037004", "113343008"),
+    ],
+)
+def test_organs_are_coded_by_the_words_of_their_names(tmp_path, name, category, code):
+    series = identified_series(tmp_path / "series", np.zeros((2, 11, 7), int))
+    path = write_dicom_seg(tmp_path / "seg.dcm", np.ones((2, 11, 7), np.uint8), series, LabelSpec({1: name}))
+    (segment,) = pydicom.dcmread(path).SegmentSequence
+    assert segment.SegmentedPropertyCategoryCodeSequence[0].CodeValue == category
+    assert segment.SegmentedPropertyTypeCodeSequence[0].CodeValue == code

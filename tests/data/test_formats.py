@@ -6,7 +6,14 @@ import zipfile
 import numpy as np
 import pytest
 
-from guided_attention.data import read_nifti, read_slicer_seg, read_volume, read_volume_case, write_nifti
+from guided_attention.data import (
+    open_cohort,
+    read_nifti,
+    read_slicer_seg,
+    read_volume,
+    read_volume_case,
+    write_nifti,
+)
 from guided_attention.errors import ArgumentError, DataError, GeometryWarning, MissingFileError
 from guided_attention.labels import LabelSpec
 
@@ -349,3 +356,13 @@ def test_a_slicer_mask_of_a_part_of_the_scan_is_padded(tmp_path):
     _nrrd(path, *_segments(("liver", 1, 0, "1 0 0")), **given)
     with pytest.raises(DataError, match="must be of the image's size"):
         read_volume_case(tmp_path / "a.nrrd", path)
+
+
+@pytest.mark.parametrize("kind", ["pairs", "csv"])
+def test_the_spacing_of_arrays_stands_in_the_list_beside_them(tmp_path, kind):
+    for name in ("a_image", "a_label"):
+        np.save(tmp_path / f"{name}.npy", np.ones((2, 3, 5), np.uint8))
+    (tmp_path / "dataset.json").write_text('{"spacing_mm": [3, 1.5, 1.25]}')
+    (tmp_path / "cases.csv").write_text("case_id,image,label\na,a_image.npy,a_label.npy\n")
+    cohort = open_cohort(tmp_path / "cases.csv" if kind == "csv" else tmp_path)
+    assert cohort[0].spacing_mm == (3.0, 1.5, 1.25)

@@ -8,9 +8,15 @@ from tests.data.test_dicom_seg import GEOMETRIES, ORGANS, _labels, identified_se
 from tests.real_data import real_data
 
 from guided_attention.case import Case, Volume
-from guided_attention.data import read_chaos_case, read_dicom_series, read_rtstruct, write_rtstruct
+from guided_attention.data import (
+    read_chaos_case,
+    read_dicom_series,
+    read_rtstruct,
+    write_dicom_seg,
+    write_rtstruct,
+)
 from guided_attention.data._contours import fill, outlines
-from guided_attention.errors import DataError
+from guided_attention.errors import DataError, LeftOutWarning
 from guided_attention.labels import LabelSpec
 
 
@@ -122,3 +128,50 @@ def test_other_files_and_blank_identifiers_are_told(tmp_path):
         write_rtstruct(
             tmp_path / "a.dcm", labels, real_data("abdomen-mr-ct") / "ct_b_dicom", LabelSpec({1: "liver"})
         )
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        (lambda line: setattr(line, "ContourData", [1e400] * 9), "points that are not finite"),
+        (
+            lambda line: setattr(
+                line, "ContourData", [x + 900 * (i % 3 == 0) for i, x in enumerate(line.ContourData)]
+            ),
+            "of contours on the slices of the series, got one beside them",
+        ),
+    ],
+)
+def test_contours_that_lie_nowhere_are_told(tmp_path, change, wanted):
+    series = identified_series(tmp_path / "series", np.zeros((5, 11, 7), int))
+    path = write_rtstruct(tmp_path / "rt.dcm", _labels(), series, ORGANS)
+    content = pydicom.dcmread(path)
+    change(content.ROIContourSequence[0].ContourSequence[0])
+    content.save_as(path)
+    with pytest.raises(DataError, match=wanted) as error:
+        read_rtstruct(path, series)
+    assert error.value.file == path
+
+
+def test_open_contours_and_odd_colours_are_left_out(tmp_path):
+    series, labels = identified_series(tmp_path / "series", np.zeros((5, 11, 7), int)), _labels()
+    path = write_rtstruct(tmp_path / "rt.dcm", labels, series, ORGANS)
+    content = pydicom.dcmread(path)
+    content.ROIContourSequence[0].ROIDisplayColor = [300, -1, 0]
+    lines = content.ROIContourSequence[0].ContourSequence
+    for line in lines:
+        line.ContourGeometricType = "OPEN_PLANAR"
+    content.save_as(path)
+    with pytest.warns(LeftOutWarning, match=f"^{len(lines)} contours of .*rt.dcm are not closed"):
+        read = read_rtstruct(path, series)
+    np.testing.assert_array_equal(read.volume.array, 2 * (labels == 4))
+    assert set(read.labels.colours.values()) == {"#e6194b", "#3cb44b"}
+
+
+@pytest.mark.parametrize("name", ["n" * 65, "a\\b"])
+def test_names_that_dicom_cannot_hold(tmp_path, name):
+    series = identified_series(tmp_path / "series", np.zeros((5, 11, 7), int))
+    for write in (write_rtstruct, write_dicom_seg):
+        with pytest.raises(DataError, match="at most 64 characters"):
+            write(tmp_path / "a.dcm", np.ones((5, 11, 7), np.uint8), series, LabelSpec({1: name}))
+    assert not (tmp_path / "a.dcm").exists()

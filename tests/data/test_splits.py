@@ -247,3 +247,10 @@ def test_a_case_in_both_parts_of_a_fold_names_the_file(tmp_path):
     with pytest.raises(DataError, match=r"Read from .*splits_final.json") as caught:
         read_nnunet_splits(path)
     assert caught.value.file == path
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize("patients", [lambda _case_id: None, {"a": 1, "b": 2}])
+def test_patients_have_to_be_texts(patients):
+    with pytest.raises(ArgumentTypeError, match="`patients` must be what gives each case a text, for 'a'"):
+        split_subjects(["a", "b"], train=1, val=1, test=0, patients=patients)

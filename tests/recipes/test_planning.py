@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from guided_attention.case import Case, affine_of
-from guided_attention.data import CHAOS_MR_LABELS, open_cohort, write_phantom_cohort, write_png_slices
+from guided_attention.data import (
+    CHAOS_MR_LABELS,
+    open_cohort,
+    write_nifti,
+    write_phantom_cohort,
+    write_png_slices,
+)
 from guided_attention.errors import ArgumentError, DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
@@ -246,3 +252,27 @@ def test_the_spacing_of_png_slices_goes_with_the_plan(tmp_path, cases):
     assert plan.data.spacing_mm == (7.0, 1.5, 1.3)
     source = cases_of_plan(plan)
     assert source.read(plan.data.train[0]).spacing_mm == (7.0, 1.5, 1.3)
+
+
+def test_a_patient_in_two_parts_of_the_layout_is_no_plan(tmp_path):
+    rows = ["case_id,image,label,part,patient"]
+    for number, (part, patient) in enumerate([("train", "p7"), ("train", "p8"), ("test", "p7")]):
+        for name in (number, f"m{number}"):
+            write_nifti(tmp_path / f"{name}.nii.gz", np.ones((3, 32, 32), np.uint8), np.eye(4))
+        rows.append(f"{number},{number}.nii.gz,m{number}.nii.gz,{part},{patient}")
+    (tmp_path / "cases.csv").write_text("\n".join(rows))
+    with pytest.raises(DataError, match=r"of patients in one part each, got p7 in several\. Move all of"):
+        plan_for(tmp_path / "cases.csv")
+
+
+def test_all_slices_of_a_patient_go_into_one_part():
+    image = np.random.default_rng(0).normal(size=(1, 1, 32, 37)).astype(np.float32)
+    labels = (image[0] > 0).astype(np.uint8)
+    cases = [
+        Case(f"p{patient}_{number}", image, labels, np.eye(4)) for patient in range(6) for number in range(4)
+    ]
+    plan = plan_for(cases, patients=lambda case_id: case_id.split("_")[0])
+    parts = (plan.data.train, plan.data.val, plan.data.test)
+    assert sum(len({name.split("_")[0] for name in part}) for part in parts) == 6
+    assert [len(part) for part in parts] == [16, 4, 4]
+    assert "of 6 patients" in plan.reasons["data.val"]

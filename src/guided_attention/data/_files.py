@@ -23,6 +23,7 @@ __all__ = [
     "case_from_files",
     "files_in",
     "is_set_aside",
+    "is_setting_aside",
     "keep_ids",
     "natural_key",
     "numbers_of",
@@ -60,6 +61,11 @@ def setting_aside(paths: Iterable[Path]) -> Iterator[None]:
 def is_set_aside(path: Path) -> bool:
     """Return whether `setting_aside` names a file or folder."""
     return path in _set_aside.get()
+
+
+def is_setting_aside() -> bool:
+    """Return whether `setting_aside` is at work."""
+    return bool(_set_aside.get())
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:

@@ -86,7 +86,8 @@ class _PlainFile:
             return array
         needed = array.nbytes + array.size * np.dtype(dtype).itemsize
         require_fits(self.path, needed, self.max_bytes)
-        return array.astype(dtype)
+        with np.errstate(over="ignore"):  # `Case` refuses what is not finite
+            return array.astype(dtype)
 
     def labels(self) -> npt.NDArray[Any]:
         is_picture = self.path.suffix.lower() in PICTURE_ENDINGS

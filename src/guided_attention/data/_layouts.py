@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from guided_attention._checks import cut_list, require
+from guided_attention._checks import cut_list, repeated, require
 from guided_attention._sides import left_right_pairs
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case
@@ -32,6 +32,7 @@ __all__ = [
     "Scan",
     "as_list",
     "channel_names_in",
+    "dataset_fields",
     "entries_of",
     "is_there",
     "known_spacing",
@@ -124,11 +125,20 @@ class Found:
     channels: tuple[str, ...] | None = None
 
 
-def known_spacing(given: SpacingMm | None, fields: Mapping[str, object], folder: Path) -> SpacingMm:
+def dataset_fields(folder: Path) -> dict[str, object]:
+    """Return what ``dataset.json`` in a folder says; nothing where there is none."""
+    path = folder / "dataset.json"
+    content = read_json(path) if is_there(path) else {}
+    good, kind = isinstance(content, dict), type(content).__name__
+    require(good, str(path), "a JSON file with a mapping", f"a {kind}", error=DataError, file=path)
+    return dict(content) if isinstance(content, dict) else {}
+
+
+def known_spacing(given: SpacingMm | None, folder: Path) -> SpacingMm:
     """Return the spacing of files that hold none: as given, or as ``dataset.json`` says; 1 mm with a warning."""
     if given is not None:
         return given
-    said = fields.get("spacing_mm")
+    said = dataset_fields(folder).get("spacing_mm")
     if said is None:
         warnings.warn(
             f"PNG files and others without geometry hold no spacing: 1 mm is assumed for {folder}, so distances in mm "
@@ -137,7 +147,11 @@ def known_spacing(given: SpacingMm | None, fields: Mapping[str, object], folder:
             stacklevel=2,
         )
         return _UNKNOWN_MM
-    numbers = [float(value) for value in as_list(said) if isinstance(value, (int, float))]
+    numbers = [
+        float(value)
+        for value in as_list(said)
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    ]
     good = len(numbers) == len(_UNKNOWN_MM) and all(0 < number < math.inf for number in numbers)
     what, path = "spacing_mm of dataset.json", folder / "dataset.json"
     require(good, what, "three numbers above 0, [z, y, x]", said, error=DataError, file=path)
@@ -189,9 +203,9 @@ def read_json(path: Path) -> object:
     Of a file that is set aside, what it says of organs and channels is left, and nothing of cases.
     """
     with reading(path, "JSON", DAMAGE):
-        text = path.read_bytes().decode("utf-8")
+        stored = path.read_bytes()
     try:
-        content: object = json.loads(text)
+        content: object = json.loads(stored.decode("utf-8-sig"), object_pairs_hook=_each_key_once)
     except (ValueError, RecursionError) as error:
         if is_set_aside(path):
             return {}
@@ -200,6 +214,13 @@ def read_json(path: Path) -> object:
     if not is_set_aside(path):
         return content
     return {key: content[key] for key in _ABOUT if key in content} if isinstance(content, dict) else {}
+
+
+def _each_key_once(entries: list[tuple[str, object]]) -> dict[str, object]:
+    twice = repeated(key for key, _ in entries)
+    if twice:
+        raise ValueError(f"{cut_list(twice)} twice")
+    return dict(entries)
 
 
 def labels_in(content: Mapping[str, object], path: Path) -> LabelSpec | None:
@@ -217,6 +238,7 @@ def labels_in(content: Mapping[str, object], path: Path) -> LabelSpec | None:
         good = str(number).isdecimal() and isinstance(name, str)
         cure = "Regions of several labels are not supported." if isinstance(value, list) else ""
         _require(good, path, wanted, f"{key!r}: {value!r}", "labels", cure)
+        _require(int(str(number)) not in values, path, "of different values", f"{number} twice", "labels")
         values[int(str(number))] = str(name)
     ignored = [value for value, name in values.items() if name.lower() == "ignore"]
     names = {value: name for value, name in values.items() if value != 0 and value not in ignored}
@@ -231,6 +253,8 @@ def channel_names_in(content: Mapping[str, object], path: Path) -> tuple[str, ..
     key = "channel_names" if "channel_names" in content else "modality"
     entries = content.get(key, {})
     _require(isinstance(entries, (dict, list)), path, "a mapping or a list", repr(entries), key)
+    if isinstance(entries, dict) and all(number.isdecimal() for number in entries):
+        entries = [entries[number] for number in sorted(entries, key=int)]
     names = tuple(map(str, entries.values() if isinstance(entries, dict) else as_list(entries)))
     return names if len(set(names)) == len(names) else ()
 

@@ -1,21 +1,21 @@
 """Layouts of slices: a release of CHAOS or one of its cases, and the PNG folders of the paper."""
 
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from guided_attention._checks import require
+from guided_attention._checks import HIGHEST_LABEL, cut_list, require
 from guided_attention.data._layouts import (
     Found,
     Layout,
     Scan,
+    dataset_fields,
     entries_of,
-    is_there,
     known_spacing,
     labels_in,
     merged,
     part_folders,
-    read_json,
 )
 from guided_attention.data._layouts_volumes import Reading
 from guided_attention.data.chaos import (
@@ -106,9 +106,8 @@ def find_png(folder: Path, how: Reading) -> Found | None:
     if not parts:
         return None
     path = folder / "dataset.json"
-    content = read_json(path) if is_there(path) else {}
-    fields = dict(content) if isinstance(content, dict) else {}
-    levels, spacing = _grey_levels(fields, path, how.labels), known_spacing(how.spacing_mm, fields, folder)
+    fields = dataset_fields(folder)
+    levels, spacing = _grey_levels(fields, path, how.labels), known_spacing(how.spacing_mm, folder)
     labels = labels_in(fields, path) or (CHAOS_MR_LABELS if levels == dict(PNG_GREY_LEVELS) else None)
     founds = {}
     for part, place in parts.items():
@@ -117,6 +116,14 @@ def find_png(folder: Path, how: Reading) -> Found | None:
             for name, (images, masks) in find_png_slices(place).items()
         )
         founds[part] = Found("png", scans, labels)
+    bare = [
+        str(parts[part])
+        for part, found in founds.items()
+        if not any(scan.is_labelled for scan in found.scans)
+    ]
+    if 0 < len(bare) < len(parts) and bare != [str(parts.get("test"))]:
+        message = f"There are no masks (GT) in {cut_list(bare)}: its scans are only predicted."
+        warnings.warn(message, UserWarning, stacklevel=2)
     return merged(founds)
 
 
@@ -129,6 +136,7 @@ def _grey_levels(fields: Mapping[str, object], path: Path, organs: LabelSpec | N
     given = fields.get("grey_levels", {str(grey): label for grey, label in PNG_GREY_LEVELS.items()})
     pairs = list(given.items()) if isinstance(given, dict) else [("", given)]
     good = all(str(number).isdecimal() for pair in pairs for number in pair)
-    wanted = 'a mapping from grey level to label, such as {"0": 0, "255": 1}'
+    good = good and all(int(grey) <= HIGHEST_LABEL and int(str(label)) <= _WHITE for grey, label in pairs)
+    wanted = 'a mapping from grey level to label, from 0 to 255, such as {"0": 0, "255": 1}'
     require(good, f"grey_levels of {path}", wanted, given, error=DataError, file=path)
     return {int(grey): int(str(label)) for grey, label in pairs}

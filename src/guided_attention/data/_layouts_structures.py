@@ -48,7 +48,7 @@ def find_structures(folder: Path, how: Reading) -> Found | None:
         return None
     files = [path for subject in every for path in (subject.image, *subject.masks.values())]
     if not all(map(has_geometry, files)):
-        how = replace(how, spacing_mm=known_spacing(how.spacing_mm, {}, folder))
+        how = replace(how, spacing_mm=known_spacing(how.spacing_mm, folder))
     names = {name for subject in every for name in subject.masks}
     labels = _all(names) if how.labels is None else how.labels
     known = _as_files(labels, names, folder)
@@ -79,7 +79,7 @@ def _subject(folder: Path) -> _Subject | None:
     require(len(images) == 1, str(folder), wanted, got, "Keep one.", error=DataError, file=images[-1])
     named: dict[str, Path] = {}
     for path in masks:
-        other = named.setdefault(stem_of(path.name).lower(), path)
+        other = named.setdefault(_plain(stem_of(path.name)), path)
         got, where = f"{other} and {path}", f"masks of {within[0]}"
         require(other is path, where, "one file a structure", got, "Keep one.", error=DataError, file=path)
     return _Subject(folder, images[0], named)

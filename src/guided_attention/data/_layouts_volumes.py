@@ -39,13 +39,13 @@ from guided_attention.data._layouts import (
     Layout,
     Scan,
     channel_names_in,
+    dataset_fields,
     entries_of,
     is_there,
     known_spacing,
     labels_in,
     merged,
     part_folders,
-    read_json,
     with_parts,
 )
 from guided_attention.data._limits import MAX_BYTES
@@ -121,14 +121,14 @@ def find_volumes(folder: Path, how: Reading) -> Found | None:
         return None
     if folder.is_file():
         file = _named(folder, "")
-        how = _completed(how, [file], {}, folder)
+        how = _completed(how, [file], folder.parent)
         return _found({"": [Pair("", case_id_of(folder), (folder,), None)]}, folder, (), how)
     files = {part: _files(path) for part, path in part_folders(folder).items()}
     files = _without_plain({part: found for part, found in files.items() if found} or {"": _files(folder)})
     every = [file for group in files.values() for file in group]
     if not every:
         return None
-    how = _completed(how, every, {}, folder)
+    how = _completed(how, every, folder)
     channels = found_channels(every) if how.channels is None else how.channels
     pairs = {
         part: paired(group, channels, is_choice=how.channels is not None) for part, group in files.items()
@@ -155,12 +155,10 @@ def _without_plain(files: dict[str, list[VolumeFile]]) -> dict[str, list[VolumeF
     return {part: [file for file in group if has_geometry(file.path)] for part, group in files.items()}
 
 
-def _completed(
-    how: Reading, files: Sequence[VolumeFile], fields: Mapping[str, object], folder: Path
-) -> Reading:
+def _completed(how: Reading, files: Sequence[VolumeFile], folder: Path) -> Reading:
     """Fill in the spacing of files without geometry, and the organs of segmentations that name them."""
     if any(not has_geometry(file.path) for file in files):
-        how = replace(how, spacing_mm=known_spacing(how.spacing_mm, fields, folder))
+        how = replace(how, spacing_mm=known_spacing(how.spacing_mm, folder))
     return with_organs(how, [file.path for file in files if file.is_label])
 
 
@@ -174,11 +172,7 @@ def find_task(folder: Path, how: Reading) -> Found | None:
     """Find a task of the Medical Segmentation Decathlon or a raw data set of nnU-Net; None where there is none."""
     if not (folder / "imagesTr").is_dir():
         return None
-    path = folder / "dataset.json"
-    content = read_json(path) if is_there(path) else {}
-    good, kind = isinstance(content, dict), type(content).__name__
-    require(good, str(path), "a JSON file with a mapping", f"a {kind}", error=DataError, file=path)
-    fields = dict(content) if isinstance(content, dict) else {}
+    path, fields = folder / "dataset.json", dataset_fields(folder)
     ending = str(fields.get("file_ending", "")).lower()
     files = {
         part: [
@@ -189,21 +183,29 @@ def find_task(folder: Path, how: Reading) -> Found | None:
     }
     numbers = channels_by_number(file for group in files.values() for file in group)
     _check_task(folder, fields, is_nnunet=bool(numbers))
-    how = _completed(how, [file for group in files.values() for file in group], fields, folder)
-    channels, names = numbers if how.channels is None else how.channels, channel_names_in(fields, path)
-    pairs = {part: paired(group, channels) for part, group in files.items() if group}
+    how = _completed(how, [file for group in files.values() for file in group], folder)
+    names = channel_names_in(fields, path)
+    channels = numbers if how.channels is None else how.channels
+    if numbers and how.channels is not None and set(how.channels) <= set(names):  # chosen by their names
+        channels, names = tuple(numbers[names.index(name)] for name in how.channels), how.channels
+    pairs = {
+        part: paired(group, channels, is_choice=how.channels is not None)
+        for part, group in files.items()
+        if group
+    }
     require(
         bool(pairs),
         str(folder / "imagesTr"),
         f"a folder of {ending or 'volume'} files",
         "none",
         error=DataError,
+        file=folder / "imagesTr",
     )
     good, wanted = not numbers or len(names) in {0, len(channels)}, f"{len(channels)} names, one a channel"
     what, cure = f"channel_names of {path}", "Correct the names, or add the missing files."
     require(good, what, wanted, list(names), cure, error=DataError, file=path)
     layout: Layout = "nnunet" if numbers else "decathlon"
-    found = replace(_found(pairs, folder, names, how), channels=channels or how.channels)
+    found = replace(_found(pairs, folder, names, how), channels=how.channels or channels)
     return replace(found, layout=layout, labels=labels_in(fields, path) or how.labels)
 
 
@@ -329,7 +331,11 @@ def _named(path: Path, group: str) -> VolumeFile:
     match = _WORDS.fullmatch(stem)
     if match is None:
         return VolumeFile(path, group, stem, is_label=False)
-    return VolumeFile(path, group, match["id"] or "", is_label=match["word"].lower() in LABEL_WORDS)
+    name = match["id"] or ""
+    twice = _WORDS.fullmatch(name) if path.name.lower().endswith(SLICER_ENDING) else None
+    if twice is not None and twice["word"].lower() in LABEL_WORDS:  # x_label.seg.nrrd
+        name = twice["id"] or ""
+    return VolumeFile(path, group, name, is_label=match["word"].lower() in LABEL_WORDS)
 
 
 def is_volume(path: Path) -> bool:

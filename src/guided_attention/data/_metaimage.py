@@ -1,6 +1,7 @@
 """Header of a MetaImage file: where its voxels stand, and where they lie."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from guided_attention.data._headers import (
 )
 from guided_attention.data._limits import MAX_BYTES
 from guided_attention.data._voxels import Packing, StoredVolume, array_shape
-from guided_attention.errors import DataError
+from guided_attention.errors import DataError, GeometryWarning
 
 __all__ = ["open_metaimage"]
 
@@ -110,6 +111,12 @@ def _affine(fields: Mapping[str, str], count: int, path: Path) -> Affine:
     directions = np.array(floats(matrix)) if matrix else np.eye(axes).ravel()
     spacing = floats(_first(fields, ("elementspacing", "elementsize")) or "1 " * axes)
     origin = floats(_first(fields, ("offset", "position", "origin")) or "0 " * axes)
+    if not _first(fields, ("elementspacing", "elementsize")):
+        warnings.warn(f"{path} does not say its spacing: 1 mm is taken.", GeometryWarning, stacklevel=4)
+    if min(spacing, default=1.0) < 0:
+        raise field_error(
+            path, "ElementSpacing", "above 0", spacing, "Directions belong into TransformMatrix."
+        )
     good = (directions.size, len(spacing), len(origin)) == (axes * axes, axes, axes)
     wanted = f"of {axes * axes} numbers in TransformMatrix, {axes} in ElementSpacing and {axes} in Offset"
     got = f"{directions.size}, {len(spacing)} and {len(origin)}"

@@ -203,6 +203,8 @@ def _affine(fields: Mapping[str, str], spatial: Sequence[int], path: Path) -> Af
     if "space directions" not in fields:
         count = len(fields["sizes"].split())
         given = floats(fields["spacings"]) if "spacings" in fields else (1.0,) * count
+        if "spacings" not in fields:
+            warnings.warn(f"{path} does not say its spacing: 1 mm is taken.", GeometryWarning, stacklevel=4)
         steps = np.diag([given[axis] for axis in spatial])
         return affine_from(steps.tolist(), [0.0] * len(spatial), to_ras, path)
     vectors = _vectors(fields["space directions"])

@@ -36,6 +36,7 @@ PICTURE_ENDINGS: Mapping[str, str] = {
     ".tiff": "TIFF",
 }
 """Name of the format by the ending of a file's name."""
+_EXIF_ORIENTATION = 0x112
 _DAMAGE = (*DAMAGE, SyntaxError, TypeError, KeyError)
 """What Pillow raises over a damaged file."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -115,11 +116,23 @@ def _opened(path: Path, kind: str, max_bytes: int) -> Iterator[Image.Image]:
         try:
             with Image.open(path, formats=[kind]) as picture:
                 _check_pages(picture, path, kind)
+                _check_upright(picture, path, kind)
                 yield picture
         except Image.DecompressionBombError as error:
             cure = "Cut it into smaller pictures, or set PIL.Image.MAX_IMAGE_PIXELS = None."
             message = f"`{path}` must be a {kind} that Pillow opens, got: {error} {cure}"
             raise DataError(message, file=path) from error
+
+
+def _check_upright(picture: Image.Image, path: Path, kind: str) -> None:
+    """Raise where EXIF says that viewers turn or mirror a picture: a mask may be of either form."""
+    said = 1 if kind == "TIFF" else picture.getexif().get(_EXIF_ORIENTATION, 1)
+    wanted, cure = (
+        "an upright picture",
+        "Turn the pixels (PIL.ImageOps.exif_transpose), and the mask as well if need be.",
+    )
+    got = f"one that viewers turn or mirror (EXIF orientation {said})"
+    require(said in {0, 1}, str(path), wanted, got, cure, error=DataError, file=path)
 
 
 def _check_png(path: Path) -> None:
@@ -227,8 +240,20 @@ def _of_colours(
     """Return the value of each colour; one that no organ has is an error that lists those found."""
     red, green, blue = (colours[..., channel].astype(np.uint32) for channel in range(3))
     codes = red << 16 | green << 8 | blue
-    known = {} if organs is None else {int(text[1:], 16): value for value, text in organs.colours.items()}
-    known = {0: 0} | known
+    known = {0: 0}
+    for value, text in ({} if organs is None else organs.colours).items():
+        other, wanted = (
+            known.setdefault(int(text[1:], 16), value),
+            "different, and not black, which is background",
+        )
+        require(
+            other == value,
+            "labels.colours",
+            wanted,
+            f"{text} for {value} and {other}",
+            error=DataError,
+            file=path,
+        )
     found = np.unique(codes).tolist()
     odd = [f"#{code:06x}" for code in found if code not in known]
     wanted = "of black and the colours of `labels`" if organs is not None else "of grey levels"

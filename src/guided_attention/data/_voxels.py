@@ -79,6 +79,11 @@ class StoredVolume:
         if self.offset < 0 or self.start < 0 or needed > most:
             reason = f"its header claims {needed} bytes, the file has {size - self.start}"
             raise broken(self.data, self.kind, reason)
+        slice_bytes = math.prod(self.shape[-2:]) * self.dtype.itemsize
+        if self.packing == "" and size - self.start - needed >= slice_bytes:
+            raise broken(
+                self.data, self.kind, f"its header claims only {needed} of {size - self.start} bytes"
+            )
 
     @property
     def _is_scaled(self) -> bool:

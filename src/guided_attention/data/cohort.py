@@ -25,6 +25,7 @@ from guided_attention.data._layouts import Found, Layout, ReadCase, Scan, entrie
 from guided_attention.data._layouts_slices import find_chaos, find_png
 from guided_attention.data._layouts_structures import find_structures
 from guided_attention.data._layouts_volumes import Reading, find_task, find_volumes
+from guided_attention.data._left_over import warn_of_left_over
 from guided_attention.data._limits import MAX_BYTES
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
@@ -198,7 +199,7 @@ def open_cohort(
         MissingFileError: There is no such folder, or a link leads nowhere.
         DataError: The folder has no known layout or not the one asked for, a mask has no image, two cases have one
             name, a channel of a case is missing, or a JSON or CSV file is wrong. (An image without a mask among others
-            with masks is a warning.)
+            with masks is a warning, and so are scans that belong to no case.)
         ArgumentError: The layout is unknown, or the spacing, the limit or a channel is not valid.
 
     Example:
@@ -222,6 +223,7 @@ def open_cohort(
     how = Reading(_checked_channels(channels), resample_channels, spacing_mm, organs, series)
     found = _find(root, layout, how)
     _check(found, root)
+    warn_of_left_over(found, root)
     has_parts = len({scan.part for scan in found.scans}) > 1
     # A single part for all cases says nothing about which train and which test.
     scans = tuple(
@@ -294,8 +296,16 @@ def _find(root: Path, layout: str, how: Reading) -> Found:
     held = cut_list([path.name for path in entries_of(root)]) or "nothing" if root.is_dir() else ""
     wanted = "a folder of scans" if layout == "auto" else f"a folder of scans in the layout {layout!r}"
     got = f"{root}, which holds {held}" if held else f"the file {root}"
-    cure = f"Looked for: {_LOOKED_FOR}."
+    nearer = _nearer(root)
+    cure = f"Open {nearer}." if nearer else f"Looked for: {_LOOKED_FOR}."
     raise DataError(f"`folder` must be {wanted}, got {got}. {cure}", argument="folder", file=root)
+
+
+def _nearer(root: Path) -> Path | None:
+    """Return what was probably meant: the folder of a task, or a CSV file, in a folder that is none itself."""
+    entries = entries_of(root) if root.is_dir() else []
+    tasks = [path for path in entries if (path / "imagesTr").is_dir() or path.suffix.lower() == ".csv"]
+    return tasks[0] if tasks else None
 
 
 def _check(found: Found, root: Path) -> None:

@@ -18,9 +18,9 @@ from guided_attention._typing import Affine, SpacingMm
 from guided_attention.case import Source, Volume, spacing_of
 from guided_attention.data._dicom_files import NoScanError, open_dicom
 from guided_attention.data._dicom_frames import Frame, read_frames
-from guided_attention.data._files import SLICE_ENDINGS, files_in, require_folder
+from guided_attention.data._files import SLICE_ENDINGS, files_in, reading, require_folder
 from guided_attention.data._limits import MAX_BYTES, require_fits
-from guided_attention.errors import DataError, LeftOutWarning
+from guided_attention.errors import DataError, GeometryWarning, LeftOutWarning
 
 __all__ = [
     "DicomSeries",
@@ -192,6 +192,11 @@ def _scans(folder: Path, max_bytes: int = MAX_BYTES) -> list[tuple[str, list[Fra
             if what == "no DICOM":
                 _require_companion(path)
             left_out.append(f"{path.name} ({what})")
+    with reading(folder, "folder"):
+        within = sorted(
+            {path.parent.name for path in folder.glob("*/*") if path.suffix.lower() in SLICE_ENDINGS}
+        )
+    left_out += [f"{name}/ (a folder)" for name in within]
     got, cure = f"none, only {cut_list(left_out)}", "Name the folder that holds the slices."
     require(
         bool(frames), f"folder {folder}", "one with slices of a scan", got, cure, error=DataError, file=folder
@@ -239,7 +244,10 @@ def _is_one_volume(frames: Sequence[Frame]) -> bool:
 
 def _named(parts: Sequence[tuple[str, list[Frame]]]) -> list[tuple[str, list[Frame]]]:
     """Give each part a name of its own: number of the series, what tells it apart, and its identifier if need be."""
-    names = [f"{frames[0].text('SeriesNumber')} {mark}".strip() for mark, frames in parts]
+    names = [
+        f"{frames[0].text('SeriesNumber')} {mark}".strip() or frames[0].text("SeriesInstanceUID")
+        for mark, frames in parts
+    ]
     often = Counter(names)
     return [
         (name if often[name] == 1 else f"{name} {frames[0].text('SeriesInstanceUID')}".strip(), frames)
@@ -301,6 +309,12 @@ def _check_series(frames: Sequence[Frame]) -> None:
             alike = np.allclose(wanted, value, rtol=0, atol=tolerance)
             what, shown = f"{name} of {frame.path}", f"that of {first.name}, {wanted}"
             require(alike, what, shown, np.asarray(value).tolist(), cure, error=DataError, file=frame.path)
+        for name, alike in (
+            ("PatientID", frame.text("PatientID") == first.text("PatientID")),
+            ("RescaleSlope", bool(frame.text("RescaleSlope")) == bool(first.text("RescaleSlope"))),
+        ):
+            what, shown, got = f"{name} of {frame.path}", f"as in {first.name}", "another, or none"
+            require(alike, what, shown, got, cure, error=DataError, file=frame.path)
 
 
 def _in_order_of_position(frames: Sequence[Frame]) -> list[Frame]:
@@ -368,7 +382,11 @@ def series_affine(frames: Sequence[Frame]) -> Affine:
     if len(frames) > 1:
         step = (last.position - first.position) / (len(frames) - 1)
     else:
-        step = normal * (first.number("SpacingBetweenSlices", 0) or first.number("SliceThickness", 0) or 1.0)
+        thickness = first.number("SpacingBetweenSlices", 0) or first.number("SliceThickness", 0)
+        if not thickness:
+            message = f"{first.path}, a single slice, does not say how thick it is: 1 mm is taken."
+            warnings.warn(message, GeometryWarning, stacklevel=3)
+        step = normal * (thickness or 1.0)
     lps = np.eye(4)
     lps[:3] = np.stack([across * between_columns, down * between_rows, step, first.position], axis=1)
     return checked_affine(LPS_RAS @ lps, f"affine of {first.path.parent}", file=first.path.parent)

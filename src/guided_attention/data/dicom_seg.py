@@ -16,6 +16,7 @@ from torch import Tensor
 from guided_attention._checks import cut_list, needs_extra, require, require_path, require_type
 from guided_attention._files import PathLike, replacing
 from guided_attention._geometry import LPS_RAS, checked_affine
+from guided_attention._sides import words_of
 from guided_attention.case import Volume, as_array, on_grid_of
 from guided_attention.data._dicom_files import NoScanError, damage, open_beginning, open_dicom
 from guided_attention.data._dicom_frames import Frame
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 _SHARE_OF_VOXEL = 0.1
+_LONGEST = 64
 _BYTES = 3
 _SEGMENTS = 0x00620002
 _IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
@@ -75,6 +77,19 @@ _CODES: Mapping[str, tuple[str, str]] = {
 }
 """SNOMED CT codes of anatomical structures by name; others are coded as "Organ"."""
 _ORGAN, _ANATOMY = ("113343008", "Organ"), ("123037004", "Anatomical Structure")
+_LESION, _ALTERED = ("52988006", "Lesion"), ("49755003", "Morphologically Altered Structure")
+_LESION_WORDS = {
+    "cyst",
+    "edema",
+    "gtv",
+    "lesion",
+    "lesions",
+    "metastasis",
+    "neoplasm",
+    "nodule",
+    "tumor",
+    "tumour",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +183,15 @@ def checked_organs(
     labels.require_known(array, "volume")
     present = [value for value in labels.values if bool((array == value).any())]
     require(bool(present), "volume", "of at least one organ", "background only", error=DataError)
+    odd = [name for value in present if not _fits(name := labels.names[value])]
+    cure = "Shorten the names, or replace what is odd."
+    what = f"of at most {_LONGEST} characters without \\, as DICOM holds them"
+    require(not odd, "labels.names", what, cut_list(odd), cure, error=DataError)
     return frames, array, present
+
+
+def _fits(name: str) -> bool:
+    return len(name) <= _LONGEST and "\\" not in name and name.isprintable()
 
 
 def read_dicom_seg(
@@ -290,7 +313,7 @@ def _described(number: int, labels: LabelSpec, value: int) -> Any:  # noqa: ANN4
     from highdicom.sr.coding import CodedConcept  # noqa: PLC0415
 
     name = labels.names[value]
-    kind = _CODES.get(name.lower().replace("_", " "), _ORGAN)
+    category, kind = _coded(name)
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name="guided-attention",
         family=CodedConcept("123110", "DCM", "Artificial Intelligence"),
@@ -298,13 +321,21 @@ def _described(number: int, labels: LabelSpec, value: int) -> Any:  # noqa: ANN4
     )
     return highdicom.seg.SegmentDescription(
         segment_number=number,
-        segment_label=name[:64],
-        segmented_property_category=CodedConcept(_ANATOMY[0], "SCT", _ANATOMY[1]),
+        segment_label=name,
+        segmented_property_category=CodedConcept(category[0], "SCT", category[1]),
         segmented_property_type=CodedConcept(kind[0], "SCT", kind[1]),
         algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
         display_color=highdicom.color.CIELabColor.from_string(labels.colours[value]),
     )
+
+
+def _coded(name: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return category and type of an organ, whatever the order of the words in its name: ``kidney_left``."""
+    words = set(words_of(name))
+    if words & _LESION_WORDS:
+        return _ALTERED, _LESION
+    return _ANATOMY, next((code for known, code in _CODES.items() if set(known.split()) == words), _ORGAN)
 
 
 def _hex_of(numbers: Any) -> str:  # noqa: ANN401

@@ -166,6 +166,17 @@ def read_nifti_pairs(
     """
     pictures = _by_id(images, image_suffix, "images")
     masks = _by_id(_beside(images) if labels is None else labels, label_suffix, "labels")
+    same = next((path for name, path in pictures.items() if masks.get(name) == path), None)
+    cure = "Give images and masks suffixes, or folders, of their own."
+    require(
+        same is None,
+        "labels",
+        "other files than the images",
+        f"{same} as both",
+        cure,
+        error=DataError,
+        file=same,
+    )
     wanted = keep_ids(list(pictures), case_ids, folder=next(iter(pictures.values())).parent)
     require_pairs(
         {name: pictures[name] for name in wanted},

@@ -39,6 +39,7 @@ PNG_GREY_LEVELS: Mapping[int, int] = MappingProxyType({0: 0, 63: 1, 126: 2, 189:
 """The class of each grey level in the paper's masks: background, liver, right kidney, left kidney, spleen."""
 _NAME = re.compile(r"Subj_(?P<id>.+?)slice_(?P<number>\d+)\.png", re.IGNORECASE)
 _WHITE = 255.0
+_OTHER_PICTURES = {".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"}
 _AXES = 3
 _BYTES_OF_SLICE = 4
 """A pixel of the slice that is unpacked: at most two bytes, twice."""
@@ -125,11 +126,20 @@ def _checked_levels(levels: object) -> Mapping[int, int]:
 
 def _by_name(folder: Path) -> dict[tuple[str, int], Path]:
     files = files_in(folder, suffix=".png")
+    others = [path for path in folder.iterdir() if path.suffix.lower() in _OTHER_PICTURES]
     matches = [(path, _NAME.fullmatch(path.name)) for path in files]
-    odd = [path.name for path, match in matches if match is None]
+    odd = [path.name for path, match in matches if match is None] + [path.name for path in others]
     what, wanted = f"files of {folder}", "called Subj_<id>slice_<number>.png"
     require(not odd, what, wanted, cut_list(odd), "Rename them.", error=DataError, file=folder)
-    return {(match["id"], int(match["number"])): path for path, match in matches if match}
+    found: dict[tuple[str, int], Path] = {}
+    for path, match in matches:
+        if match:
+            other = found.setdefault((match["id"], int(match["number"])), path)
+            got, cure = f"{other.name} and {path.name}", "Delete one."
+            require(
+                other is path, f"slices of {folder}", "one a number", got, cure, error=DataError, file=path
+            )
+    return found
 
 
 def read_png_subject(

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from guided_attention.data._files import broken, reading, require_file
 from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.data.dicom import read_headers, series_affine
 from guided_attention.data.dicom_seg import COPIED, Segments, checked_organs, require_identifiers
-from guided_attention.errors import DataError
+from guided_attention.errors import DataError, LeftOutWarning
 from guided_attention.labels import LabelSpec
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = ["read_rtstruct", "read_rtstruct_names", "write_rtstruct"]
 
 _ORGANS = 0x30060020
 _CLOSED = "CLOSED_PLANAR"
+_CHANNELS, _WHITE = 3, 255
 _SHARE_OF_STEP = 0.1
 _COPIED = (*COPIED, "StudyInstanceUID", "FrameOfReferenceUID")
 
@@ -127,7 +129,7 @@ def read_rtstruct(
     require_fits(file, math.prod(shape) * dtype.itemsize, max_bytes)
     labels = np.zeros(shape, dtype)
     for value, organ in enumerate(organs, start=1):
-        for place, lines in _by_slice(file, organ, to_voxels, len(frames)).items():
+        for place, lines in _by_slice(file, organ, to_voxels, (len(frames), *frames[0].size)).items():
             labels[place][fill(lines, frames[0].size)] = value
     with reading(file, "RTSTRUCT", damage()):
         found = {
@@ -135,7 +137,9 @@ def read_rtstruct(
             for value, organ in enumerate(organs, start=1)
         }
         colours = {
-            value: _hex(organ) for value, organ in enumerate(organs, start=1) if "ROIDisplayColor" in organ
+            value: colour
+            for value, organ in enumerate(organs, start=1)
+            if (colour := _hex(organ)) is not None
         }
     return Segments(Volume(labels, affine), LabelSpec(_different(found), colours))
 
@@ -175,22 +179,37 @@ def _read(file: Path, max_bytes: int) -> "Dataset":
     return content
 
 
-def _by_slice(file: Path, organ: "Dataset", to_voxels: Affine, depth: int) -> dict[int, list[Contour]]:
+def _by_slice(
+    file: Path, organ: "Dataset", to_voxels: Affine, size: tuple[int, int, int]
+) -> dict[int, list[Contour]]:
     """Return the contours of an organ by slice, in voxels."""
     found: defaultdict[int, list[Contour]] = defaultdict(list)
+    left_out = 0
     for line in organ.ContourSequence:
         with reading(file, "RTSTRUCT", damage()):
             kind = str(line.ContourGeometricType)
             points = np.asarray(line.ContourData, np.float64).reshape(-1, 3)
         if kind != _CLOSED:  # points mark places, not organs
+            left_out += 1
             continue
+        if not np.isfinite(points).all():
+            raise broken(file, "RTSTRUCT", "a contour has points that are not finite")
         voxels = points @ to_voxels[:3, :3].T + to_voxels[:3, 3]
         place = round(float(voxels[:, 2].mean()))
         flat = bool(np.abs(voxels[:, 2] - place).max() <= _SHARE_OF_STEP)
         wanted, cure = "of contours on the slices of the series", "Name the series that it was made on."
         got = f"one at slice {voxels[:, 2].min():.2f} to {voxels[:, 2].max():.2f}"
-        require(flat and 0 <= place < depth, str(file), wanted, got, cure, error=DataError, file=file)
+        require(flat and 0 <= place < size[0], str(file), wanted, got, cure, error=DataError, file=file)
+        low, high = voxels[:, :2].min(axis=0), voxels[:, :2].max(axis=0)
+        within, got = (
+            bool((high >= 0).all() and (low < size[:0:-1]).all()),
+            f"one beside them, in slice {place}",
+        )
+        require(within, str(file), wanted, got, cure, error=DataError, file=file)
         found[place].append(voxels[:, :2])
+    if left_out:
+        message = f"{left_out} contours of {file} are not closed, such as points, and were left out."
+        warnings.warn(message, LeftOutWarning, stacklevel=3)
     return found
 
 
@@ -202,9 +221,11 @@ def _different(names: dict[int, str]) -> dict[int, str]:
     return used
 
 
-def _hex(organ: "Dataset") -> str:
-    red, green, blue = (int(part) for part in organ.ROIDisplayColor)
-    return f"#{red:02x}{green:02x}{blue:02x}"
+def _hex(organ: "Dataset") -> str | None:
+    """Return the colour of an organ, None where there is none or it is no colour."""
+    parts = [int(part) for part in organ.get("ROIDisplayColor") or ()]
+    good = len(parts) == _CHANNELS and all(0 <= part <= _WHITE for part in parts)
+    return "#" + "".join(f"{part:02x}" for part in parts) if good else None
 
 
 def _header(frames: Sequence[Frame]) -> "Dataset":
@@ -253,7 +274,7 @@ def _add_organ(file: "Dataset", number: int, name: str, colour: str) -> None:
     from pydicom import Dataset  # noqa: PLC0415
 
     organ, lines, about = Dataset(), Dataset(), Dataset()
-    organ.ROINumber, organ.ROIName, organ.ROIGenerationAlgorithm = number, name[:64], "AUTOMATIC"
+    organ.ROINumber, organ.ROIName, organ.ROIGenerationAlgorithm = number, name, "AUTOMATIC"
     organ.ReferencedFrameOfReferenceUID = file.FrameOfReferenceUID
     lines.ReferencedROINumber, lines.ContourSequence = number, []
     lines.ROIDisplayColor = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]

@@ -283,10 +283,11 @@ def _ring(
 
 def patient_of(patients: Patients, case_id: str) -> str:
     """Return the patient of a case, or raise where a mapping has none."""
-    if not isinstance(patients, Mapping):
-        return patients(case_id)
-    require(case_id in patients, "patients", "a mapping that has every case", f"none for {case_id!r}")
-    return patients[case_id]
+    known = not isinstance(patients, Mapping) or case_id in patients
+    require(known, "patients", "a mapping that has every case", f"none for {case_id!r}")
+    patient = patients[case_id] if isinstance(patients, Mapping) else patients(case_id)
+    require_type("patients", patient, str, f"what gives each case a text, for {case_id!r} as well")
+    return patient
 
 
 def _joined(units: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

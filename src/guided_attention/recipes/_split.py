@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from guided_attention._checks import require
-from guided_attention.data import Opening, split_subjects
+from guided_attention._checks import cut_list, require
+from guided_attention.data import Opening, Patients, Split, split_subjects
+from guided_attention.data.splits import patient_of
 from guided_attention.errors import DataError
 from guided_attention.recipes._cases import Source
 from guided_attention.recipes._plan_records import DataPlan
@@ -11,26 +12,32 @@ from guided_attention.recipes._plan_records import DataPlan
 __all__ = ["split_of"]
 
 _VAL, _TEST = 0.1, 0.2
+_NO_LABELS = (
+    "Masks are found by name (x_label beside x_image, or labels/ beside images/): see the page of layouts, or list "
+    "images and masks in a CSV file."
+)
 _ENOUGH = 5
 """Labelled cases from which some are kept for a test."""
 
 
-def split_of(source: Source, seed: int, why: dict[str, str]) -> DataPlan:
-    """Return the parts, and write down why."""
-    require(
-        bool(source.labelled), "data", "of cases with labels to train on", "none with labels", error=DataError
-    )
+def split_of(source: Source, seed: int, patients: Patients | None, why: dict[str, str]) -> DataPlan:
+    """Return the parts, all cases of a patient in one, and write down why."""
+    where = source.folder or "the list"
+    got, cure = f"{len(source.case_ids)} in {where}, none with labels", _NO_LABELS
+    require(bool(source.labelled), "data", "of cases with labels to train on", got, cure, error=DataError)
     train, val, test = _parts_of_layout(source) if source.parts else ([*source.labelled], [], [])
     wanted = "with labelled cases in its training part"
     require(bool(train), f"{source.folder or 'data'}", wanted, "none", error=DataError)
     said = "as the layout says" if source.parts else f"by chance, seed {seed}, as the layout has no parts"
     why["data.train"] = f"{said}; without labels: {len(source.case_ids) - len(source.labelled)} cases"
     why["data.val"] = why["data.test"] = said
-    patients = {} if source.cohort is None else source.cohort.patients
+    known = _patients_of(source, patients)
     if not source.parts:
-        train, val, test = _by_chance(train, seed, patients, with_test=True, why=why)
+        train, val, test = _by_chance(train, seed, known, with_test=True, why=why)
     elif not val:
-        train, val, _ = _by_chance(train, seed, patients, with_test=False, why=why)
+        train, val, _ = _by_chance(train, seed, known, with_test=False, why=why)
+    validation = () if val == train else tuple(val)  # of a single case: the training case
+    _require_no_leak(Split(tuple(train), validation, tuple(test)), known)
     opening = Opening() if source.cohort is None else source.cohort.opening
     return DataPlan(
         folder=source.folder,
@@ -44,6 +51,19 @@ def split_of(source: Source, seed: int, why: dict[str, str]) -> DataPlan:
         max_bytes=opening.max_bytes,
         series=None if opening.series is None else str(opening.series),
     )
+
+
+def _patients_of(source: Source, patients: Patients | None) -> Mapping[str, str]:
+    if patients is not None:
+        return {name: patient_of(patients, name) for name in source.case_ids}
+    return {} if source.cohort is None else source.cohort.patients
+
+
+def _require_no_leak(split: Split, patients: Mapping[str, str]) -> None:
+    """Raise where the layout puts cases of one patient into two parts."""
+    leaks = split.leaks(lambda name: patients.get(name, name))
+    wanted, cure = "of patients in one part each", "Move all of a patient's cases to one part."
+    require(not leaks, "data", wanted, f"{cut_list(list(leaks))} in several", cure, error=DataError)
 
 
 def _parts_of_layout(source: Source) -> tuple[list[str], list[str], list[str]]:

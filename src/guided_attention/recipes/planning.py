@@ -6,6 +6,7 @@ import torch
 
 from guided_attention._checks import cut_list, require, require_positive, require_seed, require_type
 from guided_attention._sides import is_sided, left_right_pairs
+from guided_attention.data import Patients
 from guided_attention.errors import DataError
 from guided_attention.inference.writing import PredictionWriter
 from guided_attention.labels import LabelSpec
@@ -46,6 +47,7 @@ def plan_for(
     seed: int = 0,
     device: str = "auto",
     labels: LabelSpec | None = None,
+    patients: Patients | None = None,
 ) -> Plan:
     """Return a plan for these scans and this machine; ``plan.reasons`` says why each value was chosen.
 
@@ -58,11 +60,13 @@ def plan_for(
         device: Where the plan will be trained: a torch device, or ``"auto"`` for a GPU if there is one.
         labels: The organs; None takes those of the layout, or names the values found. To train some organs of many,
             pass ``open_cohort(folder, labels={5: "liver"})`` as `data`.
+        patients: The patient of each case, by its name: a mapping or a function. All cases of a patient go into one
+            part. None takes those that a CSV file names, or else each case for a patient of its own.
 
     Raises:
         MissingFileError: There is no such folder.
-        DataError: The layout is unknown, no case is labelled, a scan cannot be used (the message names the file), or
-            the organs are left and right ones that are not pairs in `labels`.
+        DataError: The layout is unknown, it puts cases of one patient into two parts, no case is labelled, a scan
+            cannot be used (the message names the file), or left and right organs are not pairs in `labels`.
         ArgumentError: A number is out of range, or the device does not exist.
         ArgumentTypeError: An argument has the wrong type.
 
@@ -80,7 +84,7 @@ def plan_for(
     place = machine.device_of(device)
     source = source_of(data, labels)
     why: dict[str, str] = {}
-    parts = split_of(source, seed, why)
+    parts = split_of(source, seed, patients, why)
     for name in (*parts.val, *parts.test):  # those that will be predicted
         PredictionWriter().paths(name, "")
     survey = Survey(source.labels)

@@ -86,6 +86,11 @@ def _chosen(run: PathLike, cases: object, labels: LabelSpec) -> tuple[Source, li
     if cases is not None:
         source = source_for_run(plan, cases, labels)
         names, part = source.case_ids, f"all of {source.folder or 'the list'}"
+        known = (
+            [] if plan is None or plan.data.folder != source.folder else [*plan.data.train, *plan.data.val]
+        )
+        seen = sorted(set(known) & set(names))
+        part += f", of which {len(seen)} were trained or validated on: {cut_list(seen)}" if seen else ""
     elif plan is None:
         message = f"`cases` must be given for a run without a plan, got None for {run}. Name a folder."
         raise ArgumentError(message, argument="cases")

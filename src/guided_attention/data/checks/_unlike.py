@@ -236,7 +236,9 @@ def _odd_sizes(having: Sequence[CaseFacts], value: int, name: str) -> Iterator[S
 def _odd_borders(having: Sequence[CaseFacts], value: int, name: str) -> Iterator[Suspicion]:
     counts = Counter(side for case in having for side in case.organs[value].borders)
     for case in having:
-        odd = [side for side in case.organs[value].borders if counts[side] <= (1 - _MOST) * len(having)]
+        odd = [
+            side for side in case.organs[value].borders if counts[side] <= max(1, (1 - _MOST) * len(having))
+        ]
         if odd:
             message = (
                 f"{name} touches the border of the volume ({cut_list(odd)}). Check that it is not cut off."
@@ -258,7 +260,7 @@ def _odd_places(having: Sequence[CaseFacts]) -> Iterator[Suspicion]:
     """Compare the directions from organ to organ with the usual ones: a turned patient has all of them turned."""
     often = [value for value, count in _organ_counts(having).items() if count >= _MOST * len(having)]
     whole = [case for case in having if set(often) <= set(case.organs)]
-    if len(whole) < _FEW:
+    if len(whole) < _FEW or len(often) < 2:  # noqa: PLR2004 - directions are between two organs
         return
     centres = np.array([[case.organs[value].centre_mm for value in often] for case in whole])
     first, second = np.triu_indices(len(often), 1)

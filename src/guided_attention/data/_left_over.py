@@ -1,0 +1,68 @@
+"""Files of a folder that look like scans and belong to no case: they are told, never dropped without a word."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from guided_attention._checks import cut_list
+from guided_attention.data._files import is_setting_aside
+from guided_attention.data._formats import ENDINGS, PLAIN_ENDINGS
+from guided_attention.data._layouts import Found
+from guided_attention.data._pairs import LABEL_WORDS
+from guided_attention.errors import LeftOutWarning
+
+__all__ = ["warn_of_left_over"]
+
+_OF_SLICES = (".dcm", ".ima")
+_NOT_READ = (
+    ".img",
+    ".mgz",
+    ".mgh",
+    ".nii.bz2",
+    ".nii.zst",
+    ".nii.xz",
+    ".mnc",
+    ".gipl",
+    ".gipl.gz",
+    ".bmp",
+    ".gif",
+)
+_CHOSEN = ("chaos", "csv")
+"""Layouts that choose among the scans of a folder."""
+
+
+def warn_of_left_over(found: Found, root: Path) -> None:
+    """Warn of scans below a folder that no case is read from: in odd places, of formats that are not read, no files.
+
+    Files beside those that are read, such as channels and structures that were not asked for, are not told.
+    """
+    if not root.is_dir() or found.layout.startswith(_CHOSEN) or is_setting_aside():
+        return
+    used = {path for scan in found.scans for path in (scan.path, *scan.beside)}
+    if found.layout == "png":
+        used = {place / name for place in used for name in ("Img", "GT")}
+    plain = any(path.name.lower().endswith(PLAIN_ENDINGS) for path in used) or found.layout == "png"
+    left = list(_left(root, used, ENDINGS if plain else tuple(set(ENDINGS) - set(PLAIN_ENDINGS))))
+    if left:
+        message = (
+            f"{len(left)} files of {root} look like scans and belong to no case: {cut_list(left, shown=3)}. "
+            "Move them to where the layout has its scans, convert them, or delete them."
+        )
+        warnings.warn(message, LeftOutWarning, stacklevel=3)
+
+
+def _left(root: Path, used: set[Path], endings: tuple[str, ...]) -> Iterator[Path]:
+    places = {path.parent for path in used if not path.is_dir()}
+    places |= {place / word for place in places for word in LABEL_WORDS}
+    for folder, folders, files in os.walk(root):
+        here = Path(folder)
+        folders[:] = [name for name in sorted(folders) if not name.startswith((".", "__"))]
+        if here in used:
+            continue
+        for name in sorted(files):
+            path, low = here / name, name.lower()
+            is_odd = low.endswith(_NOT_READ) or (low.endswith(endings) and not path.is_file())
+            is_elsewhere = here not in places and low.endswith((*endings, *_OF_SLICES))
+            if (is_odd or is_elsewhere) and path not in used and not low.startswith((".", "__")):
+                yield path
