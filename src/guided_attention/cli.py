@@ -247,7 +247,11 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from guided_attention.recipes import predict  # noqa: PLC0415
+    from guided_attention.recipes.prediction import in_series  # noqa: PLC0415
 
+    series = arguments.series
+    require(series is None or bool(arguments.scans), "--series", "of SCANS", "no SCANS", "Name the folder.")
+    scans = arguments.scans if series is None else in_series(arguments.run, arguments.scans, series)
     out = Path(arguments.out)
 
     def show(entry: "LedgerEntry") -> None:
@@ -261,7 +265,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     entries = predict(
         arguments.run,
-        arguments.scans or None,
+        scans or None,
         out,
         device=arguments.device,
         also=arguments.also,

@@ -20,6 +20,8 @@ from guided_attention.data import (
 )
 from guided_attention.errors import ArgumentTypeError, DataError, LeftOutWarning
 from guided_attention.labels import LabelSpec
+from guided_attention.recipes.prediction import _readers as readers_of
+from guided_attention.recipes.prediction import in_series
 
 SHAPE = (3, 11, 7)
 
@@ -197,6 +199,18 @@ def test_several_series_in_a_folder_are_chosen_by_name(tmp_path):
 def test_a_series_is_a_name_or_a_number(tmp_path):
     with pytest.raises(ArgumentTypeError, match="`series` must be the name or number of a series, or None"):
         open_cohort(tmp_path, series=["2"])
+
+
+def test_scans_are_predicted_in_a_series(tmp_path):
+    for name, series in (("plain", "1"), ("late", "2")):
+        names = [f"{name}{place}.dcm" for place in range(SHAPE[0])]
+        _series(tmp_path / "pat01", series, names=names, SeriesNumber=int(series), SeriesDescription=name)
+    other = _series(tmp_path / "late/pat02", "3", SeriesNumber=3, SeriesDescription="late")
+    run = tmp_path / "run"
+    run.mkdir()
+    cohorts = in_series(run, [tmp_path / "pat01", other], "late")
+    read = [reader() for reader in readers_of(run, cohorts, LabelSpec({1: "liver"}))]
+    assert [(case.case_id, case.source.series) for case in read] == [("pat01", "2"), ("pat02", "3")]
 
 
 def test_a_mask_of_one_of_several_series(tmp_path):

@@ -12,7 +12,15 @@ from guided_attention.data._dicom_frames import kind_of_other
 from guided_attention.data._files import SLICE_ENDINGS, reading
 from guided_attention.data._layouts import entries_of
 
-__all__ = ["is_dicom_mask", "is_rtstruct", "is_series", "masks_among", "referred_series", "series_of"]
+__all__ = [
+    "is_dicom_mask",
+    "is_dicom_report",
+    "is_rtstruct",
+    "is_series",
+    "masks_among",
+    "referred_series",
+    "series_of",
+]
 
 _SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
@@ -36,6 +44,12 @@ def is_series(folder: Path) -> bool:
 def is_dicom_mask(path: Path) -> bool:
     """Tell a DICOM SEG or RTSTRUCT."""
     return _may_be_dicom(path) and path.is_file() and _class_of(path) in {*_SEGMENTATION, _RTSTRUCT}
+
+
+def is_dicom_report(path: Path) -> bool:
+    """Tell a DICOM file that is neither a slice nor a mask, such as a report or a plan."""
+    kind = _class_of(path) if path.is_file() else ""
+    return bool(kind_of_other(kind)) and kind not in {*_SEGMENTATION, _RTSTRUCT}
 
 
 def is_rtstruct(path: Path) -> bool:

@@ -155,9 +155,12 @@ def read_rtstruct_names(path: Path, known: Collection[str] = ()) -> LabelSpec:
         if set(names.values()) <= set(known):
             return LabelSpec(names)
         whole = _read(path, MAX_BYTES)
-        organs = [organ for organ in whole.get("ROIContourSequence") or () if "ROIDisplayColor" in organ]
-        colours = {int(organ.ReferencedROINumber): _hex(organ) for organ in organs}
-    return LabelSpec(names, {number: colour for number, colour in colours.items() if number in names})
+        colours = {
+            number: colour
+            for organ in whole.get("ROIContourSequence") or ()
+            if (number := int(organ.ReferencedROINumber)) in names and (colour := _hex(organ)) is not None
+        }
+    return LabelSpec(names, colours)
 
 
 def _names_of(content: "Dataset") -> dict[int, str]:
