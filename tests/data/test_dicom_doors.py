@@ -1,6 +1,7 @@
 """DICOM as hospitals have it: segmentations beside, below and among the slices, nested folders, several series."""
 
 import shutil
+import sys
 import warnings
 
 import numpy as np
@@ -18,7 +19,7 @@ from guided_attention.data import (
     write_nifti,
     write_rtstruct,
 )
-from guided_attention.errors import ArgumentTypeError, DataError, LeftOutWarning
+from guided_attention.errors import ArgumentTypeError, DataError, LeftOutWarning, MissingPackageError
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes.prediction import _readers as readers_of
 from guided_attention.recipes.prediction import in_series
@@ -278,6 +279,24 @@ def test_a_mask_of_another_series_is_refused(tmp_path):
     shutil.move(series, tmp_path / "scans/pat01_dicom")
     with pytest.raises(DataError, match=r"on the grid of .*pat01_dicom, got another grid"):
         open_cohort(tmp_path / "scans")[0]
+
+
+def test_the_extra_is_named_where_its_package_is_missing(tmp_path, monkeypatch):
+    _mask(tmp_path / "pat01_seg.dcm", _series(tmp_path / "pat01_dicom"))
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(MissingPackageError, match=r"guided-attention\[dicom-seg\]"):
+        open_cohort(tmp_path)
+    with pytest.raises(MissingPackageError, match=r"guided-attention\[dicom-seg\]"):
+        open_cohort(tmp_path, labels={1: "liver"})[0]
+
+
+@pytest.mark.parametrize("keep", [400, 1500, 2500])
+def test_a_mask_that_was_cut_off_is_named(tmp_path, keep):
+    mask = _mask(tmp_path / "pat01_seg.dcm", _series(tmp_path / "pat01_dicom"))
+    mask.write_bytes(mask.read_bytes()[:keep])
+    with pytest.raises(DataError, match=r"pat01_seg\.dcm` must be a whole DICOM SEG file") as caught:
+        open_cohort(tmp_path)[0]
+    assert caught.value.file == mask
 
 
 def test_the_parts_of_a_split_hold_masks_of_dicom(tmp_path):
