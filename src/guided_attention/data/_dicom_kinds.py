@@ -1,15 +1,15 @@
 """What DICOM files are, told by their first bytes: slices, masks, or neither. pydicom is not needed for it."""
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from statistics import median
 
 from guided_attention.data._dicom_frames import kind_of_other
-from guided_attention.data._files import SLICE_ENDINGS, reading
+from guided_attention.data._files import SLICE_ENDINGS, is_set_aside, reading
 from guided_attention.data._layouts import entries_of
 
 __all__ = [
@@ -27,6 +27,7 @@ _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 _VALUE = rb"(?:UI..|..\x00\x00)([0-9.]+)"  # explicit and implicit form
 _CLASS = re.compile(rb"(?:\x02\x00\x02\x00|\x08\x00\x16\x00)" + _VALUE, re.DOTALL)
 _SERIES = re.compile(rb"\x20\x00\x0e\x00" + _VALUE, re.DOTALL)
+_DIGITS = re.compile(r"\d+")
 _MARK_AT, _MARK = 128, b"DICM"
 _HEAD, _REFERENCES = 4096, 1 << 18
 _TRIED, _ODD = 8, 4
@@ -36,9 +37,13 @@ def is_series(folder: Path) -> bool:
     """Tell a folder of DICOM slices; one that holds only masks, reports and the like is none."""
     if not folder.is_dir():
         return False
-    files = [file for file in entries_of(folder) if file.is_file()]
-    named = (file for file in files[_TRIED:] if file.name.lower().endswith(SLICE_ENDINGS))
-    return any(_is_slice(file) for file in chain(files[:_TRIED], named))
+    files = (file for file in entries_of(folder) if file.is_file())
+    tried = (
+        file
+        for place, file in enumerate(files)
+        if place < _TRIED or file.name.lower().endswith(SLICE_ENDINGS)
+    )
+    return any(map(_is_slice, tried))
 
 
 def is_dicom_mask(path: Path) -> bool:
@@ -61,13 +66,14 @@ def masks_among(folder: Path) -> list[Path]:
 
     Only the files that are called otherwise than most, or are of another size, are looked at: not every slice is read.
     """
-    files = [path for path in entries_of(folder) if _may_be_dicom(path) and path.is_file()]
-    forms = {path: re.sub(r"\d+", "0", path.name) for path in files}
-    sizes = {path: math.log(path.stat().st_size + 1) for path in files}
+    with reading(folder, "folder"), os.scandir(folder) as entries:
+        sizes = {entry.name: math.log(entry.stat().st_size + 1) for entry in entries if entry.is_file()}
+    forms = {name: _DIGITS.sub("0", name) for name in sizes}
     often, usual = Counter(forms.values()), median(sizes.values()) if sizes else 0.0
-    rare = sorted(files, key=lambda path: often[forms[path]])[:_ODD]
-    odd = sorted(files, key=lambda path: -abs(sizes[path] - usual))[:_ODD]
-    return [path for path in dict.fromkeys((*rare, *odd)) if is_dicom_mask(path)]
+    rare = sorted(sizes, key=lambda name: often[forms[name]])[:_ODD]
+    odd = sorted(sizes, key=lambda name: -abs(sizes[name] - usual))[:_ODD]
+    paths = [folder / name for name in sorted({*rare, *odd}) if not name.startswith(".")]
+    return [path for path in paths if is_dicom_mask(path) and not is_set_aside(path)]
 
 
 def series_of(folder: Path) -> str:
