@@ -267,6 +267,7 @@ def test_arguments_reach_the_recipes(answer, monkeypatch):
     assert taken.pop() == (("r", ["s", "t"], Path("p")), keywords)
     cli.main(["predict", "r", "--out", "p", "--resume"])
     assert taken.pop()[0][1] is None
+    assert cli.main(["predict", "r", "--out", "p", "--series", "2"]) == 2
     cli.main(["evaluate", "r", "d", "--predictions", "p", "--out", "o"])
     assert taken.pop() == (("r", "d"), {"predictions": "p", "out": "o", "device": "auto"})
     values = {}

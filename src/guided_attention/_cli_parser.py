@@ -115,10 +115,16 @@ def _add_opening(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="interpolate channels onto the grid of the first where grids differ",
     )
+    _add_series(parser)
     what = "memory that a volume may take, in bytes (default: 4 GiB)"
     parser.add_argument("--max-bytes", metavar="N", type=int, help=what)
     what = "name an organ by its value in the masks; values not named become background; can be repeated"
     parser.add_argument("--organ", metavar="VALUE=NAME", type=_organ, action="append", default=[], help=what)
+
+
+def _add_series(parser: argparse.ArgumentParser) -> None:
+    what = "series to read of DICOM folders that hold several: its name, number or description"
+    parser.add_argument("--series", metavar="S", help=what)
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
@@ -192,6 +198,7 @@ def _add_predict(verbs: "_Verbs") -> None:
     what = "files, folders of scans, DICOM folders (default: the test cases of the plan)"
     parser.add_argument("scans", metavar="SCANS", nargs="*", help=what)
     parser.add_argument("--out", metavar="FOLDER", required=True, help="folder for the predictions")
+    _add_series(parser)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="skip the scans that FOLDER already has")
     group.add_argument("--overwrite", action="store_true", help="discard the predictions in FOLDER")

@@ -59,6 +59,7 @@ _WORDS = {
     "Pass `spacing_mm`": "Pass --spacing",
     "or pass `spacing_mm`": "or pass --spacing",
     "Pass resample_channels=True": "Pass --resample-channels",
+    "Give `series` one of these names": "Pass --series with one of these names",
     "Pass `labels`, such as LabelSpec({1: 'liver'})": "Name them with --organ, such as --organ 1=liver",
 }
 """What messages call things in Python, and what a shell calls them."""
@@ -203,6 +204,7 @@ def _opening(arguments: argparse.Namespace) -> "Opening":
         None if channels is None else tuple(channels),
         arguments.resample_channels,
         Opening.max_bytes if arguments.max_bytes is None else arguments.max_bytes,
+        arguments.series,
     )
 
 
@@ -245,7 +247,11 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from guided_attention.recipes import predict  # noqa: PLC0415
+    from guided_attention.recipes.prediction import in_series  # noqa: PLC0415
 
+    series = arguments.series
+    require(series is None or bool(arguments.scans), "--series", "of SCANS", "no SCANS", "Name the folder.")
+    scans = arguments.scans if series is None else in_series(arguments.run, arguments.scans, series)
     out = Path(arguments.out)
 
     def show(entry: "LedgerEntry") -> None:
@@ -259,7 +265,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     entries = predict(
         arguments.run,
-        arguments.scans or None,
+        scans or None,
         out,
         device=arguments.device,
         also=arguments.also,

@@ -10,6 +10,7 @@ from guided_attention._checks import require, require_type
 from guided_attention._files import PathLike
 from guided_attention.case import Case, Volume
 from guided_attention.data._channels import stacked
+from guided_attention.data._dicom_masks import DicomMask
 from guided_attention.data._files import case_from_files
 from guided_attention.data._formats import OpenedFile, case_id_of, has_geometry, image_of
 from guided_attention.data._slicer import SlicerFile, padded
@@ -64,7 +65,7 @@ def joined_case(
         require(good, "label", wanted, f"{mask.path} for {images[0]}", cure, error=DataError, file=mask.path)
     image = stacked(images, read, resample=resample_channels, max_bytes=max_bytes)
     labels = None if mask is None else Volume(mask.labels(), mask.affine)
-    if labels is not None and isinstance(mask, SlicerFile):
+    if labels is not None and isinstance(mask, SlicerFile | DicomMask):
         labels = padded(labels, image)
     files = [*images, *([] if mask is None else [mask.path])]
     return case_from_files(case_id, image, labels, channel_names, files)

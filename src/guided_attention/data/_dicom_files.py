@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.tag import BaseTag
 
-__all__ = ["NoScanError", "damage", "decoder_of", "open_dicom"]
+__all__ = ["NoScanError", "damage", "decoder_of", "open_beginning", "open_dicom"]
 
 _PIECE = 1 << 16
 _HEAD = 4096
@@ -70,6 +70,15 @@ def damage() -> tuple[type[Exception], ...]:
         from pydicom.errors import BytesLengthException, InvalidDicomError  # noqa: PLC0415
 
     return (*_DICOM_DAMAGE, BytesLengthException, InvalidDicomError)
+
+
+def open_beginning(path: Path, kind: str, last: int) -> "Dataset":
+    """Read the entries of a file up to a tag, whatever comes after it."""
+    with needs_extra("dicom"):
+        from pydicom.filereader import read_partial  # noqa: PLC0415
+    with reading(path, kind, damage()), path.open("rb") as stream:
+        file = cast("BinaryIO", _Bounded(stream, path.stat().st_size))
+        return read_partial(file, stop_when=lambda tag, _vr, _length: tag > last, force=True)
 
 
 def open_dicom(path: Path, max_bytes: int, *, kind: str = "DICOM", headers: bool = False) -> "Dataset":

@@ -17,7 +17,7 @@ from guided_attention.errors import DataError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Frame", "read_frames"]
+__all__ = ["Frame", "kind_of_other", "read_frames"]
 
 _GEOMETRY = {
     "ImagePositionPatient": 3,
@@ -152,6 +152,11 @@ class Frame:
         return scaled
 
 
+def kind_of_other(uid: str) -> str:
+    """Return what a SOPClassUID stands for that is no scan, "" for scans."""
+    return next((what for kind, what in _NO_SCAN.items() if uid == kind or uid.startswith(f"{kind}.")), "")
+
+
 def read_frames(path: Path, max_bytes: int = MAX_BYTES) -> list[Frame]:
     """Read the header of one file: one frame, or as many as an enhanced file holds.
 
@@ -162,7 +167,7 @@ def read_frames(path: Path, max_bytes: int = MAX_BYTES) -> list[Frame]:
     content = open_dicom(path, max_bytes, headers=True)
     with reading(path, "DICOM", damage()):
         kind = str(content.get("SOPClassUID") or "")
-        what = next((name for uid, name in _NO_SCAN.items() if kind == uid or kind.startswith(f"{uid}.")), "")
+        what = kind_of_other(kind)
         if what:
             raise NoScanError(what)
         is_mosaic = "MOSAIC" in [str(part).upper() for part in content.get("ImageType") or ()]

@@ -51,7 +51,7 @@ DAMAGE = (OSError, EOFError, zlib.error, ValueError, OverflowError)
 @contextmanager
 def setting_aside(paths: Iterable[Path]) -> Iterator[None]:
     """Look for scans as if some files and folders were not there."""
-    before = _set_aside.set(frozenset(paths))
+    before = _set_aside.set(_set_aside.get() | frozenset(paths))
     try:
         yield
     finally:

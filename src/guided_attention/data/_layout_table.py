@@ -8,10 +8,11 @@ from pathlib import Path
 
 from guided_attention._checks import cut_list, repeated, require
 from guided_attention.data._arrays import holds_mask
+from guided_attention.data._dicom_kinds import is_dicom_mask
 from guided_attention.data._files import DAMAGE, reading
 from guided_attention.data._formats import has_geometry, is_volume_file
 from guided_attention.data._layouts import PARTS, Found, known_spacing
-from guided_attention.data._layouts_volumes import Reading, is_volume, scans_of
+from guided_attention.data._layouts_volumes import Reading, is_volume, scans_of, with_organs
 from guided_attention.data._pairs import Pair
 from guided_attention.errors import DataError, MissingFileError
 
@@ -41,6 +42,7 @@ def find_table(path: Path, how: Reading) -> Found | None:
         first = seen.setdefault(name, number)
         cure = "Give each case a name of its own."
         _require(first == number, path, number, "a new case_id", f"{name!r}, as in row {first}", cure)
+    how = with_organs(how, [pair.label for pair in pairs if pair.label is not None])
     names = tuple(name.removeprefix(_CHANNEL) for name in images if name != _IMAGE)
     files = [file for pair in pairs for file in (*pair.images, *([pair.label] if pair.label else []))]
     if not all(file.is_dir() or has_geometry(file) for file in files):
@@ -49,7 +51,7 @@ def find_table(path: Path, how: Reading) -> Found | None:
         replace(scan, part=_part(path, number, row), patient=row.get("patient", "") or scan.case_id)
         for scan, (number, row) in zip(scans_of(pairs, path, names, how), rows, strict=True)
     )
-    return Found("csv", tuple(scans), None, names)
+    return Found("csv", tuple(scans), how.labels, names)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
@@ -115,7 +117,7 @@ def _pair(path: Path, number: int, row: Mapping[str, str], images: list[str]) ->
         cure = "Give a file such as NIfTI or NRRD, or the folder of one DICOM series."
         _require(is_volume(found[-1]), path, number, f"a scan in column {column}", found[-1], cure)
     label = _existing(path, number, row["label"]) if row.get("label") else None
-    good = label is None or is_volume_file(label)
+    good = label is None or is_volume_file(label) or is_dicom_mask(label)
     _require(good, path, number, "a file of a known format in column label", label, "Convert it to NIfTI.")
     twice = repeated(str(file) for file in (*found, *([label] if label and not holds_mask(label) else [])))
     _require(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from guided_attention.case import Case
 from guided_attention.data._files import (
     DAMAGE,
     is_set_aside,
+    is_setting_aside,
     natural_key,
     numbers_of,
     reading,
@@ -111,7 +113,7 @@ class Scan:
         found: list[Path] = []
         for path in (self.path, *self.beside):
             found += sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-        return found
+        return list(dict.fromkeys(found))
 
 
 @dataclass(frozen=True)
@@ -160,14 +162,15 @@ def known_spacing(given: SpacingMm | None, folder: Path) -> SpacingMm:
 
 def entries_of(folder: Path) -> list[Path]:
     """Return what is in a folder in natural order, hidden entries skipped; a link that leads nowhere is an error."""
-    with reading(folder, "folder"):
-        found = [
-            path
-            for path in folder.iterdir()
-            if not path.name.startswith((".", "__")) and not is_set_aside(path)
-        ]
-    refuse_dead_links(found)
-    return sorted(found, key=lambda path: natural_key(path.name))
+    with reading(folder, "folder"), os.scandir(folder) as entries:
+        linked = {
+            entry.name: entry.is_symlink() for entry in entries if not entry.name.startswith((".", "__"))
+        }
+    found = [folder / name for name in sorted(linked, key=natural_key)]
+    if is_setting_aside():
+        found = [path for path in found if not is_set_aside(path)]
+    refuse_dead_links(path for path in found if linked[path.name])
+    return found
 
 
 def part_folders(folder: Path) -> dict[str, Path]:

@@ -1,8 +1,9 @@
 """Layouts of whole volumes: pairs by name, DICOM series, Medical Segmentation Decathlon, nnU-Net."""
 
+import os
 import re
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +15,15 @@ from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, Volume
 from guided_attention.data._arrays import holds_mask
 from guided_attention.data._case_files import joined_case
-from guided_attention.data._files import SLICE_ENDINGS, reading
+from guided_attention.data._dicom_kinds import (
+    is_dicom_mask,
+    is_series,
+    masks_among,
+    referred_series,
+    series_of,
+)
+from guided_attention.data._dicom_masks import common_spec, open_dicom_mask
+from guided_attention.data._files import setting_aside
 from guided_attention.data._formats import (
     ENDINGS,
     OpenedFile,
@@ -49,18 +58,20 @@ from guided_attention.data._pairs import (
     found_channels,
     paired,
 )
-from guided_attention.data._slicer import SLICER_ENDING, common_spec
+from guided_attention.data._slicer import SLICER_ENDING
 from guided_attention.data.dicom import read_dicom_series
 from guided_attention.errors import DataError, LeftOutWarning
 from guided_attention.labels import LabelSpec
 
-__all__ = ["Reading", "find_task", "find_volumes", "is_volume", "scans_of"]
+__all__ = ["Reading", "find_task", "find_volumes", "is_volume", "scans_of", "with_organs"]
 
 _WORDS = re.compile(
     rf"(?:^|(?P<id>.*)[_\-. ])(?P<word>{'|'.join(IMAGE_WORDS + LABEL_WORDS)})$", re.IGNORECASE
 )
-_DICOM_MARK = 128
-_TRIED = 8
+_DICOM_MASK_WORDS = re.compile(
+    rf"(?:^|(?P<id>.*)[_\-. ])(?:{'|'.join((*LABEL_WORDS, 'rtstruct', 'rtss', 'rt'))})$", re.IGNORECASE
+)
+_DEPTH = 6
 
 
 @dataclass(frozen=True)
@@ -73,15 +84,29 @@ class Reading:
         resample: Whether a channel on another grid is interpolated onto that of the first.
         spacing_mm: Spacing of the files that hold none.
         labels: Colours of masks in colours, and values of segments by their names.
+        series: Which series of a DICOM folder that holds several.
     """
 
     channels: tuple[str, ...] | None = None
     resample: bool = False
     spacing_mm: SpacingMm | None = None
     labels: LabelSpec | None = None
+    series: str | int | None = None
+
+    def image(self, path: Path, max_bytes: int) -> Volume:
+        """Read an image of any format."""
+        if path.is_dir():
+            return read_dicom_series(path, series=self.series, max_bytes=max_bytes)
+        return image_of(self.open(path, "image", max_bytes=max_bytes))
+
+    def mask(self, path: Path, image: Path, max_bytes: int) -> OpenedFile:
+        """Open the mask of an image."""
+        if is_volume_file(path):
+            return self.open(path, "label", max_bytes=max_bytes)
+        return open_dicom_mask(path, image, self.series, self.labels, max_bytes)
 
     def open(self, path: PathLike, argument: str, *, max_bytes: int = MAX_BYTES) -> OpenedFile:
-        """Open a file of any format."""
+        """Open a file of any format but DICOM."""
         return open_volume(
             path, argument, spacing_mm=self.spacing_mm, organs=self.labels, max_bytes=max_bytes
         )
@@ -134,8 +159,13 @@ def _completed(how: Reading, files: Sequence[VolumeFile], folder: Path) -> Readi
     """Fill in the spacing of files without geometry, and the organs of segmentations that name them."""
     if any(not has_geometry(file.path) for file in files):
         how = replace(how, spacing_mm=known_spacing(how.spacing_mm, folder))
-    masks = [file.path for file in files if file.is_label and file.path.name.lower().endswith(SLICER_ENDING)]
-    return replace(how, labels=common_spec(masks)) if masks and how.labels is None else how
+    return with_organs(how, [file.path for file in files if file.is_label])
+
+
+def with_organs(how: Reading, masks: Sequence[Path]) -> Reading:
+    """Fill in the organs of masks that name them."""
+    naming = [path for path in masks if path.name.lower().endswith(SLICER_ENDING) or not is_volume_file(path)]
+    return replace(how, labels=common_spec(naming)) if naming and how.labels is None else how
 
 
 def find_task(folder: Path, how: Reading) -> Found | None:
@@ -209,27 +239,89 @@ def _check_task(folder: Path, fields: Mapping[str, object], *, is_nnunet: bool) 
 
 def _files(root: Path) -> list[VolumeFile]:
     """Return the volumes in a folder and in the folders below it."""
-    if _is_series(root):
-        return [replace(_named(root.resolve(), ""), path=root)]
+    if is_series(root):
+        return _with_masks_among([replace(_named(root.resolve(), ""), path=root)])
     found = []
     for path in entries_of(root):
-        if is_volume(path):
+        if is_volume(path) or is_dicom_mask(path):
             found += _all_named(path, "")
         elif path.is_dir():
             found += _files_below(path)
-    return found
+    return _with_masks_among(_by_reference(found, root))
 
 
 def _files_below(folder: Path) -> list[VolumeFile]:
     word = folder.name.lower()
     is_of_kind = word in IMAGE_WORDS or word in LABEL_WORDS  # images/ or labels/, not a subject's folder
-    inside = [path for path in entries_of(folder) if is_volume(path)]
-    files = [file for path in inside for file in _all_named(path, "" if is_of_kind else folder.name)]
+    group, entries = "" if is_of_kind else folder.name, entries_of(folder)
+    inside = [path for path in entries if is_volume(path)]
+    if not inside and word not in LABEL_WORDS:
+        return _nested(folder, group)
+    folders = [path for path in entries if path.is_dir() and path not in inside]
+    masks = [path for place in (folder, *folders) for path in entries_of(place) if is_dicom_mask(path)]
+    files = [file for path in (*inside, *masks) for file in _all_named(path, group)]
     return [replace(file, is_label=word in LABEL_WORDS) for file in files] if is_of_kind else files
+
+
+def _nested(folder: Path, name: str, depth: int = _DEPTH) -> list[VolumeFile]:
+    """Return DICOM series and masks any number of folders deep, called as the folders on the way to them."""
+    found = []
+    for path in entries_of(folder):
+        called = f"{name}_{path.name}" if name else path.name
+        if is_dicom_mask(path):
+            found.append(VolumeFile(path, "", called, is_label=True))
+        elif is_series(path):
+            found.append(VolumeFile(path, "", called, is_label=False))
+        elif path.is_dir() and depth:
+            found += _nested(path, called, depth - 1)
+    return found
+
+
+def _by_reference(files: list[VolumeFile], root: Path) -> list[VolumeFile]:
+    """Call DICOM masks that have no series of their name as the series that they refer to, else as that beside them."""
+    images = [file for file in files if not file.is_label and file.path.is_dir()]
+    keys = {file.key for file in images}
+    odd = {file for file in files if file.is_label and file.key not in keys and is_dicom_mask(file.path)}
+    uids = {image: series_of(image.path) for image in images} if odd else {}
+    by_uid, by_folder = defaultdict[str, list[VolumeFile]](list), defaultdict[str, list[VolumeFile]](list)
+    for image, uid in uids.items():
+        by_uid[uid].append(image)
+        by_folder[image.path.relative_to(root).parts[0]].append(image)
+
+    def called(file: VolumeFile) -> VolumeFile:
+        if file not in odd:
+            return file
+        beside = by_folder.get(file.path.relative_to(root).parts[0], [])
+        named = referred_series(file.path) - {""}
+        meant = [image for image in beside if uids[image] in named]
+        known = meant or [image for uid in named for image in by_uid.get(uid, ())] or beside
+        nearness = [len(os.path.commonpath([file.path, image.path])) for image in known]
+        nearest = max(nearness, default=0)
+        best = [image for image, near in zip(known, nearness, strict=True) if near == nearest]
+        return replace(file, group=best[0].group, name=best[0].name) if len(best) == 1 else file
+
+    return [called(file) for file in files]
+
+
+def _with_masks_among(files: list[VolumeFile]) -> list[VolumeFile]:
+    """Add the masks that lie among the slices of series without another mask."""
+    labelled = {file.key for file in files if file.is_label}
+    found = list(files)
+    for file in files:
+        masks = masks_among(file.path) if file.path.is_dir() and file.key not in labelled else []
+        if len(masks) == 1:
+            found.append(replace(file, path=masks[0], is_label=True))
+        elif masks:
+            message = f"{len(masks)} masks lie in {file.path}, so none is read: {cut_list(masks, shown=3)}. Keep one."
+            warnings.warn(message, LeftOutWarning, stacklevel=2)
+    return found
 
 
 def _all_named(path: Path, group: str) -> list[VolumeFile]:
     """Return a file as image or mask, and as both where it holds both."""
+    if path.is_file() and not is_volume_file(path):  # a DICOM mask
+        match = _DICOM_MASK_WORDS.fullmatch(path.stem)
+        return [VolumeFile(path, group, (match["id"] or "") if match else path.stem, is_label=True)]
     file = _named(path, group)
     return [file, replace(file, is_label=True)] if not file.is_label and holds_mask(path) else [file]
 
@@ -247,20 +339,7 @@ def _named(path: Path, group: str) -> VolumeFile:
 
 
 def is_volume(path: Path) -> bool:
-    return is_volume_file(path) or _is_series(path)
-
-
-def _is_series(path: Path) -> bool:
-    """Tell a folder of DICOM slices by the endings of its first files, or by the mark that such files begin with."""
-    if not path.is_dir():
-        return False
-    files = [file for file in entries_of(path) if file.is_file()][:_TRIED]
-    return any(file.name.lower().endswith(SLICE_ENDINGS) or _has_mark(file) for file in files)
-
-
-def _has_mark(path: Path) -> bool:
-    with reading(path, "file"), path.open("rb") as file:
-        return file.read(_DICOM_MARK + 4)[_DICOM_MARK:] == b"DICM"
+    return is_volume_file(path) or is_series(path)
 
 
 def _found(pairs: Mapping[str, Sequence[Pair]], root: Path, names: tuple[str, ...], how: Reading) -> Found:
@@ -301,21 +380,14 @@ def scans_of(pairs: Sequence[Pair], root: Path, names: tuple[str, ...], how: Rea
 def _read(
     case_id: str, pair: Pair, names: tuple[str, ...], how: Reading, *, max_bytes: int = MAX_BYTES
 ) -> Case:
-    def read(path: Path) -> Volume:
-        is_series = path.is_dir()
-        return (
-            read_dicom_series(path, max_bytes=max_bytes)
-            if is_series
-            else image_of(how.open(path, "image", max_bytes=max_bytes))
+    mask = pair.label
+    with setting_aside([] if mask is None else [mask]):  # it may lie among the slices
+        return joined_case(
+            case_id,
+            pair.images,
+            None if mask is None else how.mask(mask, pair.images[0], max_bytes),
+            partial(how.image, max_bytes=max_bytes),
+            channel_names=names,
+            resample_channels=how.resample,
+            max_bytes=max_bytes,
         )
-
-    mask = None if pair.label is None else how.open(pair.label, "label", max_bytes=max_bytes)
-    return joined_case(
-        case_id,
-        pair.images,
-        mask,
-        read,
-        channel_names=names,
-        resample_channels=how.resample,
-        max_bytes=max_bytes,
-    )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from guided_attention._checks import cut_list
+from guided_attention.data._dicom_kinds import is_dicom_report
 from guided_attention.data._files import is_setting_aside
 from guided_attention.data._formats import ENDINGS, PLAIN_ENDINGS
 from guided_attention.data._layouts import Found
@@ -64,5 +65,6 @@ def _left(root: Path, used: set[Path], endings: tuple[str, ...]) -> Iterator[Pat
             path, low = here / name, name.lower()
             is_odd = low.endswith(_NOT_READ) or (low.endswith(endings) and not path.is_file())
             is_elsewhere = here not in places and low.endswith((*endings, *_OF_SLICES))
-            if (is_odd or is_elsewhere) and path not in used and not low.startswith((".", "__")):
+            is_left = (is_odd or is_elsewhere) and path not in used and not low.startswith((".", "__"))
+            if is_left and not (low.endswith(_OF_SLICES) and is_dicom_report(path)):
                 yield path

@@ -22,7 +22,15 @@ from guided_attention.data._voxels import StoredVolume
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 
-__all__ = ["SLICER_ENDING", "SlicerFile", "common_spec", "open_slicer", "padded", "spec_of"]
+__all__ = [
+    "SLICER_ENDING",
+    "SlicerFile",
+    "merged_specs",
+    "open_slicer",
+    "padded",
+    "spec_of",
+    "values_of",
+]
 
 SLICER_ENDING = ".seg.nrrd"
 _SHARE_OF_VOXEL = 0.1
@@ -93,19 +101,19 @@ class SlicerFile:
         own = spec_of(self.segments, self.path)
         by_name = {name: value for value, name in own.names.items()}
         mine = [by_name[segment.name] for segment in self.segments]
-        if self.organs is None:
-            return mine
-        wanted = {name.lower(): value for value, name in self.organs.names.items()}
-        named = [wanted.get(segment.name.lower()) for segment in self.segments]
-        if not any(named):  # the organs are told by value
-            return mine
-        odd = [s.name for s, value in zip(self.segments, named, strict=True) if value is None]
-        good = not odd or self.organs.others_are_background
-        listed = cut_list(list(wanted))
-        require(
-            good, f"segments of {self.path}", f"of {listed}", cut_list(odd), error=DataError, file=self.path
-        )
-        return [value or 0 for value in named]
+        return values_of([segment.name for segment in self.segments], mine, self.organs, self.path)
+
+
+def values_of(names: Sequence[str], own: list[int], organs: LabelSpec | None, path: Path) -> list[int]:
+    """Return the values that segments get: those of the organs of their names, else their own."""
+    wanted = {} if organs is None else {name.lower(): value for value, name in organs.names.items()}
+    named = [wanted.get(name.lower()) for name in names]
+    if organs is None or not any(named):  # the organs are told by value
+        return own
+    odd = [name for name, value in zip(names, named, strict=True) if value is None]
+    good, listed = not odd or organs.others_are_background, cut_list(list(wanted))
+    require(good, f"segments of {path}", f"of {listed}", cut_list(odd), error=DataError, file=path)
+    return [value or 0 for value in named]
 
 
 def open_slicer(
@@ -135,9 +143,8 @@ def spec_of(segments: tuple[Segment, ...], path: Path) -> LabelSpec:
         raise DataError(f"{error} Read from {path}.", argument=error.argument, file=path) from error
 
 
-def common_spec(paths: Sequence[Path]) -> LabelSpec:
+def merged_specs(specs: Sequence[LabelSpec]) -> LabelSpec:
     """Return names, values and colours of several files; where values differ, names count, in alphabetical order."""
-    specs = [spec_of(tuple(read_segments(path)), path) for path in paths]
     values: dict[str, set[int]] = {}
     for spec in specs:
         for value, name in spec.names.items():

@@ -141,6 +141,7 @@ class Opening:
     channels: tuple[str, ...] | None = None
     resample_channels: bool = False
     max_bytes: int = MAX_BYTES
+    series: str | int | None = None
 
     def open(self, folder: PathLike, labels: LabelSpec | Mapping[int, str] | None = None) -> Cohort:
         """Return `open_cohort` with these arguments."""
@@ -152,6 +153,7 @@ class Opening:
             channels=self.channels,
             resample_channels=self.resample_channels,
             max_bytes=self.max_bytes,
+            series=self.series,
         )
 
 
@@ -164,6 +166,7 @@ def open_cohort(
     channels: Sequence[str] | None = None,
     resample_channels: bool = False,
     max_bytes: int = MAX_BYTES,
+    series: str | int | None = None,
 ) -> Cohort:
     """Find the cases in a folder by the names of its files, or in a CSV file, without reading a volume.
 
@@ -176,7 +179,8 @@ def open_cohort(
             such as ``{5: "liver"}``, selects organs: all other values are read as background, and names that differ
             only in "left" and "right" become a pair. With a `LabelSpec`, its `others_are_background` decides. The
             values are those of the masks, such as grey levels: ``{255: "liver"}``. Masks in colours are read by the
-            colours of a `LabelSpec`; where names stand in the files (one file a structure, ``.seg.nrrd``), by names.
+            colours of a `LabelSpec`; where names stand in the files (one file a structure, ``.seg.nrrd``, DICOM SEG,
+            RTSTRUCT), by names.
         spacing_mm: Distance between voxel centres of files without geometry (PNG, JPEG, TIFF, NumPy), ``(z, y, x)``;
             1 mm, with a warning, where neither this nor ``dataset.json`` says it. Others have their own.
         channels: What the names of images end in where a scan has one file a channel, in the order wanted, such as
@@ -185,6 +189,8 @@ def open_cohort(
         resample_channels: Whether a channel on another grid than the first is interpolated linearly onto it. Otherwise
             it is an error when the case is read.
         max_bytes: What each volume may take in memory when a case is read.
+        series: Which series is read of DICOM folders that hold several: name, number or description, as
+            `read_dicom_series` takes it. Without it, such a folder is an error when the case is read, which lists them.
 
     Returns:
         The cohort.
@@ -209,11 +215,12 @@ def open_cohort(
     if spacing_mm is not None:
         affine_of(spacing_mm)  # raises where it is not valid
     require_count("max_bytes", max_bytes)
+    require_type("series", series, (str, int, type(None)), "the name or number of a series, or None")
     root = require_path("folder", folder)
     if not root.exists():
         message = f"`folder` must be an existing folder or file, got {root}."
         raise MissingFileError(message, argument="folder", file=root)
-    how = Reading(_checked_channels(channels), resample_channels, spacing_mm, organs)
+    how = Reading(_checked_channels(channels), resample_channels, spacing_mm, organs, series)
     found = _find(root, layout, how)
     _check(found, root)
     warn_of_left_over(found, root)
@@ -223,7 +230,7 @@ def open_cohort(
         replace(scan, part=scan.part if has_parts else "", read=partial(scan.read, max_bytes=max_bytes))
         for scan in found.scans
     )
-    opening = Opening(found.layout, spacing_mm, found.channels, resample_channels, max_bytes)
+    opening = Opening(found.layout, spacing_mm, found.channels, resample_channels, max_bytes, series)
     cohort = Cohort(root, found.layout, found.labels, found.channel_names, scans, opening)
     return cohort if organs is None else cohort.with_labels(organs)
 

@@ -18,7 +18,7 @@ from guided_attention._files import PathLike, replacing
 from guided_attention._geometry import LPS_RAS, checked_affine
 from guided_attention._sides import words_of
 from guided_attention.case import Volume, as_array, on_grid_of
-from guided_attention.data._dicom_files import NoScanError, damage, open_dicom
+from guided_attention.data._dicom_files import NoScanError, damage, open_beginning, open_dicom
 from guided_attention.data._dicom_frames import Frame
 from guided_attention.data._files import broken, reading, require_file
 from guided_attention.data._limits import MAX_BYTES, require_fits
@@ -29,11 +29,20 @@ from guided_attention.labels import LabelSpec
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["COPIED", "Segments", "checked_organs", "read_dicom_seg", "require_identifiers", "write_dicom_seg"]
+__all__ = [
+    "COPIED",
+    "Segments",
+    "checked_organs",
+    "read_dicom_seg",
+    "read_seg_names",
+    "require_identifiers",
+    "write_dicom_seg",
+]
 
 _SHARE_OF_VOXEL = 0.1
 _LONGEST = 64
 _BYTES = 3
+_SEGMENTS = 0x00620002
 _IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
 COPIED = (
     "PatientName",
@@ -237,6 +246,15 @@ def read_dicom_seg(
     frames = None if folder is None else read_headers(folder, series=series)
     whole = found if frames is None else _placed(found, frames, file, max_bytes)
     return Segments(whole, LabelSpec(names, colours))
+
+
+def read_seg_names(path: Path) -> LabelSpec:
+    """Return names and colours of a DICOM SEG as `read_dicom_seg` does, without what comes after them in the file."""
+    with needs_extra("dicom-seg"):
+        import highdicom  # noqa: F401, PLC0415
+    with _reading(path):
+        seg = open_beginning(path, "DICOM SEG", _SEGMENTS)
+        return LabelSpec(_names_of(seg), _colours_of(seg))
 
 
 def _placed(found: Volume, frames: Sequence[Frame], file: Path, max_bytes: int) -> Volume:

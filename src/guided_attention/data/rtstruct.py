@@ -4,7 +4,7 @@ import datetime as dt
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from guided_attention._geometry import LPS_RAS
 from guided_attention._typing import Affine
 from guided_attention.case import Volume
 from guided_attention.data._contours import Contour, fill, outlines
-from guided_attention.data._dicom_files import NoScanError, damage, open_dicom
+from guided_attention.data._dicom_files import NoScanError, damage, open_beginning, open_dicom
 from guided_attention.data._dicom_frames import Frame
 from guided_attention.data._files import broken, reading, require_file
 from guided_attention.data._limits import MAX_BYTES, require_fits
@@ -30,8 +30,9 @@ from guided_attention.labels import LabelSpec
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["read_rtstruct", "write_rtstruct"]
+__all__ = ["read_rtstruct", "read_rtstruct_names", "write_rtstruct"]
 
+_ORGANS = 0x30060020
 _CLOSED = "CLOSED_PLANAR"
 _CHANNELS, _WHITE = 3, 255
 _SHARE_OF_STEP = 0.1
@@ -116,7 +117,7 @@ def read_rtstruct(
     to_voxels = np.linalg.inv(LPS_RAS @ affine).astype(np.float64)
     with reading(file, "RTSTRUCT", damage()):
         own = {str(item.ReferencedFrameOfReferenceUID) for item in content.StructureSetROISequence}
-        names = {int(item.ROINumber): str(item.ROIName) for item in content.StructureSetROISequence}
+        names = _names_of(content)
         organs = [item for item in content.ROIContourSequence if item.get("ContourSequence")]
     here = frames[0].text("FrameOfReferenceUID")
     good, cure = not here or here in own, "Name the series that it was made on."
@@ -141,6 +142,30 @@ def read_rtstruct(
             if (colour := _hex(organ)) is not None
         }
     return Segments(Volume(labels, affine), LabelSpec(_different(found), colours))
+
+
+def read_rtstruct_names(path: Path, known: Collection[str] = ()) -> LabelSpec:
+    """Return the names of the organs, with or without contours, by their numbers.
+
+    Colours stand among the contours: they are read only where a name is not `known`.
+    """
+    with reading(path, "RTSTRUCT", damage()):
+        content = open_beginning(path, "RTSTRUCT", _ORGANS)
+        names = _names_of(content)
+        if set(names.values()) <= set(known):
+            return LabelSpec(names)
+        whole = _read(path, MAX_BYTES)
+        colours = {
+            number: colour
+            for organ in whole.get("ROIContourSequence") or ()
+            if (number := int(organ.ReferencedROINumber)) in names and (colour := _hex(organ)) is not None
+        }
+    return LabelSpec(names, colours)
+
+
+def _names_of(content: "Dataset") -> dict[int, str]:
+    items = content.StructureSetROISequence
+    return _different({int(item.ROINumber): str(item.ROIName) for item in items})
 
 
 def _read(file: Path, max_bytes: int) -> "Dataset":

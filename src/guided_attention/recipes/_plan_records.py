@@ -35,6 +35,7 @@ class DataPlan:
         channels: What the names of image files end in, one a channel; None finds out, see `open_cohort`.
         resample_channels: Whether channels are interpolated onto the grid of the first.
         max_bytes: What each volume may take in memory when it is read.
+        series: Which series is read of DICOM folders that hold several: name, number or description.
         cache: Folder for the prepared volumes, which other runs may use too and which is kept; None for ``cache`` in
             the run folder, which is deleted when the run has ended.
     """
@@ -48,12 +49,20 @@ class DataPlan:
     channels: tuple[str, ...] | None = None
     resample_channels: bool = False
     max_bytes: int = Opening.max_bytes
+    series: str | None = None
     cache: str | None = None
 
     @property
     def opening(self) -> Opening:
         """How the folder is opened."""
-        return Opening(self.layout, self.spacing_mm, self.channels, self.resample_channels, self.max_bytes)
+        return Opening(
+            self.layout,
+            self.spacing_mm,
+            self.channels,
+            self.resample_channels,
+            self.max_bytes,
+            self.series,
+        )
 
     def __post_init__(self) -> None:
         """Check types, and that no case leaks from one part into another."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from guided_attention._checks import cut_list, repeated, require, require_path
 from guided_attention._files import PathLike
 from guided_attention.case import Case
-from guided_attention.data import Cohort
+from guided_attention.data import Cohort, Opening
 from guided_attention.errors import ArgumentError, MissingFileError
 from guided_attention.inference import ExtraFile, LedgerEntry, Predictor
 from guided_attention.labels import LabelSpec
@@ -17,10 +17,10 @@ from guided_attention.recipes._cases import Reader, Source, cases_of_plan, sourc
 from guided_attention.recipes.plan import PLAN_FILE, Plan
 from guided_attention.training.run_folder import BEST
 
-__all__ = ["plan_of_run", "predict", "predictor_of_run", "source_for_run"]
+__all__ = ["in_series", "plan_of_run", "predict", "predictor_of_run", "source_for_run"]
 
-Scans = PathLike | Sequence[PathLike] | Cohort | Sequence[Case]
-"""A file or folder, a list of them, a cohort, or cases in memory."""
+Scans = PathLike | Sequence[PathLike | Cohort] | Cohort | Sequence[Case]
+"""A file or folder, a cohort, a list of these, or cases in memory."""
 
 
 def predict(
@@ -42,7 +42,7 @@ def predict(
     Args:
         run: A run folder, a checkpoint with metadata, or a folder of `Predictor.save`.
         scans: A file, a folder in one of the layouts of `guided_attention.data.open_cohort`, or the folder of a DICOM
-            series; a list of these; a `Cohort`; or cases. None predicts the test cases of the run's plan, or the
+            series; a `Cohort`; a list of these; or cases. None predicts the test cases of the run's plan, or the
             validation cases where it has no test cases.
         out: Folder to write ``<case_id>_prediction.nii.gz`` and the ledger to; created where it is missing.
         device: A torch device, or ``"auto"`` for a GPU if there is one.
@@ -95,7 +95,9 @@ def _readers(run: PathLike, scans: Scans | None, labels: LabelSpec) -> list[Read
 
 def _in_parts(scans: Scans) -> list[object]:
     """Return paths one after another; a path, a cohort or a list of cases is one part."""
-    if isinstance(scans, (list, tuple)) and any(isinstance(part, (str, os.PathLike)) for part in scans):
+    if isinstance(scans, (list, tuple)) and any(
+        isinstance(part, (str, os.PathLike, Cohort)) for part in scans
+    ):
         return list(scans)
     return [scans]
 
@@ -115,6 +117,17 @@ def plan_of_run(run: PathLike) -> Plan | None:
     """Return the plan in a run folder; None where there is none, as in the runs of a `Trainer` by hand."""
     folder = require_path("run", run)
     return Plan.load(folder) if (folder / PLAN_FILE).is_file() else None
+
+
+def in_series(run: PathLike, scans: Sequence[PathLike], series: str) -> list[Cohort]:
+    """Open scans as for a run, with this series of DICOM folders that hold several."""
+    plan = plan_of_run(run)
+    known, labels = (Opening(), None) if plan is None else (plan.data.opening, plan.labels)
+    openings = [
+        replace(known, layout="auto", channels=known.channels if Path(path).is_dir() else None, series=series)
+        for path in scans
+    ]
+    return [opening.open(path, labels) for opening, path in zip(openings, scans, strict=True)]
 
 
 def source_for_run(plan: Plan | None, scans: object, labels: LabelSpec) -> Source:
