@@ -526,3 +526,46 @@ def test_a_folder_above_the_right_one_is_told_which_to_open(tmp_path, inside):
     wanted = tmp_path / inside.split("/")[0]
     with pytest.raises(DataError, match=f"must be a folder of scans, got .*\\. Open {wanted}\\.$"):
         open_cohort(tmp_path)
+
+
+def _structures(folder):
+    write_nifti(_made(folder / "s1") / "ct.nii.gz", _volume(3), AFFINE)
+    write_nifti(_made(folder / "s1/segmentations") / "liver.nii.gz", _volume(1), AFFINE)
+    return folder
+
+
+def _made(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _pairs(folder):
+    write_nifti(_made(folder) / "a_image.nii.gz", _volume(3), AFFINE)
+    write_nifti(folder / "a_label.nii.gz", _volume(1), AFFINE)
+    return folder
+
+
+@pytest.mark.parametrize("organs", [None, {1: "liver"}])
+@pytest.mark.parametrize("layout", ["pairs", "structures", "nnunet", "png", "chaos"])
+def test_scans_are_read_without_their_masks(tmp_path, layout, organs):
+    """A mask that cannot be used hinders no prediction."""
+    if layout in {"pairs", "structures"}:
+        folder = _pairs(tmp_path / "a") if layout == "pairs" else _structures(tmp_path / "a")
+    else:
+        folder = write_phantom_cohort(tmp_path / "a", subjects=1, size=16, layout=layout)
+    cohort = open_cohort(folder, layout=layout, labels=organs if layout in {"pairs", "structures"} else None)
+    whole = cohort[0]
+    assert whole.labels is not None
+    masks = [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and {"labelsTr", "GT", "Ground", "segmentations"} & set(path.parts)
+    ]
+    for path in masks or [folder / "a_label.nii.gz"]:
+        path.write_bytes(b"damaged")
+    with pytest.raises(DataError):
+        cohort[0]
+    images = cohort.without_labels()
+    assert images.labelled == ()
+    np.testing.assert_array_equal(images[0].image, whole.image)
+    assert images[0].labels is None

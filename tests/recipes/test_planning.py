@@ -22,6 +22,7 @@ from guided_attention.models import ModelSettings
 from guided_attention.preparation import CohortPercentiles, ZScore
 from guided_attention.recipes import Plan, _machine, plan_for
 from guided_attention.recipes._cases import cases_of_plan
+from guided_attention.recipes.prediction import source_for_run
 
 Block = Callable[..., Case]
 
@@ -276,3 +277,16 @@ def test_all_slices_of_a_patient_go_into_one_part():
     assert sum(len({name.split("_")[0] for name in part}) for part in parts) == 6
     assert [len(part) for part in parts] == [16, 4, 4]
     assert "of 6 patients" in plan.reasons["data.val"]
+
+
+def test_scans_to_predict_are_read_without_masks(tmp_path):
+    folder = write_phantom_cohort(tmp_path, subjects=2, size=32)
+    plan = plan_for(folder)
+    (name,) = plan.data.val
+    assert cases_of_plan(plan).read(name).labels is not None
+    for source in (
+        cases_of_plan(plan, image_only=True),
+        source_for_run(plan, folder, plan.labels, image_only=True),
+        source_for_run(plan, open_cohort(folder), plan.labels, image_only=True),
+    ):
+        assert source.read(name).labels is None

@@ -79,9 +79,9 @@ _UNKNOWN_MM: SpacingMm = (1.0, 1.0, 1.0)
 
 @runtime_checkable
 class ReadCase(Protocol):
-    """Reads one case; `max_bytes` is what each of its volumes may take in memory."""
+    """Reads one case, or only its image; `max_bytes` is what each of its volumes may take in memory."""
 
-    def __call__(self, *, max_bytes: int = MAX_BYTES) -> Case:
+    def __call__(self, *, max_bytes: int = MAX_BYTES, image_only: bool = False) -> Case:
         """Read it."""
         ...
 

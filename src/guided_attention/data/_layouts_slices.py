@@ -25,7 +25,7 @@ from guided_attention.data.chaos import (
     channels_of,
     find_masks,
     is_subject,
-    read_chaos_case,
+    read_chaos_subject,
 )
 from guided_attention.data.png import PNG_GREY_LEVELS, find_png_slices, read_png_subject
 from guided_attention.errors import DataError
@@ -92,7 +92,7 @@ def _source_of(folder: Path, subjects: list[Path], layout: str) -> ChaosSource:
 
 def _chaos_scan(path: Path, source: ChaosSource) -> Scan:
     name = path.resolve().name
-    reader = partial(read_chaos_case, path, source=source, case_id=name)
+    reader = partial(read_chaos_subject, path, source, name)
     return Scan(name, path, reader, is_labelled=bool(find_masks(path, source)))
 
 

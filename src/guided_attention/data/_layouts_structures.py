@@ -127,11 +127,17 @@ def _scan(subject: _Subject, known: Mapping[int, str], how: Reading) -> Scan:
 
 
 def _read(
-    case_id: str, image: Path, masks: Mapping[int, Path], how: Reading, *, max_bytes: int = MAX_BYTES
+    case_id: str,
+    image: Path,
+    masks: Mapping[int, Path],
+    how: Reading,
+    *,
+    max_bytes: int = MAX_BYTES,
+    image_only: bool = False,
 ) -> Case:
     opener = partial(how.open, max_bytes=max_bytes)
     volume = image_of(opener(image, "image"))
-    labels = _merged_masks(masks, volume, opener) if masks else None
+    labels = _merged_masks(masks, volume, opener) if masks and not image_only else None
     return case_from_files(case_id, volume, labels, (), [image])
 
 

@@ -378,10 +378,16 @@ def scans_of(pairs: Sequence[Pair], root: Path, names: tuple[str, ...], how: Rea
 
 
 def _read(
-    case_id: str, pair: Pair, names: tuple[str, ...], how: Reading, *, max_bytes: int = MAX_BYTES
+    case_id: str,
+    pair: Pair,
+    names: tuple[str, ...],
+    how: Reading,
+    *,
+    max_bytes: int = MAX_BYTES,
+    image_only: bool = False,
 ) -> Case:
-    mask = pair.label
-    with setting_aside([] if mask is None else [mask]):  # it may lie among the slices
+    mask = None if image_only else pair.label
+    with setting_aside([] if pair.label is None else [pair.label]):  # it may lie among the slices
         return joined_case(
             case_id,
             pair.images,

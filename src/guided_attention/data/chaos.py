@@ -40,6 +40,7 @@ __all__ = [
     "is_subject",
     "read_chaos",
     "read_chaos_case",
+    "read_chaos_subject",
     "read_drawn_masks",
     "scan_folder",
 ]
@@ -164,13 +165,20 @@ def read_chaos_case(
     """
     require_choice("source", source, tuple(_IMAGES))
     subject = require_folder("folder", folder)
+    name = subject.resolve().name if case_id is None else case_id
+    return read_chaos_subject(subject, source, name, max_bytes=max_bytes)
+
+
+def read_chaos_subject(
+    subject: Path, source: ChaosSource, name: str, *, max_bytes: int = MAX_BYTES, image_only: bool = False
+) -> Case:
+    """Read one subject: see `read_chaos_case`."""
     folders = [require_folder("folder", subject / name) for name in _IMAGES[source]]
-    masks = find_masks(subject, source)
+    masks = [] if image_only else find_masks(subject, source)
     whole = _read_phases(folders, max_bytes)
     labels = (
         _read_masks(masks, files_in(folders[0]), whole.array.shape[1:], source, max_bytes) if masks else None
     )
-    name = subject.resolve().name if case_id is None else case_id
     mask = None if labels is None else Volume(labels, whole.affine)
     return case_from_files(name, whole, mask, _CHANNELS[source], [*folders, *masks[:1]])
 

@@ -119,6 +119,13 @@ class Cohort:
         scans = (replace(scan, read=partial(_without_others, scan.read, labels)) for scan in self.scans)
         return replace(self, labels=labels, scans=tuple(scans))
 
+    def without_labels(self) -> "Cohort":
+        """Return the same scans for prediction: their masks are not read."""
+        scans = (
+            replace(scan, read=partial(scan.read, image_only=True), is_labelled=False) for scan in self.scans
+        )
+        return replace(self, scans=tuple(scans))
+
     def select(self, case_ids: Sequence[str]) -> "Cohort":
         """Return the cohort of some cases, in the order given.
 
@@ -235,8 +242,12 @@ def open_cohort(
     return cohort if organs is None else cohort.with_labels(organs)
 
 
-def _without_others(read: ReadCase, labels: LabelSpec, *, max_bytes: int | None = None) -> Case:
-    case = read() if max_bytes is None else read(max_bytes=max_bytes)
+def _without_others(
+    read: ReadCase, labels: LabelSpec, *, max_bytes: int | None = None, image_only: bool = False
+) -> Case:
+    case = (
+        read(image_only=image_only) if max_bytes is None else read(max_bytes=max_bytes, image_only=image_only)
+    )
     if case.labels is not None and _WHITE not in labels.names and _is_white(case.labels):
         wanted, got = f"of the values of {dict(labels.names)}", f"only {_WHITE}"
         cure = f'Name the value that the mask has: {{{_WHITE}: "{next(iter(labels.names.values()))}"}}.'

@@ -150,11 +150,16 @@ def read_png_subject(
     grey_levels: Mapping[int, int],
     *,
     max_bytes: int = MAX_BYTES,
+    image_only: bool = False,
 ) -> Case:
     """Read the slices that `find_png_slices` found for one subject."""
     affine = radiological_affine(spacing_mm)
     image = _read_stack(images, max_bytes)
-    labels = _read_png_labels(masks, image.shape[-2:], grey_levels, max_bytes) if masks else None
+    labels = (
+        _read_png_labels(masks, image.shape[-2:], grey_levels, max_bytes)
+        if masks and not image_only
+        else None
+    )
     return Case(subject, image, labels, affine, source=Source(images[0].parent))
 
 

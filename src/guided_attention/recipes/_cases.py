@@ -58,12 +58,19 @@ class Source:
         return [partial(self.read, name) for name in case_ids]
 
 
-def source_of(data: object, labels: LabelSpec | None = None, *, opening: Opening | None = None) -> Source:
+def source_of(
+    data: object,
+    labels: LabelSpec | None = None,
+    *,
+    opening: Opening | None = None,
+    image_only: bool = False,
+) -> Source:
     """Return the cases of a folder, a `Cohort` or a sequence of cases, without reading a volume."""
     if isinstance(data, (str, os.PathLike)):
         data = (opening or Opening()).open(data, labels)
     if isinstance(data, Cohort):
         data = data if labels is None else data.with_labels(labels)
+        data = data.without_labels() if image_only else data
         return Source(
             folder=_absolute(data.folder),
             layout=data.layout,
@@ -95,11 +102,11 @@ def _in_memory(data: object, labels: LabelSpec | None) -> Source:
     return Source(None, "memory", labels, tuple(cases), labelled, {}, cases.__getitem__)
 
 
-def cases_of_plan(plan: Plan, cases: object = None) -> Source:
+def cases_of_plan(plan: Plan, cases: object = None, *, image_only: bool = False) -> Source:
     """Return the cases of a plan: those of its folder, or `cases`, which a plan for cases in memory needs."""
     if cases is not None:
         return source_of(cases, plan.labels)
     if plan.data.folder is None:
         message = "`cases` must be given for a plan that was made for cases in memory, got None."
         raise ArgumentError(message, argument="cases")
-    return source_of(plan.data.folder, plan.labels, opening=plan.data.opening)
+    return source_of(plan.data.folder, plan.labels, opening=plan.data.opening, image_only=image_only)

@@ -85,8 +85,8 @@ def _readers(run: PathLike, scans: Scans | None, labels: LabelSpec) -> list[Read
                 f"`scans` must be given for a run without a plan, got None for {run}. Name a file or folder."
             )
             raise ArgumentError(message, argument="scans")
-        return cases_of_plan(plan).readers(plan.data.test or plan.data.val)
-    sources = [source_for_run(plan, part, labels) for part in _in_parts(scans)]
+        return cases_of_plan(plan, image_only=True).readers(plan.data.test or plan.data.val)
+    sources = [source_for_run(plan, part, labels, image_only=True) for part in _in_parts(scans)]
     twice = repeated(name for source in sources for name in source.case_ids)
     cure = "Rename one: its prediction would replace the other."
     require(not twice, "scans", "of different names", f"{cut_list(twice)} more than once", cure)
@@ -130,19 +130,22 @@ def in_series(run: PathLike, scans: Sequence[PathLike], series: str) -> list[Coh
     return [opening.open(path, labels) for opening, path in zip(openings, scans, strict=True)]
 
 
-def source_for_run(plan: Plan | None, scans: object, labels: LabelSpec) -> Source:
+def source_for_run(
+    plan: Plan | None, scans: object, labels: LabelSpec, *, image_only: bool = False
+) -> Source:
     """Return scans in the layout that a run was trained on, where the folder has it: CHAOS has four kinds of MR.
 
     Files of channels are found by the endings of training, and called as there.
     """
     if plan is None or not isinstance(scans, (str, os.PathLike)):
-        return source_of(scans, labels)
+        return source_of(scans, labels, image_only=image_only)
     layout, known = plan.data.layout, plan.data.opening
     channels = known.channels if Path(scans).is_dir() else None
     opening = replace(known, layout="auto", channels=channels)
-    found = source_of(scans, labels, opening=opening)
+    found = source_of(scans, labels, opening=opening, image_only=image_only)
     if layout.partition(":")[0] == found.layout.partition(":")[0] and layout != found.layout:
-        return source_of(scans, labels, opening=replace(opening, layout=layout))
+        opening = replace(opening, layout=layout)
+        return source_of(scans, labels, opening=opening, image_only=image_only)
     names = () if plan.preparation.fingerprint is None else plan.preparation.fingerprint.channel_names
     unnamed = (
         found.cohort is not None
