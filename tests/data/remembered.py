@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from guided_attention.data import Cohort
-from guided_attention.data._layouts import Scan
 from guided_attention.data.checks import report
 from guided_attention.data.checks._facts import CaseFacts, facts_of
+from guided_attention.data.layouts._records import Scan
 
 
 def facts_by_content(cohorts: Iterable[Cohort]) -> Mapping[bytes, CaseFacts]:

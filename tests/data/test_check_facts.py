@@ -10,7 +10,6 @@ from scipy import ndimage
 
 from guided_attention.case import Case
 from guided_attention.data import check, write_nifti
-from guided_attention.data._layouts import Scan
 from guided_attention.data.checks._alignment import Alignment, alignment_of
 from guided_attention.data.checks._exchanged import (
     _log_spreads,
@@ -22,6 +21,7 @@ from guided_attention.data.checks._exchanged import (
 from guided_attention.data.checks._facts import CaseFacts, OrganFacts, facts_of
 from guided_attention.data.checks._suspicions import in_cases
 from guided_attention.data.checks._unlike import in_cohort
+from guided_attention.data.layouts._records import Scan
 from guided_attention.labels import LabelSpec
 
 LPS = np.diag([-1.0, -1.0, 2.0, 1.0])

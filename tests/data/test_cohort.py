@@ -332,7 +332,7 @@ def no_reading(monkeypatch):
         raise AssertionError("a volume was read")
 
     for name in ("joined_case", "read_dicom_series", "open_volume"):
-        monkeypatch.setattr(f"guided_attention.data._layouts_volumes.{name}", fail)
+        monkeypatch.setattr(f"guided_attention.data.layouts._volumes.{name}", fail)
 
 
 def _wrong_json(key, value):

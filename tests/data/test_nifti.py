@@ -464,7 +464,7 @@ def test_a_header_that_claims_more_than_the_file_can_hold_is_refused_at_once(tmp
 
 def test_reading_needs_less_than_eight_bytes_a_voxel(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "guided_attention.data._voxels._PIECE", 1 << 13
+        "guided_attention.data.formats._voxels._PIECE", 1 << 13
     )  # as small beside this volume as usual
     values = np.random.default_rng(0).integers(0, 5, (128, 128, 64))
     image = _write(tmp_path / "i.nii.gz", values, "<i2", slope=(0.5, -3.0))

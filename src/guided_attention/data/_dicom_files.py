@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from guided_attention._checks import needs_extra, require
 from guided_attention.data import _jpeg_lossless
 from guided_attention.data._files import DAMAGE, broken, reading
-from guided_attention.data._limits import require_fits
+from guided_attention.data.formats._limits import require_fits
 from guided_attention.errors import DataError
 
 if TYPE_CHECKING:

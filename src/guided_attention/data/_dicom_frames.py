@@ -11,7 +11,7 @@ import numpy.typing as npt
 from guided_attention._checks import cut_list, require
 from guided_attention.data._dicom_files import NoScanError, damage, decoder_of, open_dicom
 from guided_attention.data._files import broken, reading, require_finite
-from guided_attention.data._limits import MAX_BYTES
+from guided_attention.data.formats._limits import MAX_BYTES
 from guided_attention.errors import DataError
 
 if TYPE_CHECKING:

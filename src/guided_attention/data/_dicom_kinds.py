@@ -10,7 +10,7 @@ from statistics import median
 
 from guided_attention.data._dicom_frames import kind_of_other
 from guided_attention.data._files import SLICE_ENDINGS, is_set_aside, reading
-from guided_attention.data._layouts import entries_of
+from guided_attention.data.layouts._records import entries_of
 
 __all__ = [
     "is_dicom_mask",

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from guided_attention._checks import require
 from guided_attention._typing import Affine
 from guided_attention.data._dicom_kinds import is_rtstruct
-from guided_attention.data._limits import require_fits
-from guided_attention.data._nrrd import read_segments
-from guided_attention.data._slicer import SLICER_ENDING, merged_specs, spec_of, values_of
 from guided_attention.data.dicom_seg import Segments, read_dicom_seg, read_seg_names
+from guided_attention.data.formats._limits import require_fits
+from guided_attention.data.formats._nrrd import read_segments
+from guided_attention.data.formats._slicer import SLICER_ENDING, merged_specs, spec_of, values_of
 from guided_attention.data.rtstruct import read_rtstruct, read_rtstruct_names
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec

@@ -10,7 +10,7 @@ import numpy as np
 
 from guided_attention._checks import cut_list, require
 from guided_attention.case import Case
-from guided_attention.data._layouts import Scan
+from guided_attention.data.layouts._records import Scan
 from guided_attention.data.nifti import write_nifti
 from guided_attention.data.png import write_png_subject
 from guided_attention.errors import DataError

@@ -22,9 +22,9 @@ from guided_attention.data._files import (
     require_pairs,
     to_labels,
 )
-from guided_attention.data._limits import MAX_BYTES, require_fits
-from guided_attention.data._pictures import read_mask_slice
 from guided_attention.data.dicom import read_size_in_file_order, read_slices_in_file_order
+from guided_attention.data.formats._limits import MAX_BYTES, require_fits
+from guided_attention.data.formats._pictures import read_mask_slice
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 

@@ -20,13 +20,13 @@ from guided_attention._sides import left_right_pairs
 from guided_attention._typing import LabelVolume, SpacingMm
 from guided_attention.case import Case, affine_of
 from guided_attention.data._files import keep_ids
-from guided_attention.data._layout_table import find_table
-from guided_attention.data._layouts import Found, Layout, ReadCase, Scan, entries_of
-from guided_attention.data._layouts_slices import find_chaos, find_png
-from guided_attention.data._layouts_structures import find_structures
-from guided_attention.data._layouts_volumes import Reading, find_task, find_volumes
-from guided_attention.data._left_over import warn_of_left_over
-from guided_attention.data._limits import MAX_BYTES
+from guided_attention.data.formats._limits import MAX_BYTES
+from guided_attention.data.layouts._left_over import warn_of_left_over
+from guided_attention.data.layouts._records import Found, Layout, ReadCase, Scan, entries_of
+from guided_attention.data.layouts._slices import find_chaos, find_png
+from guided_attention.data.layouts._structures import find_structures
+from guided_attention.data.layouts._table import find_table
+from guided_attention.data.layouts._volumes import Reading, find_task, find_volumes
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 

@@ -21,7 +21,6 @@ from guided_attention._files import (
     write_json,
 )
 from guided_attention._locks import LOCK, locked_folder
-from guided_attention.data._layouts import Scan
 from guided_attention.data._processes import each
 from guided_attention.data._writers import (
     Target,
@@ -33,6 +32,7 @@ from guided_attention.data._writers import (
     write_case,
 )
 from guided_attention.data.cohort import Cohort
+from guided_attention.data.layouts._records import Scan
 from guided_attention.errors import DataError, ExistingFileError, GuidedAttentionError
 from guided_attention.labels import LabelSpec
 

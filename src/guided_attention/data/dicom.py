@@ -19,7 +19,7 @@ from guided_attention.case import Source, Volume, spacing_of
 from guided_attention.data._dicom_files import NoScanError, open_dicom
 from guided_attention.data._dicom_frames import Frame, read_frames
 from guided_attention.data._files import SLICE_ENDINGS, files_in, reading, require_folder
-from guided_attention.data._limits import MAX_BYTES, require_fits
+from guided_attention.data.formats._limits import MAX_BYTES, require_fits
 from guided_attention.errors import DataError, GeometryWarning, LeftOutWarning
 
 __all__ = [

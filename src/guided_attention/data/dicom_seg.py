@@ -21,8 +21,8 @@ from guided_attention.case import Volume, as_array, on_grid_of
 from guided_attention.data._dicom_files import NoScanError, damage, open_beginning, open_dicom
 from guided_attention.data._dicom_frames import Frame
 from guided_attention.data._files import broken, reading, require_file
-from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.data.dicom import read_headers, series_affine
+from guided_attention.data.formats._limits import MAX_BYTES, require_fits
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 

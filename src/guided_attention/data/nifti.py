@@ -14,16 +14,16 @@ from guided_attention._files import PathLike, replacing
 from guided_attention._geometry import checked_affine, is_same_place
 from guided_attention._typing import Affine
 from guided_attention.case import Case, Source, Volume, as_array
-from guided_attention.data._case_files import case_of_files
 from guided_attention.data._files import (
     files_in,
     keep_ids,
     natural_key,
     require_pairs,
 )
-from guided_attention.data._formats import case_id_of
-from guided_attention.data._limits import MAX_BYTES
-from guided_attention.data._nifti import NIFTI_ENDINGS, Form, open_nifti, open_with_forms
+from guided_attention.data.formats._case_files import case_of_files
+from guided_attention.data.formats._limits import MAX_BYTES
+from guided_attention.data.formats._nifti import NIFTI_ENDINGS, Form, open_nifti, open_with_forms
+from guided_attention.data.formats._table import case_id_of
 from guided_attention.errors import ArgumentError, DataError
 
 __all__ = ["is_nifti", "read_nifti", "read_nifti_case", "read_nifti_pairs", "write_nifti"]

@@ -22,8 +22,8 @@ from guided_attention.data._files import (
     require_pairs,
     to_labels,
 )
-from guided_attention.data._limits import MAX_BYTES, require_fits
-from guided_attention.data._pictures import read_image_pages, read_mask_slice, size_of
+from guided_attention.data.formats._limits import MAX_BYTES, require_fits
+from guided_attention.data.formats._pictures import read_image_pages, read_mask_slice, size_of
 from guided_attention.errors import DataError
 
 __all__ = [

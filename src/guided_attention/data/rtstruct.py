@@ -21,9 +21,9 @@ from guided_attention.data._contours import Contour, fill, outlines
 from guided_attention.data._dicom_files import NoScanError, damage, open_beginning, open_dicom
 from guided_attention.data._dicom_frames import Frame
 from guided_attention.data._files import broken, reading, require_file
-from guided_attention.data._limits import MAX_BYTES, require_fits
 from guided_attention.data.dicom import read_headers, series_affine
 from guided_attention.data.dicom_seg import COPIED, Segments, checked_organs, require_identifiers
+from guided_attention.data.formats._limits import MAX_BYTES, require_fits
 from guided_attention.errors import DataError, LeftOutWarning
 from guided_attention.labels import LabelSpec
 

@@ -7,11 +7,11 @@ from guided_attention._checks import require
 from guided_attention._files import PathLike
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, Source, Volume
-from guided_attention.data._case_files import case_of_files
-from guided_attention.data._formats import OpenedFile, has_geometry, open_volume
-from guided_attention.data._limits import MAX_BYTES
-from guided_attention.data._slicer import SlicerFile, open_slicer, spec_of
 from guided_attention.data.dicom_seg import Segments
+from guided_attention.data.formats._case_files import case_of_files
+from guided_attention.data.formats._limits import MAX_BYTES
+from guided_attention.data.formats._slicer import SlicerFile, open_slicer, spec_of
+from guided_attention.data.formats._table import OpenedFile, has_geometry, open_volume
 from guided_attention.labels import LabelSpec
 
 __all__ = ["read_slicer_seg", "read_volume", "read_volume_case"]

@@ -21,7 +21,7 @@ from guided_attention._geometry import Reorientation
 from guided_attention._typing import Affine
 from guided_attention.case import Case
 from guided_attention.data import Cohort
-from guided_attention.data._layouts import Scan
+from guided_attention.data.layouts._records import Scan
 from guided_attention.errors import ExistingFileError
 from guided_attention.preparation import Grid, Preparation, Prepared
 from guided_attention.preparation.grid import Axis

@@ -15,8 +15,8 @@ from scipy import ndimage
 from guided_attention._geometry import is_sheared, reorientation
 from guided_attention._typing import LabelVolume, SpacingMm
 from guided_attention.case import Case
-from guided_attention.data._layouts import Scan
 from guided_attention.data.checks._alignment import Alignment, alignment_of
+from guided_attention.data.layouts._records import Scan
 from guided_attention.errors import GuidedAttentionError
 
 __all__ = ["CaseFacts", "OrganFacts", "facts_of"]

@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from guided_attention._checks import require, require_choice, require_path, require_seed
 from guided_attention._files import PathLike
-from guided_attention.data._layouts import Scan
 from guided_attention.data.cohort import Cohort, open_cohort
+from guided_attention.data.layouts._records import Scan
 from guided_attention.data.phantom._harm import (
     Array,
     Plant,

@@ -6,7 +6,16 @@ from functools import partial
 from pathlib import Path
 
 from guided_attention._checks import HIGHEST_LABEL, cut_list, require
-from guided_attention.data._layouts import (
+from guided_attention.data.chaos import (
+    CHAOS_CT_LABELS,
+    CHAOS_MR_LABELS,
+    ChaosSource,
+    channels_of,
+    find_masks,
+    is_subject,
+    read_chaos_subject,
+)
+from guided_attention.data.layouts._records import (
     Found,
     Layout,
     Scan,
@@ -17,16 +26,7 @@ from guided_attention.data._layouts import (
     merged,
     part_folders,
 )
-from guided_attention.data._layouts_volumes import Reading
-from guided_attention.data.chaos import (
-    CHAOS_CT_LABELS,
-    CHAOS_MR_LABELS,
-    ChaosSource,
-    channels_of,
-    find_masks,
-    is_subject,
-    read_chaos_subject,
-)
+from guided_attention.data.layouts._volumes import Reading
 from guided_attention.data.png import PNG_GREY_LEVELS, find_png_slices, read_png_subject
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec

@@ -13,14 +13,14 @@ from guided_attention._files import PathLike
 from guided_attention._geometry import radiological_affine
 from guided_attention._typing import Affine, SpacingMm
 from guided_attention.case import Source, Volume, whole_labels
-from guided_attention.data._arrays import read_array
 from guided_attention.data._files import require_file, require_finite
-from guided_attention.data._limits import MAX_BYTES, require_fits
-from guided_attention.data._metaimage import open_metaimage
-from guided_attention.data._nifti import NIFTI_ENDINGS, open_nifti
-from guided_attention.data._nrrd import open_nrrd
-from guided_attention.data._pictures import PICTURE_ENDINGS, read_image_pages, read_label_pages
-from guided_attention.data._slicer import SLICER_ENDING, open_slicer
+from guided_attention.data.formats._arrays import read_array
+from guided_attention.data.formats._limits import MAX_BYTES, require_fits
+from guided_attention.data.formats._metaimage import open_metaimage
+from guided_attention.data.formats._nifti import NIFTI_ENDINGS, open_nifti
+from guided_attention.data.formats._nrrd import open_nrrd
+from guided_attention.data.formats._pictures import PICTURE_ENDINGS, read_image_pages, read_label_pages
+from guided_attention.data.formats._slicer import SLICER_ENDING, open_slicer
 from guided_attention.errors import ArgumentError, DataError
 from guided_attention.labels import LabelSpec
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageSequence
 
 from guided_attention._checks import cut_list, require
 from guided_attention.data._files import DAMAGE, reading
-from guided_attention.data._limits import require_fits
+from guided_attention.data.formats._limits import require_fits
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 

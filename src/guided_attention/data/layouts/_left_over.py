@@ -8,9 +8,9 @@ from pathlib import Path
 from guided_attention._checks import cut_list
 from guided_attention.data._dicom_kinds import is_dicom_report
 from guided_attention.data._files import is_setting_aside
-from guided_attention.data._formats import ENDINGS, PLAIN_ENDINGS
-from guided_attention.data._layouts import Found
-from guided_attention.data._pairs import LABEL_WORDS
+from guided_attention.data.formats._table import ENDINGS, PLAIN_ENDINGS
+from guided_attention.data.layouts._pairs import LABEL_WORDS
+from guided_attention.data.layouts._records import Found
 from guided_attention.errors import LeftOutWarning
 
 __all__ = ["warn_of_left_over"]

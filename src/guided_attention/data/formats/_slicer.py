@@ -16,9 +16,9 @@ from guided_attention._sides import left_right_pairs
 from guided_attention._typing import Affine
 from guided_attention.case import Volume, reordered
 from guided_attention.data._files import natural_key
-from guided_attention.data._limits import MAX_BYTES, require_fits
-from guided_attention.data._nrrd import Segment, open_nrrd, read_segments
-from guided_attention.data._voxels import StoredVolume
+from guided_attention.data.formats._limits import MAX_BYTES, require_fits
+from guided_attention.data.formats._nrrd import Segment, open_nrrd, read_segments
+from guided_attention.data.formats._voxels import StoredVolume
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 

@@ -14,8 +14,8 @@ from guided_attention._files import PathLike
 from guided_attention._geometry import checked_affine, is_same_place, is_sheared
 from guided_attention._typing import Affine
 from guided_attention.data._files import DAMAGE, reading, require_file
-from guided_attention.data._limits import MAX_BYTES
-from guided_attention.data._voxels import Packing, StoredVolume, array_shape
+from guided_attention.data.formats._limits import MAX_BYTES
+from guided_attention.data.formats._voxels import Packing, StoredVolume, array_shape
 from guided_attention.errors import DataError, GeometryWarning
 
 __all__ = ["NIFTI_ENDINGS", "Form", "open_nifti", "open_with_forms"]

@@ -17,7 +17,7 @@ from guided_attention._checks import require
 from guided_attention._typing import Affine
 from guided_attention.case import whole_labels
 from guided_attention.data._files import broken, reading, require_file, require_finite
-from guided_attention.data._limits import require_fits
+from guided_attention.data.formats._limits import require_fits
 from guided_attention.errors import DataError
 
 __all__ = ["Packing", "StoredVolume", "Stream", "array_shape"]

@@ -13,7 +13,7 @@ from guided_attention._checks import require
 from guided_attention._files import PathLike
 from guided_attention._typing import Affine
 from guided_attention.data._files import broken, reading, require_file
-from guided_attention.data._headers import (
+from guided_attention.data.formats._headers import (
     affine_from,
     beside,
     field_error,
@@ -22,8 +22,8 @@ from guided_attention.data._headers import (
     integers,
     read_lines,
 )
-from guided_attention.data._limits import MAX_BYTES
-from guided_attention.data._voxels import Packing, StoredVolume, array_shape
+from guided_attention.data.formats._limits import MAX_BYTES
+from guided_attention.data.formats._voxels import Packing, StoredVolume, array_shape
 from guided_attention.errors import DataError, GeometryWarning
 
 __all__ = ["Segment", "open_nrrd", "read_segments"]

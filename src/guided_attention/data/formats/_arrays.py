@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from guided_attention._checks import cut_list, require
 from guided_attention.data._files import DAMAGE, reading
-from guided_attention.data._limits import require_fits
-from guided_attention.data._voxels import Stream
+from guided_attention.data.formats._limits import require_fits
+from guided_attention.data.formats._voxels import Stream
 from guided_attention.errors import DataError
 
 __all__ = ["holds_mask", "read_array"]

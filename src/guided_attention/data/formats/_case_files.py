@@ -9,11 +9,11 @@ from typing import TypeAlias
 from guided_attention._checks import require, require_type
 from guided_attention._files import PathLike
 from guided_attention.case import Case, Volume
-from guided_attention.data._channels import stacked
 from guided_attention.data._dicom_masks import DicomMask
 from guided_attention.data._files import case_from_files
-from guided_attention.data._formats import OpenedFile, case_id_of, has_geometry, image_of
-from guided_attention.data._slicer import SlicerFile, padded
+from guided_attention.data.formats._slicer import SlicerFile, padded
+from guided_attention.data.formats._table import OpenedFile, case_id_of, has_geometry, image_of
+from guided_attention.data.layouts._channels import stacked
 from guided_attention.errors import DataError
 
 __all__ = ["Opener", "case_of_files", "joined_case"]

@@ -12,13 +12,20 @@ import numpy.typing as npt
 from guided_attention._checks import cut_list, require
 from guided_attention._sides import left_right_pairs
 from guided_attention.case import Case, Volume, on_grid_of
-from guided_attention.data._case_files import Opener
 from guided_attention.data._files import case_from_files, natural_key
-from guided_attention.data._formats import has_geometry, image_of, is_volume_file, stem_of
-from guided_attention.data._layouts import Found, Scan, entries_of, known_spacing, merged, part_folders
-from guided_attention.data._layouts_volumes import Reading
-from guided_attention.data._limits import MAX_BYTES
-from guided_attention.data._pairs import LABEL_WORDS
+from guided_attention.data.formats._case_files import Opener
+from guided_attention.data.formats._limits import MAX_BYTES
+from guided_attention.data.formats._table import has_geometry, image_of, is_volume_file, stem_of
+from guided_attention.data.layouts._pairs import LABEL_WORDS
+from guided_attention.data.layouts._records import (
+    Found,
+    Scan,
+    entries_of,
+    known_spacing,
+    merged,
+    part_folders,
+)
+from guided_attention.data.layouts._volumes import Reading
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from guided_attention._checks import cut_list, repeated, require
-from guided_attention.data._arrays import holds_mask
 from guided_attention.data._dicom_kinds import is_dicom_mask
 from guided_attention.data._files import DAMAGE, reading
-from guided_attention.data._formats import has_geometry, is_volume_file
-from guided_attention.data._layouts import PARTS, Found, known_spacing
-from guided_attention.data._layouts_volumes import Reading, is_volume, scans_of, with_organs
-from guided_attention.data._pairs import Pair
+from guided_attention.data.formats._arrays import holds_mask
+from guided_attention.data.formats._table import has_geometry, is_volume_file
+from guided_attention.data.layouts._pairs import Pair
+from guided_attention.data.layouts._records import PARTS, Found, known_spacing
+from guided_attention.data.layouts._volumes import Reading, is_volume, scans_of, with_organs
 from guided_attention.errors import DataError, MissingFileError
 
 __all__ = ["find_table"]

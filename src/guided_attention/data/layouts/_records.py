@@ -22,7 +22,7 @@ from guided_attention.data._files import (
     reading,
     refuse_dead_links,
 )
-from guided_attention.data._limits import MAX_BYTES
+from guided_attention.data.formats._limits import MAX_BYTES
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 

@@ -13,8 +13,6 @@ from guided_attention._checks import cut_list, repeated, require
 from guided_attention._files import PathLike
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, Volume
-from guided_attention.data._arrays import holds_mask
-from guided_attention.data._case_files import joined_case
 from guided_attention.data._dicom_kinds import (
     is_dicom_mask,
     is_series,
@@ -24,7 +22,12 @@ from guided_attention.data._dicom_kinds import (
 )
 from guided_attention.data._dicom_masks import common_spec, open_dicom_mask
 from guided_attention.data._files import setting_aside
-from guided_attention.data._formats import (
+from guided_attention.data.dicom import read_dicom_series
+from guided_attention.data.formats._arrays import holds_mask
+from guided_attention.data.formats._case_files import joined_case
+from guided_attention.data.formats._limits import MAX_BYTES
+from guided_attention.data.formats._slicer import SLICER_ENDING
+from guided_attention.data.formats._table import (
     ENDINGS,
     OpenedFile,
     case_id_of,
@@ -34,7 +37,16 @@ from guided_attention.data._formats import (
     open_volume,
     stem_of,
 )
-from guided_attention.data._layouts import (
+from guided_attention.data.layouts._pairs import (
+    IMAGE_WORDS,
+    LABEL_WORDS,
+    Pair,
+    VolumeFile,
+    channels_by_number,
+    found_channels,
+    paired,
+)
+from guided_attention.data.layouts._records import (
     Found,
     Layout,
     Scan,
@@ -48,18 +60,6 @@ from guided_attention.data._layouts import (
     part_folders,
     with_parts,
 )
-from guided_attention.data._limits import MAX_BYTES
-from guided_attention.data._pairs import (
-    IMAGE_WORDS,
-    LABEL_WORDS,
-    Pair,
-    VolumeFile,
-    channels_by_number,
-    found_channels,
-    paired,
-)
-from guided_attention.data._slicer import SLICER_ENDING
-from guided_attention.data.dicom import read_dicom_series
 from guided_attention.errors import DataError, LeftOutWarning
 from guided_attention.labels import LabelSpec
 

@@ -13,7 +13,7 @@ from guided_attention._checks import require
 from guided_attention._geometry import Reorientation, is_same_place, require_same_place
 from guided_attention._typing import Affine
 from guided_attention.case import Volume, reordered
-from guided_attention.data._limits import require_fits
+from guided_attention.data.formats._limits import require_fits
 from guided_attention.errors import DataError
 from guided_attention.preparation.grid import Axis, Grid
 
