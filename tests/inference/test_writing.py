@@ -192,9 +192,11 @@ def test_dicom_comes_back_on_the_series(tmp_path, geometry):
 
 def test_a_series_among_others_is_found_again(tmp_path):
     folder = identified_series(
-        tmp_path, _signs(3), series="4", names=[f"a{i}.dcm" for i in range(5)], SeriesNumber=4
+        tmp_path / "scan", _signs(3), series="4", names=[f"a{i}.dcm" for i in range(5)], SeriesNumber=4
     )
-    identified_series(tmp_path, _signs(4), series="5", names=[f"b{i}.dcm" for i in range(5)], SeriesNumber=5)
+    identified_series(
+        tmp_path / "scan", _signs(4), series="5", names=[f"b{i}.dcm" for i in range(5)], SeriesNumber=5
+    )
     case = Case.from_volumes("1", read_dicom_series(folder, series=5))
     assert case.source == Source(folder, "5")
     (entry,) = Predictor(Threshold(), AS_IT_IS, ORGAN).predict_to(

@@ -70,6 +70,7 @@ def read_image_pages(path: Path, max_bytes: int) -> npt.NDArray[np.generic]:
     kind = picture_kind(path)
     with _opened(path, kind, max_bytes) as picture:
         require_fits(path, _bytes_of(picture), max_bytes)
+        _check_upright(picture, path, kind)  # unpacks a PNG
         pages = [_image(page, path) for page in ImageSequence.Iterator(picture)]
     stack = _stacked(pages, path)
     return np.moveaxis(stack, -1, 0) if stack.ndim > 3 else stack  # noqa: PLR2004
@@ -85,6 +86,7 @@ def read_label_pages(path: Path, max_bytes: int, organs: LabelSpec | None = None
     require(kind != "JPEG", str(path), wanted, got, _LOSSY, error=DataError, file=path)
     with _opened(path, kind, max_bytes) as picture:
         require_fits(path, _bytes_of(picture), max_bytes)
+        _check_upright(picture, path, kind)  # unpacks a PNG
         pages = [_labels(page, path, kind, organs) for page in ImageSequence.Iterator(picture)]
     return _stacked(pages, path)
 
@@ -116,7 +118,6 @@ def _opened(path: Path, kind: str, max_bytes: int) -> Iterator[Image.Image]:
         try:
             with Image.open(path, formats=[kind]) as picture:
                 _check_pages(picture, path, kind)
-                _check_upright(picture, path, kind)
                 yield picture
         except Image.DecompressionBombError as error:
             cure = "Cut it into smaller pictures, or set PIL.Image.MAX_IMAGE_PIXELS = None."
