@@ -38,10 +38,11 @@ pytest_collect_file = Sybil(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _temporary_files_in_one_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let what examples and docstrings leave behind, in processes of their own too, go with the files of the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("left")))
+def _temporary_files_in_one_folder() -> Iterator[None]:
+    """Remove what examples and docstrings leave behind, in processes of their own too."""
+    with TemporaryDirectory(prefix="left-") as folder, pytest.MonkeyPatch.context() as patch:
+        Path(folder).chmod(0o711)  # some tests run as another user
+        patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", None)  # chosen anew, from the variable
         yield
 

@@ -89,7 +89,7 @@ def interrupted(*arguments, **keywords):
 module.{name} = interrupted
 sys.exit(cli.main(sys.argv[1:]))
 """
-READ = ("guided_attention.data.layouts._volumes", "read_nifti_case")
+READ = ("guided_attention.data.layouts._volumes", "joined_case")
 
 
 @pytest.mark.parametrize(
