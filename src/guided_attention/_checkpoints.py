@@ -55,7 +55,7 @@ _Stream: TypeAlias = BytesIO | BufferedReader
 # What zipfile, and torch with pickle, have been seen to raise for damaged files; a warning where warnings are errors.
 _DAMAGED_ZIP = (
     EOFError,
-    NotImplementedError,
+    NotImplementedError,  # a bit that names a compression zipfile does not know
     OSError,
     OverflowError,
     RuntimeError,

@@ -120,7 +120,7 @@ def require_choice(argument: str, value: object, choices: Sequence[object]) -> N
 def require_path(argument: str, path: object, cure: str = "") -> Path:
     """Return a path, or raise for anything else, bytes included."""
     require_type(argument, path, (str, os.PathLike), "a path", cure)
-    text = os.fspath(path)  # type: ignore[call-overload]  # checked above
+    text = os.fspath(path)  # type: ignore[call-overload]  # a str or PathLike: checked above
     require_type(argument, text, str, "a path of text", "Use os.fsdecode.")
     return Path(text)
 

@@ -76,6 +76,7 @@ def chosen_device(model: nn.Module, wanted: torch.device | str | None) -> torch.
     try:
         device = torch.device(wanted)
         torch.empty(0, device=device).cpu()  # "meta" has no numbers
+    # torch built without CUDA asserts, and copying from "meta" is not implemented.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         message = f"`device` must be a device of this machine, got {wanted!r} ({error})."
         raise ArgumentError(message, argument="device") from error

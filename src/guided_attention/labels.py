@@ -104,12 +104,19 @@ class LabelSpec:
         by_name = left_right_pairs(self.names)
         missing = [pair for pair in by_name if not set(pair) <= paired]
         mates = {value for pair in by_name for value in pair}
-        alone = [n for v, n in self.names.items() if v not in paired | mates and is_sided(n)]
+        unpaired = [n for v, n in self.names.items() if v not in paired | mates and is_sided(n)]
         cure = f"Pass LabelSpec(pairs={(*self.pairs, *missing)}), or mirror and flip nothing."
         got = " and ".join(self.names[value] for pair in missing for value in pair)
         require(not missing, where, "of left and right organs in pairs", got, cure, error=DataError)
         cure = "Mirrored, it looks like the organ of the other side. Mirror and flip nothing."
-        require(not alone, where, "of left and right organs in pairs", cut_list(alone), cure, error=DataError)
+        require(
+            not unpaired,
+            where,
+            "of left and right organs in pairs",
+            cut_list(unpaired),
+            cure,
+            error=DataError,
+        )
 
     def subset(self, organs: Sequence[str]) -> "LabelSpec":
         """Return the specification of some organs, by name.

@@ -32,7 +32,7 @@ def flip_rotate(
 ) -> tuple[ImageSlice, LabelSlice]:
     """Flip a slice upside down, mirror it left to right, then turn it about its centre; labels alike.
 
-    A flip or a mirror alone makes a mirrored body, in which left and right organs change their names: classes of a pair
+    One flip or one mirror makes a mirrored body, in which left and right organs change their names: classes of a pair
     are exchanged. Both together are half a turn, which changes no organ's name.
 
     Flips are exact. The turn (counterclockwise as displayed, rows downwards) interpolates the image linearly

@@ -22,7 +22,7 @@ _DAMAGE = (
     KeyError,
     SyntaxError,
     tokenize.TokenError,
-    NotImplementedError,
+    NotImplementedError,  # a bit that names a compression zipfile does not know
     RuntimeError,
     zipfile.BadZipFile,
 )

@@ -93,12 +93,12 @@ def channels_by_number(files: Iterable[VolumeFile]) -> tuple[str, ...]:
 
 def _channels_by_word(files: Sequence[VolumeFile]) -> tuple[str, ...]:
     images = [file for file in files if not file.is_label]
-    alone = {file.key for file in files if file.is_label} - {file.key for file in images}
+    without_image = {file.key for file in files if file.is_label} - {file.key for file in images}
     found = _Group()
     for file in images:
         ends = [place for place, letter in enumerate(file.name) if letter in _SEPARATORS]
         ways = [(file.name[:end], file.name[end + 1 :]) for end in reversed(ends)] + [("", file.name)]
-        known = [(name, word) for name, word in ways if (file.group, name) in alone and word]
+        known = [(name, word) for name, word in ways if (file.group, name) in without_image and word]
         if known:
             found.add((file.group, known[0][0]), known[0][1].lower(), file.path)
     several = any(len(own) > 1 for own in found.images.values())

@@ -43,7 +43,7 @@ def save(path: Path, array: Array, affine: Array) -> None:
     """Write any voxels and any affine as a NIfTI file."""
     with needs_extra("nifti"):
         import nibabel as nib  # noqa: PLC0415
-    nib.Nifti1Image(array, affine, dtype=array.dtype).to_filename(path)  # type: ignore[no-untyped-call]
+    nib.Nifti1Image(array, affine, dtype=array.dtype).to_filename(path)  # type: ignore[no-untyped-call]  # nibabel leaves it untyped
 
 
 def voxels(change: Callable[[Array], Array], *files: str) -> Plant:
