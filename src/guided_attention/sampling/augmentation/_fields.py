@@ -1,6 +1,8 @@
 """Interpolation along axes, and smooth fields: what filters, local changes and deformations share."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
 
 import torch
 from torch import Tensor
@@ -21,16 +23,21 @@ def cubic(x: Tensor, size: Sequence[int]) -> Tensor:
     Returns:
         An array of shape `size`.
     """
-    for length in size:
-        # Each pass takes the first axis away and puts the new one last, so that the order returns in the end.
-        if length == len(x):
-            x = x.movedim(0, -1)
-        else:
-            weights = _cubic_weights(len(x), length).to(x.device, x.dtype)
-            x = torch.tensordot(x, weights, dims=([0], [1]))
+    for axis, length in enumerate(size):
+        if length != x.shape[axis]:
+            x = _along(x, axis, _cubic_weights(x.shape[axis], length).to(x.device, x.dtype))
     return x
 
 
+def _along(x: Tensor, axis: int, weights: Tensor) -> Tensor:
+    """Multiply an axis by a matrix ``(new, old)``, without a copy of the array."""
+    if axis == x.ndim - 1:
+        return x @ weights.T
+    shape = (*x.shape[:axis], len(weights), *x.shape[axis + 1 :])
+    return (weights @ x.reshape(prod(x.shape[:axis]), x.shape[axis], -1)).reshape(shape)
+
+
+@lru_cache(maxsize=8)
 def _cubic_weights(old: int, new: int) -> Tensor:
     """Return the matrix ``(new, old)`` of cubic convolution."""
     places = (torch.arange(new, dtype=torch.float64) + 0.5) * (old / new) - 0.5

@@ -71,6 +71,12 @@ class Augmentation:
 
     changes: tuple[Change, ...]
 
+    def __post_init__(self) -> None:
+        """Check that they are changes."""
+        require_type("changes", self.changes, tuple, "a tuple of changes", "Write (change,) for one.")
+        for change in self.changes:
+            require_type("changes", change, Change, "made of objects with `draw` and `apply`")
+
     def __call__(self, images: Tensor, labels: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
         """Draw the changes of each sample by its seed, and apply them.
 
@@ -114,6 +120,7 @@ class Augmentation:
         Returns:
             Images and labels of the same shapes.
         """
+        require(len(images) > 0, "images", "of at least one sample", 0)
         wanted = (len(images), *images.shape[2:])
         require(tuple(labels.shape) == wanted, "labels", f"of shape {wanted}", tuple(labels.shape))
         require(len(drawn) == len(images), "drawn", f"for {len(images)} samples", len(drawn))

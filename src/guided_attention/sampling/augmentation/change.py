@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from math import exp, log
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from numpy.random import Generator
@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class Change(Protocol):
     """A random change of one sample: numbers are drawn, then applied.
 

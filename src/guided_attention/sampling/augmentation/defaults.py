@@ -42,8 +42,8 @@ def default_augmentation(
     """Return the changes that nnU-Net's trainer makes, with its probabilities, or those of its stronger one ("DA5").
 
     "strong" rotates more often, widens contrast and low resolution, and adds the bias field, blank rectangles,
-    gradients of brightness, local gamma and sharpening. Where slices lie more than three times as far apart as pixels, volumes
-    change in the plane only. Neighbouring slices as channels change alike.
+    gradients of brightness, local gamma and sharpening. Where slices lie more than three times as far apart as
+    pixels, volumes change in the plane only. Neighbouring slices as channels change alike.
 
     Args:
         spatial_dims: 2 for slices, 3 for volumes.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from numpy.random import Generator
 from torch import Tensor
 
-from guided_attention._checks import require_integer, require_type
+from guided_attention._checks import require, require_integer, require_type
 from guided_attention.sampling.augment import exchanged
 from guided_attention.sampling.augmentation.change import happens, require_probability
 
@@ -45,6 +45,8 @@ class Mirror:
         require_type("axes", self.axes, tuple, "a tuple of axes")
         for axis in self.axes:
             require_integer("axes", axis)
+        different = len(set(self.axes)) == len(self.axes) and min(self.axes, default=0) >= 0
+        require(different, "axes", "different axes from 0 on", self.axes)
 
     def draw(self, shape: Sequence[int], random: Generator) -> list[float] | None:
         """Draw which axes are mirrored."""

@@ -30,8 +30,9 @@ _VOLUME = 3
 class Spatial:
     """Rotate about the middle, scale, and deform: image and labels alike, resampled once.
 
-    Lengths are millimetres, so that voxels may have unequal sides. The image is interpolated linearly, labels take the
-    nearest voxel. What comes in from outside is the lowest value of each channel, which looks like air, and background.
+    Lengths are millimetres, so that voxels may have unequal sides. The image is interpolated linearly. So are the
+    shares of the classes, of which the largest counts, which is closer to a rotated organ than the nearest voxel. What
+    comes in from outside is the lowest value of each channel, which looks like air, and background.
 
     Drawn: angles in degrees, one in a plane, else one about each axis; the factor by which things grow; strength of the
     deformation in mm, and its seed.
@@ -105,7 +106,7 @@ class Spatial:
             grid = grid + self._deformation(space, strength, start, image)
         # In a plane, the slices of a volume are channels of one image.
         values, classes = image.reshape(1, -1, *space), labels.reshape(1, -1, *space)
-        return _linear(values, grid).reshape(image.shape), _nearest(classes, grid).reshape(labels.shape)
+        return _linear(values, grid).reshape(image.shape), _most(classes, grid).reshape(labels.shape)
 
     def _deformation(self, space: Sequence[int], strength: float, start: float, like: Tensor) -> Tensor:
         fields = smooth_noise(space, self.elastic_points, len(space), start, like)
@@ -152,7 +153,14 @@ def _linear(image: Tensor, grid: Tensor) -> Tensor:
     return F.grid_sample(image - lowest, grid[None], mode="bilinear", align_corners=False).add_(lowest)
 
 
-def _nearest(labels: Tensor, grid: Tensor) -> Tensor:
-    # Classes lie below 65536: exact as float32, whatever the image's type.
-    taken = F.grid_sample(labels.to(grid.dtype), grid[None], mode="nearest", align_corners=False)
-    return taken.to(labels.dtype)
+def _most(labels: Tensor, grid: Tensor) -> Tensor:
+    """Return the class with the largest share of the voxels about each place, one class after the other."""
+    result = torch.zeros_like(labels)
+    background = torch.ones(labels.shape, device=grid.device, dtype=grid.dtype)
+    largest = torch.zeros_like(background)
+    for organ in torch.bincount(labels.flatten())[1:].nonzero()[:, 0] + 1:
+        share = F.grid_sample((labels == organ).to(grid.dtype), grid[None], align_corners=False)
+        result = torch.where(share > largest, organ, result)
+        largest = torch.maximum(largest, share)
+        background -= share
+    return result.masked_fill_(background >= largest, 0)
