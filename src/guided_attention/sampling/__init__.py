@@ -3,6 +3,7 @@
 from guided_attention.sampling.augment import Chain, FlipRotate, RandomIntensity, SliceTransform, flip_rotate
 from guided_attention.sampling.batches import PatchBatches
 from guided_attention.sampling.cache import CachedVolumes, VolumeCache
+from guided_attention.sampling.patch_size import fit_patch
 from guided_attention.sampling.patches import PatchDataset, PatchPlace
 from guided_attention.sampling.slices import SliceDataset
 
@@ -17,5 +18,6 @@ __all__ = [
     "SliceDataset",
     "SliceTransform",
     "VolumeCache",
+    "fit_patch",
     "flip_rotate",
 ]
