@@ -45,8 +45,8 @@ class PatchBatches:
 
     A share of each batch is forced to hold an organ: organs take turns, then the cases that have the organ, in a
     shuffled order, then one of its voxels is chosen, anywhere in the patch. All other patches go through a shuffled
-    order of all slices (or volumes), cut at random: within an epoch none comes again before all have come, and an epoch
-    that is shorter goes on where the one before it ended.
+    order of all slices (or volumes), cut at random: within an epoch none comes again before all have come, and epochs
+    that take at most half of them share one order.
 
     A batch depends on the seed, the epoch and its number only. There is no generator to store: a resumed run sees the
     batches that it would have seen. With several processes, each gets its part of the batch that one process would get.
