@@ -100,7 +100,8 @@ def changed_channels(image: Tensor, numbers: Sequence[float], change: Callable[.
     width = len(numbers) // len(image)
     shares = [numbers[start : start + width] for start in range(0, len(numbers), width)]
     pairs = zip(image, shares, strict=True)
-    return torch.stack([change(channel, *share) if any(share) else channel for channel, share in pairs])
+    changed = [change(channel, *share) if any(share) else channel for channel, share in pairs]
+    return changed[0][None] if len(changed) == 1 else torch.stack(changed)
 
 
 def require_probability(name: str, value: float) -> None:
