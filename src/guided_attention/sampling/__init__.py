@@ -1,4 +1,4 @@
-"""Sampling: the slices that a network is trained on, and their random changes."""
+"""Sampling: the slices and patches that a network is trained on, and their random changes."""
 
 from guided_attention.sampling.augment import Chain, FlipRotate, RandomIntensity, SliceTransform, flip_rotate
 from guided_attention.sampling.augmentation import (
@@ -19,7 +19,10 @@ from guided_attention.sampling.augmentation import (
     Spatial,
     default_augmentation,
 )
+from guided_attention.sampling.batches import PatchBatches
 from guided_attention.sampling.cache import CachedVolumes, VolumeCache
+from guided_attention.sampling.patch_size import fit_patch
+from guided_attention.sampling.patches import PatchDataset, PatchPlace
 from guided_attention.sampling.slices import SliceDataset
 
 __all__ = [
@@ -39,6 +42,9 @@ __all__ = [
     "LocalGamma",
     "LowResolution",
     "Mirror",
+    "PatchBatches",
+    "PatchDataset",
+    "PatchPlace",
     "RandomIntensity",
     "Sharpening",
     "SliceDataset",
@@ -46,5 +52,6 @@ __all__ = [
     "Spatial",
     "VolumeCache",
     "default_augmentation",
+    "fit_patch",
     "flip_rotate",
 ]
