@@ -2,11 +2,11 @@
 
     python -m benchmarks.augmentation
 
-A batch of slices and a batch of volumes, one channel, one thread, the processor's time. `table` makes the changes of nnU-Net's trainer with
-its probabilities, many batches in a row. The other columns make one change to every sample. Each library is used as its
-pages say: batches where it takes them, else one sample after the other. What a library has not is left out, and its
-table is the shorter for it. Each measurement has a process of its own; the libraries take turns. ``--device cuda``
-measures those that work on a GPU.
+A batch of slices and a batch of volumes, one channel, one thread, the processor's time. `table` makes the changes of
+nnU-Net's trainer with its probabilities, many batches in a row. The others make one change to every sample. Each
+library is used as its pages say: on batches where it takes them, else on one sample after the other. Changes that a
+library does not have are left out, and its table is shorter. Each measurement has its own process; the libraries take
+turns. ``--device cuda`` measures those that work on a GPU.
 """
 
 import argparse

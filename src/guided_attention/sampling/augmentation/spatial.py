@@ -48,6 +48,12 @@ class Spatial:
         elastic_probability: How often a sample is deformed.
         elastic_points: Control points along each axis.
         in_plane: Whether volumes change in the plane of their slices only, axes 1 and 2, each slice alike.
+
+    Example:
+        >>> import torch
+        >>> image, labels = torch.tensor([[[0.0, 1.0, 3.0, 8.0]]]), torch.zeros(1, 4, dtype=torch.long)
+        >>> Spatial((1.0, 1.0)).apply(image, labels, [180.0, 1.0, 0.0, 0.0])[0]
+        tensor([[[8., 3., 1., 0.]]])
     """
 
     spacing_mm: tuple[float, ...]
