@@ -55,7 +55,7 @@ TABLE: Mapping[str, float] = {
 }
 SECONDS = 0.2
 """How long one change is measured, at least; the table, which is drawn, ten times that."""
-LEAST = 5
+LEAST = 3
 """How many batches it has, at least."""
 Step: TypeAlias = Callable[[Tensor, Tensor], object]
 """Changes a batch: images ``(n, 1, *space)``, labels ``(n, *space)``."""
@@ -66,7 +66,7 @@ Build: TypeAlias = Callable[[Sequence[int], Mapping[str, float]], Step]
 def main() -> None:
     """Measure all of it, one process after the other, and write it down."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.augmentation", description=__doc__)
-    parser.add_argument("--one", nargs=2, help="library and set: for the processes of the measurements")
+    parser.add_argument("--one", help="a library: for the processes of the measurements")
     parser.add_argument("--turns", type=int, default=TURNS)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "augmentation.json")
@@ -74,7 +74,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     if args.one:
-        print(json.dumps(measured(*args.one, args.device)))
+        print(json.dumps({name: measured(args.one, shape, args.device) for name, shape in SETS.items()}))
         return
     result = head(
         "augmentation", "random changes of training samples, one thread", device=args.device, threads=1
@@ -82,19 +82,21 @@ def main() -> None:
     result["versions"] |= {name: version(name) for name in ("torchio", "batchgeneratorsv2", "kornia")}
     result |= {"commit": commit(), "date": datetime.now(UTC).strftime("%Y-%m-%d"), "turns": args.turns}
     libraries = [name for name in LIBRARIES if args.device == "cpu" or name in ON_DEVICE]
-    result["rows"] = [compared(name, libraries, args.turns, args.device) for name in SETS]
+    runs: dict[str, list[dict[str, dict[str, float]]]] = {library: [] for library in libraries}
+    for _ in range(args.turns):
+        for library, done in runs.items():
+            done.append(in_own_process(library, args.device))
+    result["rows"] = [compared(runs, name) for name in SETS]
     write(args.out, result)
     print(json.dumps(result["rows"], indent=2))
 
 
-def compared(name: str, libraries: Sequence[str], turns: int, device: str) -> dict[str, Any]:
-    """Return the medians of samples a second, and the share of the others' fastest in ours."""
-    runs: dict[str, list[Mapping[str, float]]] = {library: [] for library in libraries}
-    for _ in range(turns):
-        for library, done in runs.items():
-            done.append(in_own_process(library, name, device))
+def compared(runs: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]], name: str) -> dict[str, Any]:
+    """Return the medians of samples a second on one set, and the share of the others' fastest in ours."""
     medians = {
-        library: {kind: round(statistics.median(run[kind] for run in done), 1) for kind in done[0]}
+        library: {
+            kind: round(statistics.median(run[name][kind] for run in done), 1) for kind in done[0][name]
+        }
         for library, done in runs.items()
     }
     ratios = {}
@@ -106,29 +108,29 @@ def compared(name: str, libraries: Sequence[str], turns: int, device: str) -> di
         "shape": SETS[name],
         "samples_a_second": medians,
         "ours_to_fastest_other": ratios,
-        "runs": runs,
+        "runs": {library: [run[name] for run in done] for library, done in runs.items()},
     }
 
 
-def in_own_process(library: str, name: str, device: str) -> dict[str, float]:
+def in_own_process(library: str, device: str) -> dict[str, dict[str, float]]:
     """Return one measurement."""
-    command = [sys.executable, "-m", "benchmarks.augmentation", "--one", library, name, "--device", device]
+    command = [sys.executable, "-m", "benchmarks.augmentation", "--one", library, "--device", device]
     threads = dict.fromkeys(
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), "1"
     )
     done = subprocess.run(
         command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **threads}
     )
-    numbers: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    numbers: dict[str, dict[str, float]] = json.loads(done.stdout.splitlines()[-1])
     return numbers
 
 
-def measured(library: str, name: str, device: str) -> dict[str, float]:
+def measured(library: str, shape: Sequence[int], device: str) -> dict[str, float]:
     """Return samples a second of the table, and of each change that the library has."""
-    shape, build = SETS[name], LIBRARIES[library]
+    build = LIBRARIES[library]
     torch.manual_seed(0)
-    images = torch.randn(shape, device=device)
-    labels = torch.zeros(shape[:1] + shape[2:], dtype=torch.long, device=device)
+    images = torch.randn(*shape, device=device)
+    labels = torch.zeros(len(images), *shape[2:], dtype=torch.long, device=device)
     labels[:, *(slice(length // 4, length // 2) for length in shape[2:])] = 1
     kinds = {"table": TABLE} | {kind: {kind: 1.0} for kind in TABLE}
     rates = {}

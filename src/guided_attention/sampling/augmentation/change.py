@@ -13,7 +13,6 @@ from guided_attention._checks import require, require_number, require_type
 __all__ = [
     "Change",
     "around_one",
-    "as_drawn",
     "changed_channels",
     "channel_numbers",
     "happens",
@@ -43,11 +42,6 @@ class Change(Protocol):
 def happens(random: Generator, probability: float) -> bool:
     """Return True with this probability."""
     return random.random() < probability
-
-
-def as_drawn(random: Generator, between: tuple[float, float]) -> float:
-    """Return a number of a range, all alike probable."""
-    return random.uniform(*between)
 
 
 def around_one(random: Generator, between: tuple[float, float]) -> float:
