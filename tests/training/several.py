@@ -28,7 +28,7 @@ class Run:
     network: str = "toy"
     kind: torch.dtype = torch.float64
     optimizer: str = "SGD"
-    lr: float = 0.1
+    lr: float = 0.01
     images: int = 19
     batch: int = 7
     listed: bool = False  # batches in a list, which cannot be read in parts
@@ -45,7 +45,9 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, run: Run) -> None:
         generator = torch.Generator().manual_seed(3)
         side = 32 if run.network == "msga_lite" else 6
-        self.images = torch.rand(run.images, 1, side, side, generator=generator, dtype=torch.float64).to(run.kind)
+        self.images = torch.rand(run.images, 1, side, side, generator=generator, dtype=torch.float64).to(
+            run.kind
+        )
         self.labels = (3 * self.images[:, 0]).long()
         self.labels[:, :2] = 255
 
@@ -59,7 +61,13 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
 def network(run: Run) -> nn.Module:
     if run.network == "msga_lite":
         return msga_lite(in_channels=1, num_classes=3, encoder="resnet18", channels=8).to(run.kind)
-    parts = nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.Dropout(run.dropout), nn.Conv2d(3, 3, 1)
+    parts = (
+        nn.Conv2d(1, 3, 3, padding=1),
+        nn.BatchNorm2d(3),
+        nn.ReLU(),
+        nn.Dropout(run.dropout),
+        nn.Conv2d(3, 3, 1),
+    )
     return nn.Sequential(*parts).to(run.kind)
 
 
@@ -68,7 +76,7 @@ def train(run: Run, rank: int, processes: int, port: int) -> None:
     torch.set_num_threads(1)
     names = {"RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in names.items()})
-    sys.stderr = Path(f"{run.folder}-{rank}.txt").open("w", buffering=1)
+    sys.stderr = Path(f"{run.folder}-{rank}.txt").open("w", buffering=1)  # noqa: SIM115 - until the process ends
     seed_everything(rank)  # the weights are those of the first process
     model = network(run)
     segmentation = DiceCrossEntropyLoss(class_weights=[1.0, 2.0, 3.0], ignore_index=255)
@@ -97,7 +105,9 @@ def train(run: Run, rank: int, processes: int, port: int) -> None:
         getattr(torch.optim, run.optimizer)(model.parameters(), lr=run.lr),
         train_loader=list(loader) if run.listed else loader,
         run_dir=run.folder,
-        config=TrainerConfig(**{"max_epochs": 2, "device": "cpu", "quiet": True, "hooks": (note,), **run.settings}),
+        config=TrainerConfig(
+            **{"max_epochs": 2, "device": "cpu", "quiet": True, "hooks": (note,), **run.settings}
+        ),
     )
     trainer.fit(resume=run.resume)
     average = None if trainer._averaged is None else trainer._averaged.module.state_dict()
