@@ -73,7 +73,7 @@ def test_with_model_of_an_ensemble_is_a_predictor_of_that_network():
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        (lambda: [], "`model` must be at least one network, got an empty list"),
+        (list, "`model` must be at least one network, got an empty list"),
         (lambda: [network(), "msga"], r"`model\[1\]` must be a torch.nn.Module, got a str"),
         (
             lambda: [msga_lite(1, 3, **SMALL), msga_lite(1, 4, **SMALL)],
