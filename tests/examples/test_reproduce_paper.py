@@ -389,7 +389,8 @@ def test_training_has_the_papers_settings(tmp_path, monkeypatch):
     stored = Preparation.from_dict(seen["metadata"]["preparation"])
     assert (stored.min_size, stored.slice_axis, stored.intensity) == ((256, 256), "axial", (ZScore(),))
     untouched = PostProcessing().to_dict()
-    assert seen["metadata"]["postprocess"] == untouched, "nothing is done to predictions before they are scored"
+    assert seen["metadata"]["postprocess"] == untouched, (
+        "nothing is done to predictions before they are scored"
     )
 
 
