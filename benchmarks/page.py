@@ -87,10 +87,11 @@ def _reading(path: Path) -> list[str]:
 
 
 _NOT_THE_SAME = (
-    "`table` has all changes with nnU-Net's probabilities, the other lines one change of every sample. Where the work "
-    "is less than ours: in low resolution, batchgeneratorsv2 and MONAI's volumes are interpolated linearly, not by "
-    "cubic convolution; batchgeneratorsv2 mirrors each axis half of the time; kornia's contrast keeps no mean and range, its "
-    "gamma no mean and deviation; TorchIO has no brightness and no contrast, kornia no low resolution and no volumes."
+    "`table` has all changes with nnU-Net's probabilities, the other lines one change of every sample. "
+    "Where the work is less than ours: in low resolution, batchgeneratorsv2 and MONAI's volumes are "
+    "interpolated linearly, not by cubic convolution; batchgeneratorsv2 mirrors each axis half of the "
+    "time; kornia's contrast keeps no mean and range, its gamma no mean and deviation; TorchIO has no "
+    "brightness and no contrast, kornia no low resolution and no volumes."
 )
 
 
