@@ -1,6 +1,7 @@
 """Several processes train as one with the same batches; a lost one ends the run with a state that can be resumed."""
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,10 +74,14 @@ def test_after_a_lost_process_three_end_as_three_from_that_step(tmp_path, lost, 
     assert codes[1 - lost] == 75  # says: resume
     state = load_checkpoint(run.folder / "last.pt")["run"]
     assert (state["epoch"] - 1) * 3 + state["batches"] == step - 1
+    again = replace(run, folder=shutil.copytree(run.folder, tmp_path / "again"), killed=None, resume=True)
     rest = replace(run, killed=None, resume=True)
     assert finished(rest, 3) == [0, 0, 0]
     assert_equal_on_all(rest, 3)
-    if dropout == 0.0:
+    if dropout > 0.0:  # as many processes, and so the same numbers
+        assert finished(again, 3) == [0, 0, 0]
+        assert_same_steps(left_by(again), left_by(rest), 0)
+    else:
         whole = Run(tmp_path / "whole", settings=settings)
         assert finished(whole, 3) == [0, 0, 0]
         steps = left_by(whole)

@@ -1,6 +1,7 @@
 """Recipes: a plan as one frozen record, and the functions that carry it out."""
 
 from guided_attention.recipes._plan_records import (
+    AugmentationPlan,
     BudgetPlan,
     DataPlan,
     InferencePlan,
@@ -19,6 +20,7 @@ from guided_attention.recipes.training import train
 from guided_attention.recipes.values import check_values
 
 __all__ = [
+    "AugmentationPlan",
     "BudgetPlan",
     "DataPlan",
     "InferencePlan",

@@ -18,6 +18,7 @@ from guided_attention.recipes._curves import Curves
 from guided_attention.recipes._initial import initial_weights, load_initial
 from guided_attention.recipes._machine import device_of
 from guided_attention.recipes._parts import (
+    augmentation_of,
     loader_of,
     loss_of,
     optimizer_of,
@@ -152,7 +153,8 @@ def _trainer(
     data, curves = RunData(plan, source, folder, tell), Curves(folder)
     loader = loader_of(plan, data.training(), device)
     predictor = predictor_of(plan, model)
-    validation = Validation(predictor.with_model, data.validation(), plan.labels)
+    quick = predictor_of(plan, model, mirrored=False)
+    validation = Validation(quick.with_model, data.validation(), plan.labels)
     about = {"plan": sha256_of_json(plan.to_dict()), "data": data.digest(), "curves": curves.about}
     return Trainer(
         model,
@@ -189,4 +191,5 @@ def _config(
         patience=chosen.patience,
         loggers=(curves,),
         provenance=about,
+        augment=augmentation_of(plan),
     )
