@@ -25,13 +25,15 @@ from guided_attention.labels import LabelSpec
 from guided_attention.models import build, from_pretrained, save_pretrained
 from guided_attention.preparation import Preparation
 
-__all__ = ["PREDICTOR_FILE", "Knowledge", "Precision", "load_knowledge", "save_knowledge"]
+__all__ = ["ENSEMBLE", "FOLDS_FILE", "PREDICTOR_FILE", "Knowledge", "Precision", "load_knowledge", "save_knowledge"]
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
 """Number format of the network: single precision, or bfloat16 under autocast."""
 
 _VERSION = 1
 PREDICTOR_FILE = "predictor.json"
+FOLDS_FILE, ENSEMBLE = "folds.json", "ensemble"
+"""What a run of folds holds: which cases each fold holds out, and the folder of the ensemble of all of them."""
 _BEST = "best.pt"
 _CONFIG, _WEIGHTS = "config.json", ("model.safetensors", "model.pt")
 _CHECKSUMS = ("sha256", "config_sha256")

@@ -1,5 +1,6 @@
 """Recipes: a plan as one frozen record, and the functions that carry it out."""
 
+from guided_attention.recipes._folds import Fold
 from guided_attention.recipes._plan_records import (
     BudgetPlan,
     DataPlan,
@@ -10,6 +11,8 @@ from guided_attention.recipes._plan_records import (
     SchedulePlan,
     TrainingPlan,
 )
+from guided_attention.recipes.finalizing import finalize
+from guided_attention.recipes.folds import train_folds
 from guided_attention.recipes.information import info
 from guided_attention.recipes.plan import Plan
 from guided_attention.recipes.planning import plan_for
@@ -21,6 +24,7 @@ from guided_attention.recipes.values import check_values
 __all__ = [
     "BudgetPlan",
     "DataPlan",
+    "Fold",
     "InferencePlan",
     "LossPlan",
     "OptimizerPlan",
@@ -30,8 +34,10 @@ __all__ = [
     "TrainingPlan",
     "check_values",
     "evaluate",
+    "finalize",
     "info",
     "plan_for",
     "predict",
     "train",
+    "train_folds",
 ]
