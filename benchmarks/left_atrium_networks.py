@@ -30,7 +30,7 @@ from guided_attention import Trainer, __version__
 from guided_attention.case import Case
 from guided_attention.data import read_nifti_pairs
 from guided_attention.evaluation import Validation, evaluate
-from guided_attention.inference import Predictor
+from guided_attention.inference import PostProcessing, Predictor
 from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.preparation import Preparation
@@ -101,7 +101,8 @@ def trained(
     side = (args.side[0], args.side[1])
     preparation = preparation_of(train, side)
     predictor = Predictor(model, preparation, LABELS, device=None)
-    largest = Predictor(model, preparation, LABELS, device=None, keep_largest=True)
+    corrected = PostProcessing(keep_largest=LABELS.values)
+    largest = Predictor(model, preparation, LABELS, device=None, postprocess=corrected)
     augment = Chain((FlipRotate(degrees=15), RandomIntensity()))
     slices = SliceDataset(train, preparation, LABELS, size=side, slice_step=args.slice_step, augment=augment)
     with tempfile.TemporaryDirectory() as folder:

@@ -18,7 +18,7 @@ from guided_attention.data import CHAOS_MR_LABELS as LABELS
 from guided_attention.data import read_chaos, split_subjects, write_phantom_cohort
 from guided_attention.evaluation import Validation, evaluate, format_table, summarize, write_scores_csv
 from guided_attention.figures import save_prediction_grid
-from guided_attention.inference import Predictor, save_prediction
+from guided_attention.inference import PostProcessing, Predictor, save_prediction
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.preparation import Preparation
 from guided_attention.sampling import FlipRotate, SliceDataset
@@ -45,7 +45,8 @@ def main(args: argparse.Namespace) -> None:
     # What is done to a scan before the network sees it, and undone after. It is stored with the weights.
     size, few = (args.size, args.size), args.data is None
     preparation = Preparation(slice_axis="axial", min_size=size).fit(train)
-    predictor = Predictor(model, preparation, LABELS, device=args.device, keep_largest=True)
+    largest = PostProcessing(keep_largest=LABELS.values)
+    predictor = Predictor(model, preparation, LABELS, device=args.device, postprocess=largest)
     # Organs have sides, so slices are rotated a little but never mirrored. Phantoms train on slices with organs only.
     augment = FlipRotate(flip=0, mirror=0, degrees=15)
     slices = SliceDataset(train, preparation, LABELS, augment=augment, size=size, foreground_only=few)

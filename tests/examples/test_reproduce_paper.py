@@ -22,6 +22,7 @@ from scipy import stats
 from guided_attention.case import Case, affine_of
 from guided_attention.data import Split, make_phantom, write_nifti
 from guided_attention.evaluation import evaluate_case
+from guided_attention.inference import PostProcessing
 from guided_attention.labels import LabelSpec
 from guided_attention.losses import CrossEntropyLoss
 from guided_attention.metrics import holm
@@ -387,7 +388,7 @@ def test_training_has_the_papers_settings(tmp_path, monkeypatch):
     assert [seen["config"].schedule(progress) for progress in flat] == [1.0, 0.5]
     stored = Preparation.from_dict(seen["metadata"]["preparation"])
     assert (stored.min_size, stored.slice_axis, stored.intensity) == ((256, 256), "axial", (ZScore(),))
-    assert seen["metadata"]["keep_largest"] is False, "nothing is done to predictions before they are scored"
+    assert seen["metadata"]["postprocess"] == PostProcessing().to_dict(), "nothing is done to predictions before they are scored"
 
 
 def test_the_weights_that_are_scored_are_those_of_the_best_epoch(tmp_path, monkeypatch):

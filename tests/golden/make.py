@@ -11,7 +11,7 @@ from torch import nn
 
 from guided_attention._checkpoints import save_checkpoint
 from guided_attention.case import Case
-from guided_attention.inference import Predictor
+from guided_attention.inference import PostProcessing, Predictor
 from guided_attention.labels import LabelSpec
 from guided_attention.models import MSGA, msga_lite
 from guided_attention.preparation import CenterCrop, Preparation, Window
@@ -29,7 +29,9 @@ def main() -> None:
     network = thinned(MSGA(1, 3, encoder="resnet18", channels=4))
     with TemporaryDirectory() as folder:
         root = Path(folder) / "predictor"
-        predictor = Predictor(network, preparation, organs, keep_largest=True)
+        predictor = Predictor(
+            network, preparation, organs, postprocess=PostProcessing(keep_largest=organs.values)
+        )
         predictor.save(root)
         archive(predictor, one, root, into / "predictor-1.tar.xz")
     two = scan(2)

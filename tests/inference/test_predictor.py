@@ -13,12 +13,13 @@ from torch import nn
 from guided_attention import MSGA
 from guided_attention.case import Case
 from guided_attention.errors import GuidedAttentionError
-from guided_attention.inference import Predictor, keep_largest_component
+from guided_attention.inference import PostProcessing, Predictor, keep_largest_component
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation import CenterCrop, Preparation, Window
 from guided_attention.sampling import SliceDataset
 
 ONE = LabelSpec({1: "above"})
+LARGEST = PostProcessing(keep_largest=(1, 2))
 
 
 def canonical(case):
@@ -152,7 +153,8 @@ def test_voxels_outside_a_crop_are_background_without_doubt():
 def test_only_the_largest_component_is_kept_if_asked_for():
     case = scan()
     plain, kept = (
-        Predictor(Threshold(), AS_IT_IS, ONE, keep_largest=keep).predict(case) for keep in (False, True)
+        Predictor(Threshold(), AS_IT_IS, ONE, postprocess=PostProcessing(keep_largest=kept)).predict(case)
+        for kept in ((), (1,))
     )
     np.testing.assert_array_equal(kept.labels, keep_largest_component(plain.labels))
     assert (kept.labels != plain.labels).any()
@@ -339,15 +341,15 @@ def test_what_is_no_case_is_refused(given):
 
 
 def test_a_predictor_of_another_network_shares_all_else():
-    case, predictor = scan(), Predictor(network(), AS_IT_IS, ORGANS, batch_size=3, keep_largest=True)
+    case, predictor = scan(), Predictor(network(), AS_IT_IS, ORGANS, batch_size=3, postprocess=LARGEST)
     other = network()
     nn.init.normal_(other[0].weight)
     changed = predictor.with_model(other)
     np.testing.assert_array_equal(
         changed.predict(case).labels,
-        Predictor(other, AS_IT_IS, ORGANS, keep_largest=True).predict(case).labels,
+        Predictor(other, AS_IT_IS, ORGANS, postprocess=LARGEST).predict(case).labels,
     )
-    assert (changed.batch_size, changed.keep_largest, changed.preparation) == (3, True, AS_IT_IS)
+    assert (changed.batch_size, changed.postprocess, changed.preparation) == (3, LARGEST, AS_IT_IS)
 
 
 def test_a_fitted_window_makes_the_same_prediction_as_the_windowed_scan_seen_as_it_is():
@@ -404,8 +406,8 @@ def test_a_network_without_weights_and_logits_without_fractions_are_refused():
         whole = Calls(lambda x, kind=dtype: torch.zeros((len(x), 3, *x.shape[2:]), dtype=kind))
         with pytest.raises(ValueError, match=r"`model\(images\)` must be floating-point logits"):
             Predictor(whole, AS_IT_IS, ORGANS).predict(scan())
-    with pytest.raises(TypeError, match="`keep_largest` must be True or False, got a str"):
-        Predictor(network(), AS_IT_IS, ORGANS, keep_largest="yes")
+    with pytest.raises(TypeError, match="`postprocess` must be a PostProcessing, got a str"):
+        Predictor(network(), AS_IT_IS, ORGANS, postprocess="yes")
 
 
 class Calls(nn.Module):

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from guided_attention import MSGA, Trainer
 from guided_attention.case import Case
 from guided_attention.errors import CheckpointError, ExistingFileError, GuidedAttentionError, MissingFileError
-from guided_attention.inference import Predictor
+from guided_attention.inference import PostProcessing, Predictor
 from guided_attention.labels import LabelSpec
 from guided_attention.losses import GuidedAttentionLoss
 from guided_attention.preparation import Preparation
@@ -30,7 +30,7 @@ PREDICT = """
 import sys
 import numpy as np
 from guided_attention.case import Case
-from guided_attention.inference import Predictor
+from guided_attention.inference import PostProcessing, Predictor
 given, *paths = sys.argv[1:]
 scan = np.load(given)
 for number, path in enumerate(paths):
@@ -45,7 +45,13 @@ def _trained(tmp_path):
     torch.manual_seed(0)
     cases = [scan(seed=seed, shape=(2, 37, 41)) for seed in (1, 2)]
     preparation = Preparation(spacing_mm=(None, 1.9, 1.9), min_size=(17, 19)).fit(cases)
-    predictor = Predictor(MSGA(1, 3, **SMALL), preparation, ORGANS, device="cpu", keep_largest=True)
+    predictor = Predictor(
+        MSGA(1, 3, **SMALL),
+        preparation,
+        ORGANS,
+        device="cpu",
+        postprocess=PostProcessing(keep_largest=(1, 2)),
+    )
     images = torch.randn(2, 1, 17, 19)
     trainer = Trainer(
         predictor.model,
@@ -113,17 +119,17 @@ def test_settings_come_back_with_the_network(tmp_path):
         device="cpu",
         batch_size=3,
         precision="bf16",
-        keep_largest=True,
+        patch_size=[7, 5],
+        overlap=0.25,
+        mirror_axes=["width"],
+        postprocess=PostProcessing(foreground_as_one=True, keep_largest=(5,)),
     )
     predictor.save(tmp_path / "saved")
     loaded = Predictor.load(tmp_path / "saved", device="cpu")
     assert (loaded.preparation, loaded.labels) == (preparation, labels)
-    assert (loaded.batch_size, loaded.precision, loaded.keep_largest, loaded.spatial_dims) == (
-        3,
-        "bf16",
-        True,
-        2,
-    )
+    assert (loaded.batch_size, loaded.precision, loaded.spatial_dims) == (3, "bf16", 2)
+    assert (loaded.patch_size, loaded.overlap, loaded.mirror_axes) == ((7, 5), 0.25, ("width",))
+    assert loaded.postprocess == PostProcessing(foreground_as_one=True, keep_largest=(5,))
     assert loaded.model.settings == predictor.model.settings
     assert loaded.metadata == predictor.metadata
     json.dumps(predictor.metadata)
@@ -183,10 +189,14 @@ def test_nothing_is_overwritten(tmp_path):
     assert [path.name for path in (tmp_path / "saved").iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda values: values | {"version": 99}, r"version in metadata of .* must be 1, got 99\. Update"),
+        (
+            lambda values: values | {"version": 99},
+            r"version in metadata of .* must be at most 2, got 99\. Update",
+        ),
         (lambda values: values | {"preperation": {}}, "Did you mean 'preparation'"),
         (lambda values: {name: value for name, value in values.items() if name != "labels"}, "no .'labels'."),
         (
@@ -197,6 +207,11 @@ def test_nothing_is_overwritten(tmp_path):
         (lambda values: values | {"precision": "fp8"}, "precision"),
         (lambda values: values | {"batch_size": "many"}, "batch_size"),
         (lambda values: values | {"spatial_dims": None}, "spatial_dims"),
+        (lambda values: values | {"patch_size": [3]}, "patch_size"),
+        (lambda values: values | {"overlap": "half"}, "overlap"),
+        (lambda values: values | {"mirror_axes": ["depth"]}, "mirror_axes"),
+        (lambda values: values | {"postprocess": {"keep_largest": [7]}}, "postprocess.keep_largest"),
+        (lambda values: values | {"postprocess": {"largest": [7]}}, "Did you mean 'keep_largest'"),
         (lambda _: [1, 2], "must be a mapping"),
         (lambda _: None, "must be a mapping"),
     ],

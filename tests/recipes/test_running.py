@@ -67,7 +67,7 @@ def test_a_run_holds_its_plan_its_log_and_weights_that_a_predictor_reads(run: Pa
     }
     predictor = Predictor.load(run, device="cpu")
     assert (predictor.labels, predictor.preparation) == (plan.labels, plan.preparation)
-    assert predictor.keep_largest == plan.inference.keep_largest
+    assert bool(predictor.postprocess.keep_largest) == plan.inference.keep_largest
 
 
 def test_a_run_is_resumed_from_its_folder_and_ends_as_one_in_one_go(

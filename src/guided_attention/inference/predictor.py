@@ -2,35 +2,39 @@
 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, get_args
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from guided_attention._checks import require, require_choice, require_type
+from guided_attention._checks import require
 from guided_attention._files import PathLike
 from guided_attention._maps import chosen_device
-from guided_attention._state_dicts import plain_network
 from guided_attention._typing import SpatialDims
 from guided_attention.case import Case
-from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError
+from guided_attention.errors import DataError
+from guided_attention.inference.knowledge import Knowledge, Precision
 from guided_attention.inference.ledger import LedgerEntry, predict_to
-from guided_attention.inference.postprocess import keep_largest_component
-from guided_attention.inference.saved import Knowledge, Precision, load_knowledge, save_knowledge
+from guided_attention.inference.members import common_number, evaluating, mean_logits, members_of
+from guided_attention.inference.mirrors import MirrorAxis, mean_over_mirrors, mirrors_of
+from guided_attention.inference.postprocess import PostProcessing
+from guided_attention.inference.saved import load_knowledge, save_knowledge
 from guided_attention.inference.stream import stream
+from guided_attention.inference.windows import Windows
 from guided_attention.inference.writing import ExtraFile, PredictionWriter
 from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
 from guided_attention.preparation import Preparation, Prepared
-from guided_attention.preparation._values import whole
 from guided_attention.preparation.preparation import require_channel_order
 
 __all__ = ["Predictor"]
 
 
+@dataclass(eq=False, repr=False)
 class Predictor:
     """A trained network with its preparation and its labels: a scan in, a label volume on the scan's own grid out.
 
@@ -40,24 +44,31 @@ class Predictor:
         uncertainty(voxel) = - Σ_class p · log p / log(classes)
 
     Logits are interpolated to the scan's grid before both. Memory holds the scan, the prepared scan, the two volumes of
-    the result and one batch.
+    the result, and one batch or, with windows, the slices that later windows still change.
 
     Args:
-        model: Takes images ``(batch, in_channels, *space)`` to logits ``(batch, classes, *space)``.
+        model: Takes images ``(batch, in_channels, *space)`` to logits ``(batch, classes, *space)``. A list of networks
+            is an ensemble, whose logits are averaged; the attribute `members` has them all.
         preparation: The preparation that the network was trained with, fitted.
         labels: Values and names of its classes.
         device: A torch device, ``"auto"`` for a GPU if there is one, or None for the device of the network. The network
             is moved there.
-        batch_size: Slices that go through the network at once; for 3-D networks the volume is one batch.
+        batch_size: Slices or windows that go through the network at once.
         precision: ``"fp32"`` or ``"bf16"``.
-        keep_largest: Whether only the largest connected component of each organ is kept.
         spatial_dims: 2 for a network of slices, 3 for one of volumes; None takes ``model.spatial_dims``, or 2 where the
             network does not tell.
+        patch_size: Size of the sliding windows, ``(height, width)`` or ``(depth, height, width)``; None predicts whole
+            slices, or the whole volume at once. Weights are Gaussian; see `guided_attention.inference.windows`.
+        overlap: Share of a window that the next one covers again, from 0 to below 1.
+        mirror_axes: Axes of ``"depth"``, ``"height"`` and ``"width"``, the last two for slices. The logits are averaged
+            over all mirrored copies, two to the power of the number of axes.
+        postprocess: What is corrected in the label volume.
 
     Raises:
-        ArgumentError: Classes or channels of network, labels and preparation differ, the preparation is not fitted, the
-            device does not exist, or a number is out of range.
+        ArgumentError: Classes or channels of networks, labels and preparation differ, the preparation is not fitted,
+            the device does not exist, or a number is out of range.
         ArgumentTypeError: A part has the wrong type.
+        DataError: Mirrors exchange left and right, and an organ named left or right has no mate in `LabelSpec.pairs`.
 
     Example:
         >>> from guided_attention import MSGA
@@ -70,44 +81,37 @@ class Predictor:
         (True, dtype('uint8'))
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        preparation: Preparation,
-        labels: LabelSpec,
-        *,
-        device: torch.device | str | None = "auto",
-        batch_size: int = 8,
-        precision: Precision = "fp32",
-        keep_largest: bool = False,
-        spatial_dims: SpatialDims | None = None,
-    ) -> None:
-        require_type("model", model, nn.Module, "a torch.nn.Module")
-        require_type("preparation", preparation, Preparation, "a Preparation")
-        require_type("labels", labels, LabelSpec, "a LabelSpec")
-        self.batch_size = whole("batch_size", batch_size, least=1)
-        require_type("keep_largest", keep_largest, bool, "True or False")
-        require_choice("precision", precision, get_args(Precision))
-        require(preparation.slice_axis is not None, "preparation", "fitted", "one without a slice axis", _FIT)
-        self.model, self.preparation, self.labels = model, preparation, labels
-        self.precision, self.keep_largest = precision, keep_largest
-        self.spatial_dims = _checked_dims(model, spatial_dims)
+    model: nn.Module | Sequence[nn.Module]
+    preparation: Preparation
+    labels: LabelSpec
+    _: KW_ONLY
+    device: torch.device | str | None = "auto"
+    batch_size: int = 8
+    precision: Precision = "fp32"
+    spatial_dims: SpatialDims | None = None
+    patch_size: Sequence[int] | None = None
+    overlap: float = 0.5
+    mirror_axes: Sequence[MirrorAxis] = ()
+    postprocess: PostProcessing = field(default_factory=PostProcessing)
+    members: nn.ModuleList = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit together, and move the networks to the device."""
+        self.members = members_of(self.model)
+        self.spatial_dims = _checked_dims(self.members, self.spatial_dims)
+        vars(self).update(vars(self._knowledge))  # as checked, with tuples in place of lists
         self._check_fit()
-        self.device = chosen_device(model, device)
-        model.to(self.device)
+        self.device = chosen_device(self.members, self.device)
+        self.members.to(self.device)
 
     def _check_fit(self) -> None:
-        classes = getattr(plain_network(self.model), "num_classes", None)
-        if isinstance(classes, int):
+        classes, channels = (common_number(self.members, name) for name in ("num_classes", "in_channels"))
+        if classes is not None:
             wanted = f"of {classes} classes, as the network"
             require(self.labels.num_classes == classes, "labels", wanted, self.labels.num_classes)
-        channels = self._network_channels
         if channels is not None and self.preparation.fingerprint is not None:
             got = self.preparation.in_channels
             require(got == channels, "preparation", f"one of {channels} channels, as the network", got)
-        joined = self.preparation.neighbours
-        good = self.spatial_dims != _VOLUME or joined == 0
-        require(good, "preparation.neighbours", "0 for a 3-D network", joined)
 
     def __call__(self, case: Case) -> Prediction:
         """Return `predict` of a case."""
@@ -137,8 +141,7 @@ class Predictor:
             probabilities = torch.softmax(scores, dim=0)
             views[0][part] = self.labels.to_values(_classes(probabilities))
             views[1][part] = _entropy(probabilities).cpu().numpy()
-        if self.keep_largest:
-            labels = keep_largest_component(labels)
+        labels = self.postprocess.apply(labels)
         return Prediction(case.case_id, labels, uncertainty, case.affine.copy(), case.source)
 
     def probabilities(self, case: Case) -> npt.NDArray[np.float32]:
@@ -220,79 +223,74 @@ class Predictor:
 
     def with_model(self, model: nn.Module) -> "Predictor":
         """Return a predictor of another network with all else equal; the network stays on its device."""
-        return Predictor(
-            model,
-            self.preparation,
-            self.labels,
-            device=None,
-            batch_size=self.batch_size,
-            precision=self.precision,
-            keep_largest=self.keep_largest,
-            spatial_dims=self.spatial_dims,
-        )
+        return replace(self, model=model, device=None)
 
     @property
     def metadata(self) -> dict[str, Any]:
         """All except the weights as plain values: pass it to `Trainer`, which writes it into every checkpoint."""
-        return self._knowledge.to_dict(self.model)
+        return self._knowledge.to_dict(self.members)
 
     @property
     def _knowledge(self) -> Knowledge:
-        numbers = (self.batch_size, self.precision, self.keep_largest, self.spatial_dims)
-        return Knowledge(self.preparation, self.labels, *numbers)
+        return Knowledge(**{name: getattr(self, name) for name in Knowledge.__dataclass_fields__})
 
     def save(self, folder: PathLike) -> None:
-        """Save network, preparation and labels into a new folder, from which `load` makes the same predictor.
+        """Save networks, preparation and labels into a new folder, from which `load` makes the same predictor.
 
         Args:
             folder: New or empty.
 
         Raises:
             ExistingFileError: The folder holds something.
-            ArgumentError: The network has parts of your own and cannot be rebuilt from numbers: see `save_pretrained`.
+            ArgumentError: A network has parts of your own and cannot be rebuilt from numbers: see `save_pretrained`.
         """
-        save_knowledge(folder, self.model, self._knowledge)
+        save_knowledge(folder, self.members, self._knowledge)
 
     @classmethod
     def load(
-        cls, path: PathLike, *, device: torch.device | str | None = "auto", model: nn.Module | None = None
+        cls,
+        path: PathLike,
+        *,
+        device: torch.device | str | None = "auto",
+        model: nn.Module | Sequence[nn.Module] | None = None,
     ) -> "Predictor":
         """Load a predictor from a run folder, a checkpoint, or a folder of `save`.
 
         Args:
-            path: A folder that `save` wrote, the run folder of a `Trainer` (its ``best.pt`` is used), or a checkpoint.
+            path: A folder that `save` wrote, the run folder of a `Trainer` (its ``best.pt`` is used), a finalized run
+                of folds (its ensemble is used), or a checkpoint.
             device: See `Predictor`.
-            model: For a network with parts of your own: the network, built as for training. Its weights are loaded.
+            model: For a network with parts of your own: the network, built as for training, whose weights are loaded.
+                For an ensemble, a list of its networks.
 
         Raises:
-            MissingFileError: There is no such file or folder.
+            MissingFileError: There is no such file or folder, or folds are not finalized.
             CheckpointError: The file is damaged, or holds weights without metadata.
         """
-        network, knowledge = load_knowledge(path, model)
+        members, known = load_knowledge(path, model)
         return cls(
-            network,
-            knowledge.preparation,
-            knowledge.labels,
+            members[0] if len(members) == 1 else list(members),
+            known.preparation,
+            known.labels,
             device=device,
-            batch_size=knowledge.batch_size,
-            precision=knowledge.precision,
-            keep_largest=knowledge.keep_largest,
-            spatial_dims=knowledge.spatial_dims,
+            batch_size=known.batch_size,
+            precision=known.precision,
+            spatial_dims=known.spatial_dims,
+            patch_size=known.patch_size,
+            overlap=known.overlap,
+            mirror_axes=known.mirror_axes,
+            postprocess=known.postprocess,
         )
 
     def _identity(self) -> str:
         """Return a hash of weights and settings, by which a folder of predictions is known as this predictor's."""
-        return self._knowledge.identity(self.model)
-
-    @property
-    def _network_channels(self) -> int | None:
-        channels = getattr(plain_network(self.model), "in_channels", None)
-        return channels if isinstance(channels, int) else None
+        return self._knowledge.identity(self.members)
 
     def _prepared(self, case: Case) -> Prepared:
         prepared = self.preparation.apply(case)
         require_channel_order(self.preparation, case)
-        wanted, got = self._network_channels, len(prepared.image) * (2 * self.preparation.neighbours + 1)
+        wanted = common_number(self.members, "in_channels")
+        got = len(prepared.image) * (2 * self.preparation.neighbours + 1)
         where, cure = f"image of case {case.case_id!r}", "Read the channels that the network was trained on."
         good = wanted is None or got == wanted
         require(good, where, f"of {wanted} channels, as the network", got, cure, error=DataError)
@@ -300,76 +298,45 @@ class Predictor:
 
     def _scores(self, prepared: Prepared) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
         """Give the logits on the scan's grid, a few slices at a time."""
-        enabled = self.precision == "bf16"
+        enabled, device = self.precision == "bf16", chosen_device(self.members, None)
         with (
-            _evaluating(self.model),
+            evaluating(self.members),
             torch.inference_mode(),
-            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled),
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled),
         ):
-            yield from prepared.restored(self._logits(prepared))
+            yield from prepared.restored(self._logits(prepared, device))
 
-    def _logits(self, prepared: Prepared) -> Iterator[Tensor]:
+    def _logits(self, prepared: Prepared, device: torch.device) -> Iterator[Tensor]:
         """Give ``(classes, slices, height, width)`` of consecutive slices."""
-        if self.spatial_dims == _VOLUME:
-            yield self._checked_logits(torch.from_numpy(prepared.image)[None])[0]
-            return
-        depth = prepared.image.shape[1]
-        for start in range(0, depth, self.batch_size):
-            batch = prepared.slices(start, min(start + self.batch_size, depth))
-            yield self._checked_logits(batch).transpose(0, 1)
+        classes, depth = self.labels.num_classes, prepared.image.shape[1]
+        mirrors = mirrors_of(self.mirror_axes, self._knowledge.exchanged_pairs, classes)
+        networks = partial(mean_logits, self.members, classes=classes)
 
-    def _checked_logits(self, images: Tensor) -> Tensor:
-        logits = _called(self.model, images.to(self.device))
-        classes = self.labels.num_classes
-        wanted = (len(images), classes, *images.shape[2:])
-        got = tuple(logits.shape)
-        require(got == wanted, "model(images)", f"logits of shape (batch, classes, *size), {wanted}", got)
-        require(logits.is_floating_point(), "model(images)", "floating-point logits", logits.dtype)
-        single = logits.float()
-        cure = "Look at the weights: train again with a lower learning rate."
-        if self.precision == "bf16":
-            cure = "Predict with precision='fp32', or train again with a lower learning rate."
-        require(bool(single.isfinite().all()), "model(images)", "finite", "NaN or infinite logits", cure)
-        return single
+        def predict(images: Tensor) -> Tensor:
+            return mean_over_mirrors(networks, mirrors, images.to(device))
+
+        if self.patch_size is not None:
+            size = (1, *self.patch_size)[-3:]
+            windows = Windows((size[0], size[1], size[2]), self.overlap, self.batch_size)
+            yield from windows.logits(prepared, predict, is_volume=self.spatial_dims == _VOLUME)
+        elif self.spatial_dims == _VOLUME:
+            yield predict(torch.from_numpy(prepared.image)[None])[0]
+        else:
+            for start in range(0, depth, self.batch_size):
+                yield predict(prepared.slices(start, min(start + self.batch_size, depth))).transpose(0, 1)
 
 
 _VOLUME: Final = 3
 _BYTE = 256
-_FIT = "Call `Preparation.fit` on the training cases, or name its `slice_axis`."
 
 
-def _checked_dims(model: nn.Module, given: SpatialDims | None) -> SpatialDims:
-    known = getattr(plain_network(model), "spatial_dims", None)
+def _checked_dims(members: nn.ModuleList, given: SpatialDims | None) -> SpatialDims:
+    known = common_number(members, "spatial_dims")
     if given is not None:
-        require_choice("spatial_dims", given, (2, 3))
         agrees = known not in {2, 3} or known == given
         require(agrees, "spatial_dims", f"that of the network, {known}", given)
         return given
     return _VOLUME if known == _VOLUME else 2
-
-
-def _called(model: nn.Module, images: Tensor) -> Tensor:
-    """Return the logits of a batch; an error of the network is raised as one that names the input shape."""
-    try:
-        logits: object = model(images)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, ValueError) as error:
-        others = {p.dtype for p in model.parameters() if p.is_floating_point()} - {images.dtype}
-        cure = "If it needs sides that are multiples of a number, set `multiple` in the Preparation."
-        if others and not torch.is_autocast_enabled(images.device.type):
-            cure = "Its weights are of another number type than images: call model.float() first."
-        message = (
-            f"`model` must take images of shape {tuple(images.shape)}, got an error from it: {error}. {cure}"
-        )
-        raise ArgumentError(message, argument="model") from error
-    if not isinstance(logits, Tensor):
-        kind = type(logits).__name__
-        message = (
-            f"`model(images)` must be a tensor of logits, got a {kind}. Wrap the network to return them."
-        )
-        raise ArgumentTypeError(message, argument="model")
-    return logits
 
 
 def _classes(probabilities: Tensor) -> npt.NDArray[np.integer[Any]]:
@@ -382,15 +349,3 @@ def _entropy(probabilities: Tensor) -> Tensor:
     entropy: Tensor = torch.special.entr(probabilities).sum(dim=0) / math.log(len(probabilities))
     # Rounding can carry the entropy slightly beyond its limits.
     return entropy.clamp(0.0, 1.0)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Set evaluation mode, then give each module its own mode back: parts of a network may be frozen."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

@@ -17,7 +17,16 @@ from guided_attention.recipes.plan import Plan
 from guided_attention.recipes.scoring import EVALUATION, PREDICTIONS, TABLE
 from guided_attention.training.run_folder import BEST, files_of_run
 
-__all__ = ["Fold", "cases_of_folds", "fold_folder", "folds_of_run", "patients_of_plan", "plan_of_fold", "save_cases", "store_state"]
+__all__ = [
+    "Fold",
+    "cases_of_folds",
+    "fold_folder",
+    "folds_of_run",
+    "patients_of_plan",
+    "plan_of_fold",
+    "save_cases",
+    "store_state",
+]
 
 _STATE = "fold.json"
 """What is done of a fold: hashes of its weights and its scores, and the errors of cases without scores."""
@@ -122,7 +131,9 @@ def folds_of_run(run: Path) -> list[Fold]:
     file = run / FOLDS_FILE
     if not file.is_file():
         message = f"`run` must be a run of folds, got {run}, which has no {FOLDS_FILE}."
-        raise MissingFileError(f"{message} Train them first: train_folds(run, folds=5).", argument="run", file=run)
+        raise MissingFileError(
+            f"{message} Train them first: train_folds(run, folds=5).", argument="run", file=run
+        )
     plan = Plan.load(run)
     return [_state(plan, run, number, names) for number, names in enumerate(_cases_in(file))]
 

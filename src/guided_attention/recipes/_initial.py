@@ -22,7 +22,10 @@ _CLASSES = "num_classes"
 def initial_weights(path: PathLike, plan: Plan) -> Predictor:
     """Return the predictor to start from; raise where its network differs from the plan's in more than classes."""
     start = Predictor.load(path, device="cpu")
-    was, wanted = settings_of(start.model), settings_of(build(plan.network))
+    got = f"an ensemble of {len(start.members)}"
+    cure = "Name the run of one of them."
+    require(len(start.members) == 1, "init_from", "a run of one network", got, cure, file=path)
+    was, wanted = settings_of(start.members[0]), settings_of(build(plan.network))
     differing = [] if was is None or wanted is None else _differing(was, wanted)
     cure = "Plan with these values: Plan.with_values, or --set."
     good = was is not None and not differing
@@ -57,7 +60,7 @@ def _without_fingerprint(preparation: Preparation) -> Preparation:
 
 def load_initial(model: nn.Module, start: Predictor) -> None:
     """Copy all weights that fit; those of another number of classes stay random, and a warning names them."""
-    given = start.model.state_dict()
+    given = start.members[0].state_dict()
     fitting = {
         name: given[name]
         for name, value in model.state_dict().items()

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from guided_attention.case import Case
-from guided_attention.inference import Predictor
+from guided_attention.inference import PostProcessing, Predictor
 from guided_attention.losses import CrossEntropyLoss, DiceCrossEntropyLoss, DiceLoss, GuidedAttentionLoss
 from guided_attention.preparation import Prepared
 from guided_attention.recipes._plan_records import OptimizerPlan
@@ -31,7 +31,7 @@ def predictor_of(plan: Plan, model: nn.Module) -> Predictor:
         device=None,
         batch_size=chosen.batch_size,
         precision=chosen.precision,
-        keep_largest=chosen.keep_largest,
+        postprocess=PostProcessing(keep_largest=plan.labels.values if chosen.keep_largest else ()),
     )
 
 

@@ -9,7 +9,7 @@ from guided_attention._checks import cut_list, require, require_path
 from guided_attention._files import PathLike, json_mapping, made_folder, sha256_of_json
 from guided_attention._locks import locked_folder
 from guided_attention.case import Case
-from guided_attention.errors import ArgumentError, DataError, MissingFileError
+from guided_attention.errors import ArgumentError, DataError, ExistingFileError, MissingFileError
 from guided_attention.evaluation import Validation
 from guided_attention.inference import Predictor
 from guided_attention.inference.saved import FOLDS_FILE

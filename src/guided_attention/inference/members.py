@@ -1,0 +1,100 @@
+"""The networks of a predictor: one, or several whose logits are averaged."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from guided_attention._checks import require, require_type
+from guided_attention._state_dicts import plain_network
+from guided_attention.errors import ArgumentError, ArgumentTypeError
+
+__all__ = ["common_number", "evaluating", "mean_logits", "members_of"]
+
+_CURE = "Look at the weights: train again with a lower learning rate."
+_CURE_BF16 = "Predict with precision='fp32', or train again with a lower learning rate."
+
+
+def members_of(model: nn.Module | Sequence[nn.Module]) -> nn.ModuleList:
+    """Return one or several networks as a list; raise for anything else."""
+    given: list[object] = list(model) if isinstance(model, list | tuple) else [model]
+    require(bool(given), "model", "at least one network", "an empty list")
+    for place, member in enumerate(given):
+        name = "model" if len(given) == 1 else f"model[{place}]"
+        require_type(name, member, nn.Module, "a torch.nn.Module")
+    return nn.ModuleList(member for member in given if isinstance(member, nn.Module))
+
+
+def common_number(members: nn.ModuleList, attribute: str) -> int | None:
+    """Return a number that networks tell of themselves, such as ``num_classes``; None where none of them does.
+
+    Raises:
+        ArgumentError: Two of them differ.
+    """
+    told: dict[int, int] = {}
+    for place, member in enumerate(members):
+        value = getattr(plain_network(member), attribute, None)
+        if isinstance(value, int):
+            told[place] = value
+    for place, value in told.items():
+        first, wanted = next(iter(told.items()))
+        where = f"{attribute} of model[{place}]"
+        cure = "The networks of an ensemble are trained with the same preparation and labels."
+        require(value == wanted, where, f"{wanted}, as of model[{first}]", value, cure)
+    return next(iter(told.values()), None)
+
+
+def mean_logits(members: nn.ModuleList, images: Tensor, classes: int) -> Tensor:
+    """Return the mean of the logits ``(batch, classes, *space)`` of all networks, in single precision."""
+    total = _logits(members[0], images, classes)
+    for member in list(members)[1:]:
+        total = total + _logits(member, images, classes)
+    return total / len(members) if len(members) > 1 else total
+
+
+def _logits(model: nn.Module, images: Tensor, classes: int) -> Tensor:
+    logits = _called(model, images)
+    wanted, got = (len(images), classes, *images.shape[2:]), tuple(logits.shape)
+    require(got == wanted, "model(images)", f"logits of shape (batch, classes, *size), {wanted}", got)
+    require(logits.is_floating_point(), "model(images)", "floating-point logits", logits.dtype)
+    single = logits.float()
+    cure = _CURE_BF16 if torch.is_autocast_enabled(images.device.type) else _CURE
+    require(bool(single.isfinite().all()), "model(images)", "finite", "NaN or infinite logits", cure)
+    return single
+
+
+def _called(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits of a batch; an error of the network is raised as one that names the input shape."""
+    try:
+        logits: object = model(images)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        others = {p.dtype for p in model.parameters() if p.is_floating_point()} - {images.dtype}
+        cure = "If it needs sides that are multiples of a number, set `multiple` in the Preparation, or `patch_size`."
+        if others and not torch.is_autocast_enabled(images.device.type):
+            cure = "Its weights are of another number type than images: call model.float() first."
+        message = (
+            f"`model` must take images of shape {tuple(images.shape)}, got an error from it: {error}. {cure}"
+        )
+        raise ArgumentError(message, argument="model") from error
+    if not isinstance(logits, Tensor):
+        kind = type(logits).__name__
+        message = (
+            f"`model(images)` must be a tensor of logits, got a {kind}. Wrap the network to return them."
+        )
+        raise ArgumentTypeError(message, argument="model")
+    return logits
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Set evaluation mode, then give each module its own mode back: parts of a network may be frozen."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
