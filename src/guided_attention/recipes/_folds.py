@@ -12,6 +12,7 @@ from guided_attention.data import k_fold
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.inference.saved import FOLDS_FILE
 from guided_attention.inference.writing import PredictionWriter
+from guided_attention.recipes._records import plain
 from guided_attention.recipes._volumes import CACHE
 from guided_attention.recipes.plan import Plan
 from guided_attention.recipes.scoring import EVALUATION, PREDICTIONS, TABLE
@@ -25,11 +26,12 @@ __all__ = [
     "patients_of_plan",
     "plan_of_fold",
     "save_cases",
+    "state_of_fold",
     "store_state",
 ]
 
 _STATE = "fold.json"
-"""What is done of a fold: hashes of its weights and its scores, and the errors of cases without scores."""
+"""What is done of a fold: its budget, hashes of its weights and its scores, the errors of cases without scores."""
 _FEWEST = 2
 
 
@@ -117,7 +119,7 @@ def _cases_in(file: Path) -> tuple[tuple[str, ...], ...]:
         held_out = json.loads(file.read_text(encoding="utf-8"))["held_out"]
         return tuple(tuple(str(name) for name in names) for names in held_out)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        message = f"`run` must hold a {FOLDS_FILE} that `train_folds` wrote, got {file} ({error!r})."
+        message = f"`run` must hold {FOLDS_FILE} as it was written, got {file} ({error!r})."
         raise DataError(f"{message} Delete it: the same plan makes the same folds.", file=file) from error
 
 
@@ -132,10 +134,10 @@ def folds_of_run(run: Path) -> list[Fold]:
     if not file.is_file():
         message = f"`run` must be a run of folds, got {run}, which has no {FOLDS_FILE}."
         raise MissingFileError(
-            f"{message} Train them first: train_folds(run, folds=5).", argument="run", file=run
+            f"{message} Train them first: `train_folds(run, folds=N)`.", argument="run", file=run
         )
     plan = Plan.load(run)
-    return [_state(plan, run, number, names) for number, names in enumerate(_cases_in(file))]
+    return [state_of_fold(plan, run, number, names) for number, names in enumerate(_cases_in(file))]
 
 
 def fold_folder(run: Path, number: int) -> Path:
@@ -143,23 +145,27 @@ def fold_folder(run: Path, number: int) -> Path:
     return run / f"fold-{number}"
 
 
-def _state(plan: Plan, run: Path, number: int, case_ids: tuple[str, ...]) -> Fold:
+def state_of_fold(plan: Plan, run: Path, number: int, case_ids: tuple[str, ...]) -> Fold:
+    """Return a fold of a run with this plan, with what is done of it."""
     folder = fold_folder(run, number)
     record, weights = json_mapping(folder / _STATE), folder / BEST
-    untrained = _why_untrained(plan, folder, record.get("weights"), weights)
+    untrained = _why_untrained(plan, folder, record, weights)
     fold = Fold(number, folder, case_ids, not untrained)
     return replace(fold, missing=dict.fromkeys(case_ids, untrained) if untrained else _unscored(fold, record))
 
 
-def _why_untrained(plan: Plan, folder: Path, known: object, weights: Path) -> str:
+def _why_untrained(plan: Plan, folder: Path, record: Mapping[str, Any], weights: Path) -> str:
     if not files_of_run(folder):
         return "not trained yet"
-    if known is None or not weights.is_file():
+    if not record or not weights.is_file():
         return "training has not ended"
-    if known != sha256_of_file(weights):
+    if record.get("weights") != sha256_of_file(weights):
         return "the weights have changed since its training ended"
-    same = Plan.load(folder).budget == plan.budget
-    return "" if same else "it was trained with another budget than that of the run"
+    return (
+        ""
+        if record.get("budget") == plain(plan.budget)
+        else "it was trained with another budget than that of the run"
+    )
 
 
 def _unscored(fold: Fold, record: Mapping[str, Any]) -> dict[str, str]:
@@ -172,10 +178,11 @@ def _unscored(fold: Fold, record: Mapping[str, Any]) -> dict[str, str]:
     return gone | errors
 
 
-def store_state(fold: Fold, errors: Mapping[str, str] | None = None) -> None:
+def store_state(plan: Plan, fold: Fold, errors: Mapping[str, str] | None = None) -> None:
     """Write down that the training of a fold has ended; with `errors`, that its other cases were scored too."""
     scored = None if errors is None else sha256_of_file(fold.scores)
-    state = {"weights": sha256_of_file(fold.folder / BEST), "scores": scored, "errors": dict(errors or {})}
+    weights = sha256_of_file(fold.folder / BEST)
+    state = {"budget": plain(plan.budget), "weights": weights, "scores": scored, "errors": dict(errors or {})}
     write_json(fold.folder / _STATE, state)
 
 

@@ -67,9 +67,9 @@ def finalize(run: PathLike, *, take_over: bool = False) -> list[CaseScore]:
 
 def _require_finished(folder: Path, folds: Sequence[Fold]) -> None:
     unfinished = [str(fold) for fold in folds if fold.missing]
-    cure = f"Finish them: train_folds({str(folder)!r}, folds={len(folds)}, resume=True)."
-    wanted, got = "a run whose folds are all finished", "\n".join([f"{folder} with", *unfinished, ""])
-    require(not unfinished, "run", wanted, got, cure, error=DataError, file=folder)
+    got = f"{folder} with {'; '.join(unfinished)}"
+    cure = "Finish them: `train_folds(run, folds=N, resume=True)`."
+    require(not unfinished, "run", "a run of finished folds", got, cure, error=DataError, file=folder)
 
 
 def _corrections(folds: Sequence[Fold], source: Source, labels: LabelSpec) -> PostProcessing:

@@ -14,9 +14,9 @@ from guided_attention.recipes._folds import (
     Fold,
     cases_of_folds,
     fold_folder,
-    folds_of_run,
     plan_of_fold,
     save_cases,
+    state_of_fold,
     store_state,
 )
 from guided_attention.recipes._machine import device_of
@@ -92,7 +92,7 @@ def train_folds(
     for number in () if resume else numbers:
         require_no_run(fold_folder(folder, number))
     _begin(folder, chosen, held_out)
-    work = _Work(plan=chosen, run=folder, device=device, quiet=quiet, take_over=take_over)
+    work = _Work(plan=chosen, run=folder, held_out=held_out, device=device, quiet=quiet, take_over=take_over)
     return [work.done(number, is_only=fold is not None) for number in numbers]
 
 
@@ -101,10 +101,8 @@ def _begin(folder: Path, plan: Plan, held_out: tuple[tuple[str, ...], ...]) -> N
     require_no_run(folder)
     if (folder / FOLDS_FILE).is_file():
         require_same_plan(folder, plan)
-        save_cases(folder, held_out)  # before the plan: it may be one of other folds
-    made_folder(folder, "run_dir")
-    if not (folder / PLAN_FILE).is_file() or Plan.load(folder) != plan:
-        plan.save(folder / PLAN_FILE)
+        save_cases(folder, held_out)  # raises before the plan is replaced
+    plan.save(made_folder(folder, "run_dir") / PLAN_FILE)
     save_cases(folder, held_out)
 
 
@@ -114,6 +112,7 @@ class _Work:
 
     plan: Plan
     run: Path
+    held_out: tuple[tuple[str, ...], ...]
     device: str
     quiet: bool
     take_over: bool
@@ -128,13 +127,16 @@ class _Work:
             except ExistingFileError as error:
                 if is_only:
                     raise
-                return replace(folds_of_run(self.run)[number], held_by=str(error))
-            fold = folds_of_run(self.run)[number]
+                return replace(self._state(number), held_by=str(error))
+            fold = self._state(number)
             if fold.missing:
                 self._say(f"fold {number}: {len(fold.case_ids)} cases are held out")
                 self._train(fold)
                 self._score(fold)
-            return folds_of_run(self.run)[number]
+            return self._state(number)
+
+    def _state(self, number: int) -> Fold:
+        return state_of_fold(self.plan, self.run, number, self.held_out[number])
 
     def _train(self, fold: Fold) -> None:
         if fold.is_trained:
@@ -147,12 +149,12 @@ class _Work:
             quiet=self.quiet,
             take_over=self.take_over,
         )
-        store_state(fold)
+        store_state(self.plan, fold)
 
     def _score(self, fold: Fold) -> None:
         entries: list[LedgerEntry] = []
         evaluate(fold.folder, device=self.device, on_case=entries.append)
-        store_state(fold, errors={entry.case_id: entry.error for entry in entries if entry.error})
+        store_state(self.plan, fold, errors={entry.case_id: entry.error for entry in entries if entry.error})
 
     def _say(self, text: str) -> None:
         if not self.quiet:

@@ -138,7 +138,7 @@ def require_same_plan(folder: Path, plan: Plan) -> None:
 def _require_no_folds(folder: Path) -> None:
     if (folder / FOLDS_FILE).is_file():
         message = f"`run_dir` must be a folder without folds, got {folder}, which has {FOLDS_FILE}. "
-        cure = "Continue them with train_folds, or name another folder."
+        cure = "Continue them: `train_folds(run, folds=N, resume=True)`, or name another folder."
         raise ExistingFileError(message + cure, argument="run_dir", file=folder)
 
 
