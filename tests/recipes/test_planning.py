@@ -232,6 +232,19 @@ def test_the_memory_of_a_step_grows_with_the_slice(monkeypatch: pytest.MonkeyPat
     assert large[1] == pytest.approx(2 * small[1], rel=0.1)
 
 
+def test_the_memory_of_a_step_on_volumes_is_measured_by_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    arguments = {"in_channels": 1, "num_classes": 2, "encoder": "resnet18", "channels": 4, "spatial_dims": 3}
+    network, loss = ModelSettings("daf", arguments), GuidedAttentionLoss(DiceCrossEntropyLoss())
+    whole = _machine.bytes_of_step(network, loss, channels=1, size=(16, 32, 32))
+    monkeypatch.setattr(_machine, "_MEASURED", 16 * 32 * 16)
+    part = _machine.bytes_of_step(network, loss, channels=1, size=(16, 32, 32))
+    assert whole[0] == part[0]
+    # 64 channels at half of the sides, after convolution, norm and ReLU, are kept at the least.
+    assert whole[1] > 3 * 64 * 8 * 16 * 16 * 4
+    assert part[1] == pytest.approx(whole[1], rel=0.1)
+
+
 def test_only_the_named_organs_of_a_cohort_are_planned(tmp_path: Path) -> None:
     folder = write_phantom_cohort(tmp_path / "scans", subjects=5, size=32, layout="pairs")
     cohort = open_cohort(folder, labels={2: "right kidney", 3: "left kidney"})

@@ -1,5 +1,6 @@
 """Prepared volumes on disk: the same numbers as without, whatever was killed, changed or damaged before."""
 
+import mmap
 import multiprocessing
 import os
 import pickle
@@ -53,7 +54,8 @@ def test_volumes_equal_those_of_the_preparation(tmp_path, workers):
     assert seen == ["c0", "c1", "c2"]
     for got, case in zip(cache.volumes(cohort), cohort, strict=True):
         wanted = preparation.apply(case)
-        assert isinstance(got.image, np.memmap)
+        assert isinstance(got.image.base, mmap.mmap)
+        assert not got.image.flags.writeable
         assert got.image.dtype == np.float32
         np.testing.assert_array_equal(got.image, wanted.image)
         np.testing.assert_array_equal(got.labels, wanted.labels)

@@ -80,11 +80,12 @@ def until(condition):
 def left_in(folder):
     last, best = load_checkpoint(folder / "last.pt"), load_checkpoint(folder / "best.pt")
     for row in last["run"]["rows"]:
-        del row["minutes"]
-    del last["run"]["minutes"], last["run"]["validation_minutes"]
+        del row["minutes"], row["waiting"]
+    for name in ("minutes", "validation_minutes", "waited", "seconds"):
+        del last["run"][name]
     rows = read_log(folder / "log.csv")
     for row in rows:
-        del row["minutes"]
+        del row["minutes"], row["waiting"]
     return {"last": last, "best": best, "log": rows}
 
 

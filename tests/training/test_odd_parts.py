@@ -57,7 +57,9 @@ def resumed_equals_unbroken(tmp_path, make_parts):
     logs = [read_log(tmp_path / name / "log.csv") for name in ("whole", "broken")]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    assert [{**row, "minutes": 0.0} for row in logs[0]] == [{**row, "minutes": 0.0} for row in logs[1]]
+    assert [{**row, "minutes": 0.0, "waiting": 0.0} for row in logs[0]] == [
+        {**row, "minutes": 0.0, "waiting": 0.0} for row in logs[1]
+    ]
 
 
 # Refused at the start

@@ -344,7 +344,7 @@ def test_the_log_has_a_row_an_epoch_with_the_mean_of_each_part(make_trainer):
     result = make_trainer(loss=loss, max_epochs=2).fit()
     rows = read_log(result.run_dir / "log.csv")
     header = (result.run_dir / "log.csv").read_text().splitlines()[0]
-    assert header == "epoch,batches,minutes,lr,loss,loss_segmentation,loss_size,validation_score"
+    assert header == "epoch,batches,minutes,lr,waiting,loss,loss_segmentation,loss_size,validation_score"
     got = [[row["loss"], row["loss_segmentation"], row["loss_size"]] for row in rows]
     np.testing.assert_allclose(got, np.array(values).reshape(2, BATCHES, 3).mean(axis=1), rtol=1e-6)
     assert [row["epoch"] for row in rows] == [1, 2]

@@ -1,6 +1,7 @@
 """What the machine has: device, memory, cores, number formats, and what a step of training needs of it."""
 
 import os
+from math import prod
 from pathlib import Path
 
 import torch
@@ -15,6 +16,9 @@ __all__ = ["bytes_of_step", "cores", "device_of", "free_bytes", "has_fast_bf16",
 
 _UNKNOWN = 4 * 2**30
 """Free memory that is assumed where the system does not tell, 4 GiB."""
+_MEASURED = 2**16
+"""Voxels up to which a step is measured as it is."""
+_LEAST_SIDE = 16
 _FAST_BF16 = ("avx512_bf16", "amx_bf16")
 _OF_A_WEIGHT = 20
 """Bytes of a weight in training: itself, its gradient, two moments of the optimizer, its average."""
@@ -73,11 +77,12 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def bytes_of_step(
-    network: ModelSettings, loss: GuidedAttentionLoss, *, channels: int, size: tuple[int, int]
+    network: ModelSettings, loss: GuidedAttentionLoss, *, channels: int, size: tuple[int, ...]
 ) -> tuple[int, int]:
-    """Measure the memory of a step of training: that of the weights, and that of each slice, in bytes.
+    """Measure the memory of a step of training: that of the weights, and that of each image, in bytes.
 
-    A forward pass of two slices on the CPU, in single precision, counts what it keeps for the backward pass.
+    A forward pass of two images on the CPU, in single precision, counts what it keeps for the backward pass. It grows
+    as the voxels do, so that large images are measured by a part of them.
     """
     state = torch.random.get_rng_state()
     model = build(network).train()
@@ -89,12 +94,22 @@ def bytes_of_step(
         return tensor
 
     weights = sum(value.numel() for value in model.parameters())
-    image = torch.rand(2, channels, *size)
+    part = _part_of(size)
+    image = torch.rand(2, channels, *part)
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        terms = loss(model.outputs(image), torch.zeros(2, *size, dtype=torch.long))
+        terms = loss(model.outputs(image), torch.zeros(2, *part, dtype=torch.long))
     torch.random.set_rng_state(state)
-    of_slices = sum(kept.values()) - 4 * weights if terms.total.requires_grad else 0
-    return _OF_A_WEIGHT * weights, max(of_slices, 0) // 2
+    of_images = sum(kept.values()) - 4 * weights if terms.total.requires_grad else 0
+    return _OF_A_WEIGHT * weights, max(of_images, 0) * prod(size) // prod(part) // 2
+
+
+def _part_of(size: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a size with sides halved, the longest first, until it can be measured in a second."""
+    part = list(size)
+    while prod(part) > _MEASURED and max(part) > _LEAST_SIDE:
+        longest = part.index(max(part))
+        part[longest] = max(_LEAST_SIDE, -(-part[longest] // 2))
+    return tuple(part)
 
 
 def megabytes(count: float) -> str:

@@ -15,7 +15,15 @@ from guided_attention._geometry import CANONICAL
 from guided_attention._typing import ImageSlice, LabelSlice, SliceAxis
 from guided_attention.labels import LabelSpec
 
-__all__ = ["Chain", "FlipRotate", "RandomIntensity", "SliceTransform", "flip_rotate", "with_sides"]
+__all__ = [
+    "Chain",
+    "FlipRotate",
+    "RandomIntensity",
+    "SliceTransform",
+    "exchanged",
+    "flip_rotate",
+    "with_sides",
+]
 
 SliceTransform: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Takes an image ``(channels, height, width)`` and labels ``(height, width)`` to another such pair."""
@@ -59,11 +67,12 @@ def flip_rotate(
     axes = [axis for axis, wanted in ((-2, flipped), (-1, mirrored)) if wanted]
     image, labels = image.flip(axes), labels.flip(axes)
     if flipped != mirrored:
-        labels = _exchanged(labels, pairs)
+        labels = exchanged(labels, pairs)
     return (image, labels) if degrees == 0 else _rotated(image, labels, degrees)
 
 
-def _exchanged(labels: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+def exchanged(labels: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """Return label maps, of any shape, in which the classes of each pair have changed places."""
     exchanged = labels.clone()
     for one, other in pairs:
         exchanged[labels == one] = other

@@ -1,7 +1,6 @@
 """SliceDataset: the prepared slices that a network is trained on."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,9 +13,15 @@ from guided_attention.case import Case
 from guided_attention.errors import ArgumentTypeError, DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation import Preparation, Prepared
-from guided_attention.preparation.preparation import require_channel_order
+from guided_attention.sampling._volumes import (
+    Surveyed,
+    checked_size,
+    require_records,
+    require_sizes,
+    surveyed_of,
+    volumes_of,
+)
 from guided_attention.sampling.augment import SliceTransform, with_sides
-from guided_attention.sampling.cache import CachedVolumes
 
 __all__ = ["SliceDataset"]
 
@@ -68,9 +73,7 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         foreground_only: bool = False,
         slice_step: int = 1,
     ) -> None:
-        require_type("cases", cases, Iterable, "an iterable of cases")
-        require_type("preparation", preparation, Preparation, "a Preparation")
-        require_type("labels", labels, LabelSpec, "a LabelSpec")
+        require_records(cases, preparation, labels)
         require_type("foreground_only", foreground_only, bool, "True or False")
         require_integer("slice_step", slice_step)
         require(slice_step >= 1, "slice_step", "1 or above", slice_step)
@@ -79,16 +82,17 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         if augment is not None and preparation.slice_axis is not None:
             augment = with_sides(augment, labels, preparation.slice_axis)
         self.augment, self.size = augment, _checked_size(size)
-        self._labels, self._volumes = labels, _volumes_of(cases, preparation)
-        surveyed = [_Surveyed.of(volume, labels) for volume in self._volumes]
-        require(bool(surveyed), "cases", "at least one case", "none", error=DataError)
-        _require_same_channels(surveyed)
-        _check_sizes(surveyed, self.size)
+        self._labels, self._volumes = labels, volumes_of(cases, preparation)
+        surveyed = surveyed_of(self._volumes, labels)
+        if self.size is None:
+            _require_one_size(surveyed)
+        else:
+            require_sizes(surveyed, self.size)
         self._places = [
             (i, z)
             for i, volume in enumerate(surveyed)
-            for z in range(0, len(volume.has_organ), slice_step)
-            if not foreground_only or volume.has_organ[z]
+            for z, row in enumerate(volume.counts)
+            if z % slice_step == 0 and (row.any() or not foreground_only)
         ]
         cure = "Set foreground_only=False."
         require(
@@ -117,48 +121,8 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
 def _checked_size(size: tuple[int, int] | None) -> tuple[int, int] | None:
     if size is None:
         return None
-    sides: Sequence[object] = size
-    require_type("size", sides, (tuple, list), "(height, width)")
-    for side in sides:
-        require_integer("size", side)
-    good = len(sides) == 2 and min(size) >= 1  # noqa: PLR2004
-    require(good, "size", "a height and a width above 0", size)
-    return int(size[0]), int(size[1])
-
-
-def _volumes_of(
-    cases: Iterable[Case | Prepared], preparation: Preparation
-) -> Sequence[Prepared] | CachedVolumes:
-    if isinstance(cases, CachedVolumes):
-        return cases
-    volumes = []
-    for case in cases:
-        volumes.append(case if isinstance(case, Prepared) else preparation.apply(case))
-        if isinstance(case, Case):
-            require_channel_order(preparation, case)
-        del case  # while the next one is read
-    return volumes
-
-
-@dataclass(frozen=True)
-class _Surveyed:
-    """What is known of a volume without its voxels."""
-
-    case_id: str
-    shape: tuple[int, ...]
-    has_organ: tuple[bool, ...]
-
-    @classmethod
-    def of(cls, volume: Prepared, labels: LabelSpec) -> "_Surveyed":
-        where = f"labels of case {volume.case_id!r}"
-        if volume.labels is None:
-            cure = "Only cases with a reference segmentation can be trained on."
-            require(False, where, "given", None, cure, error=DataError)  # noqa: FBT003
-        values = np.zeros((0, 0, 0), np.uint8) if volume.labels is None else volume.labels
-        labels.require_known(values, where)
-        organs = np.array(labels.values)
-        has_organ = tuple(bool(np.isin(part, organs).any()) for part in values)
-        return cls(volume.case_id, volume.image.shape, has_organ)
+    height, width = checked_size(size, "(height, width)", axes=(2,))
+    return height, width
 
 
 def _classes_of(volume: Prepared, z: int, labels: LabelSpec) -> Tensor:
@@ -166,25 +130,11 @@ def _classes_of(volume: Prepared, z: int, labels: LabelSpec) -> Tensor:
     return torch.from_numpy(labels.to_classes(volume.labels[z]).astype(np.int64))
 
 
-def _require_same_channels(surveyed: Sequence[_Surveyed]) -> None:
+def _require_one_size(surveyed: Sequence[Surveyed]) -> None:
     first = surveyed[0]
     for one in surveyed:
-        wanted = f"as many as of case {first.case_id!r}, {first.shape[0]}"
-        cure = "Read the same channels for all cases."
-        where, got = f"channels of case {one.case_id!r}", one.shape[0]
-        require(got == first.shape[0], where, wanted, got, cure, error=DataError)
-
-
-def _check_sizes(surveyed: Sequence[_Surveyed], size: tuple[int, int] | None) -> None:
-    first = surveyed[0]
-    for one in surveyed:
-        got = one.shape[2:]
         where = f"size of the prepared slices of case {one.case_id!r}"
-        if size is None:
-            wanted = f"that of case {first.case_id!r}, {first.shape[2:]}"
-            cure = "Pass `size=(height, width)` to crop all to one size."
-            require(got == first.shape[2:], where, wanted, got, cure, error=DataError)
-        else:
-            cure = f"Pad in the preparation, so that prediction pads too: Preparation(min_size={size})."
-            fits = got[0] >= size[0] and got[1] >= size[1]
-            require(fits, where, f"at least {size}", got, cure, error=DataError)
+        wanted = f"that of case {first.case_id!r}, {first.shape[2:]}"
+        cure = "Pass `size=(height, width)` to crop all to one size."
+        got = one.shape[2:]
+        require(got == first.shape[2:], where, wanted, got, cure, error=DataError)

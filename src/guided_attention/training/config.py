@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from guided_attention._checks import (
@@ -67,6 +68,9 @@ class TrainerConfig:
         store_minutes: Store the state inside an epoch after so many minutes.
         keep: Number of states to keep: ``last.pt``, ``last-1.pt`` and so on.
         batch_keys: Keys of image and labels where the loader returns dictionaries; None where it returns pairs.
+        augment: A function of a batch on the device, images ``(n, c, *space)``, labels ``(n, *space)`` and ``n`` seeds,
+            int64 on the CPU, that returns images and labels, such as an `Augmentation`. The seed of an image depends
+            on `seed`, epoch, batch and its place in the batch only. None changes nothing.
         loggers: Told each row of the log, besides ``log.csv``.
         hooks: Called after each step, validation and epoch, see `Hook`.
         clock: Returns seconds.
@@ -97,6 +101,7 @@ class TrainerConfig:
     store_minutes: float = 10.0
     keep: int = 2
     batch_keys: tuple[str, str] | None = None
+    augment: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
     loggers: Sequence[Logger] = ()
     hooks: Sequence[Hook] = ()
     clock: Callable[[], float] = time.monotonic
@@ -117,6 +122,10 @@ class TrainerConfig:
         require(good, "schedule", wanted, got, error=ArgumentTypeError)
         wanted = "a function that returns seconds"
         require(callable(self.clock), "clock", wanted, self.clock, error=ArgumentTypeError)
+        good, got = self.augment is None or callable(self.augment), f"a {type(self.augment).__name__}"
+        good = good and not isinstance(self.augment, type)
+        wanted = "a function of images, labels and seeds"
+        require(good, "augment", wanted, got, error=ArgumentTypeError)
         self._check_parts()
 
     def settings(self) -> dict[str, str | int | float | None]:

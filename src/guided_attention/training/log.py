@@ -102,7 +102,8 @@ def read_log(path: PathLike) -> list[dict[str, float]]:
 
     Returns:
         One row an epoch: numbers by name of the column. `Trainer` writes ``epoch``, ``batches``, ``minutes``
-        (since the start of the run), ``lr``, then the means over the epoch ``loss`` and ``loss_<name>`` of
+        (since the start of the run), ``lr``, ``waiting`` (share of the training of the epoch that went into waiting
+        for data), then the means over the epoch ``loss`` and ``loss_<name>`` of
         each part, and ``validation_score`` where there was a validation.
 
     Raises:

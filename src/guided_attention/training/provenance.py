@@ -15,7 +15,7 @@ from torch import Tensor
 
 from guided_attention._files import json_mapping, replacing, sha256_of_json
 
-__all__ = ["PROVENANCE", "record_session"]
+__all__ = ["PROVENANCE", "amend_session", "record_session"]
 
 PROVENANCE = "run.json"
 
@@ -51,7 +51,19 @@ def record_session(
     known = json_mapping(path).get("sessions")
     sessions = [*(known if isinstance(known, list) else ()), session]
     digest = None if metadata is None else sha256_of_json(metadata, _plain)
-    record = {"version": 1, **about, "metadata_sha256": digest, "sessions": sessions}
+    _write(path, {"version": 1, **about, "metadata_sha256": digest, "sessions": sessions})
+
+
+def amend_session(folder: Path, values: Mapping[str, object]) -> None:
+    """Add to the newest session what has come up since; a file that is damaged or gone stays so."""
+    record = json_mapping(folder / PROVENANCE)
+    sessions = record.get("sessions")
+    if isinstance(sessions, list) and sessions and isinstance(sessions[-1], dict):
+        sessions[-1].update(values)
+        _write(folder / PROVENANCE, record)
+
+
+def _write(path: Path, record: Mapping[str, object]) -> None:
     with replacing(path) as draft:
         draft.write_text(
             json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from guided_attention._checks import require_seed
 
-__all__ = ["random_state", "restore_random_state", "seed_everything"]
+__all__ = ["random_state", "restore_random_state", "seed_everything", "seeds_of"]
 
 
 def seed_everything(seed: int) -> None:
@@ -36,6 +37,18 @@ def seed_everything(seed: int) -> None:
     # Transforms of other libraries still use NumPy's global generator.
     np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)
+
+
+def seeds_of(seed: int, epoch: int, batch: int, places: range) -> Tensor:
+    """Return one seed for each place in a batch, int64: it depends on these four numbers only.
+
+    Example:
+        >>> whole = seeds_of(0, 1, 2, range(5))
+        >>> bool((seeds_of(0, 1, 2, range(3, 5)) == whole[3:]).all())
+        True
+    """
+    words = np.random.SeedSequence([seed, epoch, batch]).generate_state(places.stop, np.uint64)
+    return torch.from_numpy((words[places.start :] >> np.uint64(1)).astype(np.int64))
 
 
 def random_state() -> dict[str, Any]:

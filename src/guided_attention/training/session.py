@@ -1,22 +1,28 @@
 """What surrounds the loop: folder, lock, signals and reports; how a run begins, is stored and is resumed."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+
+import torch
 
 from guided_attention._checkpoints import size_of
 from guided_attention._files import made_folder
 from guided_attention._locks import locked_folder
-from guided_attention.errors import TrainingInterrupted
+from guided_attention.errors import ArgumentError, TrainingInterrupted
+from guided_attention.training.batches import Pair
 from guided_attention.training.config import TrainerConfig
 from guided_attention.training.progress import Event, Progress, Status
-from guided_attention.training.provenance import record_session
+from guided_attention.training.provenance import amend_session, record_session
 from guided_attention.training.run_folder import BEST, RunFolder, require_no_run
 from guided_attention.training.seeding import seed_everything
 from guided_attention.training.signals import Interruption
 from guided_attention.training.state import Parts, RunState, require_entries
 
 __all__ = ["Session"]
+
+_MUCH, _LONG = 0.03, 2.0
+"""Share of an epoch, and seconds, of waiting for data that are worth a word."""
 
 
 class Session:
@@ -49,6 +55,7 @@ class Session:
         self._settings = config.settings() | {"batches": batches}
         self._started = self._stored = config.clock()
         self._reporter = Progress(epochs=config.max_epochs, batches=batches, quiet=True)
+        self._advised = False
 
     @contextmanager
     def opened(self, *, resume: bool, take_over: bool) -> Iterator[None]:
@@ -111,6 +118,39 @@ class Session:
             self._reporter.epoch(status)
         for hook in self._config.hooks:
             hook(event, status)
+
+    def timed(self, groups: Callable[[], Iterator[list[Pair]]]) -> Iterator[list[Pair]]:
+        """Yield the groups, and measure how long each was waited for and how long its step took."""
+        run, clock, began = self.run, self._config.clock, self._config.clock()
+        for group in groups():
+            run.waited += clock() - began
+            try:
+                yield group
+            finally:
+                now = clock()
+                run.seconds += now - began
+                began = now
+
+    def advise(self) -> None:
+        """Say once what could be faster."""
+        run = self.run
+        if self._advised or self._config.quiet or run.waiting < _MUCH or run.waited < _LONG:
+            return
+        self._advised = True
+        share = f"{100 * run.waiting:.0f} % of epoch {run.epoch} went into waiting for data."
+        self._reporter.say(f"{share} Raise num_workers of the loader, or cache what it reads.")
+
+    def split(self, images: int, error: torch.OutOfMemoryError) -> None:
+        """Compute each batch in twice as many pieces from now on; raise where one image is too large."""
+        pieces = 2 * self.run.pieces
+        if self.run.pieces >= images:
+            message = f"`train_loader` must be of images that fit into memory one by one, got larger ones ({error})."
+            cure = "Make the images or the network smaller, or use precision='bf16'."
+            raise ArgumentError(f"{message} {cure}", argument="train_loader") from error
+        self.run.pieces = pieces
+        amend_session(self._folder.path, {"pieces": pieces})
+        said = f"A batch of {images} does not fit into memory: it is computed in {pieces} pieces from now on,"
+        self._reporter.say(f"{said} whose gradients are averaged. A smaller batch_size avoids it.")
 
     def minutes(self) -> float:
         """Return the minutes that the run has taken, those before a resume included."""
@@ -178,3 +218,5 @@ class Session:
             changes=changes,
             metadata=self._metadata.get("metadata"),
         )
+        if self.run.pieces > 1:
+            amend_session(self._folder.path, {"pieces": self.run.pieces})

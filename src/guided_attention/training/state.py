@@ -52,6 +52,9 @@ class RunState:
         trained: Whether its training is over, so that validation or its row come next.
         cut_short: Whether the limit in minutes ended it.
         skipped: Steps in a row that were skipped for an infinite gradient in fp16.
+        pieces: Pieces that each batch is computed in, for want of memory.
+        waited: Seconds of the epoch that went into waiting for data.
+        seconds: Seconds of the epoch that went into its training.
         sums: Sum of each logged number over the batches.
         best_epoch: Epoch of the best validation score, 0 before the first.
         best_score: That score, NaN where there is none.
@@ -66,6 +69,9 @@ class RunState:
     trained: bool = False
     cut_short: bool = False
     skipped: int = 0
+    pieces: int = 1
+    waited: float = 0.0
+    seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
     best_epoch: int = 0
     best_score: float = math.nan
@@ -83,6 +89,12 @@ class RunState:
         """Count the next epoch."""
         self.epoch += 1
         self.batches, self.trained, self.cut_short, self.sums = 0, False, False, {}
+        self.waited = self.seconds = 0.0
+
+    @property
+    def waiting(self) -> float:
+        """The share of the training of the epoch that went into waiting for data."""
+        return self.waited / self.seconds if self.seconds > 0 else 0.0
 
     def add(self, values: Mapping[str, float]) -> None:
         """Count a batch with its loss and parts."""

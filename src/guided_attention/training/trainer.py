@@ -26,6 +26,7 @@ from guided_attention.training.arguments import (
 )
 from guided_attention.training.batches import Batches, Pair, require_loader
 from guided_attention.training.config import TrainerConfig
+from guided_attention.training.gradients import Gradients
 from guided_attention.training.run_folder import RunFolder
 from guided_attention.training.schedule import TrainingProgress
 from guided_attention.training.session import Session
@@ -155,12 +156,13 @@ class Trainer:
         self._joint = joint.to(self._device)
         # What compiled the network compiles the whole of network and loss, with the same settings.
         compiled = getattr(model, "dynamo_ctx", None)
-        self._forward: Callable[[Tensor, Tensor], LossTerms] = joint if compiled is None else compiled(joint)
+        forward: Callable[[Tensor, Tensor], LossTerms] = joint if compiled is None else compiled(joint)
         self._parameters = list(joint.parameters())
         self._averaged = averaged_copy(self.model, config.ema_decay) if config.ema_decay is not None else None
         self._optimizer = optimizer
         self._base_rates = [float(group["lr"]) for group in optimizer.param_groups]
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "fp16")
+        self._gradients = Gradients(forward, self._scaler, self._device, config)
         self._batches = Batches(train_loader, config.batch_keys)
         self._validate = validate
         self._metadata = {} if metadata is None else {"metadata": dict(metadata)}
@@ -226,7 +228,7 @@ class Trainer:
         if run.trained:
             return
         self._joint.train()
-        for group in self._groups():
+        for group in self._session.timed(self._groups):
             self._step(group)
             self._session.tell("step")
             if self._session.is_time_over():
@@ -240,6 +242,7 @@ class Trainer:
                 self._session.interruption.check()
         require(run.batches > 0, "train_loader", "at least one batch long", f"none in epoch {run.epoch}")
         run.trained = True
+        self._session.advise()
 
     def _groups(self) -> Iterator[list[Pair]]:
         """Return the groups of batches of this epoch, each for one step.
@@ -260,8 +263,7 @@ class Trainer:
         """Average the gradients of the batches of a group into one step of the optimizer."""
         run, config = self._session.run, self.config
         self._set_learning_rates()
-        self._optimizer.zero_grad(set_to_none=True)
-        terms = [self._backward(image, target, 1 / len(group)) for image, target in group]
+        terms = self._gradients_of(group)
         self._scaler.unscale_(self._optimizer)
         # An infinite limit clips nothing, and returns the norm that is checked.
         norm = nn.utils.clip_grad_norm_(self._parameters, config.clip_grad_norm or math.inf)
@@ -276,22 +278,14 @@ class Trainer:
         for numbers in values:
             run.add(numbers)
 
-    def _backward(self, image: Tensor, target: Tensor, share: float) -> LossTerms:
-        precision, device = self.config.precision, self._device
-        half = torch.bfloat16 if precision == "bf16" else torch.float16
-        try:
-            with torch.autocast(device.type, dtype=half, enabled=precision != "fp32"):
-                terms = self._forward(
-                    image.to(device, non_blocking=True), target.to(device, non_blocking=True)
-                )
-        except Exception as error:  # of the user's network or loss: say what they were given
-            error.add_note(f"The images were {_described(image)}, the labels {_described(target)}.")
-            raise
-        cure = "Compute it of the logits, with functions that have a gradient, outside of torch.no_grad()."
-        has_gradient = terms.total.requires_grad
-        require(has_gradient, "loss", "one with a gradient", "one that no trained weight changes", cure)
-        torch.autograd.backward(self._scaler.scale(terms.total * share))
-        return terms
+    def _gradients_of(self, group: list[Pair]) -> list[LossTerms]:
+        """Compute the gradient, in smaller pieces from the first batch on that does not fit into memory."""
+        while True:
+            self._optimizer.zero_grad(set_to_none=True)
+            try:
+                return self._gradients.add(group, self._session.run)
+            except torch.OutOfMemoryError as error:
+                self._session.split(max(len(image) for image, _ in group), error)
 
     def _score(self) -> float:
         """Store the state, validate, and store the weights if they are the best yet."""
@@ -339,7 +333,12 @@ class Trainer:
             "batches": float(run.batches),
             "minutes": self._session.minutes(),
         }
-        return {**counts, "lr": float(self._optimizer.param_groups[0]["lr"]), **run.means()}
+        return {
+            **counts,
+            "lr": float(self._optimizer.param_groups[0]["lr"]),
+            "waiting": run.waiting,
+            **run.means(),
+        }
 
     def _set_learning_rates(self) -> None:
         schedule, groups = self.config.schedule, len(self._optimizer.param_groups)
@@ -363,7 +362,3 @@ class Trainer:
         if run.epoch >= config.max_epochs:
             return "minutes" if run.cut_short else "epochs"
         return "minutes" if self._session.is_time_over() else None
-
-
-def _described(part: Tensor) -> str:
-    return f"{part.dtype} of shape {tuple(part.shape)}"

@@ -1,0 +1,185 @@
+"""Changes of every voxel's intensity by the same rule: noise, brightness, contrast, gamma."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from guided_attention.sampling.augmentation.change import (
+    around_one,
+    changed_channels,
+    channel_numbers,
+    happens,
+    require_probability,
+    require_range,
+    seed,
+)
+
+__all__ = ["Brightness", "Contrast", "Gamma", "GaussianNoise", "deviation", "in_unit_range"]
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """Independent noise in every voxel, in units of the channel's standard deviation.
+
+    Drawn: standard deviation and seed.
+
+    Attributes:
+        probability: How often a sample is changed.
+        variance: Smallest and largest, where the image has variance 1.
+    """
+
+    probability: float = 0.1
+    variance: tuple[float, float] = (0.0, 0.1)
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        require_probability("probability", self.probability)
+        require_range("variance", self.variance)
+
+    def draw(self, shape: Sequence[int], random: Generator) -> list[float] | None:
+        """Draw how strong the noise is."""
+        del shape
+        if not happens(random, self.probability):
+            return None
+        return [float(random.uniform(*self.variance) ** 0.5), seed(random)]
+
+    def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Add the noise."""
+        strength, start = numbers
+        generator = torch.Generator(image.device).manual_seed(int(start))
+        noise = torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)
+        scale = torch.stack([deviation(channel) for channel in image]) * strength
+        return noise.mul_(scale.reshape(-1, *[1] * (image.ndim - 1))).add_(image), labels
+
+
+@dataclass(frozen=True)
+class Brightness:
+    """Multiply a channel by a factor. Drawn: one factor a channel.
+
+    Attributes:
+        probability: How often a sample is changed.
+        factor: Smallest and largest.
+        alike: Whether all channels change alike.
+    """
+
+    probability: float = 0.15
+    factor: tuple[float, float] = (0.75, 1.25)
+    alike: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        require_probability("probability", self.probability)
+        require_range("factor", self.factor)
+
+    def draw(self, shape: Sequence[int], random: Generator) -> list[float] | None:
+        """Draw a factor for each channel."""
+        return channel_numbers(
+            random,
+            shape[0],
+            lambda: [around_one(random, self.factor)],
+            probability=self.probability,
+            alike=self.alike,
+        )
+
+    def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Multiply."""
+        return changed_channels(image, numbers, torch.mul), labels
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Stretch a channel about its mean, and clip it to the range it had. Drawn: one factor a channel.
+
+    Attributes:
+        probability: How often a sample is changed.
+        factor: Smallest and largest; as often below 1 as above.
+        alike: Whether all channels change alike.
+    """
+
+    probability: float = 0.15
+    factor: tuple[float, float] = (0.75, 1.25)
+    alike: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        require_probability("probability", self.probability)
+        require_range("factor", self.factor)
+
+    def draw(self, shape: Sequence[int], random: Generator) -> list[float] | None:
+        """Draw a factor for each channel."""
+        return channel_numbers(
+            random,
+            shape[0],
+            lambda: [around_one(random, self.factor)],
+            probability=self.probability,
+            alike=self.alike,
+        )
+
+    def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Stretch and clip."""
+        return changed_channels(image, numbers, _stretched), labels
+
+
+def _stretched(channel: Tensor, factor: float) -> Tensor:
+    low, high = torch.aminmax(channel)
+    return torch.lerp(channel.mean(), channel, factor).clamp_(low, high)
+
+
+@dataclass(frozen=True)
+class Gamma:
+    """Raise a channel, scaled to 0 to 1, to a power; its mean and standard deviation are restored.
+
+    Drawn: one exponent a channel.
+
+    Attributes:
+        probability: How often a sample is changed.
+        exponent: Smallest and largest; as often below 1 as above.
+        inverted: Whether the power is taken of the image upside down, ``1 - value``, and the result turned back.
+        alike: Whether all channels change alike.
+    """
+
+    probability: float = 0.3
+    exponent: tuple[float, float] = (0.7, 1.5)
+    inverted: bool = False
+    alike: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        require_probability("probability", self.probability)
+        require_range("exponent", self.exponent)
+
+    def draw(self, shape: Sequence[int], random: Generator) -> list[float] | None:
+        """Draw an exponent for each channel."""
+        return channel_numbers(
+            random,
+            shape[0],
+            lambda: [around_one(random, self.exponent)],
+            probability=self.probability,
+            alike=self.alike,
+        )
+
+    def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Raise to the power, then restore mean and standard deviation."""
+        return changed_channels(image, numbers, self._raised), labels
+
+    def _raised(self, channel: Tensor, exponent: float) -> Tensor:
+        unit, _, _ = in_unit_range(channel)
+        raised = 1 - (1 - unit).pow_(exponent) if self.inverted else unit.pow_(exponent)
+        scale = deviation(channel) / deviation(raised).clamp(min=torch.finfo(channel.dtype).tiny)
+        return raised.sub_(raised.mean()).mul_(scale).add_(channel.mean())
+
+
+def in_unit_range(channel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a channel scaled to 0 to 1, its lowest value and its range; a constant channel becomes 0."""
+    low, high = torch.aminmax(channel)
+    extent = high - low
+    unit = (channel - low).div_(extent.clamp(min=torch.finfo(channel.dtype).tiny))
+    return unit, low, extent
+
+
+def deviation(channel: Tensor) -> Tensor:
+    """Return the standard deviation over all voxels; several times faster than torch's on the CPU."""
+    return (channel - channel.mean()).square_().mean().sqrt_()
