@@ -13,23 +13,31 @@ import pytest
 import torch
 from tests.deadly import killed_at_random, killed_until_done
 
-from guided_attention.data import open_cohort, read_nifti, write_phantom_cohort
+from guided_attention.data import open_cohort, read_nifti, write_nifti
 from guided_attention.errors import ArgumentError, ExistingFileError
 from guided_attention.evaluation import evaluate_prediction, mean_dice, read_scores
 from guided_attention.inference import PostProcessing, Predictor, choose_postprocessing
 from guided_attention.recipes import Plan, evaluate, finalize, info, plan_for, predict, train, train_folds
 from guided_attention.recipes import folds as module
 
+_AFFINE = np.diag([1.5, 1.25, 5.0, 1.0])
+
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    folder = write_phantom_cohort(tmp_path_factory.mktemp("scans") / "scans", subjects=6, size=16)
+    folder = tmp_path_factory.mktemp("scans")
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c", "d", "e", "f"):
+        mask = np.zeros((3, 17, 19), np.uint8)
+        mask[1:, 5:11, 4:13] = 1
+        image = rng.normal(100, 20, mask.shape) + 100 * mask
+        write_nifti(folder / f"{name}_image.nii.gz", image.astype(np.int16), _AFFINE)
+        write_nifti(folder / f"{name}_label.nii.gz", mask, _AFFINE)
     values = {
         "network.arguments.channels": "4",
         "network.arguments.steps": "1",
         "budget.epochs": "1",
         "budget.minutes": "none",
-        "sampling.slice_step": "4",
         "training.precision": "fp32",
         "inference.precision": "fp32",
     }
@@ -89,7 +97,7 @@ def test_every_case_is_scored_once_by_the_network_that_has_not_seen_it(run: Path
     for name in names:
         assert repr([row for row in rows if row.case_id == name]) == repr(wanted[name])
     text = (run / "scores.txt").read_text(encoding="utf-8")
-    assert "5 cases, each predicted by the network of 2 that has not seen it" in text
+    assert f"{len(names)} cases, each predicted by the network of 2 that has not seen it" in text
     before = [row for number in (0, 1) for row in read_scores(run / f"fold-{number}/evaluation/scores.csv")]
     if chosen != PostProcessing():
         assert f"mean Dice {mean_dice(before):.4f} without, {mean_dice(rows):.4f} with" in text
@@ -101,7 +109,7 @@ def test_the_ensemble_of_all_folds_predicts_scans(run: Path, plan: Plan, tmp_pat
     together = Predictor.load(run, device="cpu")
     each = [Predictor.load(run / f"fold-{number}", device="cpu") for number in (0, 1)]
     assert together.preparation == plan.preparation
-    image = torch.rand(1, 1, 32, 32)
+    image = torch.rand(1, 1, 37, 41)
     with torch.no_grad():
         for member, one in zip(together.members, each, strict=True):
             assert torch.equal(member.eval()(image), one.members[0].eval()(image))
