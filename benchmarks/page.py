@@ -29,6 +29,7 @@ def tables(results: Path, images: Path) -> str:
     sections = [section for name, result in found.items() for section in _section(name, result, images)]
     sections += _loop(results / "loop.json")
     sections += _reading(results / "reading.json")
+    sections += _augmentation(results / "augmentation.json")
     sections = sections or ["Nothing has been measured yet."]
     if not any(result["device"].startswith("cuda") for result in found.values()):
         sections.insert(0, "Nothing on this page has run on a GPU.")
@@ -82,6 +83,29 @@ def _reading(path: Path) -> list[str]:
         parts.append(_table([row["set"], "prepared", "first epoch with a cache", "later epochs"], lines))
     lines = [(one["layout"], one["cases"], one["seconds"], one["over_import_mb"]) for one in result["opened"]]
     parts.append(_table(["layout", "cases opened", "seconds", "MB beyond the import"], lines))
+    return parts
+
+
+def _augmentation(path: Path) -> list[str]:
+    """Return the section of `benchmarks.augmentation`: samples a second."""
+    if not path.is_file():
+        return []
+    result = json.loads(path.read_text(encoding="utf-8"))
+    about = {name: result[name] for name in ("commit", "date")} | {"repeats": result["turns"]}
+    parts = ["## augmentation", f"{result['what'][0].upper()}{result['what'][1:]}, in samples a second. "]
+    parts[1] += _circumstances({**result, "rows": [about]})
+    for row in result["rows"]:
+        rates = {library: each for library, each in row["samples_a_second"].items() if each}
+        lines = [
+            (
+                change,
+                *(f"{each[change]:.0f}" if change in each else "" for each in rates.values()),
+                share or "",
+            )
+            for change, share in row["ours_to_fastest_other"].items()
+        ]
+        heads = [TITLES.get(library, library) for library in rates]
+        parts.append(_table([row["set"], *heads, "ours to the fastest other"], lines))
     return parts
 
 

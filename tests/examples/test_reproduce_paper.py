@@ -388,7 +388,9 @@ def test_training_has_the_papers_settings(tmp_path, monkeypatch):
     assert [seen["config"].schedule(progress) for progress in flat] == [1.0, 0.5]
     stored = Preparation.from_dict(seen["metadata"]["preparation"])
     assert (stored.min_size, stored.slice_axis, stored.intensity) == ((256, 256), "axial", (ZScore(),))
-    assert seen["metadata"]["postprocess"] == PostProcessing().to_dict(), "nothing is done to predictions before they are scored"
+    assert seen["metadata"]["postprocess"] == PostProcessing().to_dict(), (
+        "nothing is done to predictions before they are scored"
+    )
 
 
 def test_the_weights_that_are_scored_are_those_of_the_best_epoch(tmp_path, monkeypatch):

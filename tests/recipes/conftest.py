@@ -14,7 +14,7 @@ SMALL = {
     "network.arguments.channels": "8",
     "budget.epochs": "1",
     "training.precision": "fp32",
-    "sampling.slice_step": "2",
+    "sampling.steps": "4",
 }
 
 

@@ -229,6 +229,14 @@ def test_ignored_voxels_are_mirrored_and_rotated():
             lambda: Augmentation.from_dict({"changes": [{"kind": "Gamma", "power": 2}]}),
             r"`Gamma` must be made of the keys .* got 'power'",
         ),
+        (
+            lambda: Augmentation.from_dict({"changes": [{"kind": "Spatial", "degrees": 5}]}),
+            r"`Spatial` must be a mapping with spacing_mm, got \['degrees'\]",
+        ),
+        (
+            lambda: Augmentation.from_dict({"changes": [{}]}),
+            r"`changes` must be of mappings with the key 'kind'",
+        ),
     ],
 )
 @pytest.mark.usefixtures("without_shape_checks")

@@ -208,6 +208,7 @@ def test_spatial(spacing, numbers):
 
 def test_in_a_plane_each_slice_of_a_volume_is_changed_as_a_slice():
     image, labels = sample((5, 11, 7))
+    image[:, :, 3, 2] = -9.0  # the lowest of all is the lowest of each slice
     numbers = [31.0, 1.2, 0.9, 4.0]
     got = Spatial((5.0, 1.3, 0.7), in_plane=True).apply(image, labels, numbers)
     slices = [Spatial((1.3, 0.7)).apply(image[:, place], labels[place], numbers) for place in range(5)]

@@ -1,14 +1,13 @@
 """PatchBatches by brute force: what each patch holds, how often each comes, and what processes and resumes see."""
 
 from collections import Counter
-from itertools import chain, cycle
+from itertools import chain, cycle, islice
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from guided_attention import _distributed
 from guided_attention.case import Case, affine_of
 from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError
 from guided_attention.labels import LabelSpec
@@ -163,13 +162,6 @@ def test_processes_share_the_batches_of_one(size):
         assert {len(batch) for share in shares for batch in share} == {10 // processes}
 
 
-def test_the_processes_are_those_of_torch_distributed(monkeypatch):
-    monkeypatch.setattr(_distributed, "rank", lambda: 1)
-    monkeypatch.setattr(_distributed, "world_size", lambda: 2)
-    patches = _patches()
-    assert list(PatchBatches(patches, 6, 5)) == list(PatchBatches(patches, 6, 5, rank=1, world_size=2))
-
-
 def test_seeds_and_epochs_differ_and_repeat():
     patches = _patches()
     seen = [_epoch(PatchBatches(patches, 6, 5, seed=seed), epoch) for seed in range(3) for epoch in range(3)]
@@ -180,22 +172,29 @@ def test_seeds_and_epochs_differ_and_repeat():
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_epoch_goes_on_where_it_was(workers):
-    """By the trainer's own way of reading; workers give what one process gives."""
+    """Workers give what one process gives."""
     patches = _patches((3, 5, 7))
-
-    def loader(workers):
-        return DataLoader(patches, batch_sampler=PatchBatches(patches, 3, 7, seed=4), num_workers=workers)
-
-    require_loader(loader(workers), exact=True)
-    assert [name for name in generators_in(loader(workers)) if "beartype" not in name] == []
-    used = loader(0)
-    list(Batches(used).groups(0, 1))
-    whole = [group[0] for group in Batches(used).groups(1, 1)]
-    rest = [group[0] for group in Batches(loader(workers)).groups(1, 1, skip=4)]
-    assert len(whole) == 7
-    assert len(rest) == 3
+    batches = PatchBatches(patches, 3, 7, seed=4)
+    batches.set_epoch(0)
+    used = DataLoader(patches, batch_sampler=batches)
+    next(iter(used))
+    batches.set_epoch(1)
+    whole = list(used)
+    again = PatchBatches(patches, 3, 7, seed=4)
+    again.set_epoch(1)
+    rest = list(islice(DataLoader(patches, batch_sampler=again, num_workers=workers), 4, None))
+    assert (len(whole), len(rest)) == (7, 3)
     for ours, theirs in zip(rest, whole[4:], strict=True):
         assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_the_trainer_takes_the_loader_and_sets_the_epoch():
+    patches = _patches((3, 5, 7))
+    loader = DataLoader(patches, batch_sampler=PatchBatches(patches, 3, 7))
+    require_loader(loader, exact=True)
+    assert [name for name in generators_in(loader) if "beartype" not in name] == []
+    assert len(list(Batches(loader).groups(5, 1, skip=4))) == 3
+    assert list(loader.batch_sampler) == _epoch(PatchBatches(patches, 3, 7), 5)
 
 
 # --- what is refused --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from guided_attention.recipes._folds import Fold
 from guided_attention.recipes._plan_records import (
+    AugmentationPlan,
     BudgetPlan,
     DataPlan,
     InferencePlan,
@@ -22,6 +23,7 @@ from guided_attention.recipes.training import train
 from guided_attention.recipes.values import check_values
 
 __all__ = [
+    "AugmentationPlan",
     "BudgetPlan",
     "DataPlan",
     "Fold",

@@ -9,20 +9,21 @@ from torch.utils.data import DataLoader
 
 from guided_attention.case import Case
 from guided_attention.inference import PostProcessing, Predictor
+from guided_attention.inference.mirrors import MIRROR_AXES
 from guided_attention.losses import CrossEntropyLoss, DiceCrossEntropyLoss, DiceLoss, GuidedAttentionLoss
 from guided_attention.preparation import Prepared
 from guided_attention.recipes._plan_records import OptimizerPlan
 from guided_attention.recipes.plan import Plan
-from guided_attention.sampling import Chain, FlipRotate, RandomIntensity, SliceDataset
+from guided_attention.sampling import Augmentation, Mirror, PatchBatches, PatchDataset, default_augmentation
 from guided_attention.training import Schedule, cosine_decay, polynomial_decay
 
-__all__ = ["loader_of", "loss_of", "optimizer_of", "predictor_of", "schedule_of"]
+__all__ = ["augmentation_of", "loader_of", "loss_of", "optimizer_of", "predictor_of", "schedule_of"]
 
 _MOMENTUM = 0.99
 
 
-def predictor_of(plan: Plan, model: nn.Module) -> Predictor:
-    """Return what the trained network becomes, on the device where it is."""
+def predictor_of(plan: Plan, model: nn.Module, *, mirrored: bool = True) -> Predictor:
+    """Return what the trained network becomes, on the device where it is; for validation without mirrored copies."""
     chosen = plan.inference
     return Predictor(
         model,
@@ -31,6 +32,9 @@ def predictor_of(plan: Plan, model: nn.Module) -> Predictor:
         device=None,
         batch_size=chosen.batch_size,
         precision=chosen.precision,
+        patch_size=chosen.patch_size,
+        overlap=chosen.overlap,
+        mirror_axes=chosen.mirror_axes if mirrored else (),
         postprocess=PostProcessing(keep_largest=plan.labels.values if chosen.keep_largest else ()),
     )
 
@@ -40,24 +44,41 @@ def loader_of(
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Return the training batches."""
     chosen = plan.sampling
-    turn = FlipRotate(chosen.flip, chosen.mirror, chosen.rotate, chosen.degrees)
-    slices = SliceDataset(
-        cases,
-        plan.preparation,
-        plan.labels,
-        augment=Chain((turn, RandomIntensity(chosen.intensity))),
-        size=chosen.size,
-        foreground_only=chosen.foreground_only,
-        slice_step=chosen.slice_step,
+    patches = PatchDataset(cases, plan.preparation, plan.labels, size=chosen.size)
+    batches = PatchBatches(
+        patches, chosen.batch_size, chosen.steps, foreground=chosen.foreground, seed=plan.seed
     )
     return DataLoader(
-        slices,
-        batch_size=chosen.batch_size,
-        shuffle=True,
-        drop_last=len(slices) >= chosen.batch_size,
-        num_workers=chosen.workers,
-        pin_memory=device.type == "cuda",
+        patches, batch_sampler=batches, num_workers=chosen.workers, pin_memory=device.type == "cuda"
     )
+
+
+def augmentation_of(plan: Plan) -> Augmentation | None:
+    """Return the random changes of patches; None for none."""
+    chosen, preparation, size = plan.augmentation, plan.preparation, plan.sampling.size
+    if chosen.strength == "none" and not chosen.mirror_axes:
+        return None
+    seen, slice_axis = preparation.fingerprint, preparation.slice_axis
+    assert seen is not None  # noqa: S101 - a plan is fitted
+    assert slice_axis is not None  # noqa: S101 - a plan is fitted
+    wanted = preparation.spacing_mm if isinstance(preparation.spacing_mm, tuple) else (None, None, None)
+    depth, height, width = (
+        old if new is None else new for old, new in zip(seen.spacings_mm[1], wanted, strict=True)
+    )
+    axes = [MIRROR_AXES[axis] + len(size) for axis in chosen.mirror_axes]
+    changes = default_augmentation(
+        3 if len(size) == len(MIRROR_AXES) else 2,
+        labels=plan.labels,
+        patch_size=size,
+        spacing_mm=(depth, height, width),
+        slice_axis=slice_axis,
+        neighbours=preparation.neighbours,
+        mirror_axes=axes,
+        strength="standard" if chosen.strength == "none" else chosen.strength,
+    )
+    if chosen.strength == "none":
+        return Augmentation(tuple(change for change in changes.changes if isinstance(change, Mirror)))
+    return changes
 
 
 def loss_of(plan: Plan) -> GuidedAttentionLoss:

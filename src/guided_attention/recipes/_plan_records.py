@@ -5,11 +5,13 @@ from typing import Literal
 
 from guided_attention._checks import repeated, require
 from guided_attention.data import Opening
+from guided_attention.inference import MirrorAxis
 from guided_attention.inference import Precision as InferencePrecision
 from guided_attention.recipes._records import check_fields
 from guided_attention.training.config import Precision as TrainingPrecision
 
 __all__ = [
+    "AugmentationPlan",
     "BudgetPlan",
     "DataPlan",
     "InferencePlan",
@@ -19,6 +21,9 @@ __all__ = [
     "SchedulePlan",
     "TrainingPlan",
 ]
+
+_DIMS = (2, 3)
+"""Numbers of sides of a patch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,41 +86,51 @@ class DataPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingPlan:
-    """Which slices a step of training sees, and how they are changed.
+    """Which patches a step of training sees, see `guided_attention.sampling.PatchBatches`.
 
     Attributes:
-        size: Height and width that training slices are cropped to, in pixels of the preparation.
-        slice_step: Every n-th slice of a volume is used.
-        foreground_only: Whether slices without an organ are skipped.
-        batch_size: Slices in a batch.
+        size: Sides of a patch in voxels of the preparation: ``(height, width)`` cuts slices, whose neighbours are
+            those of the preparation, ``(depth, height, width)`` cuts volumes.
+        batch_size: Patches in a batch, of all processes together.
+        steps: Batches in an epoch.
+        foreground: Share of a batch that is forced to hold an organ.
         workers: Processes that load batches; 0 loads them in the training process.
-        flip: Probability of an upside-down flip.
-        mirror: Probability of a left-right mirror.
-        rotate: Probability of a rotation.
-        degrees: Largest angle of a rotation.
-        intensity: Probability of a change of contrast, brightness and gamma.
     """
 
-    size: tuple[int, int]
-    slice_step: int = 1
-    foreground_only: bool = False
+    size: tuple[int, ...]
     batch_size: int = 8
+    steps: int = 250
+    foreground: float = 1 / 3
     workers: int = 0
-    flip: float = 0.0
-    mirror: float = 0.0
-    rotate: float = 0.5
-    degrees: float = 15.0
-    intensity: float = 0.5
 
     def __post_init__(self) -> None:
         """Check types and ranges."""
         check_fields(self, "sampling")
+        wanted = "a height and a width, or a depth before them"
+        require(len(self.size) in _DIMS, "sampling.size", wanted, self.size)
         require(min(self.size) > 0, "sampling.size", "above 0", self.size)
-        _at_least("sampling", self, 1, ("slice_step", "batch_size"))
-        _at_least("sampling", self, 0, ("workers", "degrees"))
-        for name in ("flip", "mirror", "rotate", "intensity"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"sampling.{name}", "a probability from 0 to 1", value)
+        _at_least("sampling", self, 1, ("batch_size", "steps"))
+        _at_least("sampling", self, 0, ("workers",))
+        require(0 <= self.foreground <= 1, "sampling.foreground", "from 0 to 1", self.foreground)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationPlan:
+    """How patches are changed at random, see `guided_attention.sampling.default_augmentation`.
+
+    Attributes:
+        strength: Which set of changes: ``"none"``, ``"standard"`` or ``"strong"``.
+        mirror_axes: Axes along which patches are mirrored, with probability 1/2 each; no strength mirrors others.
+    """
+
+    strength: Literal["none", "standard", "strong"] = "standard"
+    mirror_axes: tuple[MirrorAxis, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the types."""
+        check_fields(self, "augmentation")
+        twice = repeated(self.mirror_axes)
+        require(not twice, "augmentation.mirror_axes", "different axes", twice)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,19 +252,26 @@ class InferencePlan:
     """How scans are predicted, see `guided_attention.inference.Predictor`.
 
     Attributes:
-        batch_size: Slices that go through the network at once.
+        batch_size: Slices or windows that go through the network at once.
         precision: Number format of the network in prediction.
+        patch_size: Sides of the sliding windows; None predicts whole slices or volumes.
+        overlap: Share of a window that the next one covers again.
+        mirror_axes: Axes over whose mirrored copies the logits are averaged; validation uses none.
         keep_largest: Whether only the largest component of each organ is kept.
     """
 
     batch_size: int = 8
     precision: InferencePrecision = "fp32"
+    patch_size: tuple[int, ...] | None = None
+    overlap: float = 0.5
+    mirror_axes: tuple[MirrorAxis, ...] = ()
     keep_largest: bool = False
 
     def __post_init__(self) -> None:
         """Check types and ranges."""
         check_fields(self, "inference")
         _at_least("inference", self, 1, ("batch_size",))
+        require(0 <= self.overlap < 1, "inference.overlap", "at least 0 and below 1", self.overlap)
 
 
 def _at_least(where: str, record: object, least: int, names: tuple[str, ...]) -> None:

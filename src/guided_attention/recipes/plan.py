@@ -17,6 +17,7 @@ from guided_attention.labels import LabelSpec
 from guided_attention.models import ModelSettings, build
 from guided_attention.preparation import Preparation
 from guided_attention.recipes._plan_records import (
+    AugmentationPlan,
     BudgetPlan,
     DataPlan,
     InferencePlan,
@@ -30,9 +31,10 @@ from guided_attention.recipes._records import plain, record_from, require_keys, 
 
 __all__ = ["ARGUMENTS", "PARTS", "PLAN_FILE", "Plan", "differing_keys", "require_buildable"]
 
-_VERSION = 1
+_VERSION = 2
 PLAN_FILE = "plan.json"
 """Name of the plan in a run folder."""
+_VOLUMES = 3
 _SET = "set by hand"
 _NONE = object()
 
@@ -47,7 +49,8 @@ class Plan:
         data: Which scans train, validate and test.
         labels: Which value of a label volume is which organ.
         preparation: What is done to a scan before the network sees it, fitted to the training cases.
-        sampling: Which slices a step of training sees.
+        sampling: Which patches a step of training sees.
+        augmentation: How they are changed at random.
         network: Builder and arguments, see `guided_attention.models.build`; missing arguments have their defaults.
         loss: The loss.
         optimizer: The optimizer.
@@ -61,7 +64,7 @@ class Plan:
     Raises:
         ArgumentError: A number is out of range, or parts do not fit together.
         ArgumentTypeError: A value has the wrong type.
-        DataError: Slices are mirrored, and an organ named left or right has no mate in ``labels.pairs``.
+        DataError: Patches are mirrored, and an organ named left or right has no mate in ``labels.pairs``.
 
     Example:
         >>> from guided_attention.data import make_phantom
@@ -78,6 +81,7 @@ class Plan:
     preparation: Preparation
     sampling: SamplingPlan
     network: ModelSettings
+    augmentation: AugmentationPlan = field(default_factory=AugmentationPlan)
     loss: LossPlan = field(default_factory=LossPlan)
     optimizer: OptimizerPlan = field(default_factory=OptimizerPlan)
     schedule: SchedulePlan = field(default_factory=SchedulePlan)
@@ -101,11 +105,28 @@ class Plan:
         channels, got = self.preparation.in_channels, arguments.get("in_channels")
         require(got == channels, "network.arguments.in_channels", f"that of the scans, {channels}", got)
         require_buildable(self.network)
-        padded, size = self.preparation.min_size[-2:], self.sampling.size
-        good = bool(padded) and all(low >= side for low, side in zip(padded, size, strict=True))
-        cure = f"Set preparation.min_size to {size[0]},{size[1]} too: smaller slices are padded to it."
+        self._check_patches()
+
+    def _check_patches(self) -> None:
+        """Check that patches fit the preparation, the network and the mirrors."""
+        padded, size = self.preparation.min_size, self.sampling.size
+        good = len(padded) >= len(size) and all(
+            low >= side for low, side in zip(padded[-len(size) :], size, strict=True)
+        )
+        sides = ",".join(str(side) for side in size)
+        cure = f"Set preparation.min_size to {sides} too: smaller scans are padded to it."
         require(good, "sampling.size", f"at most preparation.min_size, {padded}", size, cure)
-        if self.sampling.flip + self.sampling.mirror > 0 and self.preparation.slice_axis != "sagittal":
+        dims = self.network.arguments.get("spatial_dims", 2)
+        cure = f"Set sampling.size to {dims} sides, or plan with other dimensions."
+        require(len(size) == dims, "sampling.size", f"of {dims} sides, as the network", size, cure)
+        window = self.inference.patch_size
+        require(
+            window is None or len(window) == dims, "inference.patch_size", f"of {dims} sides or none", window
+        )
+        mirrored = {*self.augmentation.mirror_axes, *self.inference.mirror_axes}
+        good = dims == _VOLUMES or "depth" not in mirrored
+        require(good, "mirror_axes", "height and width for slices", sorted(mirrored))
+        if mirrored and (dims == _VOLUMES or self.preparation.slice_axis != "sagittal"):
             self.labels.require_sides("labels")
 
     def to_dict(self) -> dict[str, Any]:
@@ -124,7 +145,7 @@ class Plan:
         known = ("version", *(one.name for one in fields(cls)))
         require_known_keys("plan", values, known)
         version = values.get("version")
-        cure = "Update guided-attention." if isinstance(version, int) and version > _VERSION else ""
+        cure = "Update guided-attention." if isinstance(version, int) and version > _VERSION else _OLD
         require(version == _VERSION, "plan.version", str(_VERSION), version, cure, error=DataError)
         missing = [name for name in known if name not in values]
         require(not missing, "plan", f"a mapping with {', '.join(known)}", f"no {missing}", error=DataError)
@@ -186,6 +207,7 @@ PARTS: Mapping[str, type] = {
     "labels": LabelSpec,
     "preparation": Preparation,
     "sampling": SamplingPlan,
+    "augmentation": AugmentationPlan,
     "network": ModelSettings,
     "loss": LossPlan,
     "optimizer": OptimizerPlan,
@@ -196,6 +218,7 @@ PARTS: Mapping[str, type] = {
 }
 """The records that a plan is made of."""
 _FIXED = ("version", "reasons")
+_OLD = "Plan and train anew; what an older run has learned still predicts: name its best.pt."
 ARGUMENTS = "network.arguments."
 """What the keys of the arguments of a network's builder begin with."""
 _FIT = "Call `Preparation.fit` with the training cases."

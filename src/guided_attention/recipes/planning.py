@@ -1,21 +1,36 @@
 """Planning: fills in a `Plan` from the scans and the machine, and says why."""
 
-from math import ceil
+from math import ceil, prod
+from typing import get_args
 
 import torch
 
-from guided_attention._checks import cut_list, require, require_positive, require_seed, require_type
+from guided_attention._checks import (
+    cut_list,
+    require,
+    require_choice,
+    require_positive,
+    require_seed,
+    require_type,
+)
 from guided_attention._sides import is_sided, left_right_pairs
 from guided_attention.data import Patients
 from guided_attention.errors import DataError
+from guided_attention.inference import MirrorAxis
 from guided_attention.inference.writing import PredictionWriter
 from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.models import ModelSettings
 from guided_attention.recipes import _machine as machine
 from guided_attention.recipes._cases import Data, source_of
-from guided_attention.recipes._plan_records import BudgetPlan, InferencePlan, SamplingPlan, TrainingPlan
-from guided_attention.recipes._slices import Shapes, fitted_to_slices
+from guided_attention.recipes._plan_records import (
+    AugmentationPlan,
+    BudgetPlan,
+    InferencePlan,
+    SamplingPlan,
+    TrainingPlan,
+)
+from guided_attention.recipes._shapes import Dimensions, Shapes, chosen_dimensions, fitted
 from guided_attention.recipes._split import split_of
 from guided_attention.recipes._survey import Survey
 from guided_attention.recipes.plan import Plan
@@ -26,16 +41,17 @@ _MEASURED = (
     "the best of five networks in equal minutes on left atrium volumes: benchmarks/results/left_atrium.md"
 )
 _ENCODER, _CHANNELS = "resnet18", 32
-_BATCH = 8
-_LEAST_STEPS = 4
-"""Batches of an epoch, at the least."""
+_BATCH = {2: 8, 3: 2}
+"""Patches that a step sees, of slices and of volumes."""
+_FOREGROUND = 1 / 3
+_LEAST_STEPS, _MOST_STEPS = 4, 250
+"""Batches of an epoch."""
+_VOLUMES = 3
 _MINUTES = {"cpu": 20.0, "cuda": 60.0}
 _SPACE = 2.0
 """Memory of a step beyond what the forward pass keeps, as a factor; 1.34 was measured on the CPU for the network of
 the plan (15.9 MB more for each slice of 96 x 128 pixels, of which 11.9 MB are kept)."""
 _IN_ONE_PIECE = 0.95
-_NEAR_MM = 1.25
-"""Slices closer than this are nearly equal."""
 _VALIDATION, _BACKWARD = 0.07, 3.0
 """Largest share of the time that goes to validation, and cost of a slice in training over one in prediction."""
 
@@ -48,6 +64,7 @@ def plan_for(
     device: str = "auto",
     labels: LabelSpec | None = None,
     patients: Patients | None = None,
+    dimensions: Dimensions | None = None,
 ) -> Plan:
     """Return a plan for these scans and this machine; ``plan.reasons`` says why each value was chosen.
 
@@ -62,6 +79,8 @@ def plan_for(
             pass ``open_cohort(folder, labels={5: "liver"})`` as `data`.
         patients: The patient of each case, by its name: a mapping or a function. All cases of a patient go into one
             part. None takes those that a CSV file names, or else each case for a patient of its own.
+        dimensions: What the network sees: ``"2d"`` slices, ``"2.5d"`` slices with their neighbours as channels, or
+            ``"3d"`` volumes. None chooses by the spacing, the number of slices and the device.
 
     Raises:
         MissingFileError: There is no such folder.
@@ -81,6 +100,8 @@ def plan_for(
         require_positive("minutes", minutes)
     require_seed(seed)
     require_type("labels", labels, (LabelSpec, type(None)), "a LabelSpec or None")
+    if dimensions is not None:
+        require_choice("dimensions", dimensions, get_args(Dimensions))
     place = machine.device_of(device)
     source = source_of(data, labels)
     why: dict[str, str] = {}
@@ -92,9 +113,11 @@ def plan_for(
     if source.labels is None and parts.val != parts.train:
         for read in source.readers(parts.val):
             survey.add_values(read())
-    preparation, size = fitted_to_slices(preparation, is_ct=all(survey.are_ct), device=place, why=why)
+    assert preparation.fingerprint is not None  # noqa: S101 - it is fitted
+    chosen = chosen_dimensions(preparation.fingerprint, dimensions, place, why)
+    preparation, size = fitted(preparation, chosen, is_ct=all(survey.are_ct), device=place, why=why)
     organs = _labels(survey, source.layout, why)
-    network = _network(preparation.in_channels, organs, why)
+    network = _network(preparation.in_channels, len(size), organs, why)
     shapes = Shapes.of(preparation)
     size_of_volumes = machine.megabytes(shapes.bytes_of_volumes)
     if source.cohort is None:
@@ -104,16 +127,18 @@ def plan_for(
             f"prepared, the training cases take {size_of_volumes} of disk, in the run folder until the run has ended; "
             "name a folder to keep them for other runs"
         )
-    sampling, accumulate = _sampling(size, shapes, network, place, organs, why)
+    sampling, accumulate = _sampling(size, shapes, network, place, why)
+    mirrored = _mirrored(organs, len(size), why)
     return Plan(
         data=parts,
         labels=organs,
         preparation=preparation,
         sampling=sampling,
         network=network,
+        augmentation=AugmentationPlan(mirror_axes=mirrored),
         budget=_budget(minutes, place, why),
         training=_training(accumulate, sampling, shapes, len(parts.val), place, why),
-        inference=_inference(survey, place, why),
+        inference=_inference(survey, size, mirrored, place, why),
         seed=seed,
         reasons=why,
     )
@@ -134,10 +159,11 @@ def _labels(survey: Survey, layout: str, why: dict[str, str]) -> LabelSpec:
     return survey.found_labels
 
 
-def _network(in_channels: int, labels: LabelSpec, why: dict[str, str]) -> ModelSettings:
+def _network(in_channels: int, dims: int, labels: LabelSpec, why: dict[str, str]) -> ModelSettings:
     why["network.builder"] = f"MSGA lite is {_MEASURED}"
-    why["network.arguments.in_channels"] = "channels of the scans"
+    why["network.arguments.in_channels"] = "channels of the scans, of each slice and its neighbours"
     why["network.arguments.num_classes"] = f"the background and {len(labels.values)} more"
+    why["network.arguments.spatial_dims"] = "as the patches"
     for name in ("encoder", "channels"):
         why[f"network.arguments.{name}"] = f"as measured there with {_ENCODER} and {_CHANNELS} channels"
     for name in ("optimizer.lr", "optimizer.weight_decay", "schedule.name", "training.ema_decay"):
@@ -145,59 +171,59 @@ def _network(in_channels: int, labels: LabelSpec, why: dict[str, str]) -> ModelS
     why["training.clip_grad_norm"] = (
         "as in that measurement: a bad batch moves the weights no further than a usual one"
     )
-    arguments = {"in_channels": in_channels, "num_classes": labels.num_classes}
+    arguments = {"in_channels": in_channels, "num_classes": labels.num_classes, "spatial_dims": dims}
     return ModelSettings("msga_lite", {**arguments, "encoder": _ENCODER, "channels": _CHANNELS})
 
 
 def _sampling(
-    size: tuple[int, int],
-    shapes: Shapes,
-    network: ModelSettings,
-    device: torch.device,
-    labels: LabelSpec,
-    why: dict[str, str],
+    size: tuple[int, ...], shapes: Shapes, network: ModelSettings, device: torch.device, why: dict[str, str]
 ) -> tuple[SamplingPlan, int]:
-    """Return the sampling, and how many batches are averaged into a step so that it sees eight slices."""
-    step = max(1, round(_NEAR_MM / shapes.between_mm))
-    why["sampling.slice_step"] = (
-        f"slices are {shapes.between_mm:.3g} mm apart; those closer than {_NEAR_MM} mm are nearly equal"
+    """Return the sampling, and how many batches are averaged into a step so that it sees a whole batch."""
+    wanted = _BATCH[len(size)]
+    batch = _batch_size(size, wanted, network, device, shapes, why)
+    unforced = batch - ceil(batch * _FOREGROUND)
+    depths = shapes.sides[0] if len(size) < _VOLUMES else prod(shapes.sides) / prod(size)
+    once = ceil(shapes.cases * depths / max(1, unforced))
+    steps = min(_MOST_STEPS, max(_LEAST_STEPS, once))
+    why["sampling.steps"] = (
+        f"an epoch that sees all training scans once takes {once} batches; at least {_LEAST_STEPS} and at most "
+        f"{_MOST_STEPS}"
     )
-    slices = shapes.cases * -(-shapes.depth // step)
-    batch = _batch_size(size, slices, network, device, shapes, why)
-    turned, kept = _mirrored(labels)
-    why["sampling.flip"] = why["sampling.mirror"] = kept
-    why["sampling.degrees"] = "as measured on the left atrium; patients lie a little turned"
-    why["sampling.intensity"] = "as measured on the left atrium; scanners show tissue differently"
-    why["sampling.foreground_only"] = "slices without an organ teach where none is"
+    why["sampling.foreground"] = "as nnU-Net: organs are small, and most patches would hold none"
+    why["augmentation.strength"] = "the changes of nnU-Net's trainer"
     workers = 0 if device.type == "cpu" else max(0, min(4, machine.cores() - 1))
     why["sampling.workers"] = (
         "the network needs the cores itself"
         if device.type == "cpu"
         else "they prepare batches while the GPU works"
     )
-    record = SamplingPlan(
-        size=size, slice_step=step, batch_size=batch, workers=workers, flip=turned, mirror=turned
-    )
-    return record, max(1, _BATCH // batch) if batch < min(_BATCH, slices // _LEAST_STEPS) else 1
+    record = SamplingPlan(size=size, batch_size=batch, steps=steps, foreground=_FOREGROUND, workers=workers)
+    return record, max(1, wanted // batch)
 
 
-def _mirrored(labels: LabelSpec) -> tuple[float, str]:
-    """Return how often slices are mirrored, and why."""
+def _mirrored(labels: LabelSpec, dims: int, why: dict[str, str]) -> tuple[MirrorAxis, ...]:
+    """Return along which axes patches are mirrored, in training and prediction, and say why."""
     names = list(labels.names.values())
     mates = {value for pair in (*labels.pairs, *left_right_pairs(labels.names)) for value in pair}
+    all_axes: tuple[MirrorAxis, ...] = ("depth", "height", "width")
+    axes = all_axes[-dims:]
     if mates == set(labels.values):
-        return 0.5, "left and right organs, which change names where a slice is mirrored"
-    if len(names) > 1:
+        reason = "left and right organs, which change names where a patch is mirrored"
+    elif len(names) > 1:
         # A mirrored liver teaches a network to look for it on the left.
-        return 0.0, "several organs, which are told apart by their sides"
-    if is_sided(names[0]):
-        return 0.0, f"{names[0]}, which looks like the organ of the other side when mirrored"
-    return 0.5, "one organ, which looks alike mirrored"
+        axes, reason = (), "several organs, which are told apart by their sides"
+    elif is_sided(names[0]):
+        axes, reason = (), f"{names[0]}, which looks like the organ of the other side when mirrored"
+    else:
+        reason = "one organ, which looks alike mirrored"
+    why["augmentation.mirror_axes"] = reason
+    why["inference.mirror_axes"] = "as in training; each axis doubles the time of a prediction"
+    return axes
 
 
 def _batch_size(
-    size: tuple[int, int],
-    slices: int,
+    size: tuple[int, ...],
+    wanted: int,
     network: ModelSettings,
     device: torch.device,
     shapes: Shapes,
@@ -205,17 +231,16 @@ def _batch_size(
 ) -> int:
     free = machine.free_bytes(device)
     loss = GuidedAttentionLoss(DiceCrossEntropyLoss())
-    fixed, of_slice = machine.bytes_of_step(network, loss, channels=shapes.channels, size=size)
+    channels = int(str(network.arguments["in_channels"]))
+    fixed, of_patch = machine.bytes_of_step(network, loss, channels=channels, size=size)
     # The prepared volumes are held in memory only where the cases are; on a GPU they are elsewhere.
     held = shapes.bytes_of_volumes if "data.cache" not in why and device.type == "cpu" else 0
     left = free - fixed - held
-    fitting = int(max(left, 0) / 2 / (_SPACE * max(of_slice, 1)))
-    few = max(1, slices // _LEAST_STEPS)
-    batch = max(1, min(_BATCH, fitting, few))
+    fitting = int(max(left, 0) / 2 / (_SPACE * max(of_patch, 1)))
+    batch = max(1, min(wanted, fitting))
     why["sampling.batch_size"] = (
-        f"{_BATCH} as measured on the left atrium, at most a {_LEAST_STEPS}th of the {slices} slices of an epoch, and "
-        f"at most half of the free memory: {machine.megabytes(free)} are free, weights take "
-        f"{machine.megabytes(fixed)}, each slice {machine.megabytes(_SPACE * of_slice)}"
+        f"{wanted}, at most half of the free memory: {machine.megabytes(free)} are free, weights take "
+        f"{machine.megabytes(fixed)}, each patch {machine.megabytes(_SPACE * of_patch)}"
     )
     return batch
 
@@ -250,12 +275,12 @@ def _training(
         else f"the {device.type} has no hardware for bfloat16"
     )
     why["training.accumulate"] = (
-        f"so that a step sees {_BATCH} slices where memory allows fewer at once"
+        f"so that a step sees {accumulate * sampling.batch_size} patches where memory allows fewer at once"
         if accumulate > 1
         else "memory allows a whole batch at once"
     )
-    steps = shapes.cases * (shapes.depth / sampling.slice_step) * sampling.size[0] * sampling.size[1]
-    cost = validated * shapes.depth * shapes.pixels / (_BACKWARD * steps)
+    trained = sampling.steps * sampling.batch_size * prod(sampling.size)
+    cost = validated * prod(shapes.sides) / (_BACKWARD * trained)
     every = max(1, ceil(cost / _VALIDATION))
     why["training.validate_every"] = (
         f"a validation takes about {cost:.0%} of the time of an epoch, and should take {_VALIDATION:.0%} at most"
@@ -263,12 +288,27 @@ def _training(
     return TrainingPlan(accumulate=accumulate, precision="bf16" if fast else "fp32", validate_every=every)
 
 
-def _inference(survey: Survey, device: torch.device, why: dict[str, str]) -> InferencePlan:
+def _inference(
+    survey: Survey,
+    size: tuple[int, ...],
+    mirrored: tuple[MirrorAxis, ...],
+    device: torch.device,
+    why: dict[str, str],
+) -> InferencePlan:
     whole = survey.in_one_piece >= _IN_ONE_PIECE
     why["inference.keep_largest"] = (
         f"the largest component of an organ holds {survey.in_one_piece:.1%} of it or more in every training case"
         + ("" if whole else f", and {_IN_ONE_PIECE:.0%} are wanted")
     )
-    fast = machine.has_fast_bf16(device)
+    volumes = len(size) == _VOLUMES
+    why["inference.patch_size"] = (
+        "windows of the size of the patches" if volumes else "whole slices: the network takes any size"
+    )
     why["inference.precision"] = "as in training"
-    return InferencePlan(batch_size=_BATCH, precision="bf16" if fast else "fp32", keep_largest=whole)
+    return InferencePlan(
+        batch_size=_BATCH[len(size)],
+        precision="bf16" if machine.has_fast_bf16(device) else "fp32",
+        patch_size=size if volumes else None,
+        mirror_axes=mirrored,
+        keep_largest=whole,
+    )

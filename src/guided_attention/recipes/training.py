@@ -19,6 +19,7 @@ from guided_attention.recipes._curves import Curves
 from guided_attention.recipes._initial import initial_weights, load_initial
 from guided_attention.recipes._machine import device_of
 from guided_attention.recipes._parts import (
+    augmentation_of,
     loader_of,
     loss_of,
     optimizer_of,
@@ -168,7 +169,8 @@ def _trainer(
     loader = loader_of(plan, data.training(), device)
     predictor = predictor_of(plan, model)
     validated = data.validation() if plan.data.val else None
-    validation = None if validated is None else Validation(predictor.with_model, validated, plan.labels)
+    quick = predictor_of(plan, model, mirrored=False)
+    validation = None if validated is None else Validation(quick.with_model, validated, plan.labels)
     about = {"plan": sha256_of_json(plan.to_dict()), "data": data.digest(), "curves": curves.about}
     return Trainer(
         model,
@@ -205,4 +207,5 @@ def _config(
         patience=chosen.patience,
         loggers=(curves,),
         provenance=about,
+        augment=augmentation_of(plan),
     )

@@ -5,7 +5,6 @@ from math import ceil
 
 import numpy as np
 
-from guided_attention import _distributed
 from guided_attention._checks import (
     require,
     require_count,
@@ -49,7 +48,8 @@ class PatchBatches:
     that take at most half of them share one order.
 
     A batch depends on the seed, the epoch and its number only. There is no generator to store: a resumed run sees the
-    batches that it would have seen. With several processes, each gets its part of the batch that one process would get.
+    batches that it would have seen. `Trainer` splits each batch among the processes of torch.distributed; a loop of
+    your own passes `rank` and `world_size`.
 
     Args:
         dataset: The patches.
@@ -58,8 +58,8 @@ class PatchBatches:
         foreground: Share of a batch that is forced to hold an organ, rounded up. A batch of one patch is forced in that
             share of the steps.
         seed: Seed of all choices.
-        rank: Number of this process; None asks torch.distributed.
-        world_size: Number of processes; likewise.
+        rank: Number of this process.
+        world_size: Number of processes, each of which gets its part of the batch that one process would get.
 
     Raises:
         ArgumentError: A number is out of range, or `batch_size` cannot be divided by the number of processes.
@@ -86,8 +86,8 @@ class PatchBatches:
         *,
         foreground: float = 1 / 3,
         seed: int = 0,
-        rank: int | None = None,
-        world_size: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         require_type("dataset", dataset, PatchDataset, "a PatchDataset")
         require_count("batch_size", batch_size)
@@ -180,16 +180,14 @@ def _starts(dataset: PatchDataset) -> list[tuple[int, int | None]]:
     return [(case, z) for case, shape in enumerate(dataset.shapes) for z in range(shape[0])]
 
 
-def _share(batch_size: int, rank: int | None, world_size: int | None) -> range:
+def _share(batch_size: int, rank: int, world_size: int) -> range:
     """Return the part of a batch that this process reads."""
-    rank = _distributed.rank() if rank is None else rank
-    size = _distributed.world_size() if world_size is None else world_size
-    require_count("world_size", size)
+    require_count("world_size", world_size)
     require_integer("rank", rank)
-    require(0 <= rank < size, "rank", f"from 0 to {size - 1}", rank)
-    low, high = batch_size // size * size, -(-batch_size // size) * size
-    cure = f"Choose {f'{low} or ' if low else ''}{high}, or another number of processes."
-    wanted = f"a multiple of the {size} processes, which share a batch"
-    require(batch_size % size == 0, "batch_size", wanted, batch_size, cure)
-    each = batch_size // size
+    require(0 <= rank < world_size, "rank", f"from 0 to {world_size - 1}", rank)
+    each, left = divmod(batch_size, world_size)
+    near = [str(world_size * times) for times in (each, each + 1) if times]
+    wanted = f"a multiple of the {world_size} processes, which share a batch"
+    cure = f"Choose {' or '.join(near)}, or another number of processes."
+    require(left == 0, "batch_size", wanted, batch_size, cure)
     return range(rank * each, (rank + 1) * each)

@@ -40,13 +40,10 @@ def _along(x: Tensor, axis: int, weights: Tensor) -> Tensor:
 @lru_cache(maxsize=8)
 def _cubic_weights(old: int, new: int) -> Tensor:
     """Return the matrix ``(new, old)`` of cubic convolution."""
-    places = (torch.arange(new, dtype=torch.float64) + 0.5) * (old / new) - 0.5
-    first = places.floor()
-    weights = torch.zeros(new, old, dtype=torch.float64)
-    for step in (-1, 0, 1, 2):
-        near = (first + step).clamp(0, old - 1).long()
-        weights.scatter_add_(1, near[:, None], _cubic_kernel((places - first - step).abs())[:, None])
-    return weights
+    places = (torch.arange(new, dtype=torch.float64)[:, None] + 0.5) * (old / new) - 0.5
+    near = places.floor() + torch.arange(-1, 3)
+    weights = _cubic_kernel((places - near).abs())
+    return torch.zeros(new, old, dtype=torch.float64).scatter_add_(1, near.clamp(0, old - 1).long(), weights)
 
 
 def _cubic_kernel(distance: Tensor) -> Tensor:

@@ -1,14 +1,14 @@
 """Augmentation: a sequence of random changes, drawn for each sample by its seed, then applied."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from guided_attention._checks import require, require_choice, require_known_keys, require_type
+from guided_attention._checks import cut_list, require, require_choice, require_known_keys, require_type
 from guided_attention.errors import DataError
 from guided_attention.sampling.augmentation.change import Change
 from guided_attention.sampling.augmentation.filters import GaussianBlur, LowResolution, Sharpening
@@ -175,6 +175,8 @@ def _change(values: Mapping[str, Any]) -> Change:
     kind = _KINDS[values["kind"]]
     rest = {name: _tuples(value) for name, value in values.items() if name != "kind"}
     require_known_keys(values["kind"], rest, _fields_of(kind))
+    missing = [each.name for each in fields(kind) if each.default is MISSING and each.name not in rest]
+    require(not missing, values["kind"], f"a mapping with {cut_list(missing)}", list(rest), error=DataError)
     change: Change = kind(**rest)
     return change
 

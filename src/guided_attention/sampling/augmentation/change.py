@@ -13,7 +13,6 @@ from guided_attention._checks import require, require_number, require_type
 __all__ = [
     "Change",
     "around_one",
-    "as_drawn",
     "changed_channels",
     "channel_numbers",
     "happens",
@@ -43,11 +42,6 @@ class Change(Protocol):
 def happens(random: Generator, probability: float) -> bool:
     """Return True with this probability."""
     return random.random() < probability
-
-
-def as_drawn(random: Generator, between: tuple[float, float]) -> float:
-    """Return a number of a range, all alike probable."""
-    return random.uniform(*between)
 
 
 def around_one(random: Generator, between: tuple[float, float]) -> float:
@@ -100,7 +94,8 @@ def changed_channels(image: Tensor, numbers: Sequence[float], change: Callable[.
     width = len(numbers) // len(image)
     shares = [numbers[start : start + width] for start in range(0, len(numbers), width)]
     pairs = zip(image, shares, strict=True)
-    return torch.stack([change(channel, *share) if any(share) else channel for channel, share in pairs])
+    changed = [change(channel, *share) if any(share) else channel for channel, share in pairs]
+    return changed[0][None] if len(changed) == 1 else torch.stack(changed)
 
 
 def require_probability(name: str, value: float) -> None:

@@ -34,6 +34,12 @@ class GaussianBlur:
         channel_probability: Then, how often each channel is.
         sigma: Smallest and largest width, in voxels.
         alike: Whether all channels change alike.
+
+    Example:
+        >>> import torch
+        >>> image, labels = torch.tensor([[[0.0, 1.0, 3.0, 8.0]]]), torch.zeros(1, 4, dtype=torch.long)
+        >>> GaussianBlur().apply(image, labels, [0.0, 1.0])[0]
+        tensor([[[0.4405, 1.5933, 3.8430, 6.3757]]])
     """
 
     probability: float = 0.2
@@ -99,6 +105,12 @@ class LowResolution:
         factor: Smallest and largest share.
         in_plane: Whether the first axis of volumes, across the slices, keeps its voxels.
         alike: Whether all channels change alike.
+
+    Example:
+        >>> import torch
+        >>> image, labels = torch.tensor([[[0.0, 1.0, 3.0, 8.0]]]), torch.zeros(1, 4, dtype=torch.long)
+        >>> LowResolution().apply(image, labels, [0.5])[0]
+        tensor([[[0.2617, 2.5859, 6.4141, 8.7383]]])
     """
 
     probability: float = 0.25
@@ -150,6 +162,12 @@ class Sharpening:
         channel_probability: Then, how often each channel is.
         strength: Smallest and largest factor of ``2 · axes · value - sum of neighbours``.
         alike: Whether all channels change alike.
+
+    Example:
+        >>> import torch
+        >>> image, labels = torch.tensor([[[0.0, 1.0, 3.0, 8.0]]]), torch.zeros(1, 4, dtype=torch.long)
+        >>> Sharpening().apply(image, labels, [0.5])[0]
+        tensor([[[0.0000, 0.5000, 1.5000, 8.0000]]])
     """
 
     probability: float = 0.2

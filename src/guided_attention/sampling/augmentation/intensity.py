@@ -29,6 +29,12 @@ class GaussianNoise:
     Attributes:
         probability: How often a sample is changed.
         variance: Smallest and largest, where the image has variance 1.
+
+    Example:
+        >>> import torch
+        >>> image, labels = torch.tensor([[[0.0, 1.0, 3.0, 8.0]]]), torch.zeros(1, 4, dtype=torch.long)
+        >>> GaussianNoise().apply(image, labels, [0.3, 5.0])[0].shape
+        torch.Size([1, 1, 4])
     """
 
     probability: float = 0.1
@@ -63,6 +69,12 @@ class Brightness:
         probability: How often a sample is changed.
         factor: Smallest and largest.
         alike: Whether all channels change alike.
+
+    Example:
+        >>> import torch
+        >>> image, labels = torch.tensor([[[0.0, 1.0, 3.0, 8.0]]]), torch.zeros(1, 4, dtype=torch.long)
+        >>> Brightness().apply(image, labels, [1.25])[0]
+        tensor([[[ 0.0000,  1.2500,  3.7500, 10.0000]]])
     """
 
     probability: float = 0.15
@@ -97,6 +109,12 @@ class Contrast:
         probability: How often a sample is changed.
         factor: Smallest and largest; as often below 1 as above.
         alike: Whether all channels change alike.
+
+    Example:
+        >>> import torch
+        >>> image, labels = torch.tensor([[[0.0, 1.0, 3.0, 8.0]]]), torch.zeros(1, 4, dtype=torch.long)
+        >>> Contrast().apply(image, labels, [0.5])[0]
+        tensor([[[1.5000, 2.0000, 3.0000, 5.5000]]])
     """
 
     probability: float = 0.15
@@ -139,6 +157,12 @@ class Gamma:
         exponent: Smallest and largest; as often below 1 as above.
         inverted: Whether the power is taken of the image upside down, ``1 - value``, and the result turned back.
         alike: Whether all channels change alike.
+
+    Example:
+        >>> import torch
+        >>> image, labels = torch.tensor([[[0.0, 1.0, 3.0, 8.0]]]), torch.zeros(1, 4, dtype=torch.long)
+        >>> Gamma().apply(image, labels, [1.5])[0].mean().item()
+        3.0
     """
 
     probability: float = 0.3

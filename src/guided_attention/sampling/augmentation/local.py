@@ -40,6 +40,12 @@ class BlankRectangles:
         count: Smallest and largest number of rectangles.
         side: Smallest and largest side, in parts of the axis.
         alike: Whether all channels change alike.
+
+    Example:
+        >>> import torch
+        >>> image, labels = torch.tensor([[[0.0, 1.0, 3.0, 8.0]]]), torch.zeros(1, 4, dtype=torch.long)
+        >>> BlankRectangles().apply(image, labels, [0.0, 1.0, 1.0, 2.0])[0]
+        tensor([[[0., 3., 3., 8.]]])
     """
 
     probability: float = 0.4
@@ -105,6 +111,12 @@ class BrightnessGradient:
         channel_probability: Then, how often each channel is.
         strength: Smallest and largest height.
         alike: Whether all channels change alike.
+
+    Example:
+        >>> import torch
+        >>> image, labels = torch.tensor([[[0.0, 1.0, 3.0, 8.0]]]), torch.zeros(1, 4, dtype=torch.long)
+        >>> BrightnessGradient().apply(image, labels, [2.0, 0.5, 0.0, 1.0, 0.5])[0]
+        tensor([[[5.9748, 5.6531, 5.8223, 9.3331]]])
     """
 
     probability: float = 0.3
@@ -151,6 +163,12 @@ class LocalGamma:
         darker: Smallest and largest exponent above 1, half of the draws.
         brighter: Smallest and largest exponent below 1, the other half.
         alike: Whether all channels change alike.
+
+    Example:
+        >>> import torch
+        >>> image, labels = torch.tensor([[[0.0, 1.0, 3.0, 8.0]]]), torch.zeros(1, 4, dtype=torch.long)
+        >>> LocalGamma().apply(image, labels, [2.0, 0.5, 0.0, 1.0, 0.5])[0]
+        tensor([[[0.0000, 0.3395, 2.1416, 8.0000]]])
     """
 
     probability: float = 0.3
@@ -207,6 +225,12 @@ class BiasField:
         probability: How often a sample is changed.
         strength: Smallest and largest.
         points: Along each axis.
+
+    Example:
+        >>> import torch
+        >>> image, labels = torch.tensor([[[0.0, 1.0, 3.0, 8.0]]]), torch.zeros(1, 4, dtype=torch.long)
+        >>> BiasField().apply(image, labels, [0.3, 5.0])[0].shape
+        torch.Size([1, 1, 4])
     """
 
     probability: float = 0.3

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import cos, radians, sin
 
 import numpy as np
@@ -47,6 +48,12 @@ class Spatial:
         elastic_probability: How often a sample is deformed.
         elastic_points: Control points along each axis.
         in_plane: Whether volumes change in the plane of their slices only, axes 1 and 2, each slice alike.
+
+    Example:
+        >>> import torch
+        >>> image, labels = torch.tensor([[[0.0, 1.0, 3.0, 8.0]]]), torch.zeros(1, 4, dtype=torch.long)
+        >>> Spatial((1.0, 1.0)).apply(image, labels, [180.0, 1.0, 0.0, 0.0])[0]
+        tensor([[[8., 3., 1., 0.]]])
     """
 
     spacing_mm: tuple[float, ...]
@@ -105,15 +112,14 @@ class Spatial:
         if strength > 0:
             grid = grid + self._deformation(space, strength, start, image)
         # In a plane, the slices of a volume are channels of one image.
-        values, classes = image.reshape(1, -1, *space), labels.reshape(1, -1, *space)
-        return _linear(values, grid).reshape(image.shape), _most(classes, grid).reshape(labels.shape)
+        return _linear(image, grid), _most(labels.reshape(1, -1, *space), grid).reshape(labels.shape)
 
     def _deformation(self, space: Sequence[int], strength: float, start: float, like: Tensor) -> Tensor:
         fields = smooth_noise(space, self.elastic_points, len(space), start, like)
         spacing = self.spacing_mm[-len(space) :]
         halves = [length * mm / 2 for length, mm in zip(space, spacing, strict=True)]
         moved = [field * (strength / half) for field, half in zip(fields, halves, strict=True)]
-        return torch.stack(moved[::-1], dim=-1)
+        return torch.stack(moved[::-1]).movedim(0, -1)
 
 
 def _rotation(angles: Sequence[float]) -> NDArray[np.float64]:
@@ -140,17 +146,19 @@ def _grid(
         )
         for axis, length in enumerate(space)
     ]
-    grid = torch.zeros(*space, len(space), device=like.device, dtype=like.dtype)
-    for axis, row in enumerate(scaled.tolist()):
-        for place, factor in zip(places, row, strict=True):
-            grid[..., len(space) - 1 - axis].add_(place, alpha=factor)
-    return grid
+    moved = [
+        reduce(torch.add, [place * factor for place, factor in zip(places, row, strict=True)])
+        for row in scaled.tolist()
+    ]
+    return torch.stack(moved[::-1]).movedim(0, -1)
 
 
 def _linear(image: Tensor, grid: Tensor) -> Tensor:
     # Outside is zero to grid_sample: with the lowest value at zero, the outside is the lowest value.
-    lowest = torch.stack([channel.min() for channel in image[0]]).reshape(1, -1, *[1] * (image.ndim - 2))
-    return F.grid_sample(image - lowest, grid[None], mode="bilinear", align_corners=False).add_(lowest)
+    lowest = torch.stack([channel.min() for channel in image]).reshape(-1, *[1] * (image.ndim - 1))
+    values = (image - lowest).reshape(1, -1, *grid.shape[:-1])
+    taken = F.grid_sample(values, grid[None], mode="bilinear", align_corners=False)
+    return taken.reshape(image.shape).add_(lowest)
 
 
 def _most(labels: Tensor, grid: Tensor) -> Tensor:
