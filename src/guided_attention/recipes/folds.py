@@ -98,7 +98,10 @@ def train_folds(
 
 def _begin(folder: Path, plan: Plan, held_out: tuple[tuple[str, ...], ...]) -> None:
     """Write the plan and the folds, or raise where the folder has others."""
-    require_no_run(folder)
+    held = files_of_run(folder)
+    if held:
+        message = f"`run_dir` must be a folder without a run, got {folder}, which holds {', '.join(held)}."
+        raise ExistingFileError(f"{message} Name another folder for folds.", argument="run_dir", file=folder)
     if (folder / FOLDS_FILE).is_file():
         require_same_plan(folder, plan)
         save_cases(folder, held_out)  # raises before the plan is replaced
