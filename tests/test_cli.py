@@ -157,8 +157,8 @@ def test_folds_are_lines_and_the_next_command(monkeypatch, capsys):
         )
         == 0
     )
-    options = {"folds": 2, "fold": 1, "resume": True, "device": "cpu", "quiet": True, "take_over": True}
-    assert calls == [(("the plan", "runs"), options)]
+    wanted = {"folds": 2, "fold": 1, "resume": True, "device": "cpu", "quiet": True, "take_over": True}
+    assert calls == [(("the plan", "runs"), wanted)]
     assert capsys.readouterr().out.splitlines() == [
         "fold 0: trained, 2 cases predicted and scored",
         "fold 1: `fold` is in use.",

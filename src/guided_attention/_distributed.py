@@ -1,16 +1,93 @@
 """What several processes exchange, on torch.distributed; a single process exchanges nothing."""
 
-from typing import TypeVar
+import atexit
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any, TypeVar
 
-from torch import distributed
+import torch
+from torch import Tensor, distributed
 
-__all__ = ["from_all", "rank", "to_one", "world_size"]
+from guided_attention._checks import require
+from guided_attention.errors import GuidedAttentionError
+
+__all__ = [
+    "ProcessLostError",
+    "by_all",
+    "by_first",
+    "copy_from_first",
+    "from_all",
+    "from_first",
+    "hurry",
+    "is_alone",
+    "is_pooling",
+    "join",
+    "leave",
+    "numbers_of_all",
+    "own_device",
+    "pooled",
+    "pooling",
+    "rank",
+    "rows_of_all",
+    "share_of",
+    "to_one",
+    "total",
+    "world_size",
+]
 
 _T = TypeVar("_T")
 
+_TIMEOUT = timedelta(minutes=30)
+"""How long a process waits for the others: the longest that their shares of a validation may differ by."""
+_LOOK_UP, _GRACE_S = timedelta(seconds=1), 10.0
+"""How often a waiting process looks for signals, and how long it waits after one: torchrun kills after 30 s."""
+
+_is_pooling = False
+_is_alone = False
+_deadline: float | None = None
+
+
+class ProcessLostError(RuntimeError):
+    """Another process has ended, or cannot be reached."""
+
+
+def join() -> None:
+    """Join the processes that ``torchrun`` has started, where there are several; once."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if _is_initialized() or not count.isdecimal() or int(count) == 1:
+        return
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    cure = "Start the processes with torchrun, or unset WORLD_SIZE for one."
+    require(not missing, "WORLD_SIZE", "1 without torchrun", f"{count} and no {', '.join(missing)}", cure)
+    # What is decided goes over gloo even where gradients go over nccl: a dead process is noticed before a step begins.
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(own_device())
+    distributed.init_process_group(backend, timeout=_TIMEOUT)
+    atexit.register(leave)
+
+
+def leave() -> None:
+    """Leave the group that `join` has made."""
+    if _is_initialized():
+        distributed.destroy_process_group()
+
+
+def own_device() -> torch.device:
+    """Return the GPU of this process: the current one, or one for each process on a machine, by ``LOCAL_RANK``."""
+    place = os.environ.get("LOCAL_RANK", "")
+    return (
+        torch.device("cuda", int(place) % torch.cuda.device_count())
+        if place.isdecimal()
+        else torch.device("cuda")
+    )
+
 
 def _is_initialized() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
+    return not _is_alone and distributed.is_available() and distributed.is_initialized()
 
 
 def rank() -> int:
@@ -23,13 +100,38 @@ def world_size() -> int:
     return distributed.get_world_size() if _is_initialized() else 1
 
 
+def share_of(count: int) -> slice:
+    """Return the part of `count` things in a row that is this process's: sizes differ by one at most.
+
+    >>> share_of(7)
+    slice(0, 7, None)
+    """
+    return slice(count * rank() // world_size(), count * (rank() + 1) // world_size())
+
+
 def from_all(mine: _T) -> list[_T]:
     """Return what each process passes, in the order of their ranks: on every process, so that all must call it."""
     if not _is_initialized():
         return [mine]
     everyone = [mine] * world_size()
-    distributed.all_gather_object(everyone, mine)
+    with _watching():
+        distributed.all_gather_object(everyone, mine)
     return everyone
+
+
+def by_all(work: Callable[[], _T]) -> list[_T]:
+    """Let each process work, and return all results; or raise the first error on each, for none to wait in vain."""
+    results: list[_T] = []
+    error: GuidedAttentionError | None = None
+    try:
+        results = [work()]
+    except GuidedAttentionError as refused:
+        error = refused
+    answers = from_all((results, error))
+    for _, refusal in answers:
+        if refusal is not None:
+            raise refusal
+    return [result for part, _ in answers for result in part]
 
 
 def to_one(mine: _T, receiver: int) -> list[_T]:
@@ -37,5 +139,139 @@ def to_one(mine: _T, receiver: int) -> list[_T]:
     if not _is_initialized():
         return [mine]
     everyone = [mine] * world_size() if rank() == receiver else None
-    distributed.gather_object(mine, everyone, dst=receiver)
+    with _watching():
+        distributed.gather_object(mine, everyone, dst=receiver)
     return everyone or []
+
+
+def from_first(mine: _T) -> _T:
+    """Return what the first process passes."""
+    return by_first(lambda: mine)
+
+
+def by_first(work: Callable[[], _T]) -> _T:
+    """Let the first process work, and return its result or raise its error on each."""
+    if world_size() == 1:
+        return work()
+    outcome: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            outcome[0] = work()
+        except Exception as error:  # noqa: BLE001 - raised below, by all
+            outcome[1] = error
+    with _watching():
+        distributed.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise outcome[1]
+    result: _T = outcome[0]
+    return result
+
+
+def copy_from_first(tensors: Iterable[Tensor]) -> None:
+    """Overwrite tensors with those of the first process."""
+    if _is_initialized():
+        with _watching():
+            for tensor in tensors:
+                distributed.broadcast(tensor.detach(), src=0)
+
+
+def numbers_of_all(mine: Sequence[float]) -> list[list[float]]:
+    """Return as many numbers from each process: quicker than `from_all`."""
+    if not _is_initialized():
+        return [list(mine)]
+    rows = torch.zeros(world_size(), len(mine), dtype=torch.float64)
+    rows[rank()] = torch.tensor(mine, dtype=torch.float64)
+    found: list[list[float]] = total(rows).tolist()
+    return found
+
+
+def total(x: Tensor) -> Tensor:
+    """Return the sum over all processes, without gradient; the same bits on each."""
+    if not _is_initialized():
+        return x
+    summed = x.detach().clone(memory_format=torch.contiguous_format)
+    with _watching():
+        work = distributed.all_reduce(summed, async_op=True)
+        # One that blocked here would not see a signal until the end of its time.
+        while not x.is_cuda and not work.is_completed():
+            _require_time()
+            with suppress(RuntimeError):
+                work.wait(_LOOK_UP)
+        work.wait()
+    return summed
+
+
+class _Total(torch.autograd.Function):
+    """The sum over all processes; so is the gradient, of the sum of what all compute from it."""
+
+    @staticmethod
+    def forward(_context: object, x: Tensor) -> Tensor:
+        return total(x)
+
+    @staticmethod
+    def backward(_context: object, *gradients: Tensor) -> Tensor:
+        return total(gradients[0])
+
+
+@contextmanager
+def pooling() -> Iterator[None]:
+    """Let batch norms and losses of the library see the batches of all processes as one; all must compute the same."""
+    global _is_pooling  # noqa: PLW0603 - the threads of the backward pass must see it
+    before, _is_pooling = _is_pooling, world_size() > 1
+    try:
+        yield
+    finally:
+        _is_pooling = before
+
+
+def is_pooling() -> bool:
+    """Return whether sums are over the batches of all processes."""
+    return _is_pooling
+
+
+_not_compiled: Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]] = torch.compiler.disable
+"""Typed: torch leaves it open."""
+
+
+def pooled(x: Tensor) -> Tensor:
+    """Return the sum of what each process passes where these are parts of one batch, with a gradient; else `x`."""
+    return _total_with_gradient(x) if _is_pooling else x
+
+
+@_not_compiled
+def _total_with_gradient(x: Tensor) -> Tensor:
+    summed: Tensor = _Total.apply(x)  # type: ignore[no-untyped-call]  # torch leaves it open
+    return summed
+
+
+def rows_of_all(x: Tensor) -> Tensor:
+    """Return one row a process, ``(processes, *x.shape)``, with a gradient."""
+    mine = torch.arange(world_size(), device=x.device) == rank()
+    return pooled(torch.where(mine.view(-1, *(1,) * x.ndim), x, 0))
+
+
+def hurry() -> None:
+    """Wait no longer for the others than a moment: there was a signal, and who has not come by then is dead."""
+    global _deadline  # noqa: PLW0603 - signals come at any time
+    _deadline = time.monotonic() + _GRACE_S
+
+
+def _require_time() -> None:
+    if _deadline is not None and time.monotonic() > _deadline:
+        raise RuntimeError("Another process did not answer after a signal.")
+
+
+def is_alone() -> bool:
+    """Return whether the other processes have been lost."""
+    return _is_alone
+
+
+@contextmanager
+def _watching() -> Iterator[None]:
+    """Note that this process is alone from now on where another cannot be reached."""
+    global _is_alone  # noqa: PLW0603 - there is one group of processes
+    try:
+        yield
+    except RuntimeError as error:
+        _is_alone = True
+        raise ProcessLostError(str(error)) from error

@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.nn.modules.batchnorm import _BatchNorm as _AnyBatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from guided_attention._checks import require_choice
+from guided_attention._checks import require, require_choice
+from guided_attention._distributed import is_pooling, rows_of_all
 from guided_attention._typing import AnyFeatureMap, FeatureMap, SpatialDims
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "recomputed",
     "resize",
     "transposed_conv",
+    "with_pooled_norms",
 ]
 
 
@@ -38,29 +41,94 @@ _TURN: ContextVar[int] = ContextVar("_TURN", default=0)
 class _BatchNorm2d(nn.BatchNorm2d):
     """Batch norm that also trains on a single value a channel (one sample, 1 x 1 map): see `_normalise`.
 
-    It counts a batch once even if its maps are recomputed for the backward pass: see `recomputed`.
+    It counts a batch once even if its maps are recomputed for the backward pass: see `recomputed`. Where several
+    processes train together, it normalises by the batches of all: see `_moments_of_all`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if _has_no_variance(self, x):
-            return _normalise(self, x)
-        return _normalise_again(self, x) if _is_second_time(self) else super().forward(x)
+        return _normalised(self, x, super().forward)
 
 
 class _BatchNorm3d(nn.BatchNorm3d):
     """The same for volumes."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if _has_no_variance(self, x):
-            return _normalise(self, x)
-        return _normalise_again(self, x) if _is_second_time(self) else super().forward(x)
+        return _normalised(self, x, super().forward)
+
+
+_Norm: TypeAlias = _BatchNorm2d | _BatchNorm3d
+_OURS: dict[type[nn.Module], type[nn.Module]] = {nn.BatchNorm2d: _BatchNorm2d, nn.BatchNorm3d: _BatchNorm3d}
+
+
+def with_pooled_norms(network: nn.Module) -> None:
+    """Let the batch norms of torch in a network count the batches of all processes too, as the library's own do."""
+    for name, module in network.named_modules():
+        ours = _OURS.get(type(module))
+        if ours is not None:
+            module.__class__ = ours
+        known = not isinstance(module, _AnyBatchNorm) or isinstance(
+            module, (*_OURS.values(), nn.SyncBatchNorm)
+        )
+        cure = "Use BatchNorm2d or BatchNorm3d, or a norm that needs no batch."
+        got = f"{name}, a {type(module).__name__}, which would see the share of one process only"
+        require(known, "model", "of batch norms for several processes", got, cure)
+
+
+def _normalised(norm: _Norm, x: Tensor, usual: Callable[[Tensor], Tensor]) -> Tensor:
+    if norm.training and is_pooling():
+        return _normalise_by(norm, x, *_moments_of_all(norm, x))
+    if _has_no_variance(norm, x):
+        return _normalise(norm, x)
+    return _normalise_again(norm, x) if _is_second_time(norm) else usual(x)
+
+
+def _moments_of_all(norm: _Norm, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of each channel over the batches of all processes, and count them in the statistics.
+
+    With ``n`` values of mean ``m`` and variance ``v`` on each process, and ``N``, ``M`` those of all::
+
+        M = Σ n m / N,   V = Σ n (v + (m - M)²) / N
+    """
+    exact = x if x.dtype == torch.float64 else x.float()
+    variances, means = torch.var_mean(exact, [0, *range(2, x.ndim)], correction=0)
+    count = exact.new_tensor([x.numel() // x.shape[1]])
+    rows = rows_of_all(torch.cat([count, means, variances]))
+    counts, means, variances = rows[:, :1], *rows[:, 1:].chunk(2, dim=1)
+    values = counts.sum()
+    mean = (counts * means).sum(0) / values
+    variance = (counts * (variances + (means - mean).square())).sum(0) / values
+    if not _is_second_time(norm):
+        _count_batch(norm, mean, variance * values / (values - 1))
+    return mean, variance
+
+
+@torch.no_grad()
+def _count_batch(norm: _Norm, mean: Tensor, variance: Tensor) -> None:
+    """Move the running statistics towards those of a batch, as torch does."""
+    batches, means, variances = norm.num_batches_tracked, norm.running_mean, norm.running_var
+    if batches is None or means is None or variances is None:
+        return
+    batches.add_(1)
+    share = 1.0 / float(batches) if norm.momentum is None else norm.momentum
+    means.lerp_(mean.to(means), share)
+    variances.lerp_(variance.to(variances), share)
+
+
+def _normalise_by(norm: _Norm, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    scale = torch.rsqrt(variance + norm.eps)
+    scale = scale * norm.weight if norm.affine else scale
+    # Not `bias - mean · scale`: of one value a channel, the gradient of the bias would be that of the map itself, in one
+    # memory with that of another norm whose output is added, and two batches could not be accumulated.
+    shift = -(mean * scale - norm.bias) if norm.affine else -mean * scale
+    shape = (1, -1, *(1,) * (x.ndim - 2))
+    return (x * scale.view(shape) + shift.view(shape)).to(x.dtype)
 
 
 def _is_second_time(norm: nn.Module) -> bool:
     return norm.training and not torch.compiler.is_compiling() and _TURN.get() == _SECOND
 
 
-def _normalise_again(norm: nn.BatchNorm2d | nn.BatchNorm3d, x: Tensor) -> Tensor:
+def _normalise_again(norm: _Norm, x: Tensor) -> Tensor:
     """Normalise by the batch as before, and leave the running statistics: copies of them take the update."""
     mean = None if norm.running_mean is None else norm.running_mean.clone()
     variance = None if norm.running_var is None else norm.running_var.clone()
@@ -88,9 +156,16 @@ def normed_then(after: Callable[[Tensor], _Out], norm: nn.Module, x: AnyFeatureM
     """
     # Any other norm, such as torch's for several processes, would count the batch twice; a compiled graph would be
     # bound to one side of the threshold.
-    counts_once = isinstance(norm, _BatchNorm2d | _BatchNorm3d)
-    if not norm.training or not counts_once or torch.compiler.is_compiling() or x.numel() < _LARGE:
+    if (
+        not norm.training
+        or not isinstance(norm, _BatchNorm2d | _BatchNorm3d)
+        or torch.compiler.is_compiling()
+        or x.numel() < _LARGE
+    ):
         return after(norm(x))
+    if is_pooling():  # moments are exchanged once: one process may recompute a map and another not
+        moments = _moments_of_all(norm, x)
+        return recomputed(lambda map_, *known: after(_normalise_by(norm, map_, *known)), x, *moments)
     return recomputed(lambda map_: after(norm(map_)), x)
 
 
@@ -115,7 +190,7 @@ def _has_no_variance(norm: nn.Module, x: Tensor) -> bool:
     return norm.training and x.numel() == x.shape[1]
 
 
-def _normalise(norm: nn.BatchNorm2d | nn.BatchNorm3d, x: Tensor) -> Tensor:
+def _normalise(norm: _Norm, x: Tensor) -> Tensor:
     """Normalise by the running statistics: one value has no variance, and torch raises an error for it."""
     return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
 

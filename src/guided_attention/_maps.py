@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from guided_attention._checks import require, require_same_shape, require_type
+from guided_attention._distributed import own_device
 from guided_attention.errors import ArgumentError, ArgumentTypeError
 
 __all__ = [
@@ -65,16 +66,21 @@ def is_autocast_enabled(device_type: str) -> bool:
 
 
 def chosen_device(model: nn.Module, wanted: torch.device | str | None) -> torch.device:
-    """Return the device that is meant: ``"auto"`` is a GPU if there is one, None that of the network."""
+    """Return the device that is meant: ``"auto"`` is a GPU if there is one, None that of the network.
+
+    Of several processes, each means its own by ``"auto"`` and ``"cuda"``.
+    """
     here = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
     require(here.type != "meta", "model", "a network with weights in memory", "one on the meta device")
     if wanted is None:
         return here
     require_type("device", wanted, (str, torch.device), 'a torch device, "auto" or None')
     if wanted == "auto":
-        return torch.device("cuda") if here.type == "cpu" and torch.cuda.is_available() else here
+        return own_device() if here.type == "cpu" and torch.cuda.is_available() else here
     try:
         device = torch.device(wanted)
+        if device == torch.device("cuda") and torch.cuda.is_available():
+            device = own_device()
         torch.empty(0, device=device).cpu()  # "meta" has no numbers
     # torch built without CUDA asserts, and copying from "meta" is not implemented.
     except (RuntimeError, AssertionError, NotImplementedError) as error:

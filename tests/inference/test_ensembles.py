@@ -69,11 +69,30 @@ def test_with_model_of_an_ensemble_is_a_predictor_of_that_network():
     assert got.model is models[1]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("dims", [2, 3])
+def test_windows_mirrors_and_ensembles_are_the_same_on_a_gpu(dims):
+    case, size = scan(), (3, 5, 7)[-dims:]
+    here, there = (
+        Predictor(
+            [other(seed, spatial_dims=dims) for seed in range(2)],
+            AS_IT_IS,
+            ORGANS,
+            device=device,
+            spatial_dims=dims,
+            patch_size=size,
+            mirror_axes=("height", "width"),
+        ).probabilities(case)
+        for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(there, here, atol=1e-3)  # TF32 in convolutions
+
+
 @pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        (lambda: [], "`model` must be at least one network, got an empty list"),
+        (list, "`model` must be at least one network, got an empty list"),
         (lambda: [network(), "msga"], r"`model\[1\]` must be a torch.nn.Module, got a str"),
         (
             lambda: [msga_lite(1, 3, **SMALL), msga_lite(1, 4, **SMALL)],

@@ -1,12 +1,14 @@
 """Predict and score many cases: `evaluate` for a report, `Validation` for a training run."""
 
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import TypeAlias
+from itertools import groupby, islice, zip_longest
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
 
-from guided_attention._checks import require, require_same_shape, require_type
+from guided_attention._checks import repeated, require, require_same_shape, require_type
+from guided_attention._distributed import by_all, rank, world_size
 from guided_attention._geometry import checked_affine, is_sheared, require_same_place
 from guided_attention._typing import AnyLabels, LabelVolume
 from guided_attention.case import Case
@@ -33,6 +35,15 @@ __all__ = ["Predict", "Validation", "evaluate", "evaluate_prediction", "require_
 
 Predict: TypeAlias = Callable[[Case], AnyLabels | Prediction]
 """A function from a case to its predicted label volume (array or tensor) or `Prediction`."""
+
+
+@runtime_checkable
+class _Indexed(Protocol):
+    """A collection whose cases are read one by one, such as a list or a cohort."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Case: ...
 
 
 def evaluate(
@@ -144,7 +155,8 @@ class Validation:
     """The validation of a training run: the mean of one metric over whole cases, higher is better.
 
     ``validation(model)`` predicts all cases and averages the metric over the organs of each case, then over the cases:
-    the row ``mean`` of `summarize_metric`. A metric that is better when lower (a distance, `ravd_percent`) comes with a
+    the row ``mean`` of `summarize_metric`. Of several processes, each predicts its part of the cases; all must
+    call, and all get the same number. A metric that is better when lower (a distance, `ravd_percent`) comes with a
     minus sign, because the trainer keeps the weights of the highest score. Distances are measured only if the metric
     needs them.
 
@@ -205,12 +217,22 @@ class Validation:
 
     def __call__(self, model: nn.Module) -> float:
         """Return the mean of the metric over the cases that `model` predicts; NaN if no organ is anywhere."""
-        predict = self._with_model(model)
-        rows = evaluate(
-            predict, self._cases, self._labels, definition=self._definition, workers=self._workers
-        )
+        in_turns = zip_longest(*by_all(lambda: self._scored(model)), fillvalue=[])
+        cases = [case for turn in in_turns for case in turn if case]
+        twice, cure = repeated(case[0].case_id for case in cases), "Give each case its own name."
+        require(not twice, "cases", "of different names", f"{twice} more than once", cure, error=DataError)
+        rows = [row for case in cases for row in case]
         mean = mean_over_cases(rows, self._metric)
         return mean if self._metric in OVERLAPS else -mean
+
+    def _scored(self, model: nn.Module) -> list[list[CaseScore]]:
+        """Return the rows of each case that is this process's: every second case of two processes."""
+        predict = self._with_model(model)
+        mine: Iterable[Case] = islice(self._cases, rank(), None, world_size())
+        if isinstance(self._cases, _Indexed):  # reads no others
+            mine = (self._cases[number] for number in range(rank(), len(self._cases), world_size()))
+        rows = evaluate(predict, mine, self._labels, definition=self._definition, workers=self._workers)
+        return [list(case) for _, case in groupby(rows, key=lambda row: row.case_id)]
 
 
 def _require_function(argument: str, value: object, wanted: str) -> None:

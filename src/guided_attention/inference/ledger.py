@@ -10,19 +10,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from guided_attention._checks import require, require_choice, require_path, require_type
-from guided_attention._files import PathLike, made_folder, sha256_of_file, sweep_drafts, writing
+from guided_attention._checks import cut_list, require, require_choice, require_path, require_type
+from guided_attention._files import PathLike, made_folder, replacing, sha256_of_file, sweep_drafts, writing
 from guided_attention._locks import locked_folder
 from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, ExistingFileError
+from guided_attention.inference.shard import Shard, shards_in
 from guided_attention.inference.stream import Failure, Reader, outcomes
 from guided_attention.inference.writing import ENDINGS, PredictionWriter
 from guided_attention.outputs import Prediction
 
-__all__ = ["LEDGER", "LedgerEntry", "LedgerStatus", "predict_to", "read_ledger"]
+__all__ = ["LEDGER", "Ledger", "LedgerEntry", "LedgerStatus", "existing_of", "predict_to", "read_ledger"]
 
 LEDGER = "ledger.jsonl"
 _VERSION = 1
+
+Existing: TypeAlias = Literal["refuse", "resume", "overwrite"]
+"""What becomes of predictions that a folder holds."""
 
 LedgerStatus: TypeAlias = Literal["done", "skipped", "failed"]
 """Whether a case was predicted, was complete already, or could not be predicted."""
@@ -75,15 +79,25 @@ def read_ledger(folder: PathLike) -> list[LedgerEntry]:
         >>> read_ledger(tempfile.mkdtemp())
         []
     """
-    return list(_Ledger(require_path("folder", folder)).entries.values())
+    return list(Ledger(require_path("folder", folder)).entries.values())
 
 
-class _Ledger:
-    """The lines of one ledger, read once and appended to."""
+class Ledger:
+    """The lines of one ledger, read once and appended to.
+
+    Attributes:
+        path: The file.
+        entries: The last entry of each case.
+        identity: The predictor that it was begun with, None where it has not been begun.
+        expected: Cases of a shard, where that was known at its beginning.
+        finished: The cases of a shard in their order, once it has come to its end.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LEDGER
         self.identity: str | None = None
+        self.expected: int | None = None
+        self.finished: list[str] | None = None
         self.entries: dict[str, LedgerEntry] = {}
         *lines, _cut_short = self._content().split(b"\n")
         for number, line in enumerate(lines, start=1):
@@ -120,6 +134,14 @@ class _Ledger:
             values["version"] == _VERSION, where, f"of version {_VERSION}", values["version"], error=DataError
         )
         self.identity = values.get("predictor")
+        self.expected = values.get("expected", self.expected)
+        self.finished = values.get("finished")
+
+    def begin(self, identity: str, lines: Iterable[dict[str, Any]] = ()) -> None:
+        """Write the whole file anew."""
+        header = {"version": _VERSION, "predictor": identity}
+        with replacing(self.path) as draft:
+            draft.write_text("".join(json.dumps(line) + "\n" for line in (header, *lines)), encoding="utf-8")
 
     def append(self, values: dict[str, Any]) -> None:
         """Add a line, and wait until it is on the disk."""
@@ -154,43 +176,76 @@ def predict_to(
     *,
     writer: PredictionWriter,
     identity: str,
-    resume: bool,
-    overwrite: bool,
+    existing: Existing,
+    shard: Shard | None = None,
     on_case: Callable[[LedgerEntry], None] | None = None,
 ) -> list[LedgerEntry]:
     """Predict cases into a folder: see `Predictor.predict_to`. `identity` tells predictors apart."""
     require_type("cases", cases, Iterable, "an iterable of cases")
-    both = "Resume keeps what is complete, overwrite discards it."
-    if resume and overwrite:
-        raise ArgumentError(f"`resume` and `overwrite` must not both be set. {both}", argument="resume")
-    root = made_folder(folder)
+    whole = made_folder(folder)
+    _require_shards(whole, shard)
+    root = whole if shard is None else made_folder(shard.folder(whole))
     with locked_folder(root, doing="predicting into"):
-        _begin(root, identity, resume=resume, overwrite=overwrite)
-        ledger = _Ledger(root)
+        _begin(root, identity, existing)
+        ledger = Ledger(root)
         ledger.discard_cut_line()
-        if ledger.identity is None:
-            ledger.append({"version": _VERSION, "predictor": identity})
-        run = _Run(predict, ledger, root, writer, resume)
+        header = {"version": _VERSION, "predictor": identity}
+        if shard is not None:
+            ledger.append({**header, "expected": shard.size(cases)})  # and not finished
+        elif ledger.identity is None:
+            ledger.append(header)
+        run = _Run(predict, ledger, root, writer, existing == "resume", shard or Shard(1, 1))
         found = []
-        with closing(run.entries(iter(cases))) as entries:
+        with closing(run.entries(run.shard.part(cases))) as entries:
             for entry in entries:
                 found.append(entry)
                 if on_case is not None:
                     on_case(entry)
+        if shard is not None:
+            ledger.append({**header, "finished": [entry.case_id for entry in found]})
         return found
 
 
-def _begin(root: Path, identity: str, *, resume: bool, overwrite: bool) -> None:
+def existing_of(*, resume: bool, overwrite: bool) -> Existing:
+    """Return what becomes of predictions that are there."""
+    if resume and overwrite:
+        both = "Resume keeps what is complete, overwrite discards it."
+        raise ArgumentError(f"`resume` and `overwrite` must not both be set. {both}", argument="resume")
+    return "resume" if resume else "overwrite" if overwrite else "refuse"
+
+
+def _require_shards(root: Path, shard: Shard | None) -> None:
+    """Raise where a folder holds shards of another number, or a shard comes to a folder that is merged."""
+    counts = sorted({held.count for held in shards_in(root)})
+    ours = 1 if shard is None else shard.count
+    got, cure = f"shards of {cut_list(counts)}", "Predict with shards of this number, or name another folder."
+    require(
+        counts in ([], [ours]),
+        "shard",
+        f"that of the folder {root}",
+        f"{shard} for {got}",
+        cure,
+        error=DataError,
+    )
+    merged, cure = (
+        (root / LEDGER).exists(),
+        "It was predicted by one process, or is merged: leave `shard` out.",
+    )
+    good = shard is None or not merged
+    require(good, "folder", "one of shards", f"{root}, which holds {LEDGER}", cure, error=DataError)
+
+
+def _begin(root: Path, identity: str, existing: Existing) -> None:
     ours = (LEDGER, *ENDINGS.values())
     held = [path for path in sorted(root.iterdir()) if path.name.endswith(ours)]
-    if held and not (resume or overwrite):
+    if held and existing == "refuse":
         raise ExistingFileError(
             f"`folder` must be without predictions, got {root}, which holds {held[0].name}. "
             "Set resume=True to continue, overwrite=True to discard them, or name another folder.",
             argument="folder",
             file=root,
         )
-    known = _Ledger(root).identity if resume else None
+    known = Ledger(root).identity if existing == "resume" else None
     cure = "Name another folder, or set overwrite=True."
     same = known is None or known == identity
     require(
@@ -203,7 +258,7 @@ def _begin(root: Path, identity: str, *, resume: bool, overwrite: bool) -> None:
         file=root,
     )
     sweep_drafts(root)
-    for path in held if overwrite else ():
+    for path in held if existing == "overwrite" else ():
         if path.is_file():
             path.unlink()
 
@@ -213,10 +268,11 @@ class _Run:
     """One call: predicts and writes what is not complete yet."""
 
     predict: Callable[[Case], Prediction]
-    ledger: _Ledger
+    ledger: Ledger
     root: Path
     writer: PredictionWriter
     resume: bool
+    shard: Shard
     scans: dict[str, str] = field(default_factory=dict)
 
     def entries(self, cases: Iterator[Reader]) -> Generator[LedgerEntry, None, None]:
@@ -263,7 +319,7 @@ class _Run:
         if isinstance(result, LedgerEntry):
             return result
         if isinstance(result, Failure):
-            name = f"case number {number}" if result.case_id is None else result.case_id
+            name = f"case number {self.shard.place(number)}" if result.case_id is None else result.case_id
             entry = LedgerEntry(name, "failed", error=f"{type(result.error).__name__}: {result.error}")
         else:
             paths = self._paths(result.case_id)

@@ -18,11 +18,12 @@ from guided_attention._typing import SpatialDims
 from guided_attention.case import Case
 from guided_attention.errors import DataError
 from guided_attention.inference.knowledge import Knowledge, Precision
-from guided_attention.inference.ledger import LedgerEntry, predict_to
+from guided_attention.inference.ledger import LedgerEntry, existing_of, predict_to
 from guided_attention.inference.members import common_number, evaluating, mean_logits, members_of
 from guided_attention.inference.mirrors import MirrorAxis, mean_over_mirrors, mirrors_of
 from guided_attention.inference.postprocess import PostProcessing
 from guided_attention.inference.saved import load_knowledge, save_knowledge
+from guided_attention.inference.shard import Shard
 from guided_attention.inference.stream import stream
 from guided_attention.inference.windows import Windows
 from guided_attention.inference.writing import ExtraFile, PredictionWriter
@@ -185,6 +186,7 @@ class Predictor:
         also: Sequence[ExtraFile] = (),
         resume: bool = False,
         overwrite: bool = False,
+        shard: Shard | None = None,
         on_case: Callable[[LedgerEntry], None] | None = None,
     ) -> list[LedgerEntry]:
         """Predict many cases into a folder, with a ledger of what is done.
@@ -200,6 +202,8 @@ class Predictor:
             resume: Continue in a folder that an earlier call has begun: cases whose files are complete are skipped,
                 failed ones are tried again, drafts of a killed process are removed.
             overwrite: Discard what an earlier call has written.
+            shard: The part of the cases to predict, into a folder within `folder`, for `merge_shards`: several
+                processes have one each. Pass functions that read a case, so that those of other shards are not read.
             on_case: Called with the entry of each case when it is settled, for example to show progress.
 
         Returns:
@@ -207,7 +211,8 @@ class Predictor:
 
         Raises:
             ExistingFileError: The folder holds predictions, and neither `resume` nor `overwrite` is set.
-            DataError: With `resume`, the folder was begun with another network or preparation.
+            DataError: With `resume`, the folder was begun with another network or preparation; or it holds shards of
+                another number.
         """
         writer = PredictionWriter(tuple(also), self.labels)
         return predict_to(
@@ -216,8 +221,8 @@ class Predictor:
             folder,
             writer=writer,
             identity=self._identity(),
-            resume=resume,
-            overwrite=overwrite,
+            existing=existing_of(resume=resume, overwrite=overwrite),
+            shard=shard,
             on_case=on_case,
         )
 

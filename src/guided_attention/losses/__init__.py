@@ -2,6 +2,7 @@
 
 They raise an `ArgumentError` or `ArgumentTypeError` for tensors that do not fit together, labels that are neither a
 class nor ignored (not looked for in a compiled graph) and settings out of range. The result is a plain scalar tensor.
+Where a `Trainer` trains in several processes, their batches are parts of one: sums are over all of them.
 """
 
 from guided_attention.losses.combined import DiceCrossEntropyLoss, dice_cross_entropy_loss

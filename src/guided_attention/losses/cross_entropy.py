@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from guided_attention._distributed import pooled
 from guided_attention._typing import LabelMap, Logits, Scalar
 from guided_attention.losses._shared import (
     checked_inputs,
@@ -56,8 +57,8 @@ def cross_entropy_loss(
     weight = torch.ones_like(surprise) if weights is None else weights[labels]
     if counted is not None:
         surprise, weight = surprise.where(counted, 0), weight.where(counted, 0)
-    total = weight.sum()
-    return surprise.sum() / total.where(total > 0, 1)
+    sums = pooled(torch.stack([surprise.sum(), weight.sum()]))
+    return sums[0] / sums[1].where(sums[1] > 0, 1)
 
 
 class CrossEntropyLoss(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from guided_attention._checks import require, require_positive
+from guided_attention._distributed import pooled
 from guided_attention._typing import LabelMap, Logits, Scalar
 from guided_attention.losses._shared import (
     checked_inputs,
@@ -82,8 +83,10 @@ def _overlap_by_class(logits: Logits, target: LabelMap, ignore_index: int | None
         here = counted.unsqueeze(1)
         probabilities, present = probabilities.where(here, 0), present & here
     axes = (0, *range(2, logits.ndim))
-    shared = probabilities.where(present, 0).sum(axes)
-    return (2 * shared + smooth) / (probabilities.sum(axes) + present.sum(axes) + smooth)
+    sums = probabilities.where(present, 0).sum(axes), probabilities.sum(axes), present.sum(axes)
+    shared, predicted, expected = pooled(torch.stack([part.to(probabilities) for part in sums]))
+    overlap: Tensor = (2 * shared + smooth) / (predicted + expected + smooth)
+    return overlap
 
 
 class DiceLoss(nn.Module):

@@ -1,6 +1,5 @@
 """Checks of what the trainer is passed, before any work starts."""
 
-import os
 from collections.abc import Iterable, Mapping
 from types import NoneType
 
@@ -11,11 +10,10 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from guided_attention._checkpoints import differing_settings
 from guided_attention._checks import cut_list, require, require_type
-from guided_attention._distributed import world_size
 from guided_attention.errors import ArgumentTypeError
 from guided_attention.training.config import TrainerConfig
 
-__all__ = ["require_config", "require_metadata", "require_one_process", "require_optimizer", "unwrapped"]
+__all__ = ["require_config", "require_metadata", "require_optimizer", "unwrapped"]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -25,7 +23,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     wanted = "a network that is not wrapped"
     reason = "It calls forward() only, so that deep supervision and guidance would be lost. Pass its .module."
     require(not isinstance(inner, nn.DataParallel), "model", wanted, "a DataParallel", reason)
-    reason = "Training in several processes is not supported yet. Pass its .module, and start one process."
+    reason = "Pass its .module: the Trainer adds up the gradients of all processes by itself."
     several = isinstance(inner, nn.parallel.DistributedDataParallel)
     require(not several, "model", wanted, "a DistributedDataParallel", reason)
     half = getattr(inner, "_compiled_call_impl", None) is not None and hasattr(inner, "outputs")
@@ -38,14 +36,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
     reason = "Pass one batch through it, then make the optimizer of its parameters."
     require(not lazy, "model", "a network whose sizes are known", f"one with lazy {cut_list(lazy)}", reason)
     return inner
-
-
-def require_one_process() -> None:
-    """Raise where ``torchrun`` has started several processes: each would train on its own, into one folder."""
-    text = os.environ.get("WORLD_SIZE", "1")
-    count = max(world_size(), int(text) if text.isdecimal() else 1)
-    reason = "Each would train on its own. Training in several processes is not supported yet: start one."
-    require(count == 1, "WORLD_SIZE", "1", count, reason)
 
 
 def require_optimizer(optimizer: Optimizer, module: nn.Module) -> None:

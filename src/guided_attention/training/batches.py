@@ -17,11 +17,21 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from guided_attention._checks import require, require_type
+from guided_attention._distributed import numbers_of_all, rank, share_of
 from guided_attention._maps import plain
 from guided_attention.errors import ArgumentTypeError, CheckpointError
+from guided_attention.training.shares import require_shares, shared
 from guided_attention.training.signals import held_back
 
-__all__ = ["Batches", "Pair", "generator_states", "generators_in", "require_loader", "restore_generators"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "Pair",
+    "generator_states",
+    "generators_in",
+    "require_loader",
+    "restore_generators",
+]
 
 Pair: TypeAlias = tuple[Tensor, Tensor]
 """Images and labels of one batch."""
@@ -58,6 +68,23 @@ class _KnowsEpoch(Protocol):
 
 
 @dataclass(frozen=True)
+class Batch:
+    """The part of a batch that this process computes.
+
+    Attributes:
+        image: Its images.
+        target: Their labels.
+        first: Place of its first image in the whole batch.
+        size: Images of the whole batch.
+    """
+
+    image: Tensor
+    target: Tensor
+    first: int
+    size: int
+
+
+@dataclass(frozen=True)
 class Batches:
     """A loader, and how its batches are read.
 
@@ -77,25 +104,57 @@ class Batches:
         except (TypeError, NotImplementedError):  # a DataLoader has `__len__` over an iterable data set, too
             return None
 
-    def groups(self, epoch: int, count: int, *, skip: int = 0) -> Iterator[list[Pair]]:
+    def groups(self, epoch: int, count: int, *, skip: int = 0) -> Iterator[list[Batch]]:
         """Yield the batches of an epoch in groups of `count`, after the first `skip` batches.
 
-        The iterator is made, and the skipped batches are read, before the first group is asked for.
+        The iterator is made, and the skipped batches are read, before the first group is asked for. Of several
+        processes, each reads its part of a batch, or the batch where the loader cannot read parts.
         """
         parts = [getattr(self.loader, part, None) for part in ("sampler", "batch_sampler", "dataset")]
         for target in (self.loader, *parts, getattr(parts[1], "sampler", None)):
             if isinstance(target, _KnowsEpoch):
                 target.set_epoch(epoch)
+        loader = shared(self.loader)
         with held_back():
-            batches = iter(self.loader)
+            batches = iter(self.loader if loader is None else loader)
         skipped = sum(1 for _ in itertools.islice(batches, skip))
         wanted = f"as long as when the run was stored, inside epoch {epoch} after {skip} batches"
         require(skipped == skip, "train_loader", wanted, f"{skipped} batches", error=CheckpointError)
-        return self._grouped(batches, count)
+        return self._grouped(batches, count, cut=loader is None)
 
-    def _grouped(self, batches: Iterator[object], count: int) -> Iterator[list[Pair]]:
-        while group := [_pair(batch, self.keys) for batch in itertools.islice(batches, count)]:
+    def _grouped(self, batches: Iterator[object], count: int, *, cut: bool) -> Iterator[list[Batch]]:
+        while True:
+            pairs = [_pair(batch, self.keys) for batch in itertools.islice(batches, count)]
+            if cut:
+                pairs = [_cut(pair) for pair in pairs]
+            group = _counted(pairs, count)
+            if not group:
+                return
             yield group
+
+
+def _cut(pair: Pair) -> Pair:
+    """Return the part of a batch that is this process's."""
+    image, target = pair
+    part = share_of(len(image))
+    return image[part], target[part]
+
+
+def _counted(pairs: Sequence[Pair], count: int) -> list[Batch]:
+    """Return the parts with their places; raise where a process has none of a batch."""
+    sizes = [len(image) for image, _ in pairs]
+    table = numbers_of_all([*sizes, *(0 for _ in range(count - len(sizes)))])
+    batches = [[int(number) for number in column] for column in zip(*table, strict=True)]
+    for images in batches:
+        wanted, got = "batches with an image for each process", f"one with {images}"
+        cure = "Set drop_last=True, or a batch_size whose last batch is large enough too."
+        require(min(images) > 0 or max(images) == 0, "train_loader", wanted, got, cure)
+    return [
+        Batch(image, target, sum(images[: rank()]), sum(images))
+        for (image, target), images in zip(
+            pairs, batches, strict=False
+        )  # none are left at the end of an epoch
+    ]
 
 
 def require_loader(loader: object, *, exact: bool) -> None:
@@ -111,6 +170,8 @@ def require_loader(loader: object, *, exact: bool) -> None:
         cure = "Give it more images or a smaller batch_size, or set drop_last=False."
         require(False, "train_loader", "at least one batch long", got, cure)  # noqa: FBT003
     require(size != 0, "train_loader", "at least one batch long", "none", "Give it more images.")
+    if isinstance(loader, DataLoader):
+        require_shares(loader)
     if exact:
         _require_repeatable(loader)
 

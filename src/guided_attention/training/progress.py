@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
+from guided_attention._distributed import rank
+
 __all__ = ["Event", "Hook", "Progress", "Status", "Stream", "format_duration", "format_status"]
 
 Event: TypeAlias = Literal["step", "validation", "epoch"]
@@ -93,7 +95,7 @@ class Progress:
     """Reports a run while it goes on: a bar where tqdm is installed and the stream is a terminal, else lines.
 
     Lines come once an epoch, and in long epochs every half a minute. A stream that is closed or missing ends the
-    reports, never the run. `close` it at the end.
+    reports, never the run. Of several processes, only the first reports. `close` it at the end.
 
     Args:
         epochs: Epochs of the whole run.
@@ -116,7 +118,7 @@ class Progress:
         self._batches = batches
         self._quiet = quiet
         self._clock = clock
-        self._stream: Stream | None = stream if stream is not None else sys.stderr
+        self._stream: Stream | None = None if rank() > 0 else stream if stream is not None else sys.stderr
         self._started = self._last_line = clock()
         self._share_at_start = 0.0
         self._bar: Any = None

@@ -3,14 +3,26 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from guided_attention._checkpoints import size_of
+from guided_attention._checks import require
+from guided_attention._distributed import (
+    ProcessLostError,
+    by_first,
+    copy_from_first,
+    from_first,
+    numbers_of_all,
+    rank,
+    world_size,
+)
 from guided_attention._files import made_folder
 from guided_attention._locks import locked_folder
 from guided_attention.errors import ArgumentError, TrainingInterrupted
-from guided_attention.training.batches import Pair
+from guided_attention.training.batches import Batch
 from guided_attention.training.config import TrainerConfig
 from guided_attention.training.progress import Event, Progress, Status
 from guided_attention.training.provenance import amend_session, record_session
@@ -56,6 +68,7 @@ class Session:
         self._started = self._stored = config.clock()
         self._reporter = Progress(epochs=config.max_epochs, batches=batches, quiet=True)
         self._advised = False
+        self._noted: tuple[dict[str, Tensor], dict[str, Any], RunState] | None = None
 
     @contextmanager
     def opened(self, *, resume: bool, take_over: bool) -> Iterator[None]:
@@ -63,13 +76,11 @@ class Session:
         folder, config = self._folder, self._config
         self.parts.require_readable(self._settings)
         if resume:
-            folder.require_state()
+            by_first(folder.require_state)
         with ExitStack() as stack:
-            for logger in config.loggers:
+            for logger in config.loggers if rank() == 0 else ():
                 stack.callback(logger.close)
-            made_folder(folder.path, "run_dir")
-            lock = locked_folder(folder.path, argument="run_dir", doing="training in", take_over=take_over)
-            dead = stack.enter_context(lock)
+            dead = by_first(lambda: self._locked(stack, take_over=take_over))
             reporter = Progress(
                 epochs=config.max_epochs, batches=self._batches, quiet=config.quiet, clock=config.clock
             )
@@ -83,6 +94,12 @@ class Session:
                 else:
                     self._begin()
                 yield
+            except ProcessLostError as error:
+                self._store_noted()
+                reporter.say(
+                    f"A process is lost ({error}): the state is stored in {folder.path}. Resume from there."
+                )
+                raise TrainingInterrupted(folder.path) from error
             except TrainingInterrupted:
                 reporter.say(
                     f"{self.interruption.name}: the state is stored in {folder.path}. Resume the run from there."
@@ -94,11 +111,63 @@ class Session:
                     raise
                 raise TrainingInterrupted(folder.path) from error
 
+    def _locked(self, stack: ExitStack, *, take_over: bool) -> str:
+        made_folder(self._folder.path, "run_dir")
+        doing = "training in"
+        lock = locked_folder(self._folder.path, argument="run_dir", doing=doing, take_over=take_over)
+        return stack.enter_context(lock)
+
     def store(self) -> None:
         """Write the state to ``last.pt``."""
         self.run.minutes = self.minutes()
+        by_first(self._save)
+        self._stored = self._now()
+
+    def store_if_due(self) -> None:
+        """Store the state after a signal, which ends the run, and after a while."""
+        self.interruption.share()
+        if self.interruption.name or self.minutes_since_stored() >= self._config.store_minutes:
+            self.store()
+            self.interruption.check()
+
+    def check(self) -> None:
+        """Raise if there was a signal to one of the processes."""
+        self.interruption.share()
+        self.interruption.check()
+
+    def begin_epoch(self) -> None:
+        """Count the next epoch, with the same random numbers on all processes: its order depends on them."""
+        self.run.begin_epoch()
+        if world_size() > 1:
+            self.parts.restore_random_states(from_first(self.parts.random_states()))
+        self.parts.epoch_start = self.parts.random_states()
+        self.note_step()
+
+    def note_step(self) -> None:
+        """Note what the next step changes before it is complete: the first process stores it if another is lost."""
+        if world_size() > 1 and rank() == 0:
+            buffers = {name: buffer.clone() for name, buffer in self.parts.buffers().items()}
+            self._noted = buffers, self.parts.random_states(), self.run.copy()
+
+    def forget_step(self) -> None:
+        """Note nothing: what follows is repeated by a resume from the state that is stored."""
+        self._noted = None
+
+    def _store_noted(self) -> None:
+        if self._noted is None:
+            return
+        buffers, random, self.run = self._noted
+        for name, buffer in self.parts.buffers().items():
+            buffer.copy_(buffers[name])
+        self.parts.restore_random_states(random)
+        self.store()
+
+    def _save(self) -> None:
         self._folder.save_last(self.parts.snapshot(self.run, self._settings) | dict(self._metadata))
-        self._stored = self._config.clock()
+
+    def _now(self) -> float:
+        """Return the seconds of the first process: what depends on the time is decided by all alike."""
+        return numbers_of_all([self._config.clock()])[0][0]
 
     def tell(self, event: Event, score: float | None = None) -> None:
         """Report, and call the hooks."""
@@ -116,10 +185,10 @@ class Session:
             self._reporter.batch(status)
         elif event == "epoch":
             self._reporter.epoch(status)
-        for hook in self._config.hooks:
+        for hook in self._config.hooks if rank() == 0 else ():
             hook(event, status)
 
-    def timed(self, groups: Callable[[], Iterator[list[Pair]]]) -> Iterator[list[Pair]]:
+    def timed(self, groups: Callable[[], Iterator[list[Batch]]]) -> Iterator[list[Batch]]:
         """Yield the groups, and measure how long each was waited for and how long its step took."""
         run, clock, began = self.run, self._config.clock, self._config.clock()
         for group in groups():
@@ -143,6 +212,9 @@ class Session:
     def split(self, images: int, error: torch.OutOfMemoryError) -> None:
         """Compute each batch in twice as many pieces from now on; raise where one image is too large."""
         pieces = 2 * self.run.pieces
+        cure = "Set a smaller batch_size: they cannot agree on smaller pieces in the middle of a step."
+        one, got = world_size() == 1, f"larger ones ({error})"
+        require(one, "train_loader", "of batches that fit into the memory of each process", got, cure)
         if self.run.pieces >= images:
             message = f"`train_loader` must be of images that fit into memory one by one, got larger ones ({error})."
             cure = "Make the images or the network smaller, or use precision='bf16'."
@@ -154,11 +226,11 @@ class Session:
 
     def minutes(self) -> float:
         """Return the minutes that the run has taken, those before a resume included."""
-        return (self._config.clock() - self._started) / 60
+        return (self._now() - self._started) / 60
 
     def minutes_since_stored(self) -> float:
         """Return how many minutes would be lost now."""
-        return (self._config.clock() - self._stored) / 60
+        return (self._now() - self._stored) / 60
 
     def share(self) -> float:
         """Return the share of the run that is done: of its epochs or its minutes, whichever is larger."""
@@ -174,15 +246,16 @@ class Session:
 
     def _begin(self) -> None:
         """Seed, and write the first weights, so that ``last.pt`` is there whatever happens."""
-        require_no_run(self._folder.path)
-        self.run, self._started = RunState(), self._config.clock()
-        self._prepare([])
+        by_first(lambda: require_no_run(self._folder.path))
+        self.run, self._started = RunState(), self._now()
+        by_first(lambda: self._prepare([]))
+        copy_from_first(self.parts.tensors())
         seed_everything(self._config.seed)
         self.store()
 
     def _resume(self) -> None:
         say, folder = self._reporter.say, self._folder
-        held, path = folder.load_last(say)
+        held, path = by_first(lambda: folder.load_last(say))
         require_entries(held, path)
         self.run = RunState.from_dict(held["run"], path)
         now, before = self._settings, held["settings"]
@@ -192,13 +265,14 @@ class Session:
         ]
         for change in changes:
             say(f"changed since the run was stored: {change}")
-        if self.run.best_epoch > 0 and not folder.has_best():
+        if self.run.best_epoch > 0 and not by_first(folder.has_best):
             say(f"{folder.path / BEST} is missing or damaged: the next validation counts as the best.")
             self.run.best_epoch, self.run.best_score = 0, math.nan
-        self._stored = self._config.clock()
+        self._stored = self._now()
         self._started = self._stored - 60 * self.run.minutes
-        self._prepare(changes)
-        folder.save_log(self.run.rows)
+        by_first(lambda: self._prepare(changes))
+        by_first(lambda: folder.save_log(self.run.rows))
+        self.note_step()
         self._reporter.count_from(self.share())
 
     def _prepare(self, changes: list[str]) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from guided_attention._distributed import hurry, numbers_of_all
 from guided_attention.errors import TrainingInterrupted
 
 __all__ = ["Interruption", "held_back"]
@@ -72,6 +73,13 @@ class Interruption:
         finally:
             self._waiting = False
 
+    def share(self) -> None:
+        """Tell the other processes of a signal, and take theirs: all stop after the same step."""
+        mine = 0 if self.name is None else signal.Signals[self.name]
+        first = next((int(number) for (number,) in numbers_of_all([mine]) if number), None)
+        if first is not None:
+            self.name = self.name or signal.Signals(first).name
+
     def check(self) -> None:
         """Raise if there was a signal."""
         if self.name is not None:
@@ -85,5 +93,6 @@ class Interruption:
         if self.name is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.name = signal.Signals(number).name
+        hurry()
         if self._waiting:
             self.check()

@@ -4,7 +4,7 @@ import math
 import pickle
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,10 @@ class RunState:
         """The share of the training of the epoch that went into waiting for data."""
         return self.waited / self.seconds if self.seconds > 0 else 0.0
 
+    def copy(self) -> "RunState":
+        """Return a copy that later steps do not change."""
+        return replace(self, sums=dict(self.sums), scores=list(self.scores), rows=list(self.rows))
+
     def add(self, values: Mapping[str, float]) -> None:
         """Count a batch with its loss and parts."""
         self.batches += 1
@@ -157,6 +161,16 @@ class Parts:
         self._schedule_given = {} if self.schedule is None else deepcopy(self.schedule.state_dict())
         self._loss_given = {} if self.loss is None else deepcopy(self.loss.state_dict())
         self.epoch_start: dict[str, Any] = {}
+
+    def tensors(self) -> list[Tensor]:
+        """Return weights and buffers of all networks."""
+        modules = (self.model, self.averaged, self.loss)
+        return [tensor for module in modules if module is not None for tensor in module.state_dict().values()]
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return what a forward pass may change."""
+        loss = {} if self.loss is None else dict(self.loss.named_buffers(prefix="loss"))
+        return {**dict(self.model.named_buffers(prefix="model")), **loss}
 
     def snapshot(self, run: RunState, settings: Mapping[str, object]) -> dict[str, Any]:
         """Return all that resuming needs, as plain values."""

@@ -13,18 +13,19 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from guided_attention._checks import require, require_number, require_path, require_type
+from guided_attention._distributed import by_first, from_first, join, world_size
 from guided_attention._files import PathLike
+from guided_attention._layers import with_pooled_norms
 from guided_attention._maps import chosen_device
 from guided_attention.errors import ArgumentTypeError
 from guided_attention.outputs import LossTerms
 from guided_attention.training.arguments import (
     require_config,
     require_metadata,
-    require_one_process,
     require_optimizer,
     unwrapped,
 )
-from guided_attention.training.batches import Batches, Pair, require_loader
+from guided_attention.training.batches import Batch, Batches, require_loader
 from guided_attention.training.config import TrainerConfig
 from guided_attention.training.gradients import Gradients
 from guided_attention.training.run_folder import RunFolder
@@ -140,12 +141,12 @@ class Trainer:
         config: TrainerConfig = _DEFAULTS,
         metadata: Mapping[str, object] | None = None,
     ) -> None:
+        join()
         self.model = unwrapped(model)
         joint = ModelWithLoss(self.model, loss)
         require_optimizer(optimizer, joint)
         require_config(config, optimizer, validated=validate is not None)
         require_loader(train_loader, exact=config.exact_resume)
-        require_one_process()
         if metadata is not None:
             require_metadata(metadata, self.model)
         is_function = validate is None or callable(validate)
@@ -154,6 +155,8 @@ class Trainer:
         self.config = config
         self._device = chosen_device(self.model, config.device)
         self._joint = joint.to(self._device)
+        if world_size() > 1:
+            with_pooled_norms(self._joint)
         # What compiled the network compiles the whole of network and loss, with the same settings.
         compiled = getattr(model, "dynamo_ctx", None)
         forward: Callable[[Tensor, Tensor], LossTerms] = joint if compiled is None else compiled(joint)
@@ -162,7 +165,7 @@ class Trainer:
         self._optimizer = optimizer
         self._base_rates = [float(group["lr"]) for group in optimizer.param_groups]
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "fp16")
-        self._gradients = Gradients(forward, self._scaler, self._device, config)
+        self._gradients = Gradients(forward, self._scaler, self._device, config, self._parameters)
         self._batches = Batches(train_loader, config.batch_keys)
         self._validate = validate
         self._metadata = {} if metadata is None else {"metadata": dict(metadata)}
@@ -206,7 +209,7 @@ class Trainer:
                 # A validated epoch was stored before its validation, which a resume repeats with the same result.
                 if score is None or stopped_by is not None:
                     self._session.store()
-                self._session.interruption.check()
+                self._session.check()
             if run.best_epoch == 0:  # best.pt was gone, and no epoch followed
                 self._score()
                 self._session.store()
@@ -223,8 +226,7 @@ class Trainer:
         """Train one epoch, what remains of it after a resume, or until the time is over."""
         run = self._session.run
         if run.is_complete:
-            run.begin_epoch()
-            self._session.parts.epoch_start = self._session.parts.random_states()
+            self._session.begin_epoch()
         if run.trained:
             return
         self._joint.train()
@@ -234,17 +236,12 @@ class Trainer:
             if self._session.is_time_over():
                 run.cut_short = run.batches != self._batches.size
                 break
-            if (
-                self._session.interruption.name
-                or self._session.minutes_since_stored() >= self.config.store_minutes
-            ):
-                self._session.store()
-                self._session.interruption.check()
+            self._session.store_if_due()
         require(run.batches > 0, "train_loader", "at least one batch long", f"none in epoch {run.epoch}")
         run.trained = True
         self._session.advise()
 
-    def _groups(self) -> Iterator[list[Pair]]:
+    def _groups(self) -> Iterator[list[Batch]]:
         """Return the groups of batches of this epoch, each for one step.
 
         A resumed epoch is read with the random numbers of its start, so that the batches that are done can be skipped,
@@ -259,7 +256,7 @@ class Trainer:
             parts.restore_random_states(now)
         return groups
 
-    def _step(self, group: list[Pair]) -> None:
+    def _step(self, group: list[Batch]) -> None:
         """Average the gradients of the batches of a group into one step of the optimizer."""
         run, config = self._session.run, self.config
         self._set_learning_rates()
@@ -277,15 +274,16 @@ class Trainer:
             self._averaged.update_parameters(self.model)
         for numbers in values:
             run.add(numbers)
+        self._session.note_step()
 
-    def _gradients_of(self, group: list[Pair]) -> list[LossTerms]:
+    def _gradients_of(self, group: list[Batch]) -> list[LossTerms]:
         """Compute the gradient, in smaller pieces from the first batch on that does not fit into memory."""
         while True:
             self._optimizer.zero_grad(set_to_none=True)
             try:
                 return self._gradients.add(group, self._session.run)
             except torch.OutOfMemoryError as error:
-                self._session.split(max(len(image) for image, _ in group), error)
+                self._session.split(max(len(batch.image) for batch in group), error)
 
     def _score(self) -> float:
         """Store the state, validate, and store the weights if they are the best yet."""
@@ -299,13 +297,13 @@ class Trainer:
         size = value.numel() if isinstance(value, Tensor) else 1
         require(size == 1, "validate(model)", "a number", f"a tensor of {size} numbers", "Return their mean.")
         score = float(value)  # type: ignore[arg-type]  # checked
-        if run.take_score(score):
+        if run.take_score(from_first(score)):
             best = {
                 "model": plainly_named(candidate.state_dict()),
                 "epoch": run.best_epoch,
                 "score": run.best_score,
             }
-            self._folder.save_best(best | self._metadata)
+            by_first(lambda: self._folder.save_best(best | self._metadata))
         run.validation_minutes = self._session.minutes() - started
         self._session.tell("validation", score)
         return score
@@ -313,6 +311,7 @@ class Trainer:
     def _end_epoch(self, row: dict[str, float], score: float | None) -> None:
         """Step a scheduler of torch, and write the row of the epoch."""
         run, schedule = self._session.run, self.config.schedule
+        self._session.forget_step()
         if score is not None and self._validate is not None:
             row["validation_score"] = score
         if isinstance(schedule, ReduceLROnPlateau):
@@ -321,10 +320,13 @@ class Trainer:
         elif isinstance(schedule, LRScheduler):
             schedule.step()
         run.rows.append(row)
-        self._folder.save_log(run.rows)
+        by_first(lambda: self._log(row))
+        self._session.tell("epoch", row.get("validation_score"))
+
+    def _log(self, row: dict[str, float]) -> None:
+        self._folder.save_log(self._session.run.rows)
         for logger in self.config.loggers:
             logger.log(row)
-        self._session.tell("epoch", row.get("validation_score"))
 
     def _row(self) -> dict[str, float]:
         run = self._session.run

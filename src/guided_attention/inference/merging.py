@@ -1,0 +1,144 @@
+"""The shards of a cohort, brought into one folder with one ledger."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+from guided_attention._checks import cut_list, repeated, require, require_path
+from guided_attention._files import PathLike, sweep_drafts, writing
+from guided_attention._locks import LOCK, locked_folder
+from guided_attention.errors import DataError, MissingFileError
+from guided_attention.inference.ledger import LEDGER, Ledger, LedgerEntry
+from guided_attention.inference.shard import Shard, shards_in
+
+__all__ = ["Merged", "merge_shards"]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What shards have left.
+
+    Attributes:
+        entries: One entry a case, in the order of the cases.
+        absent: Shards that never ran.
+        unfinished: Shards that ended before their last case.
+        missing: Cases of those that are not settled, as far as their number is known: ``"case number 7"``.
+    """
+
+    entries: tuple[LedgerEntry, ...] = ()
+    absent: tuple[Shard, ...] = ()
+    unfinished: tuple[Shard, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all shards have run to their end: failed cases are settled, too."""
+        return not (self.absent or self.unfinished)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The cases that could not be predicted."""
+        return tuple(entry.case_id for entry in self.entries if entry.status == "failed")
+
+
+def merge_shards(folder: PathLike) -> Merged:
+    """Bring the predictions of all shards into one folder with one ledger, as one process would have left it.
+
+    Where shards never ran or did not finish, nothing is changed: run these, with ``resume=True``, and merge again. A
+    merge that was killed is done by calling it again; in a folder that is merged, nothing is left to do.
+
+    Args:
+        folder: The folder that was given to `Predictor.predict_to` with `shard`.
+
+    Raises:
+        MissingFileError: The folder holds neither shards nor merged predictions.
+        DataError: Shards are of different numbers or predictors, or two have a case of one name.
+
+    Example:
+        >>> import tempfile
+        >>> from guided_attention.inference import Predictor
+        >>> from guided_attention.data import CHAOS_MR_LABELS, make_phantom
+        >>> from guided_attention.preparation import Preparation
+        >>> import torch
+        >>> cases = [make_phantom(0, subject=number, size=32) for number in (1, 2)]
+        >>> preparation = Preparation(slice_axis="axial").fit(cases)
+        >>> predictor = Predictor(torch.nn.Conv2d(1, 5, 1), preparation, CHAOS_MR_LABELS, device="cpu")
+        >>> out = tempfile.mkdtemp()
+        >>> entries = predictor.predict_to(out, cases, shard=Shard(1, 2))
+        >>> merge_shards(out).absent
+        (Shard(number=2, count=2),)
+        >>> entries = predictor.predict_to(out, cases, shard=Shard(2, 2))
+        >>> [entry.status for entry in merge_shards(out).entries]
+        ['done', 'done']
+    """
+    root = require_path("folder", folder)
+    held, known = shards_in(root), Ledger(root)
+    if not held and known.identity is None:
+        message = f"`folder` must hold the shards of predictions, got {root}, which has none."
+        raise MissingFileError(
+            f"{message} Predict with shard=Shard(1, 2) first.", argument="folder", file=root
+        )
+    with locked_folder(root, doing="merging in"):
+        is_merged = known.identity is not None
+        merged = Merged(tuple(known.entries.values())) if is_merged else _merged(root, held)
+        for shard in held if merged.is_complete else ():
+            (shard.folder(root) / LEDGER).unlink(missing_ok=True)
+            with suppress(OSError):  # it holds something else
+                shard.folder(root).rmdir()
+        return merged
+
+
+def _merged(root: Path, held: Sequence[Shard]) -> Merged:
+    with ExitStack() as locks:
+        for shard in held:
+            locks.enter_context(locked_folder(shard.folder(root), doing="merging"))
+        ledgers = {shard: Ledger(shard.folder(root)) for shard in held}
+        merged = _surveyed(ledgers)
+        if merged.is_complete:
+            _move(root, ledgers, merged)
+        return merged
+
+
+def _surveyed(ledgers: dict[Shard, Ledger]) -> Merged:
+    count = next(iter(ledgers)).count
+    everyone = [Shard(number, count) for number in range(1, count + 1)]
+    unfinished = [shard for shard, ledger in ledgers.items() if ledger.finished is None]
+    missing = [
+        shard.place(number + 1)
+        for shard in unfinished
+        for number in range(len(ledgers[shard].entries), ledgers[shard].expected or 0)
+    ]
+    turns = zip_longest(*(_entries(ledgers[shard]) for shard in everyone if shard in ledgers))
+    entries = [entry for turn in turns for entry in turn if entry is not None]
+    twice, cure = repeated(entry.case_id for entry in entries), "Give each case an id of its own."
+    require(not twice, "cases", "of different ids", f"{cut_list(twice)} in two shards", cure, error=DataError)
+    identities = {ledger.identity for ledger in ledgers.values()}
+    cure = "Predict all shards with one predictor, into another folder."
+    require(len(identities) == 1, "shards", "of one predictor", len(identities), cure, error=DataError)
+    return Merged(
+        tuple(entries),
+        tuple(shard for shard in everyone if shard not in ledgers),
+        tuple(unfinished),
+        tuple(f"case number {number}" for number in sorted(missing)),
+    )
+
+
+def _entries(ledger: Ledger) -> Sequence[LedgerEntry]:
+    """Return the entries in the order of the cases; those of an earlier try are left out."""
+    if ledger.finished is None:
+        return list(ledger.entries.values())
+    return [ledger.entries[name] for name in ledger.finished]
+
+
+def _move(root: Path, ledgers: dict[Shard, Ledger], merged: Merged) -> None:
+    """Move the files, then write the ledger, which tells that all are there."""
+    for shard in ledgers:
+        sweep_drafts(shard.folder(root))
+        for path in sorted(shard.folder(root).iterdir()):
+            if path.name not in {LEDGER, LOCK} and path.is_file():
+                with writing(root / path.name):
+                    path.replace(root / path.name)
+    first = next(iter(ledgers.values()))
+    Ledger(root).begin(first.identity or "", [asdict(entry) for entry in merged.entries])

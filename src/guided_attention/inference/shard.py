@@ -1,0 +1,100 @@
+"""A cohort in parts, each predicted by a process of its own into a folder of its own."""
+
+import os
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from guided_attention._checks import cut_list, require, require_integer
+from guided_attention.errors import DataError
+
+__all__ = ["Shard", "shards_in"]
+
+_T = TypeVar("_T")
+_PREFIX = "shard-"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several parts of a cohort: shard 2 of 5 has the cases 2, 7, 12 and so on.
+
+    Attributes:
+        number: Which part, from 1.
+        count: Number of parts.
+
+    Raises:
+        ArgumentError: A number is out of range.
+
+    Example:
+        >>> list(Shard(2, 3).part("abcdefgh"))
+        ['b', 'e', 'h']
+    """
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        require_integer("count", self.count)
+        require_integer("number", self.number)
+        require(self.count >= 1, "count", "at least 1", self.count)
+        require(1 <= self.number <= self.count, "number", f"from 1 to {self.count}", self.number)
+
+    @classmethod
+    def from_environment(cls) -> "Shard | None":
+        """Return the shard of this process as ``torchrun`` or a SLURM array names it, None where there is one only.
+
+        A part of an array that is submitted again counts itself only: name its shard then.
+
+        Example:
+            >>> os.environ |= {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "4"}
+            >>> Shard.from_environment()
+            Shard(number=3, count=4)
+            >>> for name in ("ID", "MIN", "COUNT"):
+            ...     del os.environ[f"SLURM_ARRAY_TASK_{name}"]
+        """
+        if _number("WORLD_SIZE", 1) > 1:
+            return cls(_number("RANK", 0) + 1, _number("WORLD_SIZE", 1))
+        count, first = _number("SLURM_ARRAY_TASK_COUNT", 1), _number("SLURM_ARRAY_TASK_MIN", 0)
+        if count == 1:
+            return None
+        place, step = _number("SLURM_ARRAY_TASK_ID", first) - first, _number("SLURM_ARRAY_TASK_STEP", 1)
+        return cls(place // step + 1, count)
+
+    def part(self, items: Iterable[_T]) -> Iterator[_T]:
+        """Return the part of these items that is this shard's."""
+        return islice(iter(items), self.number - 1, None, self.count)
+
+    def size(self, items: object) -> int | None:
+        """Return how many items that part has, None where that is not known before."""
+        return len(range(self.number - 1, len(items), self.count)) if isinstance(items, Sized) else None
+
+    def place(self, number: int) -> int:
+        """Return which of all cases its n-th is, both from 1."""
+        return (number - 1) * self.count + self.number
+
+    def folder(self, root: Path) -> Path:
+        """Return the folder that this shard writes to, which `merge_shards` empties."""
+        return root / f"{_PREFIX}{self.number}-of-{self.count}"
+
+
+def shards_in(root: Path) -> list[Shard]:
+    """Return the shards that a folder holds; raise where they are not of one number."""
+    names = (
+        path.name.removeprefix(_PREFIX).split("-of-")
+        for path in root.glob(f"{_PREFIX}*-of-*")
+        if path.is_dir()
+    )
+    found = sorted((Shard(int(name[0]), int(name[1])) for name in names), key=lambda shard: shard.number)
+    counts = sorted({shard.count for shard in found})
+    cure = "Name another folder, or delete those that are wrong."
+    where = f"shards in {root}"
+    require(len(counts) <= 1, where, "of one number", f"of {cut_list(counts)}", cure, error=DataError)
+    return found
+
+
+def _number(name: str, otherwise: int) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isascii() and text.isdecimal() else otherwise

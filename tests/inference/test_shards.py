@@ -1,0 +1,164 @@
+"""Cohorts in shards: the same files as of one process, and a merge that says what is missing."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from tests.inference.conftest import scan
+from tests.inference.test_ledger import _threshold
+
+from guided_attention.errors import DataError, ExistingFileError, MissingFileError
+from guided_attention.inference import Shard, merge_shards, read_ledger
+
+CASES = 7
+
+
+def read(number):
+    if number == 4:
+        raise DataError("`scan` must be whole.")
+    return scan(case_id=f"case {number}", seed=number)
+
+
+def readers():
+    return [partial(read, number) for number in range(1, CASES + 1)]
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    _threshold().predict_to(folder, readers(), also=["uncertainty"])
+    return contents(folder)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 11])
+def test_shards_give_the_files_of_one_process(tmp_path, whole, count):
+    for number in range(count, 0, -1):
+        _threshold().predict_to(tmp_path, readers(), also=["uncertainty"], shard=Shard(number, count))
+    merged = merge_shards(tmp_path)
+    assert contents(tmp_path) == whole
+    assert merged.is_complete
+    assert merged.failed == ("case number 4",)
+    assert [entry.case_id for entry in merged.entries] == [entry.case_id for entry in read_ledger(tmp_path)]
+    assert merge_shards(tmp_path) == merged
+    assert contents(tmp_path) == whole
+
+
+def test_a_shard_that_never_ran_and_the_cases_of_a_killed_one_are_named(tmp_path, whole):
+    _threshold().predict_to(tmp_path, readers(), also=["uncertainty"], shard=Shard(1, 3))
+
+    def killed(_entry):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _threshold().predict_to(tmp_path, readers(), also=["uncertainty"], shard=Shard(2, 3), on_case=killed)
+    merged = merge_shards(tmp_path)
+    assert not merged.is_complete
+    assert merged.absent == (Shard(3, 3),)
+    assert merged.unfinished == (Shard(2, 3),)
+    assert merged.missing in ((), ("case number 5",))  # as far as it came
+    assert not (tmp_path / "ledger.jsonl").exists()
+    for number in (2, 3):
+        _threshold().predict_to(
+            tmp_path, readers(), also=["uncertainty"], shard=Shard(number, 3), resume=True
+        )
+    assert merge_shards(tmp_path).is_complete
+    assert contents(tmp_path) == whole
+
+
+@pytest.mark.parametrize("calls", range(1, 12))
+def test_a_merge_that_was_killed_is_done_by_another(tmp_path, whole, monkeypatch, calls):
+    for number in (1, 2):
+        _threshold().predict_to(tmp_path, readers(), also=["uncertainty"], shard=Shard(number, 2))
+    left = calls
+
+    def counted(function):
+        def call(path, *arguments, **named):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+            return function(path, *arguments, **named)
+
+        return call
+
+    path = type(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(path, "replace", counted(path.replace))
+        patch.setattr(path, "rmdir", counted(path.rmdir))
+        try:
+            merge_shards(tmp_path)
+        except KeyboardInterrupt:
+            assert left == 0
+    assert merge_shards(tmp_path).is_complete
+    assert contents(tmp_path) == whole
+
+
+def test_what_does_not_belong_together_is_an_error(tmp_path):
+    with pytest.raises(MissingFileError, match="must hold the shards of predictions"):
+        merge_shards(tmp_path)
+    _threshold().predict_to(tmp_path / "a", readers(), shard=Shard(1, 2))
+    with pytest.raises(DataError, match=r"Shard\(number=1, count=3\) for shards of 2"):
+        _threshold().predict_to(tmp_path / "a", readers(), shard=Shard(1, 3))
+    with pytest.raises(DataError, match="None for shards of 2"):
+        _threshold().predict_to(tmp_path / "a", readers())
+    with pytest.raises(ExistingFileError, match="must be without predictions"):
+        _threshold().predict_to(tmp_path / "a", readers(), shard=Shard(1, 2))
+    _threshold().predict_to(tmp_path / "a", [partial(read, 3), partial(read, 1)], shard=Shard(2, 2))
+    with pytest.raises(DataError, match="of different ids, got case 1 in two shards"):
+        merge_shards(tmp_path / "a")
+    _threshold().predict_to(tmp_path / "b", readers())
+    with pytest.raises(DataError, match=r"which holds ledger.jsonl"):
+        _threshold().predict_to(tmp_path / "b", readers(), shard=Shard(1, 2), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ({}, None),
+        ({"WORLD_SIZE": "1", "RANK": "0"}, None),
+        ({"WORLD_SIZE": "3", "RANK": "2", "SLURM_ARRAY_TASK_COUNT": "7"}, Shard(3, 3)),
+        ({"SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_ID": "2"}, Shard(3, 4)),
+        (
+            {"SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_MIN": "3"},
+            Shard(3, 4),
+        ),
+        (
+            {
+                "SLURM_ARRAY_TASK_COUNT": "3",
+                "SLURM_ARRAY_TASK_ID": "11",
+                "SLURM_ARRAY_TASK_MIN": "1",
+                "SLURM_ARRAY_TASK_STEP": "5",
+            },
+            Shard(3, 3),
+        ),
+    ],
+)
+def test_the_shard_of_a_process_is_that_of_its_environment(monkeypatch, names, expected):
+    for name in (
+        "WORLD_SIZE",
+        "RANK",
+        *(f"SLURM_ARRAY_TASK_{part}" for part in ("ID", "MIN", "STEP", "COUNT")),
+    ):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    assert Shard.from_environment() == expected
+
+
+@pytest.mark.parametrize(("number", "count"), [(0, 3), (4, 3), (1, 0)])
+def test_a_shard_out_of_range_is_an_error(number, count):
+    with pytest.raises(ValueError, match="`(number|count)` must be"):
+        Shard(number, count)
+
+
+def test_shards_share_all_items_once():
+    items = np.arange(23)
+    for count in (1, 2, 5, 29):
+        parts = [list(Shard(number, count).part(items)) for number in range(1, count + 1)]
+        assert sorted(item for part in parts for item in part) == list(items)
+        assert [len(part) for part in parts] == [Shard(n, count).size(items) for n in range(1, count + 1)]
+        assert [Shard(2, 5).place(n) for n in (1, 2, 3)] == [2, 7, 12]

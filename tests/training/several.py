@@ -1,0 +1,139 @@
+"""A run in several processes over gloo, each started as ``torchrun`` starts them; and what each of them leaves."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from guided_attention import Trainer
+from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
+from guided_attention.models import msga_lite
+from guided_attention.training import TrainerConfig, seed_everything
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is like."""
+
+    folder: Path
+    network: str = "toy"
+    kind: torch.dtype = torch.float64
+    optimizer: str = "SGD"
+    lr: float = 0.01
+    images: int = 19
+    batch: int = 7
+    listed: bool = False  # batches in a list, which cannot be read in parts
+    dropout: float = 0.0
+    settings: dict[str, Any] = field(default_factory=dict)
+    resume: bool = False
+    killed: tuple[int, int] | None = None  # process and step at whose loss it kills itself
+    step_seconds: float = 0.0
+
+
+class Images(Dataset[tuple[Tensor, Tensor]]):
+    """Random images, and which of their values are high; some labels do not count."""
+
+    def __init__(self, run: Run) -> None:
+        generator = torch.Generator().manual_seed(3)
+        side = 32 if run.network == "msga_lite" else 6
+        self.images = torch.rand(run.images, 1, side, side, generator=generator, dtype=torch.float64).to(
+            run.kind
+        )
+        self.labels = (3 * self.images[:, 0]).long()
+        self.labels[:, :2] = 255
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        return self.images[number], self.labels[number]
+
+
+def network(run: Run) -> nn.Module:
+    if run.network == "msga_lite":
+        return msga_lite(in_channels=1, num_classes=3, encoder="resnet18", channels=8).to(run.kind)
+    parts = (
+        nn.Conv2d(1, 3, 3, padding=1),
+        nn.BatchNorm2d(3),
+        nn.ReLU(),
+        nn.Dropout(run.dropout),
+        nn.Conv2d(3, 3, 1),
+    )
+    return nn.Sequential(*parts).to(run.kind)
+
+
+def train(run: Run, rank: int, processes: int, port: int) -> None:
+    """Train as one of the processes; leave what it has seen in ``<folder>-<rank>.pt``."""
+    torch.set_num_threads(1)
+    names = {"RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in names.items()})
+    sys.stderr = Path(f"{run.folder}-{rank}.txt").open("w", buffering=1)  # noqa: SIM115 - until the process ends
+    seed_everything(rank)  # the weights are those of the first process
+    model = network(run)
+    segmentation = DiceCrossEntropyLoss(class_weights=[1.0, 2.0, 3.0], ignore_index=255)
+    joint = GuidedAttentionLoss(segmentation.to(run.kind))
+    steps: list[dict[str, Any]] = []
+
+    def note(event: str, status: Any) -> None:
+        if event == "step":
+            weights = {name: value.clone() for name, value in model.state_dict().items()}
+            steps.append({"loss": dict(status.losses), "weights": weights})
+            time.sleep(run.step_seconds)
+
+    calls = 0
+
+    def count(_module: nn.Module, _inputs: object) -> None:
+        nonlocal calls
+        calls += 1
+        if run.killed == (rank, calls):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    model.register_forward_pre_hook(count)
+    loader: Any = DataLoader(Images(run), run.batch, shuffle=not run.listed)
+    trainer = Trainer(
+        model,
+        joint,
+        getattr(torch.optim, run.optimizer)(model.parameters(), lr=run.lr),
+        train_loader=list(loader) if run.listed else loader,
+        run_dir=run.folder,
+        config=TrainerConfig(
+            **{"max_epochs": 2, "device": "cpu", "quiet": True, "hooks": (note,), **run.settings}
+        ),
+    )
+    trainer.fit(resume=run.resume)
+    average = None if trainer._averaged is None else trainer._averaged.module.state_dict()
+    left = {"steps": steps, "last": model.state_dict(), "average": average}
+    torch.save(left, f"{run.folder}-{rank}.pt")
+
+
+def finished(run: Run, processes: int, *, seconds: float = 100.0) -> list[int | None]:
+    """Do a run in so many processes, and return their exit codes."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", "tests.training.several"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [context.Process(target=train, args=(run, rank, processes, port)) for rank in range(processes)]
+    for process in started:
+        process.start()
+    until = time.monotonic() + seconds
+    for process in started:
+        process.join(max(0.0, until - time.monotonic()))
+    codes = [process.exitcode for process in started]
+    for process in started:
+        process.kill()
+    return codes
+
+
+def left_by(run: Run, rank: int = 0) -> dict[str, Any]:
+    """Return what a process has left."""
+    return torch.load(f"{run.folder}-{rank}.pt")
