@@ -37,6 +37,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
         "network.arguments.channels": "4",
         "network.arguments.steps": "1",
         "budget.epochs": "1",
+        "sampling.steps": "3",
         "budget.minutes": "none",
         "training.precision": "fp32",
         "inference.precision": "fp32",
