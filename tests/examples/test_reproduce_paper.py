@@ -388,7 +388,8 @@ def test_training_has_the_papers_settings(tmp_path, monkeypatch):
     assert [seen["config"].schedule(progress) for progress in flat] == [1.0, 0.5]
     stored = Preparation.from_dict(seen["metadata"]["preparation"])
     assert (stored.min_size, stored.slice_axis, stored.intensity) == ((256, 256), "axial", (ZScore(),))
-    assert seen["metadata"]["postprocess"] == PostProcessing().to_dict(), (
+    untouched = PostProcessing().to_dict()
+    assert seen["metadata"]["postprocess"] == untouched, (
         "nothing is done to predictions before they are scored"
     )
 

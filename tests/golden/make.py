@@ -21,8 +21,33 @@ AFFINE = np.array([[0.0, 0.0, -5.0, 40.0], [-1.5, 0.0, 0.0, 20.0], [0.0, 1.25, 0
 
 
 def main() -> None:
-    """Write both archives into a folder."""
+    """Write the archive of an ensemble, the newest kind, into a folder."""
     into = Path(sys.argv[1])
+    organs = LabelSpec({2: "liver", 5: "right kidney", 7: "left kidney"}, pairs=((5, 7),))
+    one = scan(1)
+    preparation = Preparation(spacing_mm=(None, 1.4, 1.4)).fit([one])
+    torch.manual_seed(52)
+    members = [
+        thinned(build(1, 4, encoder="resnet18", channels=4), 2000, seed, 7)
+        for build, seed in ((MSGA, 52), (msga_lite, 53))
+    ]
+    with TemporaryDirectory() as folder:
+        root = Path(folder) / "predictor"
+        predictor = Predictor(
+            members,
+            preparation,
+            organs,
+            patch_size=(24, 16),
+            overlap=0.25,
+            mirror_axes=("width",),
+            postprocess=PostProcessing(keep_largest=(5,)),
+        )
+        predictor.save(root)
+        archive(predictor, one, root, into / "predictor-2.tar.xz")
+
+
+def first_version(into: Path) -> None:
+    """Write both archives of the first version, as it was then."""
     organs = LabelSpec({2: "liver", 5: "spleen"}, pairs=((2, 5),), ignore_value=255)
     one = scan(1)
     preparation = Preparation(spacing_mm=(None, 1.4, 1.4), min_size=(48, 32)).fit([one])
@@ -63,17 +88,17 @@ def scan(channels: int) -> Case:
     return Case("golden", np.stack(waves).astype(np.float32), None, AFFINE, names)
 
 
-def thinned(model: nn.Module) -> nn.Module:
-    """Draw the kernels, keep one weight in `KEPT` or 8 a channel, and open the gates."""
-    generator = torch.Generator().manual_seed(11)
+def thinned(model: nn.Module, kept: int = KEPT, seed: int = 11, least: int = 8) -> nn.Module:
+    """Draw the kernels, keep one weight in `kept` or `least` a channel, and open the gates."""
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             drawn = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim > 1:
-                share = max(1 / KEPT, 8 / parameter[0].numel())
-                kept = torch.rand(parameter.shape, generator=generator) < share
+                share = max(1 / kept, least / parameter[0].numel())
+                chosen = torch.rand(parameter.shape, generator=generator) < share
                 # A quarter has an exact form, and few forms make a small file.
-                parameter.copy_(((drawn * 2).round() / 4).where(kept, 0))
+                parameter.copy_(((drawn * 2).round() / 4).where(chosen, 0))
             elif parameter.numel() == 1:
                 parameter.fill_(0.5)
     return model.eval()

@@ -69,6 +69,25 @@ def test_with_model_of_an_ensemble_is_a_predictor_of_that_network():
     assert got.model is models[1]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("dims", [2, 3])
+def test_windows_mirrors_and_ensembles_are_the_same_on_a_gpu(dims):
+    case, size = scan(), (3, 5, 7)[-dims:]
+    here, there = (
+        Predictor(
+            [other(seed, spatial_dims=dims) for seed in range(2)],
+            AS_IT_IS,
+            ORGANS,
+            device=device,
+            spatial_dims=dims,
+            patch_size=size,
+            mirror_axes=("height", "width"),
+        ).probabilities(case)
+        for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(there, here, atol=1e-3)  # TF32 in convolutions
+
+
 @pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.parametrize(
     ("models", "message"),

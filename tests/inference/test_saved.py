@@ -97,13 +97,13 @@ def test_a_copy_of_a_run_folder_predicts_the_same_voxels_elsewhere(tmp_path):
         _assert_same(got, wanted)
 
 
-@pytest.mark.parametrize("name", ["predictor", "run"])
-def test_golden_folders_are_loaded_and_predict_the_same(tmp_path, name):
-    with tarfile.open(GOLDEN / f"{name}-1.tar.xz") as tar:
+@pytest.mark.parametrize("golden", ["predictor-1", "predictor-2", "run-1"])
+def test_golden_folders_are_loaded_and_predict_the_same(tmp_path, golden):
+    with tarfile.open(GOLDEN / f"{golden}.tar.xz") as tar:
         tar.extractall(tmp_path, filter="data")
     given = np.load(tmp_path / "scan.npz")
     case = Case("golden", given["image"], None, given["affine"], tuple(given["channel_names"].tolist()))
-    prediction = Predictor.load(tmp_path / name, device="cpu").predict(case)
+    prediction = Predictor.load(tmp_path / golden.partition("-")[0], device="cpu").predict(case)
     np.testing.assert_array_equal(prediction.labels, given["labels"])
     np.testing.assert_allclose(prediction.uncertainty, given["uncertainty"], atol=1e-4)
     assert len(np.unique(given["labels"])) == 3

@@ -104,7 +104,7 @@ class Windows:
                 logits = predict(torch.stack([self._read(prepared, place, is_volume) for place in places]))
                 for place, one in zip(places, logits, strict=True):
                     slab.add(place, one if is_volume else one[:, None])
-            yield slab.finished(following)
+            yield from slab.finished(following)
 
     def _read(self, prepared: Prepared, place: Place, is_volume: bool) -> Tensor:
         if is_volume:
@@ -122,38 +122,30 @@ class Windows:
 
 
 class _Slab:
-    """Weighted sums of logits over the slices that are not finished."""
+    """Weighted sums over the slices that are not finished, one tensor a slice: a finished one is freed alone."""
 
     def __init__(self, shape: tuple[int, int, int], window: tuple[int, int, int]) -> None:
         self._shape, self._window = shape, window
         self._weight = gaussian(window)
         self._first = 0
-        self._sums = self._weights = torch.empty(0)
+        self._sums: list[Tensor] = []
 
     def add(self, place: Place, logits: Tensor) -> None:
         """Add the logits ``(classes, *window)`` of a window."""
-        if self._sums.numel() == 0:
-            self._weight = self._weight.to(logits.device)
-            self._sums = logits.new_zeros(len(logits), 0, *self._shape[1:])
-            self._weights = logits.new_zeros(0, *self._shape[1:])
+        self._weight = self._weight.to(logits.device)
         axes = [_inside(*axis) for axis in zip(place, self._window, self._shape, strict=True)]
-        (depth, *rest), inner = (tuple(axis[end] for axis in axes) for end in (0, 1))
-        self._reach(depth.stop - self._first)
-        outer = (slice(depth.start - self._first, depth.stop - self._first), *rest)
-        weight = self._weight[inner]
-        self._sums[(slice(None), *outer)].addcmul_(logits[(slice(None), *inner)], weight)
-        self._weights[outer].add_(weight)
+        (outer, *there), (inner, *here) = zip(*axes, strict=True)
+        added, weight = logits[(slice(None), inner, *here)], self._weight[(inner, *here)]
+        while self._first + len(self._sums) < outer.stop:
+            self._sums.append(logits.new_zeros(len(logits) + 1, *self._shape[1:]))
+        for number, total in enumerate(self._sums[outer.start - self._first : outer.stop - self._first]):
+            part = total[(slice(None), *there)]
+            part[:-1].addcmul_(added[:, number], weight[number])
+            part[-1].add_(weight[number])  # the weights alone, to divide by
 
-    def _reach(self, slices: int) -> None:
-        more = slices - self._sums.shape[1]
-        if more > 0:
-            self._sums = F.pad(self._sums, (0, 0, 0, 0, 0, more))
-            self._weights = F.pad(self._weights, (0, 0, 0, 0, 0, more))
-
-    def finished(self, following: int) -> Tensor:
-        """Return the logits of the slices before `following`, and free them."""
-        count = following - self._first
-        done = self._sums[:, :count].div_(self._weights[:count])
-        self._sums, self._weights = self._sums[:, count:].clone(), self._weights[count:].clone()
+    def finished(self, following: int) -> Iterator[Tensor]:
+        """Give the logits of each slice before `following`, and free it."""
+        for _ in range(following - self._first):
+            total = self._sums.pop(0)
+            yield (total[:-1] / total[-1])[:, None]
         self._first = following
-        return done
