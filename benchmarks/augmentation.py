@@ -273,7 +273,7 @@ def batchgenerators(shape: Sequence[int], chances: Mapping[str, float]) -> Step:
 
     def change(image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         # It changes images in place.
-        found = every(image=image.clone(), segmentation=labels.to(torch.int16))
+        found = every(image=image.clone(), segmentation=labels)
         return found["image"], found["segmentation"]
 
     return one_by_one(change)

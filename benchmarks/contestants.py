@@ -23,7 +23,7 @@ from guided_attention.attention import (
 from guided_attention.encoders import resnet_encoder
 from guided_attention.models import daf, danet, ms_dual, ms_dual_guided, msga_lite
 
-__all__ = ["FIVE", "contestants"]
+__all__ = ["FIVE", "contestants", "fusion_only"]
 
 FIVE = ("MSGA lite", "Fusion only", "MS-Dual-Guided", "MS-Dual", "UNet (MONAI BasicUNet)")
 """The economical network, the network without attention, the paper's two and the strongest baseline."""
@@ -50,7 +50,7 @@ def contestants(channels: int) -> Mapping[str, Callable[[], nn.Module]]:
         "Lite, one attention for all scales": partial(_once_a_step, channels),
         "Lite, normed, one attention for all scales": partial(_normed_once_a_step, channels),
         "Lite, mean energy": partial(_mean_energy, channels),
-        "Fusion only": partial(_fusion_only, channels),
+        "Fusion only": partial(fusion_only, channels),
         "MS-Dual-Guided": partial(ms_dual_guided, 1, 2, **ours),
         "MS-Dual": partial(ms_dual, 1, 2, **ours),
         "DAF": partial(daf, 1, 2, **ours),
@@ -248,11 +248,12 @@ def _mean_energy(channels: int) -> SegmentationModel:
     return model
 
 
-def _fusion_only(channels: int) -> SegmentationModel:
-    return _on_resnet18(_NoAttention(channels))
+def fusion_only(channels: int, in_channels: int = 1) -> SegmentationModel:
+    """Build the network without attention."""
+    return _on_resnet18(_NoAttention(channels), in_channels)
 
 
-def _on_resnet18(attention: MultiScaleAttention) -> SegmentationModel:
-    encoder = resnet_encoder("resnet18", in_channels=1)
+def _on_resnet18(attention: MultiScaleAttention, in_channels: int = 1) -> SegmentationModel:
+    encoder = resnet_encoder("resnet18", in_channels=in_channels)
     fusion = MultiScaleFusion(encoder.out_channels, channels=attention.channels)
     return SegmentationModel(encoder, fusion, attention, num_classes=2)

@@ -35,7 +35,13 @@ from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.preparation import Preparation
 from guided_attention.sampling import Chain, FlipRotate, RandomIntensity, SliceDataset
-from guided_attention.training import TrainerConfig, load_weights, polynomial_decay, seed_everything
+from guided_attention.training import (
+    TrainerConfig,
+    TrainingResult,
+    load_weights,
+    polynomial_decay,
+    seed_everything,
+)
 
 RESULTS = Path(__file__).parent / "results"
 LABELS = LabelSpec({1: "left atrium"})
@@ -95,42 +101,12 @@ def trained(
     build: Callable[[], nn.Module], parts: Sequence[Sequence[Case]], args: argparse.Namespace, seed: int
 ) -> dict[str, float]:
     """Train a network and return its scores on the test volumes."""
-    train, val, test = parts
-    seed_everything(seed)
-    model = build()
-    side = (args.side[0], args.side[1])
-    preparation = preparation_of(train, side)
-    predictor = Predictor(model, preparation, LABELS, device=None)
-    corrected = PostProcessing(keep_largest=LABELS.values)
-    largest = Predictor(model, preparation, LABELS, device=None, postprocess=corrected)
-    augment = Chain((FlipRotate(degrees=15), RandomIntensity()))
-    slices = SliceDataset(train, preparation, LABELS, size=side, slice_step=args.slice_step, augment=augment)
+    *seen, test = parts
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            model,
-            GuidedAttentionLoss(DiceCrossEntropyLoss()),
-            torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4),
-            train_loader=DataLoader(slices, batch_size=args.batch, shuffle=True, drop_last=True),
-            validate=Validation(predictor.with_model, val, LABELS),
-            run_dir=Path(folder) / "run",
-            config=TrainerConfig(
-                max_epochs=1000 if args.minutes else args.epochs,
-                max_minutes=args.minutes,
-                precision=args.precision,
-                clip_grad_norm=1.0,
-                ema_decay=0.99,
-                seed=seed,
-                device="cpu",
-                schedule=polynomial_decay(),
-                # Minutes are those that the process works, of all threads, in place of those that pass.
-                clock=process_time if args.minutes else monotonic,
-            ),
-        )
-        result = trainer.fit()
-        load_weights(model, result.run_dir / "best.pt")
-    scores = evaluate(largest, test, LABELS)
+        predictor, result = old_recipe(build, seen, args, seed, Path(folder))
+    scores = evaluate(predictor, test, LABELS)
     return {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": sum(parameter.numel() for parameter in predictor.members.parameters()),
         "minutes": round(result.minutes, 2),
         "epochs": result.epochs,
         "best_epoch": result.best_epoch,
@@ -138,6 +114,49 @@ def trained(
         **summary("volume_similarity", [score.volume_similarity for score in scores]),
         **summary("assd_mm", [score.assd_mm for score in scores]),
     }
+
+
+def old_recipe(
+    build: Callable[[], nn.Module],
+    parts: Sequence[Sequence[Case]],
+    args: argparse.Namespace,
+    seed: int,
+    folder: Path,
+    loss: nn.Module | None = None,
+) -> tuple[Predictor, TrainingResult]:
+    """Train a network on single slices with flips, small turns and gamma, as plans did at first."""
+    train, val = parts
+    seed_everything(seed)
+    model = build()
+    side = (args.side[0], args.side[1])
+    preparation = preparation_of(train, side)
+    predictor = Predictor(model, preparation, LABELS, device=None)
+    augment = Chain((FlipRotate(degrees=15), RandomIntensity()))
+    slices = SliceDataset(train, preparation, LABELS, size=side, slice_step=args.slice_step, augment=augment)
+    trainer = Trainer(
+        model,
+        GuidedAttentionLoss(DiceCrossEntropyLoss()) if loss is None else loss,
+        torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4),
+        train_loader=DataLoader(slices, batch_size=args.batch, shuffle=True, drop_last=True),
+        validate=Validation(predictor.with_model, val, LABELS),
+        run_dir=folder / "run",
+        config=TrainerConfig(
+            max_epochs=1000 if args.minutes else args.epochs,
+            max_minutes=args.minutes,
+            precision=args.precision,
+            clip_grad_norm=1.0,
+            ema_decay=0.99,
+            seed=seed,
+            device="cpu",
+            schedule=polynomial_decay(),
+            # Minutes are those that the process works, of all threads, in place of those that pass.
+            clock=process_time if args.minutes else monotonic,
+        ),
+    )
+    result = trainer.fit()
+    load_weights(model, result.run_dir / "best.pt")
+    largest = PostProcessing(keep_largest=LABELS.values)
+    return Predictor(model, preparation, LABELS, device=None, postprocess=largest), result
 
 
 def summary(name: str, values: Sequence[float]) -> dict[str, float]:

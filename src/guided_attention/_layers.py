@@ -117,8 +117,8 @@ def _count_batch(norm: _Norm, mean: Tensor, variance: Tensor) -> None:
 def _normalise_by(norm: _Norm, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     scale = torch.rsqrt(variance + norm.eps)
     scale = scale * norm.weight if norm.affine else scale
-    # Not `bias - mean · scale`: of one value a channel, the gradient of the bias would be that of the map itself, in one
-    # memory with that of another norm whose output is added, and two batches could not be accumulated.
+    # Not `bias - mean · scale`: of one value a channel, the gradient of the bias would be the tensor of the map's own,
+    # shared with another norm whose output is added, and a second batch would be accumulated into both.
     shift = -(mean * scale - norm.bias) if norm.affine else -mean * scale
     shape = (1, -1, *(1,) * (x.ndim - 2))
     return (x * scale.view(shape) + shift.view(shape)).to(x.dtype)

@@ -175,9 +175,12 @@ def test_wrappers_that_would_lose_the_guidance_are_refused(make_trainer):
         make_trainer(model=inside)
 
 
-def test_several_processes_are_refused(make_trainer, monkeypatch):
+def test_several_processes_that_cannot_find_each_other_are_refused(make_trainer, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ArgumentError, match="`WORLD_SIZE` must be 1, got 2. Each would train on its own"):
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(
+        ArgumentError, match="must be 1 without torchrun, got 2 and no MASTER_ADDR, MASTER_PORT"
+    ):
         make_trainer()
 
 

@@ -108,13 +108,13 @@ class Knowledge:
         require_type(where, values, Mapping, "a mapping")
         assert isinstance(values, Mapping)  # noqa: S101 - for the type checker
         version = values.get("version")
-        names = cls.__dataclass_fields__
-        known = ("version", "model", *(_FIRST_NAMES if version == 1 else names))
-        require_known_keys(where, values, known, file=path)
         cure = "Update guided-attention." if isinstance(version, int) and version > _VERSION else ""
         good = version in (1, _VERSION)
         wanted = f"at most {_VERSION}"
         require(good, f"version in {where}", wanted, version, cure, error=CheckpointError, file=path)
+        names = cls.__dataclass_fields__
+        known = ("version", "model", *(_FIRST_NAMES if version == 1 else names))
+        require_known_keys(where, values, known, file=path)
         missing = [name for name in known if name not in values]
         wanted, got = f"with {', '.join(known)}", f"no {missing}"
         require(not missing, where, wanted, got, error=CheckpointError, file=path)

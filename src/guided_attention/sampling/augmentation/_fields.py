@@ -5,6 +5,7 @@ from functools import lru_cache
 from math import prod
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch import Tensor
 
 __all__ = ["bump", "cubic", "smooth_noise"]
@@ -14,7 +15,7 @@ _A = -0.75
 
 
 def cubic(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize the first axes of an array by cubic convolution, as torch does in two dimensions; edges go on.
+    """Resize an array by cubic convolution, as torch does in two dimensions; edges go on.
 
     Args:
         x: ``(*space)``.
@@ -23,6 +24,8 @@ def cubic(x: Tensor, size: Sequence[int]) -> Tensor:
     Returns:
         An array of shape `size`.
     """
+    if x.ndim == 2:  # noqa: PLR2004
+        return F.interpolate(x[None, None], size=tuple(size), mode="bicubic")[0, 0]
     for axis, length in enumerate(size):
         if length != x.shape[axis]:
             x = _along(x, axis, _cubic_weights(x.shape[axis], length).to(x.device, x.dtype))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import exp
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from numpy.random import Generator
 from torch import Tensor
 
@@ -141,13 +142,10 @@ class LowResolution:
         return changed_channels(image, numbers, self._coarse), labels
 
     def _coarse(self, channel: Tensor, factor: float) -> Tensor:
-        first = 1 if self.in_plane and channel.ndim == _VOLUME else 0
-        small = channel
-        for axis in range(first, channel.ndim):
-            length = channel.shape[axis]
-            kept = max(1, round(length * factor))
-            nearest = [int((place + 0.5) * length / kept) for place in range(kept)]
-            small = small.index_select(axis, torch.tensor(nearest, device=channel.device))
+        kept = [max(1, round(length * factor)) for length in channel.shape]
+        if self.in_plane and channel.ndim == _VOLUME:
+            kept[0] = len(channel)
+        small = F.interpolate(channel[None, None], size=kept, mode="nearest-exact")[0, 0]
         return cubic(small, channel.shape)
 
 
