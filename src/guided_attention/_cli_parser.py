@@ -147,7 +147,7 @@ def _add_plan(verbs: "_Verbs") -> None:
         "  guided-attention plan scans --out runs/first --minutes 30\n"
         "  guided-attention plan scans --out runs/second --set optimizer.lr=1e-3 --set sampling.workers=2\n"
         "  guided-attention plan scans --out runs/third --organ 5=liver --organ 1=spleen\n"
-        "  guided-attention plan cases.csv --out runs/fourth"
+        "  guided-attention plan cases.csv --out runs/fourth --dimensions 3d"
     )
     parser = _verb(verbs, "plan", "choose all settings from the scans", text, example)
     parser.add_argument(
@@ -159,6 +159,8 @@ def _add_plan(verbs: "_Verbs") -> None:
         "--seed", metavar="N", type=int, default=0, help="seed of the split and the run (default: 0)"
     )
     parser.add_argument("--patient", metavar="PATTERN", help=_PATIENT)
+    what = "what the network sees: slices, slices with their neighbours as channels, or volumes (default: chosen)"
+    parser.add_argument("--dimensions", metavar="D", choices=("2d", "2.5d", "3d"), help=what)
     _add_opening(parser)
     _add_set(parser)
     _add_device(parser)

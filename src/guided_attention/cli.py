@@ -159,6 +159,7 @@ def _plan(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         device=arguments.device,
         patients=None if arguments.patient is None else _patient_by(arguments.patient),
+        dimensions=arguments.dimensions,
     )
     plan = plan.with_values(values)
     path = plan.save(run / PLAN_FILE)

@@ -271,7 +271,10 @@ class InferencePlan:
         """Check types and ranges."""
         check_fields(self, "inference")
         _at_least("inference", self, 1, ("batch_size",))
+        sides, twice = self.patch_size, repeated(self.mirror_axes)
+        require(sides is None or min(sides, default=0) > 0, "inference.patch_size", "above 0, or none", sides)
         require(0 <= self.overlap < 1, "inference.overlap", "at least 0 and below 1", self.overlap)
+        require(not twice, "inference.mirror_axes", "different axes", twice)
 
 
 def _at_least(where: str, record: object, least: int, names: tuple[str, ...]) -> None:

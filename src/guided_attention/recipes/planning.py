@@ -17,6 +17,7 @@ from guided_attention._sides import is_sided, left_right_pairs
 from guided_attention.data import Patients
 from guided_attention.errors import DataError
 from guided_attention.inference import MirrorAxis
+from guided_attention.inference.windows import starts
 from guided_attention.inference.writing import PredictionWriter
 from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
@@ -280,12 +281,20 @@ def _training(
         else "memory allows a whole batch at once"
     )
     trained = sampling.steps * sampling.batch_size * prod(sampling.size)
-    cost = validated * prod(shapes.sides) / (_BACKWARD * trained)
+    cost = validated * _predicted(shapes.sides, sampling.size) / (_BACKWARD * trained)
     every = max(1, ceil(cost / _VALIDATION))
     why["training.validate_every"] = (
         f"a validation takes about {cost:.0%} of the time of an epoch, and should take {_VALIDATION:.0%} at most"
     )
     return TrainingPlan(accumulate=accumulate, precision="bf16" if fast else "fp32", validate_every=every)
+
+
+def _predicted(sides: tuple[int, int, int], size: tuple[int, ...]) -> int:
+    """Return the voxels that go through the network for a scan: windows over volumes overlap."""
+    if len(size) < _VOLUMES:
+        return prod(sides)
+    along = (starts(side, window, InferencePlan.overlap) for side, window in zip(sides, size, strict=True))
+    return prod(len(each) for each in along) * prod(size)
 
 
 def _inference(
