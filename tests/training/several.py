@@ -6,15 +6,20 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from guided_attention import Trainer
+from guided_attention.case import Case, affine_of
+from guided_attention.evaluation import Validation
+from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.models import msga_lite
 from guided_attention.training import TrainerConfig, seed_everything
@@ -33,6 +38,8 @@ class Run:
     batch: int = 7
     listed: bool = False  # batches in a list, which cannot be read in parts
     dropout: float = 0.0
+    validated: bool = False
+    noted: bool = True  # the weights after each step
     settings: dict[str, Any] = field(default_factory=dict)
     resume: bool = False
     killed: tuple[int, int] | None = None  # process and step at whose loss it kills itself
@@ -71,6 +78,21 @@ def network(run: Run) -> nn.Module:
     return nn.Sequential(*parts).to(run.kind)
 
 
+def validation(run: Run) -> Validation:
+    """Return the validation on five cases."""
+    rng = np.random.default_rng(5)
+    images = rng.random((5, 1, 3, 6, 6))
+    cases = [
+        Case(f"{number}", image, (3 * image[0]).astype(int), affine_of((1.0, 1.0, 1.0)))
+        for number, image in enumerate(images)
+    ]
+
+    def with_model(model: nn.Module) -> Callable[[Case], Tensor]:
+        return lambda case: model(torch.from_numpy(case.image).transpose(0, 1).to(run.kind)).argmax(1)
+
+    return Validation(with_model, cases, LabelSpec({1: "middle", 2: "high"}))
+
+
 def train(run: Run, rank: int, processes: int, port: int) -> None:
     """Train as one of the processes; leave what it has seen in ``<folder>-<rank>.pt``."""
     torch.set_num_threads(1)
@@ -85,7 +107,8 @@ def train(run: Run, rank: int, processes: int, port: int) -> None:
 
     def note(event: str, status: Any) -> None:
         if event == "step":
-            weights = {name: value.clone() for name, value in model.state_dict().items()}
+            state = model.state_dict() if run.noted else {}
+            weights = {name: value.clone() for name, value in state.items()}
             steps.append({"loss": dict(status.losses), "weights": weights})
             time.sleep(run.step_seconds)
 
@@ -105,6 +128,7 @@ def train(run: Run, rank: int, processes: int, port: int) -> None:
         getattr(torch.optim, run.optimizer)(model.parameters(), lr=run.lr),
         train_loader=list(loader) if run.listed else loader,
         run_dir=run.folder,
+        validate=validation(run) if run.validated else None,
         config=TrainerConfig(
             **{"max_epochs": 2, "device": "cpu", "quiet": True, "hooks": (note,), **run.settings}
         ),

@@ -42,6 +42,30 @@ def test_processes_train_as_one_in_float64(tmp_path, network):
         assert_equal_on_all(runs[count], count)
 
 
+def test_processes_train_as_one_in_float32(tmp_path):
+    about = {"kind": torch.float32, "optimizer": "AdamW", "lr": 1e-4, "images": 8, "batch": 4, "noted": False}
+    settings = {"max_epochs": 10, "clip_grad_norm": 0.5}
+    runs = {count: Run(tmp_path / f"{count}", "msga_lite", settings=settings, **about) for count in (1, 2, 4)}
+    for count, run in runs.items():
+        assert finished(run, count, seconds=300.0) == [0] * count
+        assert len(left_by(run)["steps"]) == 20
+    for count in (2, 4):
+        assert_same_steps(left_by(runs[count]), left_by(runs[1]), 1e-4)
+        torch.testing.assert_close(
+            left_by(runs[count])["last"], left_by(runs[1])["last"], rtol=1e-4, atol=1e-4
+        )
+
+
+def test_a_divided_validation_gives_the_score_of_one_process(tmp_path):
+    runs = {count: Run(tmp_path / f"{count}", images=14, lr=0.3, validated=True) for count in (1, 2, 7)}
+    for count, run in runs.items():
+        assert finished(run, count) == [0] * count
+    rows = [read_log(run.folder / "log.csv") for run in runs.values()]
+    scores = [[row["validation_score"] for row in log] for log in rows]
+    assert scores[1:] == scores[:1] * 2
+    assert 0 < scores[0][-1] < 1
+
+
 def test_batches_that_cannot_be_read_in_parts_are_cut(tmp_path):
     runs = {count: Run(tmp_path / f"{count}", listed=True) for count in (1, 3)}
     for count, run in runs.items():

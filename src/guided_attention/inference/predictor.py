@@ -262,13 +262,14 @@ class Predictor:
         """Load a predictor from a run folder, a checkpoint, or a folder of `save`.
 
         Args:
-            path: A folder that `save` wrote, the run folder of a `Trainer` (its ``best.pt`` is used), or a checkpoint.
+            path: A folder that `save` wrote, the run folder of a `Trainer` (its ``best.pt`` is used), a finalized run
+                of folds (its ensemble is used), or a checkpoint.
             device: See `Predictor`.
             model: For a network with parts of your own: the network, built as for training, whose weights are loaded.
                 For an ensemble, a list of its networks.
 
         Raises:
-            MissingFileError: There is no such file or folder.
+            MissingFileError: There is no such file or folder, or folds are not finalized.
             CheckpointError: The file is damaged, or holds weights without metadata.
         """
         members, known = load_knowledge(path, model)

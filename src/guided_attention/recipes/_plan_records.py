@@ -34,7 +34,8 @@ class DataPlan:
         folder: Absolute path of the data; None for cases in memory.
         layout: How the folder is laid out, see `guided_attention.data.open_cohort`; ``"memory"`` for cases in memory.
         train: Names of the cases that the weights are fitted to.
-        val: Names of the cases that select the best epoch; those of `train` where there is a single case.
+        val: Names of the cases that select the best epoch; those of `train` where there is a single case. Without any,
+            the weights of the last epoch count.
         test: Names of the cases that are predicted at the end; may be empty.
         spacing_mm: Distance between the voxels of PNG slices, which hold none, (z, y, x); None for other layouts.
         channels: What the names of image files end in, one a channel; None finds out, see `open_cohort`.
@@ -43,6 +44,7 @@ class DataPlan:
         series: Which series is read of DICOM folders that hold several: name, number or description.
         cache: Folder for the prepared volumes, which other runs may use too and which is kept; None for ``cache`` in
             the run folder, which is deleted when the run has ended.
+        patients: The cases of each patient who has several that train or validate; folds keep them together.
     """
 
     folder: str | None
@@ -56,6 +58,7 @@ class DataPlan:
     max_bytes: int = Opening.max_bytes
     series: str | None = None
     cache: str | None = None
+    patients: tuple[tuple[str, ...], ...] = ()
 
     @property
     def opening(self) -> Opening:
@@ -73,7 +76,6 @@ class DataPlan:
         """Check types, and that no case leaks from one part into another."""
         check_fields(self, "data")
         require(bool(self.train), "data.train", "at least one case", "none")
-        require(bool(self.val), "data.val", "at least one case", "none")
         for name, part, others in (
             ("data.train", self.train, self.test),
             ("data.val", self.val, self.test + (self.train if self.val != self.train else ())),
