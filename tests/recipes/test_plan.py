@@ -26,6 +26,7 @@ def test_texts_are_read_as_the_type_of_the_value_they_replace(plan: Plan) -> Non
             "sampling.size": "16, 16",
             "sampling.foreground": "0",
             "inference.patch_size": "16,32",
+            "augmentation.strength": "none",
             "augmentation.mirror_axes": "height",
             "inference.mirror_axes": "height,width",
             "training.ema_decay": "none",
@@ -41,7 +42,7 @@ def test_texts_are_read_as_the_type_of_the_value_they_replace(plan: Plan) -> Non
     assert (other.optimizer.lr, other.optimizer.name) == (1e-3, "sgd")
     assert (other.sampling.size, other.sampling.foreground) == ((16, 16), 0.0)
     assert (other.inference.patch_size, other.inference.mirror_axes) == ((16, 32), ("height", "width"))
-    assert other.augmentation.mirror_axes == ("height",)
+    assert (other.augmentation.strength, other.augmentation.mirror_axes) == ("none", ("height",))
     assert (other.training.ema_decay, other.budget.minutes, other.seed) == (None, 7.0, 5)
     assert (other.data.train, other.data.val, other.data.test) == (("2",), ("4",), ("1", "3"))
     assert other.network.arguments["steps"] == 1
