@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
 
 from guided_attention import Trainer
@@ -39,6 +40,7 @@ class Run:
     listed: bool = False  # batches in a list, which cannot be read in parts
     dropout: float = 0.0
     validated: bool = False
+    contradicted: bool = False  # scores rise in the first process and fall in the others, and decide the rate
     noted: bool = True  # the weights after each step
     settings: dict[str, Any] = field(default_factory=dict)
     resume: bool = False
@@ -120,17 +122,22 @@ def train(run: Run, rank: int, processes: int, port: int) -> None:
         if run.killed == (rank, calls):
             os.kill(os.getpid(), signal.SIGKILL)
 
+    scores = iter(range(9) if rank == 0 else range(9, 0, -1))
+    own = (lambda _model: next(scores)) if run.contradicted else None
+    optimizer = getattr(torch.optim, run.optimizer)(model.parameters(), lr=run.lr)
+    plateau = ReduceLROnPlateau(optimizer, "max", patience=0) if run.contradicted else None
     model.register_forward_pre_hook(count)
     loader: Any = DataLoader(Images(run), run.batch, shuffle=not run.listed)
     trainer = Trainer(
         model,
         joint,
-        getattr(torch.optim, run.optimizer)(model.parameters(), lr=run.lr),
+        optimizer,
         train_loader=list(loader) if run.listed else loader,
         run_dir=run.folder,
-        validate=validation(run) if run.validated else None,
+        validate=validation(run) if run.validated else own,
         config=TrainerConfig(
-            **{"max_epochs": 2, "device": "cpu", "quiet": True, "hooks": (note,), **run.settings}
+            **{"max_epochs": 2, "device": "cpu", "quiet": True, "hooks": (note,), **run.settings},
+            schedule=plateau,
         ),
     )
     trainer.fit(resume=run.resume)

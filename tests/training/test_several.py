@@ -66,6 +66,13 @@ def test_a_divided_validation_gives_the_score_of_one_process(tmp_path):
     assert 0 < scores[0][-1] < 1
 
 
+def test_the_score_of_the_first_process_counts_in_all(tmp_path):
+    run = Run(tmp_path / "run", images=14, lr=0.3, contradicted=True, settings={"max_epochs": 4})
+    assert finished(run, 2) == [0, 0]
+    assert_equal_on_all(run, 2)
+    assert [row["lr"] for row in read_log(run.folder / "log.csv")] == [0.3] * 4
+
+
 def test_batches_that_cannot_be_read_in_parts_are_cut(tmp_path):
     runs = {count: Run(tmp_path / f"{count}", listed=True) for count in (1, 3)}
     for count, run in runs.items():
