@@ -30,6 +30,7 @@ from guided_attention.data import Cohort, k_fold, open_cohort
 from guided_attention.evaluation import CaseScore, Validation, compare_models, evaluate
 from guided_attention.inference import Predictor
 from guided_attention.losses import DiceCrossEntropyLoss
+from guided_attention.metrics import DistanceDefinition
 from guided_attention.models import build, msga_lite
 from guided_attention.outputs import LossTerms, SegmentationOutput, takes_outputs
 from guided_attention.recipes import plan_for
@@ -276,10 +277,14 @@ def table(runs: Sequence[Run], args: argparse.Namespace) -> str:
             key = wanted | {"recipe": recipe, "network": network}
             chosen = [run for run in runs if key.items() <= run.items() and run["fold"] in folds]
             if chosen:
-                rows = [CaseScore(**score) for run in chosen for score in run["scores"]]
+                rows = [_score(**score) for run in chosen for score in run["scores"]]
                 lines.append(_line(recipe, network, rows, chosen, first))
                 first = rows if first is None else first
     return "\n".join(lines)
+
+
+def _score(definition: dict[str, Any], **values: Any) -> CaseScore:  # noqa: ANN401 - what JSON holds
+    return CaseScore(**values, definition=DistanceDefinition(**definition))
 
 
 def _line(

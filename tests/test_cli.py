@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,88 @@ def test_control_c_in_training_says_how_to_continue(answer, capsys):
     assert cli.main(["train", "runs/first"]) == 75
     way = "Continue with: guided-attention train runs/first --resume"
     assert capsys.readouterr().err == f"interrupted. {way}\n"
+
+
+def folds_found(monkeypatch, *found):
+    """What `train_folds` returns, and a list of the arguments that it gets."""
+    calls = []
+
+    def work(*arguments, **keywords):
+        calls.append((arguments, keywords))
+        return list(found)
+
+    monkeypatch.setattr(recipes, "train_folds", work)
+    monkeypatch.setattr(recipes.Plan, "load", lambda _path: "the plan")
+    return calls
+
+
+def test_folds_are_lines_and_the_next_command(monkeypatch, capsys):
+    done = recipes.Fold(0, Path("runs/fold-0"), ("a", "b"), is_trained=True)
+    other = replace(done, number=1, missing={"c": "training has not ended"}, held_by="`fold` is in use.")
+    calls = folds_found(monkeypatch, done, other)
+    assert (
+        cli.main(
+            [
+                "train",
+                "runs",
+                "--folds",
+                "2",
+                "--fold",
+                "1",
+                "--resume",
+                "--device",
+                "cpu",
+                "--quiet",
+                "--take-over",
+            ]
+        )
+        == 0
+    )
+    wanted = {"folds": 2, "fold": 1, "resume": True, "device": "cpu", "quiet": True, "take_over": True}
+    assert calls == [(("the plan", "runs"), wanted)]
+    assert capsys.readouterr().out.splitlines() == [
+        "fold 0: trained, 2 cases predicted and scored",
+        "fold 1: `fold` is in use.",
+        "Next, when all 2 folds are done: guided-attention finalize runs",
+    ]
+
+
+def test_cases_of_folds_without_scores_end_with_code_3(monkeypatch, capsys):
+    missing = {"a": "DataError: damaged", "b": "DataError: damaged"}
+    folds_found(
+        monkeypatch, recipes.Fold(0, Path("runs/fold-0"), ("a", "b"), is_trained=True, missing=missing)
+    )
+    assert cli.main(["train", "runs", "--folds", "2"]) == 3
+    out, err = capsys.readouterr()
+    assert out == "fold 0: no score of a, b: DataError: damaged\n"
+    assert "guided-attention train runs --folds 2 --resume" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(TrainingInterrupted("runs/fold-1"), 75), (KeyboardInterrupt(), 130)]
+)
+def test_interrupted_folds_say_how_to_continue(answer, monkeypatch, capsys, error, code):
+    answer(raising(error))
+    monkeypatch.setattr(recipes, "train_folds", raising(error))
+    assert cli.main(["train", "runs", "--folds", "5", "--fold", "2"]) == code
+    assert capsys.readouterr().err == (
+        "interrupted. Continue with: guided-attention train runs --folds 5 --fold 2 --resume\n"
+    )
+
+
+def test_a_finalized_run_is_a_table_or_json_lines(monkeypatch, capsys, tmp_path):
+    score = CaseScore("7", "liver", "scored", 0.9, 0.95, 1.25, 1480.0, 1510.0)
+    monkeypatch.setattr(recipes, "finalize", lambda run, *, take_over: [score] if (run, take_over) else [])
+    (tmp_path / "scores.txt").write_text("the table\n", encoding="utf-8")
+    assert cli.main(["finalize", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (lines[0], lines[-1]) == (
+        "the table",
+        f"Next: guided-attention predict {tmp_path} SCANS --out PREDICTIONS",
+    )
+    assert cli.main(["finalize", str(tmp_path), "--json"]) == 0
+    (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (row["case_id"], row["status"], row["scores"][0]["dice"]) == ("7", "done", 0.9)
 
 
 def test_predictions_are_lines(answer, capsys):

@@ -17,6 +17,10 @@ from scans to scores:
   guided-attention predict RUN --out PREDICTIONS
   guided-attention evaluate RUN --predictions PREDICTIONS
 
+in folds, each case predicted by a network that has not seen it:
+  guided-attention train RUN --folds 5
+  guided-attention finalize RUN
+
 before that:
   guided-attention check SCANS
 
@@ -46,8 +50,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"guided-attention {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for add in (_add_check, _add_convert, _add_plan, _add_train, _add_predict, _add_evaluate, _add_info):
+    for add in (_add_check, _add_convert, _add_plan, _add_train, _add_finalize, _add_predict, _add_evaluate):
         add(verbs)
+    _add_info(verbs)
     return parser
 
 
@@ -142,7 +147,7 @@ def _add_plan(verbs: "_Verbs") -> None:
         "  guided-attention plan scans --out runs/first --minutes 30\n"
         "  guided-attention plan scans --out runs/second --set optimizer.lr=1e-3 --set sampling.workers=2\n"
         "  guided-attention plan scans --out runs/third --organ 5=liver --organ 1=spleen\n"
-        "  guided-attention plan cases.csv --out runs/fourth"
+        "  guided-attention plan cases.csv --out runs/fourth --dimensions 3d"
     )
     parser = _verb(verbs, "plan", "choose all settings from the scans", text, example)
     parser.add_argument(
@@ -154,6 +159,8 @@ def _add_plan(verbs: "_Verbs") -> None:
         "--seed", metavar="N", type=int, default=0, help="seed of the split and the run (default: 0)"
     )
     parser.add_argument("--patient", metavar="PATTERN", help=_PATIENT)
+    what = "what the network sees: slices, slices with their neighbours as channels, or volumes (default: chosen)"
+    parser.add_argument("--dimensions", metavar="D", choices=("2d", "2.5d", "3d"), help=what)
     _add_opening(parser)
     _add_set(parser)
     _add_device(parser)
@@ -163,15 +170,22 @@ def _add_plan(verbs: "_Verbs") -> None:
 def _add_train(verbs: "_Verbs") -> None:
     text = (
         "Train what RUN/plan.json says. Progress goes to standard error. Ctrl-C finishes the step, stores the\n"
-        "state and exits with code 75; --resume continues, and gives the same weights as a run never stopped."
+        "state and exits with code 75; --resume continues, and gives the same weights as a run never stopped.\n"
+        "With --folds, all labelled cases but those of the test are divided into folds. Each fold trains a network\n"
+        "that then predicts the cases of the fold; the minutes of the plan are for each fold."
     )
     example = (
         "  guided-attention train runs/first\n"
         "  guided-attention train runs/first --resume\n"
-        "  guided-attention train runs/second --init-from runs/first"
+        "  guided-attention train runs/second --init-from runs/first\n"
+        "  guided-attention train runs/third --folds 5\n"
+        "  guided-attention train runs/third --folds 5 --fold 2 --resume"
     )
     parser = _verb(verbs, "train", "train what a plan says", text, example)
     parser.add_argument("run", metavar="RUN", help="run folder with plan.json")
+    parser.add_argument("--folds", metavar="N", type=int, help="train N folds in place of one network")
+    what = "number of the fold to train, from 0 (default: all, one after another)"
+    parser.add_argument("--fold", metavar="K", type=int, help=what)
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
     _add_set(parser)
     parser.add_argument("--init-from", metavar="RUN", help="start from the weights of another run")
@@ -180,6 +194,19 @@ def _add_train(verbs: "_Verbs") -> None:
     )
     _add_device(parser)
     parser.add_argument("--quiet", action="store_true", help="report no progress")
+
+
+def _add_finalize(verbs: "_Verbs") -> None:
+    text = (
+        "Join the folds of RUN: write the scores of every case, predicted by the network that has not seen it, into\n"
+        "RUN/scores.csv; choose post-processing on these predictions; write the ensemble of all folds, with which\n"
+        "`predict` and `evaluate` work from then on."
+    )
+    example = "  guided-attention finalize runs/third\n  guided-attention predict runs/third scans --out predictions"
+    parser = _verb(verbs, "finalize", "score all folds and join them into one predictor", text, example)
+    parser.add_argument("run", metavar="RUN", help="run folder whose folds are trained")
+    parser.add_argument("--take-over", action="store_true", help="take the lock of a process that is dead")
+    parser.add_argument("--json", action="store_true", help="print one JSON line a case")
 
 
 def _add_predict(verbs: "_Verbs") -> None:

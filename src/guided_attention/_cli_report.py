@@ -10,15 +10,52 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TextIO
 
+from guided_attention.errors import GuidedAttentionError
+
 if TYPE_CHECKING:
     from guided_attention.inference import LedgerEntry
 
-__all__ = ["CaseReport", "output_lost", "plain_warnings", "print_json", "print_nested", "say", "tell"]
+__all__ = [
+    "CaseReport",
+    "in_words_of_a_shell",
+    "output_lost",
+    "plain_warnings",
+    "print_json",
+    "print_nested",
+    "say",
+    "shell_words",
+    "tell",
+]
 
 _LONG = ("reasons", "fingerprint", "colours", "version")
 output_lost: list[str] = []
 """Why lines of the result could not be written: the command has failed then, whatever else it did."""
 
+_WORDS = {
+    "`train_folds(run, folds=N, resume=True)`": "`guided-attention train RUN --folds N --resume`",
+    "`train_folds(run, folds=N)`": "`guided-attention train RUN --folds N`",
+    "Set resume=True": "Pass --resume",
+    "Set resume=False": "Leave out --resume",
+    "resume=True": "--resume",
+    "Set overwrite=True": "Pass --overwrite",
+    "set overwrite=True": "pass --overwrite",
+    "overwrite=True": "--overwrite",
+    "take_over=True": "--take-over",
+    "`finalize(run)`": "`guided-attention finalize RUN`",
+    "`plan_for(data).save(path)`": "`guided-attention plan DATA --out RUN`",
+    "`values`": "`--set`",
+    " to the reader or to `open_cohort`": " (or set data.max_bytes in the plan)",
+    "pass `max_bytes=": "pass `--max-bytes ",
+    "`also` must be": "`--also` must be",
+    "Give `series` one of these names, or each series": "Give each series",
+    "pass channels=()": "name the channels with --channel",
+    "Pass `spacing_mm`": "Pass --spacing",
+    "or pass `spacing_mm`": "or pass --spacing",
+    "Pass resample_channels=True": "Pass --resample-channels",
+    "Give `series` one of these names": "Pass --series with one of these names",
+    "Pass `labels`, such as LabelSpec({1: 'liver'})": "Name them with --organ, such as --organ 1=liver",
+}
+"""What messages call things in Python, and what a shell calls them."""
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -126,3 +163,17 @@ class CaseReport:
         seconds = (time.monotonic() - self._started) / done * (self._total - done)
         filled = "#" * (20 * done // self._total)
         return f"{done}/{self._total} |{filled:20}| ETA {format_duration(seconds)}"
+
+
+def in_words_of_a_shell(error: GuidedAttentionError | OSError) -> str:
+    """Return the message of an error, as a shell calls things."""
+    if isinstance(error, OSError) and not isinstance(error, GuidedAttentionError):
+        return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+    return shell_words(str(error))
+
+
+def shell_words(text: str) -> str:
+    """Return a text in which options have the names that they have on the command line."""
+    for word, other in _WORDS.items():
+        text = text.replace(word, other)
+    return text

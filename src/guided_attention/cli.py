@@ -16,11 +16,13 @@ from guided_attention._checks import cut_list, repeated, require
 from guided_attention._cli_parser import make_parser
 from guided_attention._cli_report import (
     CaseReport,
+    in_words_of_a_shell,
     output_lost,
     plain_warnings,
     print_json,
     print_nested,
     say,
+    shell_words,
     tell,
 )
 from guided_attention.errors import (
@@ -33,36 +35,16 @@ from guided_attention.errors import (
 )
 
 if TYPE_CHECKING:
+    from guided_attention._files import PathLike
     from guided_attention.data import Opening
     from guided_attention.evaluation import CaseScore
     from guided_attention.inference import LedgerEntry
+    from guided_attention.recipes import Plan
 
 __all__ = ["main"]
 
 _DONE, _FAILED, _WRONG_USAGE, _CASES_FAILED, _INTERRUPTED = 0, 1, 2, 3, 130
 _USAGE = (ArgumentError, ArgumentTypeError, ExistingFileError, MissingFileError)
-_WORDS = {
-    "Set resume=True": "Pass --resume",
-    "Set resume=False": "Leave out --resume",
-    "resume=True": "--resume",
-    "Set overwrite=True": "Pass --overwrite",
-    "set overwrite=True": "pass --overwrite",
-    "overwrite=True": "--overwrite",
-    "take_over=True": "--take-over",
-    "`plan_for(data).save(path)`": "`guided-attention plan DATA --out RUN`",
-    "`values`": "`--set`",
-    " to the reader or to `open_cohort`": " (or set data.max_bytes in the plan)",
-    "pass `max_bytes=": "pass `--max-bytes ",
-    "`also` must be": "`--also` must be",
-    "Give `series` one of these names, or each series": "Give each series",
-    "pass channels=()": "name the channels with --channel",
-    "Pass `spacing_mm`": "Pass --spacing",
-    "or pass `spacing_mm`": "or pass --spacing",
-    "Pass resample_channels=True": "Pass --resample-channels",
-    "Give `series` one of these names": "Pass --series with one of these names",
-    "Pass `labels`, such as LabelSpec({1: 'liver'})": "Name them with --organ, such as --organ 1=liver",
-}
-"""What messages call things in Python, and what a shell calls them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,31 +71,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell(f"interrupted{_way_on(arguments)}")
         return _INTERRUPTED
     except TrainingInterrupted as interrupted:
-        run = interrupted.run_dir
-        tell(f"interrupted. Continue with: guided-attention train {run} --resume")
+        tell(f"interrupted. Continue with: {_continuation(arguments, interrupted.run_dir)}")
         return int(interrupted.code or 0)
     except SystemExit as end:  # argparse has printed help or a message
         return int(end.code or 0)
     except (GuidedAttentionError, OSError) as error:
-        tell(f"error: {_in_words_of_a_shell(error)}")
+        tell(f"error: {in_words_of_a_shell(error)}")
         return _WRONG_USAGE if isinstance(error, _USAGE) else _FAILED
 
 
+def _continuation(arguments: argparse.Namespace | None, run_dir: "PathLike") -> str:
+    """Return the command that continues a training."""
+    if arguments is None or arguments.folds is None:
+        return f"guided-attention train {run_dir} --resume"
+    fold = "" if arguments.fold is None else f" --fold {arguments.fold}"
+    return f"guided-attention train {arguments.run} --folds {arguments.folds}{fold} --resume"
+
+
 def _way_on(arguments: argparse.Namespace | None) -> str:
+    if arguments is not None and arguments.verb == "train" and arguments.folds is not None:
+        return f". Continue with: {_continuation(arguments, arguments.run)}"
     is_prediction = arguments is not None and arguments.verb == "predict"
     return ": the predictions written so far are whole. Continue with --resume" if is_prediction else ""
-
-
-def _in_words_of_a_shell(error: GuidedAttentionError | OSError) -> str:
-    if isinstance(error, OSError) and not isinstance(error, GuidedAttentionError):
-        return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-    return _shell_words(str(error))
-
-
-def _shell_words(text: str) -> str:
-    for word, other in _WORDS.items():
-        text = text.replace(word, other)
-    return text
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -132,7 +111,7 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(report.to_dict(), indent=2)
     else:
-        say(_shell_words(str(report)))
+        say(shell_words(str(report)))
     return _FAILED if report.errors or (arguments.strict and report.warnings) else _DONE
 
 
@@ -180,6 +159,7 @@ def _plan(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         device=arguments.device,
         patients=None if arguments.patient is None else _patient_by(arguments.patient),
+        dimensions=arguments.dimensions,
     )
     plan = plan.with_values(values)
     path = plan.save(run / PLAN_FILE)
@@ -228,8 +208,14 @@ def _train(arguments: argparse.Namespace) -> int:
     from guided_attention.recipes import Plan, train  # noqa: PLC0415
 
     plan = Plan.load(arguments.run)
+    plan = plan.with_values(dict(arguments.set)) if arguments.set else plan
+    if arguments.folds is not None:
+        return _train_folds(arguments, plan)
+    require(
+        arguments.fold is None, "--fold", "used with --folds", arguments.fold, "Say how many folds there are."
+    )
     result = train(
-        plan.with_values(dict(arguments.set)) if arguments.set else plan,
+        plan,
         arguments.run,
         resume=arguments.resume,
         init_from=arguments.init_from,
@@ -237,11 +223,58 @@ def _train(arguments: argparse.Namespace) -> int:
         quiet=arguments.quiet,
         take_over=arguments.take_over,
     )
-    best = f"best validation score {result.best_score:.4f} in epoch {result.best_epoch} of {result.epochs}"
+    best = (
+        f"best validation score {result.best_score:.4f} in epoch {result.best_epoch} of {result.epochs}"
+        if plan.data.val
+        else f"the weights of epoch {result.epochs}, as no case validates"
+    )
     say(f"Stopped by {result.stopped_by} after {result.minutes:.1f} minutes: {best}")
     more = f"budget.{result.stopped_by}=N" if result.stopped_by != "patience" else "training.patience=N"
     say(f"To train longer: guided-attention train {arguments.run} --resume --set {more}")
     say(f"Next: guided-attention predict {arguments.run} --out PREDICTIONS")
+    return _DONE
+
+
+def _train_folds(arguments: argparse.Namespace, plan: "Plan") -> int:
+    from guided_attention.recipes import train_folds  # noqa: PLC0415
+
+    run, folds = arguments.run, arguments.folds
+    require(arguments.init_from is None, "--init-from", "left out with --folds", arguments.init_from)
+    found = train_folds(
+        plan,
+        run,
+        folds=folds,
+        fold=arguments.fold,
+        resume=arguments.resume,
+        device=arguments.device,
+        quiet=arguments.quiet,
+        take_over=arguments.take_over,
+    )
+    for fold in found:
+        say(str(fold))
+    failed = [fold for fold in found if fold.missing and not fold.held_by]
+    if failed:
+        tell(
+            f"error: cases have no scores. Mend them, then: guided-attention train {run} --folds {folds} --resume"
+        )
+        return _CASES_FAILED
+    say(f"Next, when all {folds} folds are done: guided-attention finalize {run}")
+    return _DONE
+
+
+def _finalize(arguments: argparse.Namespace) -> int:
+    from guided_attention.recipes import finalize  # noqa: PLC0415
+    from guided_attention.recipes.scoring import SCORES  # noqa: PLC0415
+
+    scores = finalize(arguments.run, take_over=arguments.take_over)
+    if arguments.json:
+        for row in _rows_of_cases(scores, []):
+            print_json(row)
+        return _DONE
+    run = Path(arguments.run)
+    say((run / SCORES).read_text(encoding="utf-8").rstrip())
+    say(f"Wrote the scores of each case and the ensemble to {run}")
+    say(f"Next: guided-attention predict {run} SCANS --out PREDICTIONS")
     return _DONE
 
 
@@ -357,6 +390,7 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "convert": _convert,
     "plan": _plan,
     "train": _train,
+    "finalize": _finalize,
     "predict": _predict,
     "evaluate": _evaluate,
     "info": _info,

@@ -24,9 +24,10 @@ from guided_attention import cli
 from guided_attention._cli_parser import make_parser
 from guided_attention.data import write_nifti
 from guided_attention.recipes import plan_for, train
+from guided_attention.recipes._folds import cases_of_folds
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/command-line.md"
-VERBS = ("check", "convert", "plan", "train", "predict", "evaluate", "info")
+VERBS = ("check", "convert", "plan", "train", "finalize", "predict", "evaluate", "info")
 _LONGEST = 240
 _NOBODY = 65534
 AFFINE = np.diag([1.5, 1.25, 5.0, 1.0])
@@ -81,6 +82,14 @@ USES = (
     Use("value missing", "plan scans --out runs/new --set optimizer.lr", 2),
     Use("no number", "plan scans --out runs/new --minutes soon", 2),
     Use("number out of range", "plan scans --out runs/new --minutes 0", 2),
+    Use("unknown dimensions", "plan scans --out runs/new --dimensions 4d", 2),
+    Use(
+        "patches of other dimensions",
+        "plan scans --out runs/new --dimensions 3d --set sampling.size=16,16",
+        2,
+    ),
+    Use("mirrored depth of slices", "plan scans --out runs/new --set inference.mirror_axes=depth", 2),
+    Use("window without pixels", "plan scans --out runs/new --set inference.patch_size=0,16", 2),
     Use("unknown device", "plan scans --out runs/new --device tpu9", 2),
     Use("device that does not exist", "plan scans --out runs/new --device cuda:7", 2),
     Use("output", "plan scans --out locked/new", 2, "no permission"),
@@ -102,6 +111,17 @@ USES = (
     Use("run folder", "train runs/planned", 2, "no permission"),
     Use("plan.json", "train runs/planned", 1, "no space"),
     Use("weights", "train runs/planned", 1, "little space"),
+    # folds
+    Use("more folds than cases", "train runs/planned --folds 9", 2),
+    Use("number of the fold without --folds", "train runs/planned --fold 2", 2),
+    Use("no such fold", "train runs/planned --folds 2 --fold 2", 2),
+    Use("folds of a run that has none", "train runs/trained --folds 2", 2),
+    Use("another number of folds", "train runs/folds --folds 3 --resume", 2),
+    Use("one network in a run of folds", "train runs/folds", 2),
+    Use("weights to start from", "train runs/planned --folds 2 --init-from runs/trained", 2),
+    Use("no folds", "finalize runs/trained", 2),
+    Use("unfinished folds", "finalize runs/folds", 1),
+    Use("folds not finalized", "predict runs/folds --out predictions/new", 2),
     # predict
     Use("not a run", "predict scans --out predictions", 2),
     Use("run not trained yet", "predict runs/planned --out predictions", 2),
@@ -187,13 +207,16 @@ def _mask(path: Path) -> None:
 
 def _runs(root: Path) -> None:
     plan = plan_for(root / "scans", device="cpu").with_values(
-        {"budget.epochs": 1, "training.precision": "fp32"}
+        {"budget.epochs": 1, "training.precision": "fp32", "sampling.steps": 2}
     )
     for name in ("planned", "damaged-plan", "unknown-key", "newer", "moved", "trained"):
         (root / "runs" / name).mkdir()
         plan.save(root / "runs" / name / "plan.json")
     train(root / "runs/trained", device="cpu", quiet=True)
-    (root / "runs/damaged-plan/plan.json").write_text('{"version": 1, "data": {"folder":', encoding="utf-8")
+    (root / "runs/folds").mkdir()
+    plan.save(root / "runs/folds/plan.json")
+    _json(root / "runs/folds/folds.json", {"held_out": cases_of_folds(plan, 2)})
+    (root / "runs/damaged-plan/plan.json").write_text('{"version": 2, "data": {"folder":', encoding="utf-8")
     content = plan.to_dict()
     _json(root / "runs/unknown-key/plan.json", content | {"optimiser": {"lr": 1}})
     _json(root / "runs/newer/plan.json", content | {"version": 99})

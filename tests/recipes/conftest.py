@@ -1,6 +1,6 @@
 """Small labelled cases, and a plan for them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +8,7 @@ import pytest
 
 from guided_attention.case import Case, affine_of
 from guided_attention.data import CHAOS_MR_LABELS, make_phantom
-from guided_attention.recipes import Plan, plan_for
+from guided_attention.recipes import Plan, _machine, plan_for
 
 SMALL = {
     "network.arguments.channels": "8",
@@ -33,12 +33,20 @@ def make_block(
     return Case(case_id, image[None] + 50 * (labels > 0), labels, affine_of((9.0, 1.5, 1.5)))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package", autouse=True)
+def quick_measurement() -> Iterator[None]:
+    """The memory of a step is measured in tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_machine, "bytes_of_step", lambda *_, **__: (100_000_000, 10_000_000))
+        yield
+
+
+@pytest.fixture(scope="package")
 def cases() -> list[Case]:
     return phantoms(5)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def plan(cases: list[Case]) -> Plan:
     made = plan_for(cases, labels=CHAOS_MR_LABELS, device="cpu").with_values(SMALL)
     return replace(made, budget=replace(made.budget, minutes=None))

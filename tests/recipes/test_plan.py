@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, MissingFileError
+from guided_attention.labels import LabelSpec
 from guided_attention.models import ModelSettings
 from guided_attention.recipes import BudgetPlan, DataPlan, OptimizerPlan, Plan, SamplingPlan
 from guided_attention.recipes.plan import differing_keys
@@ -23,7 +24,11 @@ def test_texts_are_read_as_the_type_of_the_value_they_replace(plan: Plan) -> Non
             "optimizer.lr": "1e-3",
             "optimizer.name": "sgd",
             "sampling.size": "16, 16",
-            "sampling.foreground_only": "True",
+            "sampling.foreground": "0",
+            "inference.patch_size": "16,32",
+            "augmentation.strength": "none",
+            "augmentation.mirror_axes": "height",
+            "inference.mirror_axes": "height,width",
             "training.ema_decay": "none",
             "budget.minutes": "7",
             "data.test": "1,3",
@@ -35,7 +40,9 @@ def test_texts_are_read_as_the_type_of_the_value_they_replace(plan: Plan) -> Non
         }
     )
     assert (other.optimizer.lr, other.optimizer.name) == (1e-3, "sgd")
-    assert (other.sampling.size, other.sampling.foreground_only) == ((16, 16), True)
+    assert (other.sampling.size, other.sampling.foreground) == ((16, 16), 0.0)
+    assert (other.inference.patch_size, other.inference.mirror_axes) == ((16, 32), ("height", "width"))
+    assert (other.augmentation.strength, other.augmentation.mirror_axes) == ("none", ("height",))
     assert (other.training.ema_decay, other.budget.minutes, other.seed) == (None, 7.0, 5)
     assert (other.data.train, other.data.val, other.data.test) == (("2",), ("4",), ("1", "3"))
     assert other.network.arguments["steps"] == 1
@@ -80,12 +87,38 @@ def test_an_unknown_argument_of_the_network_is_refused_and_the_nearest_named(pla
         ("optimizer.name", "adam", "'adamw', 'sgd', got 'adam'"),
         ("sampling.batch_size", "2.5", "`sampling.batch_size` must be a whole number, got 2.5"),
         ("sampling.batch_size", "true", "whole number, got True"),
-        ("sampling.size", "32", "2 values"),
-        ("sampling.flip", "1.5", "probability"),
+        ("sampling.size", "32", r"a height and a width, or a depth before them, got \(32,\)"),
+        ("sampling.size", "2,16,16,16", "a height and a width, or a depth before them"),
+        ("sampling.size", "0,16", "`sampling.size` must be above 0"),
+        (
+            "sampling.size",
+            "16,16,16",
+            "of 2 sides, as the network.*plan with other dimensions",
+        ),
+        ("sampling.steps", "0", "at least 1"),
+        ("sampling.foreground", "1.5", "from 0 to 1"),
+        ("augmentation.strength", "strongest", "'none', 'standard', 'strong', got 'strongest'"),
+        ("augmentation.mirror_axes", "width,width", "different axes"),
+        (
+            "augmentation.mirror_axes",
+            "depth",
+            r"`augmentation.mirror_axes` must be of height and width.*\('depth',\)",
+        ),
+        ("augmentation.mirror_axes", "left", "'depth', 'height', 'width', got 'left'"),
+        (
+            "inference.mirror_axes",
+            "height,depth",
+            "`inference.mirror_axes` must be of height and width for slices",
+        ),
+        ("inference.mirror_axes", "height,height", "different axes"),
+        ("inference.patch_size", "16,16,16", "`inference.patch_size` must be of 2 sides or none"),
+        ("inference.patch_size", "0,16", "`inference.patch_size` must be above 0"),
+        ("inference.patch_size", "wide,16", "a list"),
+        ("inference.overlap", "1", "below 1"),
         ("training.patience", "0", "above 0"),
         ("data.train", "1,1", "another part|without cases"),
         ("network.arguments.num_classes", "2", "that of the labels, 5"),
-        ("network.arguments.in_channels", "2", "that of the scans, 1"),
+        ("network.arguments.in_channels", "2", "that of the scans, 3"),
         ("network.builder", "msga_light", "Did you mean 'msga_lite'"),
         ("preparation.slice_axis", "axil", "slice_axis"),
     ],
@@ -118,7 +151,38 @@ def test_a_damaged_file_is_named(plan: Plan, tmp_path: Path) -> None:
 
 def test_a_plan_of_a_newer_version_asks_for_an_update(plan: Plan) -> None:
     with pytest.raises(DataError, match="Update guided-attention"):
-        Plan.from_dict(plan.to_dict() | {"version": 2})
+        Plan.from_dict(plan.to_dict() | {"version": 3})
+    with pytest.raises(DataError, match=r"must be 2, got 1\. Plan and train anew.*best\.pt"):
+        Plan.from_dict(plan.to_dict() | {"version": 1})
+
+
+def test_slices_with_neighbours_have_sides_that_a_lone_sagittal_slice_lacks(plan: Plan) -> None:
+    kidneys = LabelSpec({1: "liver", 2: "right kidney", 3: "left kidney", 4: "spleen"})
+    values = {"preparation.slice_axis": "sagittal", "augmentation.mirror_axes": "height"}
+    assert plan.preparation.neighbours == 1
+    with pytest.raises(DataError, match="right kidney and left kidney"):
+        replace(plan, labels=kidneys).with_values(values)
+    lone = {"preparation.neighbours": 0, "network.arguments.in_channels": 1}
+    assert replace(plan, labels=kidneys).with_values(values | lone).augmentation.mirror_axes == ("height",)
+
+
+def test_volumes_have_no_neighbours_as_channels(plan: Plan) -> None:
+    values = {
+        "sampling.size": "16,16,16",
+        "network.arguments.spatial_dims": 3,
+        "preparation.min_size": "16,16,16",
+    }
+    with pytest.raises(ArgumentError, match="`preparation.neighbours` must be 0 for volumes, got 1"):
+        plan.with_values(values)
+    values |= {"preparation.neighbours": 0, "network.arguments.in_channels": 1}
+    volumes = plan.with_values(
+        values | {"inference.patch_size": "16,16,16", "inference.mirror_axes": "depth"}
+    )
+    assert (volumes.sampling.size, volumes.inference.mirror_axes) == ((16, 16, 16), ("depth",))
+    with pytest.raises(ArgumentError, match="`inference.patch_size` must be of 3 sides or none"):
+        volumes.with_values({"inference.patch_size": "16,16"})
+    with pytest.raises(ArgumentError, match="Set preparation.min_size to 32,16,16 too"):
+        volumes.with_values({"sampling.size": "32,16,16"})
 
 
 def test_an_unknown_or_missing_key_inside_is_named(plan: Plan) -> None:
@@ -133,9 +197,9 @@ def test_an_unknown_or_missing_key_inside_is_named(plan: Plan) -> None:
 
 @pytest.mark.usefixtures("without_shape_checks")
 def test_records_turn_lists_into_tuples_and_whole_floats_into_floats() -> None:
-    record = SamplingPlan(size=[16, 32], degrees=15)
+    record = SamplingPlan(size=[16, 32], foreground=1)
     assert record.size == (16, 32)
-    assert isinstance(record.degrees, float)
+    assert isinstance(record.foreground, float)
     assert BudgetPlan(minutes=3).minutes == 3.0
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from guided_attention.evaluation import read_scores
 from guided_attention.inference import LedgerEntry, Predictor, read_ledger
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes import Plan, evaluate, info, plan_for, predict, train
+from guided_attention.recipes._parts import augmentation_of
+from guided_attention.recipes._shapes import Dimensions
+from guided_attention.sampling import Mirror
 from guided_attention.training import load_checkpoint, read_log
 
 pytestmark = pytest.mark.example  # a minute in all
@@ -53,7 +57,7 @@ def plan(folder: Path) -> Plan:
         "network.arguments.channels": 8,
         "budget.epochs": 1,
         "schedule.name": "constant",
-        "sampling.slice_step": 2,
+        "sampling.steps": 3,
         "training.precision": "fp32",
     }
     values |= {"budget.minutes": None, "inference.precision": "fp32", "network.arguments.steps": 1}
@@ -84,6 +88,58 @@ def test_a_run_is_resumed_from_its_folder_and_ends_as_one_in_one_go(
     assert all(torch.equal(two[name], one[name]) for name in one)
     # Nothing but the folder is needed; the run is done, so nothing changes.
     assert train(tmp_path / "two", resume=True, device="cpu", quiet=True).epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "axes", "window"),
+    [("2d", "width", "16,32"), ("2.5d", "width", "16,32"), ("3d", "depth,width", "16,16,32")],
+)
+def test_slices_neighbours_and_volumes_are_trained_and_predicted(
+    dimensions: Dimensions, axes: str, window: str, block: Callable[..., Case], tmp_path: Path
+) -> None:
+    cases = [block(f"{value}", value, size=(5, 17, 19)) for value in (2, 3)]
+    kidneys = LabelSpec({2: "right kidney", 3: "left kidney"}, pairs=((2, 3),))
+    values = {
+        "network.arguments.channels": 4,
+        "network.arguments.steps": 1,
+        "sampling.batch_size": 2,
+        "sampling.steps": 2,
+        "optimizer.name": "sgd",
+        "budget.epochs": 1,
+        "budget.minutes": None,
+        "augmentation.strength": "strong",
+        "augmentation.mirror_axes": axes,
+        "inference.mirror_axes": axes,
+        "inference.patch_size": window,
+        "training.ema_decay": None,
+        "training.precision": "fp32",
+        "inference.precision": "fp32",
+    }
+    plan = plan_for(cases, labels=kidneys, device="cpu", dimensions=dimensions).with_values(values)
+    assert plan.preparation.neighbours == (dimensions == "2.5d")
+    assert train(plan, tmp_path / "run", cases=cases, device="cpu", quiet=True).epochs == 1
+    predictor = Predictor.load(tmp_path / "run", device="cpu")
+    assert predictor.patch_size == plan.inference.patch_size
+    assert predictor.mirror_axes == plan.inference.mirror_axes
+    assert predictor.spatial_dims == len(plan.sampling.size)
+    entries = predict(tmp_path / "run", cases, tmp_path / "out", device="cpu")
+    for case, entry in zip(cases, entries, strict=True):
+        assert entry.status == "done"
+        written = read_nifti(tmp_path / "out" / f"{case.case_id}_prediction.nii.gz")
+        assert np.array_equal(written.array, predictor.predict(case).labels)
+        assert np.allclose(written.affine, case.affine)
+
+
+def test_the_changes_of_a_plan_are_those_that_it_names(plan: Plan) -> None:
+    standard = augmentation_of(plan)
+    assert standard is not None
+    assert not any(isinstance(change, Mirror) for change in standard.changes)
+    assert augmentation_of(plan.with_values({"augmentation.strength": "none"})) is None
+    pairs = replace(plan, labels=LabelSpec(CHAOS_MR_LABELS.names, pairs=((2, 3),)))
+    mirrored = pairs.with_values({"augmentation.strength": "none", "augmentation.mirror_axes": "width"})
+    only = augmentation_of(mirrored)
+    assert only is not None
+    assert only.changes == (Mirror((1,), pairs=((2, 3),)),)
 
 
 def test_cases_in_memory_are_handed_again(cases: list[Case], plan: Plan, tmp_path: Path) -> None:

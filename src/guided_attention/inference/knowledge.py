@@ -72,8 +72,9 @@ class Knowledge:
 
     @property
     def _has_sides(self) -> bool:
-        """Whether mirrored images show left organs as right ones: a sagittal slice shows one half of the body."""
-        return self.spatial_dims == 3 or self.preparation.slice_axis != "sagittal"  # noqa: PLR2004
+        """Whether mirrored images show left organs as right ones: a lone sagittal slice shows one half of the body."""
+        prepared, volumes = self.preparation, self.spatial_dims == 3  # noqa: PLR2004
+        return volumes or prepared.neighbours > 0 or prepared.slice_axis != "sagittal"
 
     @property
     def exchanged_pairs(self) -> tuple[tuple[int, int], ...]:

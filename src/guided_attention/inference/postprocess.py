@@ -70,7 +70,7 @@ class PostProcessing:
 
 
 def choose_postprocessing(
-    predictions: Iterable[LabelArray], references: Iterable[LabelArray], labels: LabelSpec
+    predictions: Iterable[npt.NDArray[Any]], references: Iterable[npt.NDArray[Any]], labels: LabelSpec
 ) -> PostProcessing:
     """Choose the corrections that raise the mean Dice of predictions that were made without any.
 

@@ -20,13 +20,15 @@ from guided_attention.inference.knowledge import Knowledge
 from guided_attention.inference.members import members_of
 from guided_attention.models import build, from_pretrained, save_pretrained
 
-__all__ = ["PREDICTOR_FILE", "load_knowledge", "save_knowledge"]
+__all__ = ["ENSEMBLE", "FOLDS_FILE", "MEMBER", "PREDICTOR_FILE", "load_knowledge", "save_knowledge"]
 
 PREDICTOR_FILE = "predictor.json"
+FOLDS_FILE, ENSEMBLE = "folds.json", "ensemble"
+"""What a run of folds holds: which cases each fold holds out, and the folder of the ensemble of all of them."""
 _BEST = "best.pt"
 _CONFIG, _WEIGHTS = "config.json", ("model.safetensors", "model.pt")
 _CHECKSUMS = ("sha256", "config_sha256")
-_MEMBER = "member-{}"
+MEMBER = "member-{}"
 """Folder of each network of an ensemble, counted from 0; a single network lies in the folder itself."""
 
 
@@ -49,7 +51,7 @@ def save_knowledge(folder: PathLike, members: nn.ModuleList, knowledge: Knowledg
 
 def _homes(root: Path, count: int) -> list[Path]:
     """Return the folder of each network."""
-    return [root] if count == 1 else [root / _MEMBER.format(number) for number in range(count)]
+    return [root] if count == 1 else [root / MEMBER.format(number) for number in range(count)]
 
 
 def load_knowledge(
@@ -61,6 +63,8 @@ def load_knowledge(
     if not _exists(root):
         message = f"`path` must be an existing file or folder, got {path}."
         raise MissingFileError(message, argument="path", file=path)
+    if (root / FOLDS_FILE).is_file():
+        root = _ensemble_of(root)
     if (root / PREDICTOR_FILE).is_file():
         return _from_folder(root, given)
     checkpoint = root / _BEST if root.is_dir() else root
@@ -74,6 +78,15 @@ def load_knowledge(
             file=path,
         )
     return _from_checkpoint(checkpoint, given)
+
+
+def _ensemble_of(run: Path) -> Path:
+    """Return the folder of the ensemble of a run of folds; raise where the run is not finalized."""
+    if not (run / ENSEMBLE / PREDICTOR_FILE).is_file():
+        message = f"`path` must be a finalized run, got {run}, whose folds are not joined yet."
+        cure = f"Call `finalize(run)`, or name one of the folds, such as {run / 'fold-0'}."
+        raise MissingFileError(f"{message} {cure}", argument="path", file=run)
+    return run / ENSEMBLE
 
 
 def _exists(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Recipes: a plan as one frozen record, and the functions that carry it out."""
 
+from guided_attention.recipes._folds import Fold
 from guided_attention.recipes._plan_records import (
     AugmentationPlan,
     BudgetPlan,
@@ -11,6 +12,8 @@ from guided_attention.recipes._plan_records import (
     SchedulePlan,
     TrainingPlan,
 )
+from guided_attention.recipes.finalizing import finalize
+from guided_attention.recipes.folds import train_folds
 from guided_attention.recipes.information import info
 from guided_attention.recipes.plan import Plan
 from guided_attention.recipes.planning import plan_for
@@ -23,6 +26,7 @@ __all__ = [
     "AugmentationPlan",
     "BudgetPlan",
     "DataPlan",
+    "Fold",
     "InferencePlan",
     "LossPlan",
     "OptimizerPlan",
@@ -32,8 +36,10 @@ __all__ = [
     "TrainingPlan",
     "check_values",
     "evaluate",
+    "finalize",
     "info",
     "plan_for",
     "predict",
     "train",
+    "train_folds",
 ]

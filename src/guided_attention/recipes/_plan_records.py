@@ -34,7 +34,8 @@ class DataPlan:
         folder: Absolute path of the data; None for cases in memory.
         layout: How the folder is laid out, see `guided_attention.data.open_cohort`; ``"memory"`` for cases in memory.
         train: Names of the cases that the weights are fitted to.
-        val: Names of the cases that select the best epoch; those of `train` where there is a single case.
+        val: Names of the cases that select the best epoch; those of `train` where there is a single case. Without any,
+            the weights of the last epoch count.
         test: Names of the cases that are predicted at the end; may be empty.
         spacing_mm: Distance between the voxels of PNG slices, which hold none, (z, y, x); None for other layouts.
         channels: What the names of image files end in, one a channel; None finds out, see `open_cohort`.
@@ -43,6 +44,7 @@ class DataPlan:
         series: Which series is read of DICOM folders that hold several: name, number or description.
         cache: Folder for the prepared volumes, which other runs may use too and which is kept; None for ``cache`` in
             the run folder, which is deleted when the run has ended.
+        patients: The cases of each patient who has several that train or validate; folds keep them together.
     """
 
     folder: str | None
@@ -56,6 +58,7 @@ class DataPlan:
     max_bytes: int = Opening.max_bytes
     series: str | None = None
     cache: str | None = None
+    patients: tuple[tuple[str, ...], ...] = ()
 
     @property
     def opening(self) -> Opening:
@@ -73,7 +76,6 @@ class DataPlan:
         """Check types, and that no case leaks from one part into another."""
         check_fields(self, "data")
         require(bool(self.train), "data.train", "at least one case", "none")
-        require(bool(self.val), "data.val", "at least one case", "none")
         for name, part, others in (
             ("data.train", self.train, self.test),
             ("data.val", self.val, self.test + (self.train if self.val != self.train else ())),
@@ -269,7 +271,10 @@ class InferencePlan:
         """Check types and ranges."""
         check_fields(self, "inference")
         _at_least("inference", self, 1, ("batch_size",))
+        sides, twice = self.patch_size, repeated(self.mirror_axes)
+        require(sides is None or min(sides, default=0) > 0, "inference.patch_size", "above 0, or none", sides)
         require(0 <= self.overlap < 1, "inference.overlap", "at least 0 and below 1", self.overlap)
+        require(not twice, "inference.mirror_axes", "different axes", twice)
 
 
 def _at_least(where: str, record: object, least: int, names: tuple[str, ...]) -> None:

@@ -26,6 +26,7 @@ def _checked(where: str, value: object, hint: Any) -> object:  # noqa: ANN401 - 
         (other,) = (option for option in options if option is not NoneType)
         return None if value is None else _checked(where, value, other)
     if origin is Literal:
+        value = "none" if value is None and "none" in options else value  # `parsed` takes the word for None
         require_choice(where, value, options)
         return value
     if origin is tuple:
@@ -94,10 +95,10 @@ def value_of(value: object, old: object) -> object:
 def parsed(text: str, old: object) -> object:
     """Return the value that a text stands for: JSON, ``None``, ``1,2,3``, or the text itself.
 
-    A text stays one where `old` is a text.
+    A text stays one where `old` is a text; where `old` is None, numbers apart make a list.
 
-    >>> parsed("1e-3", 0.5), parsed("96,128", [1, 2]), parsed("true", False), parsed("12", "a name")
-    (0.001, [96, 128], True, '12')
+    >>> parsed("1e-3", 0.5), parsed("96,128", [1, 2]), parsed("96,128", None), parsed("12", "a name")
+    (0.001, [96, 128], [96, 128], '12')
     """
     special = {"none": None, "true": True, "false": False}
     if text.lower() in special:
@@ -108,6 +109,9 @@ def parsed(text: str, old: object) -> object:
         value = json.loads(text)
     except ValueError:
         value = text
+    if old is None and "," in text and value is text:
+        parts = [parsed(part.strip(), None) for part in text.split(",")]
+        return text if any(isinstance(part, str) for part in parts) else parts
     if isinstance(old, list) and not isinstance(value, list):
         return [parsed(part.strip(), old[0] if old else None) for part in text.split(",") if part.strip()]
     return value

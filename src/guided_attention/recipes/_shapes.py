@@ -27,6 +27,8 @@ _MULTIPLE = 16
 """The grid of the attention of MSGA lite is a sixteenth of the sides of an image."""
 _NEIGHBOURS_MM, _MOST_NEIGHBOURS = 2.5, 2
 """How far neighbours reach on either side, and how many there are at most."""
+_FEW = 3
+"""Scans of fewer slices are pictures."""
 _FLOAT, _CLASS = 4, 1
 
 
@@ -68,18 +70,18 @@ def chosen_dimensions(
 ) -> Dimensions:
     """Return whether the network sees slices, slices with neighbours or volumes, and write down why."""
     depth, height, width = seen.spacings_mm[1]
-    ratio = depth / sqrt(height * width)
+    ratio, slices = depth / sqrt(height * width), round(seen.sizes[1][0])
     said = f"slices are {depth:.3g} mm apart, {ratio:.2g} times the side of a pixel"
     if asked is not None:
         chosen, reason = asked, "as asked"
+    elif slices < _FEW:
+        chosen, reason = "2d", f"scans have {slices} slices, too few for neighbours"
     elif ratio > _ANISOTROPIC:
         chosen, reason = "2d", f"{said}: neighbours show other anatomy"
-    elif device.type == "cpu" or round(seen.sizes[1][0]) < 2 * _MULTIPLE:
-        few = (
-            "" if device.type == "cpu" else f", and there are {seen.sizes[1][0]:.0f} of them, few for volumes"
-        )
-        slow = "; volumes need more time than a CPU gives them" if device.type == "cpu" else few
-        chosen, reason = "2.5d", f"{said}: neighbours show the same organs{slow}"
+    elif device.type == "cpu" or slices < 2 * _MULTIPLE:
+        slow = "volumes need more time than a CPU gives them"
+        but = slow if device.type == "cpu" else f"there are {slices} of them, few for volumes"
+        chosen, reason = "2.5d", f"{said}: neighbours show the same organs; {but}"
     else:
         chosen, reason = "3d", f"{said}, and a GPU has the time for volumes"
     names = {"2d": "slices", "2.5d": "slices with their neighbours as channels", "3d": "volumes"}

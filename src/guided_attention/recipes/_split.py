@@ -1,6 +1,6 @@
 """Which cases train, validate and test: as the layout says, else by chance."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from guided_attention._checks import cut_list, require
 from guided_attention.data import Opening, Patients, Split, split_subjects
@@ -50,7 +50,16 @@ def split_of(source: Source, seed: int, patients: Patients | None, why: dict[str
         resample_channels=opening.resample_channels,
         max_bytes=opening.max_bytes,
         series=None if opening.series is None else str(opening.series),
+        patients=_several((*train, *validation), known),
     )
+
+
+def _several(names: Iterable[str], patients: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    """Return the cases of each patient who has several."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(patients.get(name, name), []).append(name)
+    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 
 def _patients_of(source: Source, patients: Patients | None) -> Mapping[str, str]:

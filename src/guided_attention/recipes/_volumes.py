@@ -17,9 +17,10 @@ from guided_attention.recipes.plan import Plan
 from guided_attention.sampling import VolumeCache
 from guided_attention.sampling.cache import digest_of, joined_digest
 
-__all__ = ["RunData", "sweep"]
+__all__ = ["CACHE", "RunData", "sweep"]
 
 CACHE = "cache"
+"""Folder of the prepared volumes in a run folder."""
 _LINES = 10
 _CASES_A_THREAD = 4
 """A thread more is worth it from so many cases on."""

@@ -12,9 +12,10 @@ from guided_attention.data import open_cohort
 from guided_attention.errors import CheckpointError, MissingFileError
 from guided_attention.inference import read_ledger
 from guided_attention.inference.ledger import LEDGER
-from guided_attention.inference.saved import PREDICTOR_FILE
+from guided_attention.inference.saved import ENSEMBLE, PREDICTOR_FILE
+from guided_attention.recipes._folds import folds_of_run
 from guided_attention.recipes.plan import PLAN_FILE, Plan
-from guided_attention.recipes.prediction import plan_of_run
+from guided_attention.recipes.prediction import has_folds, plan_of_run
 from guided_attention.training import load_checkpoint, read_log
 from guided_attention.training.provenance import PROVENANCE
 from guided_attention.training.run_folder import LAST, LOG, files_of_run
@@ -34,6 +35,7 @@ def info(path: PathLike) -> dict[str, Any]:
 
     * ``"run"``: ``plan`` (None for a run by hand), ``epochs``, ``minutes``, ``best_epoch``, ``best_score``,
       ``is_finished``, ``is_resumable``, ``locked_by`` and ``provenance``.
+    * ``"folds"``: ``plan``, ``folds`` (a line about each), ``is_finished`` and ``is_finalized``.
     * ``"plan"``: ``plan``.
     * ``"checkpoint"`` and ``"predictor"``: ``network``, ``labels``, ``preparation``; ``epoch`` and ``score`` of a
       checkpoint.
@@ -69,6 +71,8 @@ def info(path: PathLike) -> dict[str, Any]:
 
 
 def _of_folder(root: Path) -> dict[str, Any]:
+    if has_folds(root):
+        return _of_folds(root)
     if files_of_run(root) or (root / PLAN_FILE).exists():
         return _of_run(root)
     if (root / PREDICTOR_FILE).is_file():
@@ -97,6 +101,18 @@ def _of_run(root: Path) -> dict[str, Any]:
         "is_resumable": (root / LAST).is_file(),
         "locked_by": json_mapping(root / LOCK) or None,
         "provenance": provenance or None,
+    }
+
+
+def _of_folds(root: Path) -> dict[str, Any]:
+    folds = folds_of_run(root)
+    return {
+        "kind": "folds",
+        "path": str(root),
+        "plan": Plan.load(root).to_dict(),
+        "folds": [str(fold) for fold in folds],
+        "is_finished": not any(fold.missing for fold in folds),
+        "is_finalized": (root / ENSEMBLE / PREDICTOR_FILE).is_file(),
     }
 
 

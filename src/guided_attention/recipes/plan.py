@@ -110,23 +110,30 @@ class Plan:
     def _check_patches(self) -> None:
         """Check that patches fit the preparation, the network and the mirrors."""
         padded, size = self.preparation.min_size, self.sampling.size
+        dims, joined = self.network.arguments.get("spatial_dims", 2), self.preparation.neighbours
+        cure = f"Set sampling.size to {dims} sides, or plan with other dimensions."
+        require(len(size) == dims, "sampling.size", f"of {dims} sides, as the network", size, cure)
+        cure = "Volumes hold their neighbours: plan with other dimensions."
+        require(dims != _VOLUMES or joined == 0, "preparation.neighbours", "0 for volumes", joined, cure)
         good = len(padded) >= len(size) and all(
             low >= side for low, side in zip(padded[-len(size) :], size, strict=True)
         )
         sides = ",".join(str(side) for side in size)
         cure = f"Set preparation.min_size to {sides} too: smaller scans are padded to it."
         require(good, "sampling.size", f"at most preparation.min_size, {padded}", size, cure)
-        dims = self.network.arguments.get("spatial_dims", 2)
-        cure = f"Set sampling.size to {dims} sides, or plan with other dimensions."
-        require(len(size) == dims, "sampling.size", f"of {dims} sides, as the network", size, cure)
         window = self.inference.patch_size
         require(
             window is None or len(window) == dims, "inference.patch_size", f"of {dims} sides or none", window
         )
-        mirrored = {*self.augmentation.mirror_axes, *self.inference.mirror_axes}
-        good = dims == _VOLUMES or "depth" not in mirrored
-        require(good, "mirror_axes", "height and width for slices", sorted(mirrored))
-        if mirrored and (dims == _VOLUMES or self.preparation.slice_axis != "sagittal"):
+        for where, axes in (
+            ("augmentation", self.augmentation.mirror_axes),
+            ("inference", self.inference.mirror_axes),
+        ):
+            good = dims == _VOLUMES or "depth" not in axes
+            require(good, f"{where}.mirror_axes", "of height and width for slices", axes)
+        mirrored = self.augmentation.mirror_axes or self.inference.mirror_axes
+        # A lone sagittal slice shows one half of the body.
+        if mirrored and (dims == _VOLUMES or joined or self.preparation.slice_axis != "sagittal"):
             self.labels.require_sides("labels")
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,12 +12,13 @@ from guided_attention.case import Case
 from guided_attention.data import Cohort, Opening
 from guided_attention.errors import ArgumentError, MissingFileError
 from guided_attention.inference import ExtraFile, LedgerEntry, Predictor
+from guided_attention.inference.saved import FOLDS_FILE
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan, source_of
 from guided_attention.recipes.plan import PLAN_FILE, Plan
 from guided_attention.training.run_folder import BEST
 
-__all__ = ["in_series", "plan_of_run", "predict", "predictor_of_run", "source_for_run"]
+__all__ = ["has_folds", "in_series", "plan_of_run", "predict", "predictor_of_run", "source_for_run"]
 
 Scans = PathLike | Sequence[PathLike | Cohort] | Cohort | Sequence[Case]
 """A file or folder, a cohort, a list of these, or cases in memory."""
@@ -40,10 +41,11 @@ def predict(
     is listed as failed, and the others are done.
 
     Args:
-        run: A run folder, a checkpoint with metadata, or a folder of `Predictor.save`.
+        run: A run folder, a checkpoint with metadata, or a folder of `Predictor.save`. A run of folds predicts with its
+            ensemble, see `finalize`.
         scans: A file, a folder in one of the layouts of `guided_attention.data.open_cohort`, or the folder of a DICOM
             series; a `Cohort`; a list of these; or cases. None predicts the test cases of the run's plan, or the
-            validation cases where it has no test cases.
+            validation cases where it has no test cases; folds have none.
         out: Folder to write ``<case_id>_prediction.nii.gz`` and the ledger to; created where it is missing.
         device: A torch device, or ``"auto"`` for a GPU if there is one.
         also: Other files to write, ``"uncertainty"``, ``"dicom-seg"`` or ``"rtstruct"``: see
@@ -85,7 +87,10 @@ def _readers(run: PathLike, scans: Scans | None, labels: LabelSpec) -> list[Read
                 f"`scans` must be given for a run without a plan, got None for {run}. Name a file or folder."
             )
             raise ArgumentError(message, argument="scans")
-        return cases_of_plan(plan, image_only=True).readers(plan.data.test or plan.data.val)
+        names = plan.data.test or (() if has_folds(run) else plan.data.val)
+        cure = "Name a file or folder."
+        require(bool(names), "scans", "given for a run without test cases", None, cure)
+        return cases_of_plan(plan, image_only=True).readers(names)
     sources = [source_for_run(plan, part, labels, image_only=True) for part in _in_parts(scans)]
     twice = repeated(name for source in sources for name in source.case_ids)
     cure = "Rename one: its prediction would replace the other."
@@ -103,14 +108,23 @@ def _in_parts(scans: Scans) -> list[object]:
 
 
 def predictor_of_run(run: PathLike, device: str) -> Predictor:
-    """Return the trained network of a run; one that has a plan but no weights yet is an error that says so."""
+    """Return what predicts scans: the trained network of a run, or the ensemble of its folds.
+
+    A run that has a plan but no weights yet is an error that says so.
+    """
     folder = require_path("run", run)
-    if (folder / PLAN_FILE).is_file() and not (folder / BEST).is_file():
+    is_plain = (folder / PLAN_FILE).is_file() and not has_folds(folder)
+    if is_plain and not (folder / BEST).is_file():
         message = (
             f"`run` must be a trained run, got {folder}, which has a plan and no {BEST} yet. Train it first."
         )
         raise MissingFileError(message, argument="run", file=folder)
     return Predictor.load(run, device=device)
+
+
+def has_folds(run: PathLike) -> bool:
+    """Return whether a run is one of folds, which have seen all its cases but those of the test."""
+    return (require_path("run", run) / FOLDS_FILE).is_file()
 
 
 def plan_of_run(run: PathLike) -> Plan | None:

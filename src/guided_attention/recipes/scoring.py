@@ -23,13 +23,25 @@ from guided_attention.inference import LedgerEntry, Predictor
 from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan
-from guided_attention.recipes.prediction import plan_of_run, predictor_of_run, source_for_run
+from guided_attention.recipes.prediction import has_folds, plan_of_run, predictor_of_run, source_for_run
 
-__all__ = ["SCORES", "evaluate", "scores_folder"]
+__all__ = [
+    "EVALUATION",
+    "PREDICTIONS",
+    "SCORES",
+    "TABLE",
+    "evaluate",
+    "read_prediction",
+    "scores_folder",
+    "write_scores",
+]
 
 SCORES = "scores.txt"
 """The table, with what was scored and what was not."""
-_EVALUATION, _PREDICTIONS = "evaluation", "predictions"
+TABLE = "scores.csv"
+"""The scores of each case and organ."""
+EVALUATION, PREDICTIONS = "evaluation", "predictions"
+"""Folder of the scores in a run folder, and of the predictions in that."""
 _ENDINGS = ("_prediction.nii.gz", ".nii.gz", "_prediction.nii", ".nii")
 
 
@@ -61,7 +73,7 @@ def evaluate(
         The rows of all cases that could be scored, one a case and organ.
 
     Raises:
-        MissingFileError: There is no run, or no folder of this name.
+        MissingFileError: There is no run, its folds are not finalized, or there is no folder of this name.
         DataError: No case has a reference, or no case could be scored.
         ArgumentError: There is neither `cases` nor a plan, or `out` is needed.
         CheckpointError, ExistingFileError: See `predict`.
@@ -70,7 +82,7 @@ def evaluate(
     source, names, about = _chosen(run, cases, predictor.labels)
     target = scores_folder(run, out)
     scoring = _Scoring(source, predictor.labels, about, on_case)
-    folder = target / _PREDICTIONS if predictions is None else _existing(predictions)
+    folder = target / PREDICTIONS if predictions is None else _existing(predictions)
     if predictions is None:
         entries = _predicted(predictor, source.readers(names), folder, is_ours=out is None)
         failed = {name: entry.error for name, entry in zip(names, entries, strict=True)}
@@ -98,6 +110,10 @@ def _chosen(run: PathLike, cases: object, labels: LabelSpec) -> tuple[Source, li
         source = cases_of_plan(plan)
         with_reference = set(source.labelled) & set(plan.data.test)
         names, part = (plan.data.test, "test") if with_reference else (plan.data.val, "validation, not test")
+        is_new = bool(with_reference) or not has_folds(run)
+        cure = f"Name other scans. {TABLE} in the run has scores of each case by the network that has not seen it."
+        got = "a run whose other cases trained its folds"
+        require(is_new, "cases", "given where no test case has a reference", got, cure)
         source.readers(names)  # raises where one is gone
     scored = [name for name in names if name in source.labelled]
     rest = [name for name in names if name not in source.labelled]
@@ -113,7 +129,7 @@ def scores_folder(run: PathLike, out: PathLike | None) -> Path:
     folder = require_path("run", run)
     wanted, cure = "given where the run is no folder", "Name a folder for the scores."
     require(folder.is_dir(), "out", wanted, None, cure)
-    return made_folder(folder / _EVALUATION, "out")
+    return made_folder(folder / EVALUATION, "out")
 
 
 def _existing(predictions: PathLike) -> Path:
@@ -152,7 +168,7 @@ class _Scoring:
             if name not in self.failures:
                 try:
                     case = self.source.read(name)
-                    self.rows += evaluate_prediction(_read(name, folder), case, self.labels)
+                    self.rows += evaluate_prediction(read_prediction(name, folder), case, self.labels)
                 except (GuidedAttentionError, OSError) as error:
                     self.failures[name] = f"{type(error).__name__}: {error}"
             if self.on_case is not None:
@@ -166,14 +182,19 @@ class _Scoring:
         return (f"{name} failed: {error}" for name, error in self.failures.items())
 
     def write(self, target: Path) -> None:
-        write_scores_csv(target / "scores.csv", self.rows)
-        write_scores_json(target / "scores.json", self.rows)
-        text = "\n".join([self.about, "", format_table(summarize(self.rows)), "", *self._lines])
-        with replacing(target / SCORES) as draft:
-            draft.write_text(text.rstrip() + "\n", encoding="utf-8")
+        write_scores(target, self.rows, self.about, list(self._lines))
 
 
-def _read(case_id: str, folder: Path) -> Prediction:
+def write_scores(target: Path, rows: Sequence[CaseScore], about: str, notes: Sequence[str] = ()) -> None:
+    """Write the rows as tables, and their summary between a line about them and notes."""
+    write_scores_csv(target / TABLE, rows)
+    write_scores_json(target / "scores.json", rows)
+    text = "\n".join([about, "", format_table(summarize(rows)), "", *notes])
+    with replacing(target / SCORES) as draft:
+        draft.write_text(text.rstrip() + "\n", encoding="utf-8")
+
+
+def read_prediction(case_id: str, folder: Path) -> Prediction:
     """Return the prediction of a case from its file."""
     paths = [folder / f"{case_id}{ending}" for ending in _ENDINGS]
     found = next((path for path in paths if path.is_file()), None)

@@ -9,9 +9,10 @@ from guided_attention._checks import cut_list, require, require_path
 from guided_attention._files import PathLike, json_mapping, made_folder, sha256_of_json
 from guided_attention._locks import locked_folder
 from guided_attention.case import Case
-from guided_attention.errors import ArgumentError, DataError, MissingFileError
+from guided_attention.errors import ArgumentError, DataError, ExistingFileError, MissingFileError
 from guided_attention.evaluation import Validation
 from guided_attention.inference import Predictor
+from guided_attention.inference.saved import FOLDS_FILE
 from guided_attention.models import build
 from guided_attention.recipes._cases import Source, cases_of_plan
 from guided_attention.recipes._curves import Curves
@@ -32,7 +33,7 @@ from guided_attention.training.progress import Progress
 from guided_attention.training.provenance import PROVENANCE
 from guided_attention.training.run_folder import files_of_run, require_no_run
 
-__all__ = ["train"]
+__all__ = ["require_same_plan", "run_folder", "train"]
 
 _MAY_CHANGE = (
     "budget.",
@@ -86,9 +87,10 @@ def train(
     Warns:
         FineTuningWarning: With `init_from`: layers are new, or scans are prepared in another way.
     """
-    folder = _run_folder(plan, run_dir)
+    folder = run_folder(plan, run_dir)
     place = device_of(device)
     chosen = plan if isinstance(plan, Plan) else Plan.load(plan)
+    _require_no_folds(folder)
     if resume:
         _require_resumable(folder, chosen, init_from)
     else:
@@ -107,7 +109,8 @@ def train(
     return result
 
 
-def _run_folder(plan: Plan | PathLike, run_dir: PathLike | None) -> Path:
+def run_folder(plan: Plan | PathLike, run_dir: PathLike | None) -> Path:
+    """Return the folder of a run: `run_dir`, or the folder that holds the plan."""
     if run_dir is not None:
         return require_path("run_dir", run_dir)
     if isinstance(plan, Plan):
@@ -118,14 +121,26 @@ def _run_folder(plan: Plan | PathLike, run_dir: PathLike | None) -> Path:
 
 
 def _require_resumable(folder: Path, plan: Plan, init_from: PathLike | None) -> None:
-    """Raise where there is no run, or the plan differs in what a step depends on."""
+    """Raise where there is no run, or it is one of another plan."""
     if not files_of_run(folder):
         message = f"`run_dir` must hold a run to resume, got {folder}, which has none. Set resume=False."
         raise MissingFileError(message, argument="run_dir", file=folder)
     require(init_from is None, "init_from", "None with resume", init_from, "The run has weights already.")
+    require_same_plan(folder, plan)
+
+
+def require_same_plan(folder: Path, plan: Plan) -> None:
+    """Raise where a plan differs from that of the run in a folder in what a step of training depends on."""
     keys = [key for key in differing_keys(plan, Plan.load(folder)) if not key.startswith(_MAY_CHANGE)]
     cure = "Train with these values into another folder."
     require(not keys, "plan", f"that of the run in {folder}", f"another {cut_list(keys)}", cure)
+
+
+def _require_no_folds(folder: Path) -> None:
+    if (folder / FOLDS_FILE).is_file():
+        message = f"`run_dir` must be a folder without folds, got {folder}, which has {FOLDS_FILE}. "
+        cure = "Continue them: `train_folds(run, folds=N, resume=True)`, or name another folder."
+        raise ExistingFileError(message + cure, argument="run_dir", file=folder)
 
 
 def _require_same_scans(folder: Path, config: TrainerConfig) -> None:
@@ -153,8 +168,9 @@ def _trainer(
     data, curves = RunData(plan, source, folder, tell), Curves(folder)
     loader = loader_of(plan, data.training(), device)
     predictor = predictor_of(plan, model)
+    validated = data.validation() if plan.data.val else None
     quick = predictor_of(plan, model, mirrored=False)
-    validation = Validation(quick.with_model, data.validation(), plan.labels)
+    validation = None if validated is None else Validation(quick.with_model, validated, plan.labels)
     about = {"plan": sha256_of_json(plan.to_dict()), "data": data.digest(), "curves": curves.about}
     return Trainer(
         model,

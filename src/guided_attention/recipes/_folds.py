@@ -1,0 +1,211 @@
+"""The folds of a run: which cases each of them holds out, and how far it has come."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from guided_attention._checks import cut_list, require, require_count
+from guided_attention._files import json_mapping, sha256_of_file, write_json
+from guided_attention.data import k_fold
+from guided_attention.errors import DataError, MissingFileError
+from guided_attention.inference.saved import FOLDS_FILE
+from guided_attention.inference.writing import PredictionWriter
+from guided_attention.recipes._records import plain
+from guided_attention.recipes._volumes import CACHE
+from guided_attention.recipes.plan import Plan
+from guided_attention.recipes.scoring import EVALUATION, PREDICTIONS, TABLE
+from guided_attention.training.run_folder import BEST, files_of_run
+
+__all__ = [
+    "Fold",
+    "cases_of_folds",
+    "fold_folder",
+    "folds_of_run",
+    "patients_of_plan",
+    "plan_of_fold",
+    "save_cases",
+    "state_of_fold",
+    "store_state",
+]
+
+_STATE = "fold.json"
+"""What is done of a fold: its budget, hashes of its weights and its scores, the errors of cases without scores."""
+_FEWEST = 2
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of a run: a network that is trained without the cases that it then predicts.
+
+    Attributes:
+        number: Its number, from 0.
+        folder: Its run folder.
+        case_ids: The cases that it holds out.
+        is_trained: Whether its training has ended.
+        missing: Why a case has no score yet, by its name; empty for a fold that is finished.
+        held_by: Says which other process works on it; empty where none does.
+    """
+
+    number: int
+    folder: Path
+    case_ids: tuple[str, ...]
+    is_trained: bool
+    missing: Mapping[str, str] = field(default_factory=dict)
+    held_by: str = ""
+
+    @property
+    def predictions(self) -> Path:
+        """Where the predictions of its cases are."""
+        return self.folder / EVALUATION / PREDICTIONS
+
+    @property
+    def scores(self) -> Path:
+        """The file of the scores of its cases."""
+        return self.folder / EVALUATION / TABLE
+
+    def __str__(self) -> str:
+        """Say in one line how far it has come."""
+        if self.held_by or not self.missing:
+            done = f"trained, {len(self.case_ids)} cases predicted and scored"
+            return f"fold {self.number}: {self.held_by or done}"
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in self.missing.items():
+            by_reason.setdefault(reason, []).append(name)
+        listed = [f"no score of {cut_list(names)}: {reason}" for reason, names in by_reason.items()]
+        return f"fold {self.number}: {'; '.join(listed)}"
+
+
+def patients_of_plan(plan: Plan) -> dict[str, str]:
+    """Return the patient of each case that is trained on or validated with, called after the first case."""
+    names = dict.fromkeys((*plan.data.train, *plan.data.val))
+    first = {name: group[0] for group in plan.data.patients for name in group}
+    return {name: first.get(name, name) for name in names}
+
+
+def cases_of_folds(plan: Plan, folds: int) -> tuple[tuple[str, ...], ...]:
+    """Return the cases that each fold holds out: all that the plan trains on or validates with, each once.
+
+    Raises:
+        ArgumentError: There are fewer than two folds, or fewer patients than folds.
+    """
+    require_count("folds", folds)
+    require(folds >= _FEWEST, "folds", f"{_FEWEST} or more", folds)
+    patients = patients_of_plan(plan)
+    most = len(set(patients.values()))
+    got, cure = f"{folds}", "Ask for fewer folds, or plan with more cases."
+    require(folds <= most, "folds", f"at most {most}, the labelled patients outside the test", got, cure)
+    splits = k_fold(list(patients), folds=folds, val=0, seed=plan.seed, patients=patients)
+    return tuple(split.test for split in splits)
+
+
+def save_cases(run: Path, held_out: tuple[tuple[str, ...], ...]) -> None:
+    """Write which cases the folds of a run hold out; a file that says otherwise is an error.
+
+    Several processes may begin a run at once: all write the same.
+    """
+    file = run / FOLDS_FILE
+    if not file.is_file():
+        write_json(file, {"held_out": held_out})
+    known = _cases_in(file)
+    cure = "Name the same number as before, or another run folder."
+    good = known == held_out
+    require(good, "folds", f"the {len(known)} of {file}", f"{len(held_out)} others", cure, file=file)
+
+
+def _cases_in(file: Path) -> tuple[tuple[str, ...], ...]:
+    try:
+        held_out = json.loads(file.read_text(encoding="utf-8"))["held_out"]
+        return tuple(tuple(str(name) for name in names) for names in held_out)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        message = f"`run` must hold {FOLDS_FILE} as it was written, got {file} ({error!r})."
+        raise DataError(f"{message} Delete it: the same plan makes the same folds.", file=file) from error
+
+
+def folds_of_run(run: Path) -> list[Fold]:
+    """Return the folds of a run, with what is done of each.
+
+    Raises:
+        MissingFileError: The folder has no folds.
+        DataError: A file of the run is damaged.
+    """
+    file = run / FOLDS_FILE
+    if not file.is_file():
+        message = f"`run` must be a run of folds, got {run}, which has no {FOLDS_FILE}."
+        raise MissingFileError(
+            f"{message} Train them first: `train_folds(run, folds=N)`.", argument="run", file=run
+        )
+    plan = Plan.load(run)
+    return [state_of_fold(plan, run, number, names) for number, names in enumerate(_cases_in(file))]
+
+
+def fold_folder(run: Path, number: int) -> Path:
+    """Return the run folder of a fold."""
+    return run / f"fold-{number}"
+
+
+def state_of_fold(plan: Plan, run: Path, number: int, case_ids: tuple[str, ...]) -> Fold:
+    """Return a fold of a run with this plan, with what is done of it."""
+    folder = fold_folder(run, number)
+    record, weights = json_mapping(folder / _STATE), folder / BEST
+    untrained = _why_untrained(plan, folder, record, weights)
+    fold = Fold(number, folder, case_ids, not untrained)
+    return replace(fold, missing=dict.fromkeys(case_ids, untrained) if untrained else _unscored(fold, record))
+
+
+def _why_untrained(plan: Plan, folder: Path, record: Mapping[str, Any], weights: Path) -> str:
+    if not files_of_run(folder):
+        return "not trained yet"
+    if not record or not weights.is_file():
+        return "training has not ended"
+    if record.get("weights") != sha256_of_file(weights):
+        return "the weights have changed since its training ended"
+    return (
+        ""
+        if record.get("budget") == plain(plan.budget)
+        else "it was trained with another budget than that of the run"
+    )
+
+
+def _unscored(fold: Fold, record: Mapping[str, Any]) -> dict[str, str]:
+    known, scores = record.get("scores"), fold.scores
+    if known is None or not scores.is_file() or sha256_of_file(scores) != known:
+        return dict.fromkeys(fold.case_ids, "not predicted and scored yet")
+    files = {name: PredictionWriter().paths(name, fold.predictions)["prediction"] for name in fold.case_ids}
+    gone = {name: f"{file} is gone" for name, file in files.items() if not file.is_file()}
+    errors: dict[str, str] = record.get("errors", {})
+    return gone | errors
+
+
+def store_state(plan: Plan, fold: Fold, errors: Mapping[str, str] | None = None) -> None:
+    """Write down that the training of a fold has ended; with `errors`, that its other cases were scored too."""
+    scored = None if errors is None else sha256_of_file(fold.scores)
+    weights = sha256_of_file(fold.folder / BEST)
+    state = {"budget": plain(plan.budget), "weights": weights, "scores": scored, "errors": dict(errors or {})}
+    write_json(fold.folder / _STATE, state)
+
+
+def plan_of_fold(plan: Plan, run: Path, fold: Fold) -> Plan:
+    """Return the plan of a fold: its test cases are those that it holds out, and nothing validates.
+
+    A case must not choose the epoch that is scored on it. The preparation is that of the run, as an ensemble has one;
+    its volumes are shared by the folds. Predictions are not corrected: corrections are chosen on them.
+    """
+    held_out = set(fold.case_ids)
+    train = tuple(name for name in patients_of_plan(plan) if name not in held_out)
+    cache = plan.data.cache or str((run / CACHE).absolute())
+    why = f"fold {fold.number}"
+    return replace(
+        plan,
+        data=replace(plan.data, train=train, val=(), test=fold.case_ids, cache=cache),
+        training=replace(plan.training, patience=None),
+        inference=replace(plan.inference, keep_largest=False),
+        reasons={
+            **plan.reasons,
+            "data.train": f"{why}: the cases of all other folds",
+            "data.val": f"{why}: a case must not choose the epoch that is scored on it",
+            "data.test": f"{why}: the cases that it holds out",
+            "inference.keep_largest": "chosen on the predictions of all folds",
+        },
+    )

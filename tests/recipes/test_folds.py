@@ -1,0 +1,283 @@
+"""Folds: which cases each holds out, what is left of each, who works on which. Nothing is trained here."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from guided_attention._checkpoints import save_checkpoint
+from guided_attention._files import write_json
+from guided_attention._locks import locked_folder
+from guided_attention.case import Case
+from guided_attention.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DataError,
+    ExistingFileError,
+    MissingFileError,
+)
+from guided_attention.inference import LedgerEntry, Predictor
+from guided_attention.recipes import (
+    Fold,
+    Plan,
+    evaluate,
+    finalize,
+    info,
+    predict,
+    train,
+    train_folds,
+)
+from guided_attention.recipes import folds as module
+from guided_attention.recipes._cases import source_of
+from guided_attention.recipes._folds import cases_of_folds, folds_of_run, plan_of_fold
+from guided_attention.recipes._split import split_of
+from guided_attention.recipes.plan import differing_keys
+
+
+@pytest.fixture(scope="module")
+def on_disk(plan: Plan) -> Plan:
+    """A plan of three cases to train, one to validate and one to test, of a folder that nobody reads."""
+    data = replace(
+        plan.data, folder="/scans", layout="pairs", train=("1", "2", "3", "10"), val=("4",), test=("5",)
+    )
+    return replace(plan, data=data)
+
+
+def of_cases(plan: Plan, train: int, val: int = 0, patients: tuple[tuple[str, ...], ...] = ()) -> Plan:
+    names = [str(number) for number in range(train + val)]
+    parts = {"train": tuple(names[:train]), "val": tuple(names[train:]), "test": ()}
+    return replace(plan, data=replace(plan.data, **parts, patients=patients))
+
+
+class Fake:
+    """In place of `train` and `evaluate`: writes the files that they leave, and remembers its calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.errors: dict[str, str] = {}
+
+    def train(self, plan: Plan, folder: Path, *, resume: bool, **_others: object) -> None:
+        self.calls.append(f"{'resume' if resume else 'train'} {folder.name}")
+        folder.mkdir(exist_ok=True)
+        plan.save(folder / "plan.json")
+        save_checkpoint(folder / "best.pt", {"fold": folder.name, "calls": len(self.calls)})
+
+    def evaluate(self, folder: Path, *, on_case: Callable[[LedgerEntry], None], **_others: object) -> None:
+        self.calls.append(f"score {folder.name}")
+        predictions = folder / "evaluation/predictions"
+        predictions.mkdir(parents=True, exist_ok=True)
+        for name in Plan.load(folder).data.test:
+            error = self.errors.get(name, "")
+            on_case(LedgerEntry(name, "failed" if error else "done", error=error))
+            (predictions / f"{name}_prediction.nii.gz").touch()
+        (folder / "evaluation/scores.csv").write_text(f"{len(self.calls)}\n", encoding="utf-8")
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    made = Fake()
+    monkeypatch.setattr(module, "train", made.train)
+    monkeypatch.setattr(module, "evaluate", made.evaluate)
+    return made
+
+
+def work(plan: Plan, run: Path, **options: object) -> list[Fold]:
+    return train_folds(plan, run, folds=2, device="cpu", quiet=True, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("count", "folds"), [(2, 2), (7, 2), (7, 3), (11, 5), (13, 5), (5, 5)])
+def test_each_case_is_held_out_once_and_sizes_differ_by_one_at_most(
+    plan: Plan, count: int, folds: int
+) -> None:
+    held_out = cases_of_folds(of_cases(plan, count - 1, 1), folds)
+    assert sorted(name for fold in held_out for name in fold) == sorted(
+        str(number) for number in range(count)
+    )
+    sizes = [len(fold) for fold in held_out]
+    assert len(sizes) == folds
+    assert max(sizes) - min(sizes) <= 1
+    # Which of them validated in the plan changes nothing, its seed does.
+    assert cases_of_folds(of_cases(plan, 1, count - 1), folds) == held_out
+    others = {cases_of_folds(replace(of_cases(plan, count), seed=seed), folds) for seed in range(1, 5)}
+    assert len({*others, held_out}) > 1
+
+
+def test_cases_of_a_patient_stay_together_and_patients_are_counted(plan: Plan) -> None:
+    patients = (("0", "6"), ("1", "2", "3"))
+    held_out = cases_of_folds(of_cases(plan, 5, 3, patients), 5)
+    assert sorted(map(sorted, held_out)) == [["0", "6"], ["1", "2", "3"], ["4"], ["5"], ["7"]]
+    with pytest.raises(ArgumentError, match=r"`folds` must be at most 5, .*, got 6\. Ask for fewer folds"):
+        cases_of_folds(of_cases(plan, 5, 3, patients), 6)
+
+
+def test_a_plan_remembers_patients_with_several_cases_that_train_or_validate(cases: list[Case]) -> None:
+    of = {"1": "p", "2": "q", "3": "p", "4": "r", "5": "r"}
+    data = split_of(source_of(cases), 0, of, {})
+    kept = {name for group in data.patients for name in group}
+    assert kept == {name for name in (*data.train, *data.val) if of[name] in {"p", "r"}}
+    assert all(len(group) == 2 and len({of[name] for name in group}) == 1 for group in data.patients)
+    assert split_of(source_of(cases), 0, None, {}).patients == ()
+
+
+def test_the_plan_of_a_fold_differs_from_that_of_the_run_in_its_cases_only(
+    on_disk: Plan, tmp_path: Path
+) -> None:
+    fold = Fold(1, tmp_path / "fold-1", ("4", "2"), is_trained=False)
+    made = plan_of_fold(on_disk, tmp_path, fold)
+    assert (made.data.train, made.data.val, made.data.test) == (("1", "3", "10"), (), ("4", "2"))
+    assert made.data.cache == str(tmp_path / "cache")
+    assert made.preparation == on_disk.preparation
+    changed = {key for key in differing_keys(made, on_disk) if not key.startswith("reasons.")}
+    assert changed == {"data.train", "data.val", "data.test", "data.cache"} | (
+        {"inference.keep_largest"} if on_disk.inference.keep_largest else set()
+    )
+    own = replace(on_disk, data=replace(on_disk.data, cache="/cache"))
+    patient = replace(own, training=replace(own.training, patience=3))
+    assert plan_of_fold(patient, tmp_path, fold).data.cache == "/cache"
+    assert plan_of_fold(patient, tmp_path, fold).training.patience is None
+
+
+def test_folds_are_trained_and_scored_one_after_another_and_finished_ones_are_skipped(
+    on_disk: Plan, tmp_path: Path, fake: Fake
+) -> None:
+    found = work(on_disk, tmp_path / "run")
+    assert [fold.missing for fold in found] == [{}, {}]
+    assert sorted(name for fold in found for name in fold.case_ids) == ["1", "10", "2", "3", "4"]
+    assert [str(fold) for fold in found] == [
+        f"fold {fold.number}: trained, {len(fold.case_ids)} cases predicted and scored" for fold in found
+    ]
+    assert fake.calls == ["train fold-0", "score fold-0", "train fold-1", "score fold-1"]
+    assert Plan.load(tmp_path / "run") == on_disk
+    work(on_disk, tmp_path / "run", resume=True)
+    assert len(fake.calls) == 4
+    longer = on_disk.with_values({"budget.epochs": "2"})
+    work(longer, tmp_path / "run", resume=True)
+    assert fake.calls[4:] == ["resume fold-0", "score fold-0", "resume fold-1", "score fold-1"]
+
+
+def test_one_fold_of_a_run_is_trained(on_disk: Plan, tmp_path: Path, fake: Fake) -> None:
+    (found,) = work(on_disk, tmp_path, fold=1)
+    assert (found.number, fake.calls) == (1, ["train fold-1", "score fold-1"])
+    assert [fold.is_trained for fold in folds_of_run(tmp_path)] == [False, True]
+    work(on_disk, tmp_path, fold=0)
+    assert [fold.missing for fold in folds_of_run(tmp_path)] == [{}, {}]
+
+
+def test_what_is_missing_of_a_fold_is_told_and_mended_by_a_resume(
+    on_disk: Plan, tmp_path: Path, fake: Fake
+) -> None:
+    run = tmp_path / "run"
+    fake.errors = {"4": "DataError: damaged"}
+    found = work(on_disk, run)
+    holder = next(fold for fold in found if "4" in fold.case_ids)
+    assert [fold.missing for fold in found if fold is not holder] == [{}]
+    assert str(holder) == f"fold {holder.number}: no score of 4: DataError: damaged"
+    fake.calls.clear()
+    fake.errors = {}
+    work(on_disk, run, resume=True)
+    assert fake.calls == [f"score fold-{holder.number}"]  # its weights are as they were
+    (holder.predictions / "4_prediction.nii.gz").unlink()
+    assert folds_of_run(run)[holder.number].missing == {
+        "4": f"{holder.predictions / '4_prediction.nii.gz'} is gone"
+    }
+    holder.scores.write_text("other", encoding="utf-8")
+    reasons = set(folds_of_run(run)[holder.number].missing.values())
+    assert reasons == {"not predicted and scored yet"}
+    save_checkpoint(holder.folder / "best.pt", {"other": 1})
+    reasons = set(folds_of_run(run)[holder.number].missing.values())
+    assert reasons == {"the weights have changed since its training ended"}
+    (holder.folder / "fold.json").unlink()
+    assert set(folds_of_run(run)[holder.number].missing.values()) == {"training has not ended"}
+    (holder.folder / "best.pt").unlink()
+    assert set(folds_of_run(run)[holder.number].missing.values()) == {"not trained yet"}
+    on_disk.with_values({"budget.epochs": "2"}).save(run / "plan.json")
+    other = folds_of_run(run)[1 - holder.number]
+    assert set(other.missing.values()) == {"it was trained with another budget than that of the run"}
+
+
+def test_a_fold_of_another_process_is_skipped_unless_it_is_asked_for(
+    on_disk: Plan, tmp_path: Path, fake: Fake
+) -> None:
+    work(on_disk, tmp_path, fold=1)
+    fake.calls.clear()
+    with locked_folder(tmp_path / ".locks/1"):
+        with pytest.raises(ExistingFileError, match="is training"):
+            work(on_disk, tmp_path, fold=1, resume=True)
+        first, second = work(on_disk, tmp_path, resume=True)
+    assert fake.calls == ["train fold-0", "score fold-0"]
+    assert first.held_by == ""
+    assert "is training" in str(second)
+
+
+def test_wrong_uses_are_refused_before_anything_is_written(
+    plan: Plan, on_disk: Plan, tmp_path: Path, fake: Fake
+) -> None:
+    run = tmp_path / "run"
+    for wrong, folds, message in ((on_disk, 1, "2 or more"), (on_disk, 7, "at most 5"), (plan, 2, "on disk")):
+        with pytest.raises(ArgumentError, match=message):
+            train_folds(wrong, run, folds=folds)
+    for number in (-1, 2):
+        with pytest.raises(ArgumentError, match="`fold` must be from 0 to 1"):
+            work(on_disk, run, fold=number)
+    with pytest.raises(ArgumentTypeError, match="fold"):
+        work(on_disk, run, fold=True)
+    assert not run.exists()
+    assert fake.calls == []
+
+
+def test_a_run_of_folds_is_begun_once_with_one_plan(on_disk: Plan, tmp_path: Path, fake: Fake) -> None:
+    work(on_disk, tmp_path)
+    fake.calls.clear()
+    with pytest.raises(ExistingFileError, match="resume=True"):
+        work(on_disk, tmp_path)
+    with pytest.raises(ArgumentError, match=r"another optimizer\.lr"):
+        work(on_disk.with_values({"optimizer.lr": "0.5"}), tmp_path, resume=True)
+    with pytest.raises(ArgumentError, match=r"`folds` must be the 2 of .*folds\.json, got 3 others"):
+        train_folds(on_disk, tmp_path, folds=3, resume=True)
+    with pytest.raises(ExistingFileError, match="without folds"):
+        train(on_disk, tmp_path)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one/last.pt").touch()
+    with pytest.raises(ExistingFileError, match="holds last.pt"):
+        work(on_disk, tmp_path / "one", resume=True)
+    assert fake.calls == []
+    assert Plan.load(tmp_path) == on_disk
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"held_out": 3}', "[]"])
+def test_a_damaged_list_of_folds_is_named(on_disk: Plan, tmp_path: Path, content: str) -> None:
+    (tmp_path / "folds.json").write_text(content, encoding="utf-8")
+    on_disk.save(tmp_path / "plan.json")
+    for call in (lambda: finalize(tmp_path), lambda: info(tmp_path)):
+        with pytest.raises(DataError, match=r"folds\.json"):
+            call()
+
+
+def test_unfinished_folds_are_listed_with_their_cases(on_disk: Plan, tmp_path: Path, fake: Fake) -> None:
+    with pytest.raises(MissingFileError, match=r"has no folds\.json\. Train them first"):
+        finalize(tmp_path)
+    fake.errors = {"4": "DataError: damaged"}
+    work(on_disk, tmp_path, fold=0)
+    first, second = folds_of_run(tmp_path)
+    with pytest.raises(DataError) as caught:
+        finalize(tmp_path)
+    assert str(second) in str(caught.value)
+    assert all(name in str(second) for name in second.case_ids)
+    assert (str(first) in str(caught.value)) == ("4" in first.case_ids)
+    told = info(tmp_path)
+    assert told["kind"] == "folds"
+    assert told["folds"] == [str(first), str(second)]
+    assert (told["is_finished"], told["is_finalized"]) == (False, False)
+
+
+def test_before_it_is_finalized_a_run_of_folds_says_what_to_do(on_disk: Plan, tmp_path: Path) -> None:
+    on_disk.save(tmp_path / "plan.json")
+    write_json(tmp_path / "folds.json", {"held_out": [["1"], ["2"]]})
+    for call in (
+        lambda: Predictor.load(tmp_path),
+        lambda: predict(tmp_path, None, tmp_path / "out"),
+        lambda: evaluate(tmp_path),
+    ):
+        with pytest.raises(MissingFileError, match=r"Call `finalize\(run\)`, or name one .*fold-0"):
+            call()
