@@ -3,10 +3,10 @@
     python -m benchmarks.plans --data LEFT_ATRIA --name "left atria" --minutes 12 --work WORK
     python -m benchmarks.plans --phantoms 15 --name "four organs" --minutes 6 --work WORK
 
-Each plan is trained for the minutes given, with the threads of `OMP_NUM_THREADS`, and predicts the test cases. Then the
-plan that is chosen by default is trained in folds, a third of the minutes each. Its ensemble predicts the test cases with
-and without mirrors and post-processing, beside one of its networks. Times are those of the processor. Steps that are
-done are not repeated: the work folder keeps them.
+Each plan is trained for the minutes given, with the threads of `OMP_NUM_THREADS`, and predicts the test cases. Then
+the default plan is trained in folds, a third of the minutes each. Its ensemble predicts the test cases with and
+without mirrors and post-processing, beside one of its networks. Times are those of the processor. Steps that are done
+are not repeated: the work folder keeps them.
 """
 
 import argparse
