@@ -298,8 +298,8 @@ class Trainer:
         require_type("validate(model)", value, (Real, Tensor), "a number")
         size = value.numel() if isinstance(value, Tensor) else 1
         require(size == 1, "validate(model)", "a number", f"a tensor of {size} numbers", "Return their mean.")
-        score = float(value)  # type: ignore[arg-type]  # checked
-        if run.take_score(from_first(score)):
+        score = from_first(float(value))  # type: ignore[arg-type]  # checked
+        if run.take_score(score):
             best = {
                 "model": plainly_named(candidate.state_dict()),
                 "epoch": run.best_epoch,
