@@ -21,6 +21,11 @@ in folds, each case predicted by a network that has not seen it:
   guided-attention train RUN --folds 5
   guided-attention finalize RUN
 
+on several GPUs, or a part of the scans in each job of an array:
+  torchrun --nproc-per-node 2 -m guided_attention train RUN
+  guided-attention predict RUN SCANS --out PREDICTIONS --shard 2/5
+  guided-attention merge PREDICTIONS
+
 before that:
   guided-attention check SCANS
 
@@ -28,7 +33,7 @@ exit codes:
   0    done
   1    failed: the message says why
   2    wrong usage: nothing was done
-  3    finished, but some cases failed: they are listed
+  3    finished, but some cases failed or shards are missing: they are listed
   75   training was interrupted and its state is stored: continue with --resume
   130  interrupted by Ctrl-C
 """
@@ -50,8 +55,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"guided-attention {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for add in (_add_check, _add_convert, _add_plan, _add_train, _add_finalize, _add_predict, _add_evaluate):
+    for add in (_add_check, _add_convert, _add_plan, _add_train, _add_finalize, _add_predict, _add_merge):
         add(verbs)
+    _add_evaluate(verbs)
     _add_info(verbs)
     return parser
 
@@ -172,12 +178,14 @@ def _add_train(verbs: "_Verbs") -> None:
         "Train what RUN/plan.json says. Progress goes to standard error. Ctrl-C finishes the step, stores the\n"
         "state and exits with code 75; --resume continues, and gives the same weights as a run never stopped.\n"
         "With --folds, all labelled cases but those of the test are divided into folds. Each fold trains a network\n"
-        "that then predicts the cases of the fold; the minutes of the plan are for each fold."
+        "that then predicts the cases of the fold; the minutes of the plan are for each fold.\n"
+        "Processes that torchrun starts train together and write one run; with --folds, each trains its own folds."
     )
     example = (
         "  guided-attention train runs/first\n"
         "  guided-attention train runs/first --resume\n"
         "  guided-attention train runs/second --init-from runs/first\n"
+        "  torchrun --nproc-per-node 4 -m guided_attention train runs/first\n"
         "  guided-attention train runs/third --folds 5\n"
         "  guided-attention train runs/third --folds 5 --fold 2 --resume"
     )
@@ -212,13 +220,15 @@ def _add_finalize(verbs: "_Verbs") -> None:
 def _add_predict(verbs: "_Verbs") -> None:
     text = (
         "Write one label volume a scan into FOLDER, on the grid of the scan, with a ledger. A scan that fails\n"
-        "does not stop the others."
+        "does not stop the others. A shard is a part of the scans for one of several processes, in a folder of its\n"
+        "own within FOLDER until `merge` has joined all."
     )
     example = (
         "  guided-attention predict runs/first --out predictions\n"
         "  guided-attention predict runs/first new-scans --out predictions --also uncertainty\n"
         "  guided-attention predict runs/first scan.nii.gz dicom-folder --out predictions --json\n"
-        "  guided-attention predict runs/first dicom-folder --out predictions --also dicom-seg --also rtstruct"
+        "  guided-attention predict runs/first dicom-folder --out predictions --also dicom-seg --also rtstruct\n"
+        "  guided-attention predict runs/first new-scans --out predictions --shard 2/5"
     )
     parser = _verb(verbs, "predict", "predict scans with a trained run", text, example)
     parser.add_argument("run", metavar="RUN", help="run folder")
@@ -232,8 +242,24 @@ def _add_predict(verbs: "_Verbs") -> None:
     what = "write an uncertainty map as well, or, of a DICOM series, dicom-seg or rtstruct; can be repeated"
     files = ("uncertainty", "dicom-seg", "rtstruct")
     parser.add_argument("--also", metavar="FILE", choices=files, action="append", default=[], help=what)
+    what = (
+        "predict part K of N of the scans, K from 1 (default: that of this process in torchrun or a SLURM array; "
+        "elsewhere 1/1, all scans)"
+    )
+    parser.add_argument("--shard", metavar="K/N", type=_part, help=what)
     _add_device(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON line a case")
+
+
+def _add_merge(verbs: "_Verbs") -> None:
+    text = (
+        "Join the predictions of all shards in FOLDER, as if one process had predicted all. Where shards are missing,\n"
+        "list them and their cases, and change nothing."
+    )
+    example = "  guided-attention merge predictions"
+    parser = _verb(verbs, "merge", "join the predictions of all shards", text, example)
+    parser.add_argument("folder", metavar="FOLDER", help="folder that `predict --shard` wrote")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def _add_evaluate(verbs: "_Verbs") -> None:
@@ -274,6 +300,13 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="D", default="auto", help=_DEVICE)
+
+
+def _part(text: str) -> tuple[int, int]:
+    numbers = [int(part) if part.isascii() and part.isdecimal() else 0 for part in text.split("/")]
+    if len(numbers) != 2 or not 1 <= numbers[0] <= numbers[1]:  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"must be K/N with K from 1 to N, such as 2/5, got {text!r}")
+    return numbers[0], numbers[1]
 
 
 def _organ(text: str) -> tuple[int, str]:

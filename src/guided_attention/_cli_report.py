@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from guided_attention.inference import LedgerEntry
 
 __all__ = [
+    "CASES_FAILED",
+    "DONE",
+    "FAILED",
+    "INTERRUPTED",
+    "WRONG_USAGE",
     "CaseReport",
     "in_words_of_a_shell",
     "output_lost",
@@ -27,6 +32,8 @@ __all__ = [
     "tell",
 ]
 
+DONE, FAILED, WRONG_USAGE, CASES_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes."""
 _LONG = ("reasons", "fingerprint", "colours", "version")
 output_lost: list[str] = []
 """Why lines of the result could not be written: the command has failed then, whatever else it did."""

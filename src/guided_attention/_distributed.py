@@ -12,17 +12,16 @@ import torch
 from torch import Tensor, distributed
 
 from guided_attention._checks import require
-from guided_attention.errors import GuidedAttentionError
+from guided_attention.errors import GuidedAttentionError, ProcessLostError
 
 __all__ = [
-    "ProcessLostError",
+    "apart",
     "by_all",
     "by_first",
     "copy_from_first",
     "from_all",
     "from_first",
     "hurry",
-    "is_alone",
     "is_pooling",
     "join",
     "leave",
@@ -33,7 +32,9 @@ __all__ = [
     "rank",
     "rows_of_all",
     "share_of",
+    "started",
     "to_one",
+    "together",
     "total",
     "world_size",
 ]
@@ -50,14 +51,10 @@ _is_alone = False
 _deadline: float | None = None
 
 
-class ProcessLostError(RuntimeError):
-    """Another process has ended, or cannot be reached."""
-
-
 def join() -> None:
     """Join the processes that ``torchrun`` has started, where there are several; once."""
-    count = os.environ.get("WORLD_SIZE", "1")
-    if _is_initialized() or not count.isdecimal() or int(count) == 1:
+    _, count = started()
+    if _is_alone or _is_initialized() or count == 1:
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     cure = "Start the processes with torchrun, or unset WORLD_SIZE for one."
@@ -68,6 +65,24 @@ def join() -> None:
         torch.cuda.set_device(own_device())
     distributed.init_process_group(backend, timeout=_TIMEOUT)
     atexit.register(leave)
+
+
+def started() -> tuple[int, int]:
+    """Return the number of this process and of all that ``torchrun`` has started, whether they have joined or not."""
+    texts = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE")]
+    place, count = (int(text) if text.isascii() and text.isdecimal() else None for text in texts)
+    return place or 0, count or 1
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Let this process work by itself, as if ``torchrun`` had started no other."""
+    global _is_alone  # noqa: PLW0603 - there is one group of processes
+    before, _is_alone = _is_alone, True
+    try:
+        yield
+    finally:
+        _is_alone = before
 
 
 def leave() -> None:
@@ -128,10 +143,18 @@ def by_all(work: Callable[[], _T]) -> list[_T]:
     except GuidedAttentionError as refused:
         error = refused
     answers = from_all((results, error))
-    for _, refusal in answers:
+    for place, (_, refusal) in enumerate(answers):
         if refusal is not None:
+            refusal.elsewhere = place != rank()
             raise refusal
     return [result for part, _ in answers for result in part]
+
+
+def together(work: Callable[[], _T]) -> _T:
+    """Let each process work, and return its own result; or raise the first error on each."""
+    results: list[_T] = []
+    by_all(lambda: results.append(work()))
+    return results[0]
 
 
 def to_one(mine: _T, receiver: int) -> list[_T]:
@@ -161,6 +184,8 @@ def by_first(work: Callable[[], _T]) -> _T:
             outcome[1] = error
     with _watching():
         distributed.broadcast_object_list(outcome, src=0)
+    if isinstance(outcome[1], GuidedAttentionError):
+        outcome[1].elsewhere = rank() > 0
     if outcome[1] is not None:
         raise outcome[1]
     result: _T = outcome[0]
@@ -261,11 +286,6 @@ def _require_time() -> None:
         raise RuntimeError("Another process did not answer after a signal.")
 
 
-def is_alone() -> bool:
-    """Return whether the other processes have been lost."""
-    return _is_alone
-
-
 @contextmanager
 def _watching() -> Iterator[None]:
     """Note that this process is alone from now on where another cannot be reached."""
@@ -274,4 +294,5 @@ def _watching() -> Iterator[None]:
         yield
     except RuntimeError as error:
         _is_alone = True
-        raise ProcessLostError(str(error)) from error
+        message = f"Another process has ended, or cannot be reached ({error}). Its own messages say why."
+        raise ProcessLostError(message) from error

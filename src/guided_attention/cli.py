@@ -5,16 +5,22 @@ one line.
 """
 
 import argparse
-import re
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from guided_attention._checks import cut_list, repeated, require
+from guided_attention import _cli_scans as scans_verbs
+from guided_attention._checks import require
 from guided_attention._cli_parser import make_parser
 from guided_attention._cli_report import (
+    CASES_FAILED,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    WRONG_USAGE,
     CaseReport,
     in_words_of_a_shell,
     output_lost,
@@ -22,7 +28,6 @@ from guided_attention._cli_report import (
     print_json,
     print_nested,
     say,
-    shell_words,
     tell,
 )
 from guided_attention.errors import (
@@ -36,14 +41,12 @@ from guided_attention.errors import (
 
 if TYPE_CHECKING:
     from guided_attention._files import PathLike
-    from guided_attention.data import Opening
     from guided_attention.evaluation import CaseScore
-    from guided_attention.inference import LedgerEntry
+    from guided_attention.inference import LedgerEntry, Shard
     from guided_attention.recipes import Plan
 
 __all__ = ["main"]
 
-_DONE, _FAILED, _WRONG_USAGE, _CASES_FAILED, _INTERRUPTED = 0, 1, 2, 3, 130
 _USAGE = (ArgumentError, ArgumentTypeError, ExistingFileError, MissingFileError)
 
 
@@ -54,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; None takes those of the process.
 
     Returns:
-        0 done, 1 failed, 2 wrong usage, 3 finished with failed cases, 75 training interrupted, 130 interrupted.
+        0 done, 1 failed, 2 wrong usage, 3 finished with failed cases or without shards, 75 training interrupted, 130
+        interrupted.
 
     Example:
         >>> main(["train", "no-such-folder"])
@@ -66,18 +70,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = make_parser().parse_args(argv)
         with plain_warnings():
             code = _VERBS[arguments.verb](arguments)
-            return code or (_FAILED if output_lost else _DONE)
+            return code or (FAILED if output_lost else DONE)
     except KeyboardInterrupt:
-        tell(f"interrupted{_way_on(arguments)}")
-        return _INTERRUPTED
+        if _speaks(arguments):
+            tell(f"interrupted{_way_on(arguments)}")
+        return INTERRUPTED
     except TrainingInterrupted as interrupted:
-        tell(f"interrupted. Continue with: {_continuation(arguments, interrupted.run_dir)}")
+        if _speaks(arguments):
+            tell(f"interrupted. Continue with: {_continuation(arguments, interrupted.run_dir)}")
         return int(interrupted.code or 0)
     except SystemExit as end:  # argparse has printed help or a message
         return int(end.code or 0)
     except (GuidedAttentionError, OSError) as error:
-        tell(f"error: {in_words_of_a_shell(error)}")
-        return _WRONG_USAGE if isinstance(error, _USAGE) else _FAILED
+        if not (isinstance(error, GuidedAttentionError) and error.elsewhere):
+            tell(f"error: {in_words_of_a_shell(error)}")
+        return WRONG_USAGE if isinstance(error, _USAGE) else FAILED
+
+
+def _speaks(arguments: argparse.Namespace | None) -> bool:
+    """Return whether this process reports: of several that train one network together, the first does."""
+    together = arguments is not None and arguments.verb == "train" and arguments.folds is None
+    return not together or os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0"
 
 
 def _continuation(arguments: argparse.Namespace | None, run_dir: "PathLike") -> str:
@@ -95,125 +108,15 @@ def _way_on(arguments: argparse.Namespace | None) -> str:
     return ": the predictions written so far are whole. Continue with --resume" if is_prediction else ""
 
 
-def _check(arguments: argparse.Namespace) -> int:
-    from guided_attention.data import check  # noqa: PLC0415
-
-    patients = None if arguments.patient is None else _patient_by(arguments.patient)
-    labels, opening = _organs(arguments.organ), _opening(arguments)
-    report = check(
-        arguments.data,
-        labels=labels,
-        opening=opening,
-        patients=patients,
-        workers=arguments.workers,
-        on_case=tell,
-    )
-    if arguments.json:
-        print_json(report.to_dict(), indent=2)
-    else:
-        say(shell_words(str(report)))
-    return _FAILED if report.errors or (arguments.strict and report.warnings) else _DONE
-
-
-def _patient_by(pattern: str) -> Callable[[str], str]:
-    """Return the function from the name of a case to its patient that a regular expression describes."""
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        message = f"`--patient` must be a regular expression, got {pattern!r} ({error})."
-        raise ArgumentError(message, argument="patient") from error
-    if compiled.groups == 0:
-        message = f"`--patient` must have a group in brackets, such as '(.*)_scan', got {pattern!r}."
-        raise ArgumentError(message, argument="patient")
-
-    def patient(case_id: str) -> str:
-        found = compiled.search(case_id)
-        return case_id if found is None else found[1]
-
-    return patient
-
-
-def _convert(arguments: argparse.Namespace) -> int:
-    from guided_attention.data import convert  # noqa: PLC0415
-
-    cohort = _opening(arguments).open(arguments.data, _organs(arguments.organ))
-    folder = convert(cohort, arguments.out, arguments.to, workers=arguments.workers, on_case=tell)
-    say(f"Wrote {len(cohort)} cases and manifest.json to {folder}")
-    return _DONE
-
-
-def _plan(arguments: argparse.Namespace) -> int:
-    from guided_attention._files import made_folder, refuse_filled  # noqa: PLC0415
-    from guided_attention.recipes import check_values, plan_for  # noqa: PLC0415
-    from guided_attention.recipes.plan import PLAN_FILE  # noqa: PLC0415
-
-    values = dict(arguments.set)
-    check_values(values)
-    run = Path(arguments.out)
-    refuse_filled(run)
-    cohort = _opening(arguments).open(arguments.data, _organs(arguments.organ))
-    made_folder(run, "out")
-    plan = plan_for(
-        cohort,
-        minutes=arguments.minutes,
-        seed=arguments.seed,
-        device=arguments.device,
-        patients=None if arguments.patient is None else _patient_by(arguments.patient),
-        dimensions=arguments.dimensions,
-    )
-    plan = plan.with_values(values)
-    path = plan.save(run / PLAN_FILE)
-    if arguments.json:
-        print_json(plan.to_dict(), indent=2)
-        return _DONE
-    settings = plan.to_dict()
-    for key, reason in plan.reasons.items():
-        say(f"{key} = {_value_at(settings, key)}  ({reason})")
-    say(f"Wrote {path}. Next: guided-attention train {run}")
-    return _DONE
-
-
-def _opening(arguments: argparse.Namespace) -> "Opening":
-    """Return how the scans are opened."""
-    from guided_attention.data import Opening  # noqa: PLC0415
-
-    spacing, channels = arguments.spacing, arguments.channel
-    return Opening(
-        arguments.layout,
-        None if spacing is None else (spacing[0], spacing[1], spacing[2]),
-        None if channels is None else tuple(channels),
-        arguments.resample_channels,
-        Opening.max_bytes if arguments.max_bytes is None else arguments.max_bytes,
-        arguments.series,
-    )
-
-
-def _organs(named: Sequence[tuple[int, str]]) -> dict[int, str] | None:
-    """Return the organs of `--organ` by value; None without any."""
-    twice = repeated(value for value, _ in named)
-    require(not twice, "--organ", "of different values", f"{cut_list(twice)} more than once")
-    return dict(named) or None
-
-
-def _value_at(settings: Mapping[str, object], key: str) -> object:
-    """Return the value of a dotted key, and the number of values in a list that is long."""
-    value: object = settings
-    for name in key.split("."):
-        value = value.get(name, "") if isinstance(value, Mapping) else ""
-    is_long = isinstance(value, (list, Mapping)) and len(str(value)) > 60  # noqa: PLR2004
-    return f"{len(value)} values" if is_long and isinstance(value, (list, Mapping)) else value
-
-
 def _train(arguments: argparse.Namespace) -> int:
-    from guided_attention.recipes import Plan, train  # noqa: PLC0415
+    from guided_attention._distributed import by_first, join  # noqa: PLC0415
+    from guided_attention.recipes import train  # noqa: PLC0415
 
-    plan = Plan.load(arguments.run)
-    plan = plan.with_values(dict(arguments.set)) if arguments.set else plan
     if arguments.folds is not None:
-        return _train_folds(arguments, plan)
-    require(
-        arguments.fold is None, "--fold", "used with --folds", arguments.fold, "Say how many folds there are."
-    )
+        return _train_folds(arguments)
+    join()
+    by_first(lambda: _require_no_fold(arguments.fold))
+    plan = by_first(lambda: _planned(arguments))
     result = train(
         plan,
         arguments.run,
@@ -223,6 +126,8 @@ def _train(arguments: argparse.Namespace) -> int:
         quiet=arguments.quiet,
         take_over=arguments.take_over,
     )
+    if not _speaks(arguments):
+        return DONE
     best = (
         f"best validation score {result.best_score:.4f} in epoch {result.best_epoch} of {result.epochs}"
         if plan.data.val
@@ -232,12 +137,25 @@ def _train(arguments: argparse.Namespace) -> int:
     more = f"budget.{result.stopped_by}=N" if result.stopped_by != "patience" else "training.patience=N"
     say(f"To train longer: guided-attention train {arguments.run} --resume --set {more}")
     say(f"Next: guided-attention predict {arguments.run} --out PREDICTIONS")
-    return _DONE
+    return DONE
 
 
-def _train_folds(arguments: argparse.Namespace, plan: "Plan") -> int:
+def _require_no_fold(fold: int | None) -> None:
+    require(fold is None, "--fold", "used with --folds", fold, "Say how many folds there are.")
+
+
+def _planned(arguments: argparse.Namespace) -> "Plan":
+    """Return the plan of the run with the values that are set."""
+    from guided_attention.recipes import Plan  # noqa: PLC0415
+
+    plan = Plan.load(arguments.run)
+    return plan.with_values(dict(arguments.set)) if arguments.set else plan
+
+
+def _train_folds(arguments: argparse.Namespace) -> int:
     from guided_attention.recipes import train_folds  # noqa: PLC0415
 
+    plan = _planned(arguments)
     run, folds = arguments.run, arguments.folds
     require(arguments.init_from is None, "--init-from", "left out with --folds", arguments.init_from)
     found = train_folds(
@@ -257,9 +175,9 @@ def _train_folds(arguments: argparse.Namespace, plan: "Plan") -> int:
         tell(
             f"error: cases have no scores. Mend them, then: guided-attention train {run} --folds {folds} --resume"
         )
-        return _CASES_FAILED
+        return CASES_FAILED
     say(f"Next, when all {folds} folds are done: guided-attention finalize {run}")
-    return _DONE
+    return DONE
 
 
 def _finalize(arguments: argparse.Namespace) -> int:
@@ -270,43 +188,103 @@ def _finalize(arguments: argparse.Namespace) -> int:
     if arguments.json:
         for row in _rows_of_cases(scores, []):
             print_json(row)
-        return _DONE
+        return DONE
     run = Path(arguments.run)
     say((run / SCORES).read_text(encoding="utf-8").rstrip())
     say(f"Wrote the scores of each case and the ensemble to {run}")
     say(f"Next: guided-attention predict {run} SCANS --out PREDICTIONS")
-    return _DONE
+    return DONE
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from guided_attention.recipes import predict  # noqa: PLC0415
+    from guided_attention.recipes import predict, predict_shard  # noqa: PLC0415
     from guided_attention.recipes.prediction import in_series  # noqa: PLC0415
 
-    series = arguments.series
+    run, series, out, shard = arguments.run, arguments.series, Path(arguments.out), _shard(arguments)
     require(series is None or bool(arguments.scans), "--series", "of SCANS", "no SCANS", "Name the folder.")
-    scans = arguments.scans if series is None else in_series(arguments.run, arguments.scans, series)
-    out = Path(arguments.out)
+    scans = arguments.scans if series is None else in_series(run, arguments.scans, series)
+    root = out if shard is None else shard.folder(out)
 
     def show(entry: "LedgerEntry") -> None:
-        files = [str(out / name) for name, content in entry.files.items() if content]
         if arguments.json:
-            fields = {"case_id": entry.case_id, "status": entry.status, "files": files, "error": entry.error}
-            print_json(fields)
+            print_json(_row_of(entry, root))
         else:
-            rest = " ".join(entry.error.split()) or " ".join(files)
+            rest = " ".join(entry.error.split()) or " ".join(_files_of(entry, root))
             say(f"{entry.case_id}  {entry.status}  {rest}".rstrip())
 
-    entries = predict(
-        arguments.run,
-        scans or None,
-        out,
-        device=arguments.device,
-        also=arguments.also,
-        resume=arguments.resume,
-        overwrite=arguments.overwrite,
-        on_case=CaseReport(_expected(arguments.run, arguments.scans), show),
+    expected = _expected(run, arguments.scans)
+    device, also, resume = arguments.device, arguments.also, arguments.resume
+    if shard is None:
+        report = CaseReport(expected, show)
+        overwrite = arguments.overwrite
+        return _code_of(
+            predict(
+                run,
+                scans or None,
+                out,
+                device=device,
+                also=also,
+                resume=resume,
+                overwrite=overwrite,
+                on_case=report,
+            )
+        )
+    report = CaseReport(shard.size(range(expected)) or 0, show)
+    found = predict_shard(
+        run, scans or None, out, shard, device=device, also=also, resume=resume, on_case=report
     )
-    return _code_of(entries)
+    tell(f"Shard {shard} is done. Next, when all are: guided-attention merge {out}")
+    return _code_of(found)
+
+
+def _shard(arguments: argparse.Namespace) -> "Shard | None":
+    """Return the shard that is named, or that of this process; None for all scans."""
+    from guided_attention.inference import Shard  # noqa: PLC0415
+
+    shard = Shard.from_environment() if arguments.shard is None else Shard(*arguments.shard)
+    if shard is None or shard.count == 1:
+        return None
+    cure = f"Delete {arguments.out} first, or pass --shard 1/1 for all scans in one process."
+    require(not arguments.overwrite, "--overwrite", "left out with shards", f"shard {shard}", cure)
+    return shard
+
+
+def _files_of(entry: "LedgerEntry", folder: Path) -> list[str]:
+    return [str(folder / name) for name, content in entry.files.items() if content]
+
+
+def _row_of(entry: "LedgerEntry", folder: Path) -> dict[str, object]:
+    files = _files_of(entry, folder)
+    return {"case_id": entry.case_id, "status": entry.status, "files": files, "error": entry.error}
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from guided_attention.inference import merge_shards  # noqa: PLC0415
+
+    folder = Path(arguments.folder)
+    merged = merge_shards(folder)
+    if arguments.json:
+        print_json(
+            {
+                "complete": merged.is_complete,
+                "cases": [_row_of(entry, folder) for entry in merged.entries],
+                "absent": [str(shard) for shard in merged.absent],
+                "unfinished": [str(shard) for shard in merged.unfinished],
+                "missing": merged.missing,
+            },
+            indent=2,
+        )
+    if merged.is_complete:
+        if not arguments.json:
+            say(f"{len(merged.entries)} cases are in {folder}, with one ledger")
+        return _code_of(merged.entries)
+    for what, shards in (("never ran", merged.absent), ("did not finish", merged.unfinished)):
+        for shard in shards:
+            tell(f"shard {shard} {what}")
+    for case in merged.missing:
+        tell(f"not predicted yet: {case}")
+    tell(f"error: {folder} is not merged. Predict these shards with --shard K/N --resume, then merge again.")
+    return CASES_FAILED
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -360,7 +338,7 @@ def _info(arguments: argparse.Namespace) -> int:
         print_json(found, indent=2)
     else:
         print_nested(found)
-    return _DONE
+    return DONE
 
 
 def _expected(run: str, scans: Sequence[str]) -> int:
@@ -382,16 +360,17 @@ def _code_of(entries: Sequence["LedgerEntry"]) -> int:
         tell(f"failed: {entry.case_id}: {entry.error}")
     if failed:
         tell(f"error: {len(failed)} of {len(entries)} cases failed")
-    return _CASES_FAILED if failed else _DONE
+    return CASES_FAILED if failed else DONE
 
 
 _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
-    "check": _check,
-    "convert": _convert,
-    "plan": _plan,
+    "check": scans_verbs.check,
+    "convert": scans_verbs.convert,
+    "plan": scans_verbs.plan,
     "train": _train,
     "finalize": _finalize,
     "predict": _predict,
+    "merge": _merge,
     "evaluate": _evaluate,
     "info": _info,
 }

@@ -12,6 +12,7 @@ class                       also a                 raised for
 `WriteError`                `OSError`              a file that cannot be written: disk full, no permission
 `MissingPackageError`       `ModuleNotFoundError`  an optional package that is not installed
 `NonFiniteError`            `FloatingPointError`   NaN or infinite values during training
+`ProcessLostError`          `RuntimeError`         another process that trains with this one has ended
 `TrainingInterrupted`       `SystemExit`           a training run that a signal ended; it can be resumed
 ==========================  =====================  ====================================================
 """
@@ -32,6 +33,7 @@ __all__ = [
     "MissingFileError",
     "MissingPackageError",
     "NonFiniteError",
+    "ProcessLostError",
     "SpacingWarning",
     "TrainingInterrupted",
     "UnfitScanWarning",
@@ -55,6 +57,8 @@ class GuidedAttentionError(Exception):
 
     argument: str | None
     file: Path | None
+    elsewhere: bool = False
+    """Whether it is another process, one that trains with this one, in which it was raised."""
 
     def __init__(self, message: str, *, argument: str | None = None, file: object = None) -> None:
         super().__init__(message)
@@ -106,6 +110,10 @@ class MissingPackageError(GuidedAttentionError, ModuleNotFoundError):
 
 class NonFiniteError(GuidedAttentionError, FloatingPointError):
     """A loss or a gradient is NaN or infinite."""
+
+
+class ProcessLostError(GuidedAttentionError, RuntimeError):
+    """Another process that trains with this one has ended, or cannot be reached."""
 
 
 class TrainingInterrupted(SystemExit):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from guided_attention._checks import cut_list, require, require_integer
+from guided_attention._distributed import started
 from guided_attention.errors import DataError
 
 __all__ = ["Shard", "shards_in"]
@@ -42,6 +43,10 @@ class Shard:
         require(self.count >= 1, "count", "at least 1", self.count)
         require(1 <= self.number <= self.count, "number", f"from 1 to {self.count}", self.number)
 
+    def __str__(self) -> str:
+        """Return it as the command line takes it: ``2/5``."""
+        return f"{self.number}/{self.count}"
+
     @classmethod
     def from_environment(cls) -> "Shard | None":
         """Return the shard of this process as ``torchrun`` or a SLURM array names it, None where there is one only.
@@ -55,8 +60,9 @@ class Shard:
             >>> for name in ("ID", "MIN", "COUNT"):
             ...     del os.environ[f"SLURM_ARRAY_TASK_{name}"]
         """
-        if _number("WORLD_SIZE", 1) > 1:
-            return cls(_number("RANK", 0) + 1, _number("WORLD_SIZE", 1))
+        rank, processes = started()
+        if processes > 1:
+            return cls(rank + 1, processes)
         count, first = _number("SLURM_ARRAY_TASK_COUNT", 1), _number("SLURM_ARRAY_TASK_MIN", 0)
         if count == 1:
             return None

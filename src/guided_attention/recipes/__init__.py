@@ -17,7 +17,7 @@ from guided_attention.recipes.folds import train_folds
 from guided_attention.recipes.information import info
 from guided_attention.recipes.plan import Plan
 from guided_attention.recipes.planning import plan_for
-from guided_attention.recipes.prediction import predict
+from guided_attention.recipes.prediction import predict, predict_shard
 from guided_attention.recipes.scoring import evaluate
 from guided_attention.recipes.training import train
 from guided_attention.recipes.values import check_values
@@ -40,6 +40,7 @@ __all__ = [
     "info",
     "plan_for",
     "predict",
+    "predict_shard",
     "train",
     "train_folds",
 ]

@@ -2,11 +2,11 @@
 
 import shutil
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 
+from guided_attention._distributed import by_all, share_of, together, world_size
 from guided_attention.case import Case
 from guided_attention.data import Cohort
 from guided_attention.evaluation.cohort import require_scorable
@@ -28,7 +28,7 @@ _CASES_A_THREAD = 4
 
 @dataclass
 class RunData:
-    """What a run trains on and is validated with.
+    """What a run trains on and is validated with; of several processes, each prepares and checks its share.
 
     Args:
         plan: The plan.
@@ -50,28 +50,31 @@ class RunData:
             cases = [self.source.read(name) for name in names]
             self._digests |= {case.case_id: digest_of(case) for case in cases}
             return cases
-        cache, chosen = (
-            VolumeCache(_cache_of(self.plan, self.folder), self.plan.preparation),
-            cohort.select(names),
-        )
-        cache.build(
-            chosen,
-            workers=max(1, min(machine.cores(), len(names) // _CASES_A_THREAD)),
-            on_case=self._counter(len(names)),
-        )
-        volumes = cache.volumes(chosen)
+        cache = VolumeCache(_cache_of(self.plan, self.folder), self.plan.preparation)
+        mine = names[share_of(len(names))]
+        threads = max(1, min(machine.cores() // world_size(), len(mine) // _CASES_A_THREAD))
+        together(lambda: cache.build(cohort.select(mine), workers=threads, on_case=self._counter(len(mine))))
+        # Those that another machine has prepared on a disk of its own are prepared here, too.
+        volumes = together(lambda: cache.volumes(cohort.select(names)))
         self._digests |= {entry.case_id: entry.digest for entry in volumes.entries}
         return volumes
 
     def validation(self) -> Cohort | list[Case]:
         """Return the validation cases, each of which was read once and can be scored."""
         names, cohort = self.plan.data.val, self.source.cohort
-        found = [self.source.read(name) for name in names] if cohort is None else cohort.select(names)
-        for case in found:
+        for digests in by_all(lambda: self._checked(names[share_of(len(names))])):
+            self._digests |= digests
+        return [self.source.read(name) for name in names] if cohort is None else cohort.select(names)
+
+    def _checked(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the hashes of cases, each read once; raise for one that cannot be scored."""
+        digests = {}
+        for name in names:
+            case = self.source.read(name)
             require_scorable(case, self.plan.labels)
-            self._digests[case.case_id] = digest_of(case)
+            digests[case.case_id] = digest_of(case)
             del case
-        return found
+        return digests
 
     def digest(self) -> str:
         """Return the hash of all cases that were read; their names and order change nothing."""
@@ -79,20 +82,23 @@ class RunData:
 
     def _counter(self, total: int) -> Callable[[str], None]:
         done: list[str] = []
+        whose = "" if world_size() == 1 else ", the share of this process"
 
         def count(name: str) -> None:
             done.append(name)
             if len(done) == total or len(done) % ceil(total / _LINES) == 0:
-                self.tell(f"prepared {len(done)} of {total} cases")
+                self.tell(f"prepared {len(done)} of {total} cases{whose}")
 
         return count
 
 
 def sweep(plan: Plan, folder: Path) -> None:
-    """Delete the prepared volumes of a run that has ended; those in a folder that the plan names are kept."""
+    """Delete the prepared volumes of a run that has ended; those in a folder that the plan names are kept.
+
+    All processes call it: each machine may have volumes of its own.
+    """
     if plan.data.cache is None:
-        with suppress(FileNotFoundError):
-            shutil.rmtree(folder / CACHE)
+        shutil.rmtree(folder / CACHE, ignore_errors=True)
 
 
 def _cache_of(plan: Plan, folder: Path) -> Path:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from guided_attention._checks import require, require_integer
+from guided_attention._distributed import apart, started
 from guided_attention._files import PathLike, made_folder
 from guided_attention._locks import locked_folder
 from guided_attention.errors import ExistingFileError
@@ -48,7 +49,8 @@ def train_folds(
     The training and validation cases of the plan are divided into folds by chance, with its seed, all cases of a
     patient in one. Fold k trains in ``fold-k`` of the run folder, without validation, on the cases of the others; the
     weights of the last epoch then predict its own cases into ``fold-k/evaluation``, with their scores. The budget of
-    the plan is that of each fold. Several processes may work on one run: each takes folds that no other has.
+    the plan is that of each fold. Several processes may work on one run: each takes folds that no other has. Of those
+    that ``torchrun`` has started, each trains folds of its own: the second of two has the folds 1, 3 and so on.
 
     Args:
         plan: A plan for scans on disk, or a folder that holds ``plan.json``.
@@ -61,7 +63,7 @@ def train_folds(
         take_over: Whether to take the locks of processes that are dead, see `Trainer.fit`.
 
     Returns:
-        The folds that were asked for, and what is missing of each: a case that could not be predicted, or the work of
+        The folds of this process, and what is missing of each: a case that could not be predicted, or the work of
         another process.
 
     Raises:
@@ -88,12 +90,14 @@ def train_folds(
     if fold is not None:
         require_integer("fold", fold)
         require(0 <= fold < folds, "fold", f"from 0 to {folds - 1}", fold)
-    numbers = range(folds) if fold is None else range(fold, fold + 1)
+    place, processes = started()
+    numbers = (range(folds) if fold is None else range(fold, fold + 1))[place::processes]
     for number in () if resume else numbers:
         require_no_run(fold_folder(folder, number))
     _begin(folder, chosen, held_out)
     work = _Work(plan=chosen, run=folder, held_out=held_out, device=device, quiet=quiet, take_over=take_over)
-    return [work.done(number, is_only=fold is not None) for number in numbers]
+    with apart():  # the trainings of folds have nothing to exchange
+        return [work.done(number, is_only=fold is not None) for number in numbers]
 
 
 def _begin(folder: Path, plan: Plan, held_out: tuple[tuple[str, ...], ...]) -> None:

@@ -11,14 +11,22 @@ from guided_attention._files import PathLike
 from guided_attention.case import Case
 from guided_attention.data import Cohort, Opening
 from guided_attention.errors import ArgumentError, MissingFileError
-from guided_attention.inference import ExtraFile, LedgerEntry, Predictor
+from guided_attention.inference import ExtraFile, LedgerEntry, Predictor, Shard
 from guided_attention.inference.saved import FOLDS_FILE
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan, source_of
 from guided_attention.recipes.plan import PLAN_FILE, Plan
 from guided_attention.training.run_folder import BEST
 
-__all__ = ["has_folds", "in_series", "plan_of_run", "predict", "predictor_of_run", "source_for_run"]
+__all__ = [
+    "has_folds",
+    "in_series",
+    "plan_of_run",
+    "predict",
+    "predict_shard",
+    "predictor_of_run",
+    "source_for_run",
+]
 
 Scans = PathLike | Sequence[PathLike | Cohort] | Cohort | Sequence[Case]
 """A file or folder, a cohort, a list of these, or cases in memory."""
@@ -77,6 +85,45 @@ def predict(
         overwrite=overwrite,
         on_case=on_case,
     )
+
+
+def predict_shard(
+    run: PathLike,
+    scans: Scans | None,
+    out: PathLike,
+    shard: Shard,
+    *,
+    device: str = "auto",
+    also: Sequence[ExtraFile] = (),
+    resume: bool = False,
+    on_case: Callable[[LedgerEntry], None] | None = None,
+) -> list[LedgerEntry]:
+    """Predict one of several parts of the scans, into a folder within `out`; each process has one.
+
+    Scans of other shards are not read. When all shards are done, `guided_attention.inference.merge_shards` leaves in
+    `out` what `predict` would have.
+
+    Args:
+        run: See `predict`; so are `scans`, `device`, `also` and `on_case`.
+        scans: The scans of all shards.
+        out: The folder of all shards.
+        shard: The part to predict, such as ``Shard.from_environment()`` under ``torchrun`` or in a SLURM array.
+        device: A torch device, or ``"auto"`` for a GPU if there is one, another for each process of ``torchrun``.
+        also: Other files to write.
+        resume: Continue this shard: cases that are complete are skipped.
+        on_case: Called with the entry of each case when it is settled.
+
+    Returns:
+        One entry a case of the shard.
+
+    Raises:
+        ExistingFileError: The shard was begun, and `resume` is not set.
+        DataError: `out` holds shards of another number, or is merged already.
+        MissingFileError, CheckpointError, ArgumentError: See `predict`.
+    """
+    predictor = predictor_of_run(run, device)
+    readers = _readers(run, scans, predictor.labels)
+    return predictor.predict_to(out, readers, also=also, resume=resume, shard=shard, on_case=on_case)
 
 
 def _readers(run: PathLike, scans: Scans | None, labels: LabelSpec) -> list[Reader]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from guided_attention._checks import cut_list, require, require_path
+from guided_attention._distributed import by_first, join, rank, together, world_size
 from guided_attention._files import PathLike, json_mapping, made_folder, sha256_of_json
 from guided_attention._locks import locked_folder
 from guided_attention.case import Case
@@ -63,6 +64,9 @@ def train(
     The folder holds ``plan.json``, the files of a `Trainer`, and ``curves.png`` if matplotlib is installed. A run is
     resumed with ``train(run_dir, resume=True)``: the plan and the scans are found again by themselves.
 
+    Processes that ``torchrun`` has started train together, with the plan of the first, which writes the folder. Each
+    computes its part of every batch. A run can be resumed with another number of them.
+
     Args:
         plan: A plan, or a folder that holds ``plan.json``.
         run_dir: Folder of the run, created if it is missing; None is the folder given as `plan`.
@@ -83,30 +87,53 @@ def train(
         MissingFileError: There is no plan, nothing to resume, or the scans are gone.
         ArgumentError: A resumed run is given another plan, `init_from` has another network, or see `Plan`.
         DataError: A scan cannot be used; the message names it. Or scans have changed since the run was begun.
+        ProcessLostError: Another process ended before the first step.
 
     Warns:
         FineTuningWarning: With `init_from`: layers are new, or scans are prepared in another way.
     """
+    join()
+    folder, chosen = by_first(lambda: _begun(plan, run_dir, init_from, resume=resume))
+    place = together(lambda: device_of(device))
+    # The first reads the weights: all others get its own before the first step.
+    mine = init_from if rank() == 0 else None
+    start = together(lambda: None if mine is None else initial_weights(mine, chosen))
+    # A folder is looked through once; volumes in memory are not sent.
+    find = by_first if cases is None else together
+    source = find(lambda: cases_of_plan(chosen, cases))
+    by_first(lambda: made_folder(folder, "run_dir"))
+    trainer = _trainer(chosen, source, folder, place, start, quiet=quiet)
+    by_first(lambda: _store_plan(chosen, folder, trainer.config, resume=resume, take_over=take_over))
+    result = trainer.fit(resume=resume, take_over=take_over)
+    sweep(chosen, folder)
+    return result
+
+
+def _begun(
+    plan: Plan | PathLike, run_dir: PathLike | None, init_from: PathLike | None, *, resume: bool
+) -> tuple[Path, Plan]:
+    """Return the run folder and the plan; raise where no run can begin or be resumed."""
     folder = run_folder(plan, run_dir)
-    place = device_of(device)
     chosen = plan if isinstance(plan, Plan) else Plan.load(plan)
     _require_no_folds(folder)
     if resume:
         _require_resumable(folder, chosen, init_from)
     else:
         require_no_run(folder)
-    start = None if init_from is None else initial_weights(init_from, chosen)
-    source = cases_of_plan(chosen, cases)
-    trainer = _trainer(chosen, source, made_folder(folder, "run_dir"), place, start, quiet=quiet)
+    wanted, got = f"at least {world_size()}, a patch for each process", chosen.sampling.batch_size
+    cure = "Set a larger one in a new plan, or start fewer processes."
+    require(got >= world_size(), "sampling.batch_size", wanted, got, cure)
+    return folder, chosen
+
+
+def _store_plan(plan: Plan, folder: Path, config: TrainerConfig, *, resume: bool, take_over: bool) -> None:
+    """Write the plan, but not into a folder that another run has."""
     if resume:
-        _require_same_scans(folder, trainer.config)
+        _require_same_scans(folder, config)
     else:
         require_no_run(folder)  # reading takes minutes, in which another process may have begun one
     with locked_folder(folder, argument="run_dir", doing="training in", take_over=take_over):
-        chosen.save(folder / PLAN_FILE)  # not into a folder that another run has
-    result = trainer.fit(resume=resume, take_over=take_over)
-    sweep(chosen, folder)
-    return result
+        plan.save(folder / PLAN_FILE)
 
 
 def run_folder(plan: Plan | PathLike, run_dir: PathLike | None) -> Path:
@@ -158,7 +185,7 @@ def _trainer(
     plan: Plan, source: Source, folder: Path, device: torch.device, start: Predictor | None, *, quiet: bool
 ) -> Trainer:
     # Before the first is read: a name that is missing is an error at once.
-    source.require((*plan.data.train, *plan.data.val))
+    together(lambda: source.require((*plan.data.train, *plan.data.val)))
     seed_everything(plan.seed)
     model = build(plan.network)
     if start is not None:
@@ -166,7 +193,8 @@ def _trainer(
     model.to(device)
     tell = _ignored if quiet else Progress(epochs=1, batches=None).say
     data, curves = RunData(plan, source, folder, tell), Curves(folder)
-    loader = loader_of(plan, data.training(), device)
+    volumes = data.training()
+    loader = together(lambda: loader_of(plan, volumes, device))
     predictor = predictor_of(plan, model)
     validated = data.validation() if plan.data.val else None
     quick = predictor_of(plan, model, mirrored=False)

@@ -194,9 +194,10 @@ class VolumeCache:
     def _entry(self, scan: Scan) -> Path:
         """Return the folder of a whole entry, built if need be."""
         entry = Path(self.folder) / self._key(scan)
-        if _is_whole(entry):
-            return entry
-        _discard(entry)
+        if entry.exists():  # else another process may have built it by the time that it is discarded
+            if _is_whole(entry):
+                return entry
+            _discard(entry)
         case = scan.read()
         require_channel_order(self.preparation, case)
         prepared, digest = self.preparation.apply(case), digest_of(case)

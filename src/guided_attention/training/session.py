@@ -11,7 +11,6 @@ from torch import Tensor
 from guided_attention._checkpoints import size_of
 from guided_attention._checks import require
 from guided_attention._distributed import (
-    ProcessLostError,
     by_first,
     copy_from_first,
     from_first,
@@ -21,7 +20,7 @@ from guided_attention._distributed import (
 )
 from guided_attention._files import made_folder
 from guided_attention._locks import locked_folder
-from guided_attention.errors import ArgumentError, TrainingInterrupted
+from guided_attention.errors import ArgumentError, ProcessLostError, TrainingInterrupted
 from guided_attention.training.batches import Batch
 from guided_attention.training.config import TrainerConfig
 from guided_attention.training.progress import Event, Progress, Status
@@ -96,9 +95,7 @@ class Session:
                 yield
             except ProcessLostError as error:
                 self._store_noted()
-                reporter.say(
-                    f"A process is lost ({error}): the state is stored in {folder.path}. Resume from there."
-                )
+                reporter.say(f"{error} The state is stored in {folder.path}. Resume from there.")
                 raise TrainingInterrupted(folder.path) from error
             except TrainingInterrupted:
                 reporter.say(

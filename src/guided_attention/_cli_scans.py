@@ -1,0 +1,128 @@
+"""The verbs of the command line that read scans before there is a run: check, convert and plan."""
+
+import argparse
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from guided_attention._checks import cut_list, repeated, require
+from guided_attention._cli_report import DONE, FAILED, print_json, say, shell_words, tell
+from guided_attention.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from guided_attention.data import Opening
+
+__all__ = ["check", "convert", "plan"]
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """List what looks wrong in a folder of scans."""
+    from guided_attention.data import check as check_data  # noqa: PLC0415
+
+    patients = None if arguments.patient is None else _patient_by(arguments.patient)
+    labels, opening = _organs(arguments.organ), _opening(arguments)
+    report = check_data(
+        arguments.data,
+        labels=labels,
+        opening=opening,
+        patients=patients,
+        workers=arguments.workers,
+        on_case=tell,
+    )
+    if arguments.json:
+        print_json(report.to_dict(), indent=2)
+    else:
+        say(shell_words(str(report)))
+    return FAILED if report.errors or (arguments.strict and report.warnings) else DONE
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """Write a folder of scans in another layout."""
+    from guided_attention.data import convert as convert_data  # noqa: PLC0415
+
+    cohort = _opening(arguments).open(arguments.data, _organs(arguments.organ))
+    folder = convert_data(cohort, arguments.out, arguments.to, workers=arguments.workers, on_case=tell)
+    say(f"Wrote {len(cohort)} cases and manifest.json to {folder}")
+    return DONE
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Choose all settings from the scans, and write them into a run folder."""
+    from guided_attention._files import made_folder, refuse_filled  # noqa: PLC0415
+    from guided_attention.recipes import check_values, plan_for  # noqa: PLC0415
+    from guided_attention.recipes.plan import PLAN_FILE  # noqa: PLC0415
+
+    values = dict(arguments.set)
+    check_values(values)
+    run = Path(arguments.out)
+    refuse_filled(run)
+    cohort = _opening(arguments).open(arguments.data, _organs(arguments.organ))
+    made_folder(run, "out")
+    chosen = plan_for(
+        cohort,
+        minutes=arguments.minutes,
+        seed=arguments.seed,
+        device=arguments.device,
+        patients=None if arguments.patient is None else _patient_by(arguments.patient),
+        dimensions=arguments.dimensions,
+    )
+    chosen = chosen.with_values(values)
+    path = chosen.save(run / PLAN_FILE)
+    if arguments.json:
+        print_json(chosen.to_dict(), indent=2)
+        return DONE
+    settings = chosen.to_dict()
+    for key, reason in chosen.reasons.items():
+        say(f"{key} = {_value_at(settings, key)}  ({reason})")
+    say(f"Wrote {path}. Next: guided-attention train {run}")
+    return DONE
+
+
+def _patient_by(pattern: str) -> Callable[[str], str]:
+    """Return the function from the name of a case to its patient that a regular expression describes."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        message = f"`--patient` must be a regular expression, got {pattern!r} ({error})."
+        raise ArgumentError(message, argument="patient") from error
+    if compiled.groups == 0:
+        message = f"`--patient` must have a group in brackets, such as '(.*)_scan', got {pattern!r}."
+        raise ArgumentError(message, argument="patient")
+
+    def patient(case_id: str) -> str:
+        found = compiled.search(case_id)
+        return case_id if found is None else found[1]
+
+    return patient
+
+
+def _opening(arguments: argparse.Namespace) -> "Opening":
+    """Return how the scans are opened."""
+    from guided_attention.data import Opening  # noqa: PLC0415
+
+    spacing, channels = arguments.spacing, arguments.channel
+    return Opening(
+        arguments.layout,
+        None if spacing is None else (spacing[0], spacing[1], spacing[2]),
+        None if channels is None else tuple(channels),
+        arguments.resample_channels,
+        Opening.max_bytes if arguments.max_bytes is None else arguments.max_bytes,
+        arguments.series,
+    )
+
+
+def _organs(named: Sequence[tuple[int, str]]) -> dict[int, str] | None:
+    """Return the organs of `--organ` by value; None without any."""
+    twice = repeated(value for value, _ in named)
+    require(not twice, "--organ", "of different values", f"{cut_list(twice)} more than once")
+    return dict(named) or None
+
+
+def _value_at(settings: Mapping[str, object], key: str) -> object:
+    """Return the value of a dotted key, and the number of values in a list that is long."""
+    value: object = settings
+    for name in key.split("."):
+        value = value.get(name, "") if isinstance(value, Mapping) else ""
+    is_long = isinstance(value, (list, Mapping)) and len(str(value)) > 60  # noqa: PLR2004
+    return f"{len(value)} values" if is_long and isinstance(value, (list, Mapping)) else value
