@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-__all__ = ["is_sided", "left_right_pairs", "side_and_rest", "words_of"]
+__all__ = ["is_sided", "left_right_pairs", "mirrors_sides", "side_and_rest", "words_of"]
 
 _SIDES: Mapping[str, str] = {
     "right": "right",
@@ -43,6 +43,17 @@ def side_and_rest(name: str) -> tuple[str, str]:
 def is_sided(name: str) -> bool:
     """Return whether a name says a side in full, "left" or "right": a single letter may stand for anything."""
     return side_and_rest(name)[0] != "" and bool({"left", "right"} & set(words_of(name)))
+
+
+def mirrors_sides(spatial_dims: int, slice_axis: str | None, neighbours: int = 0) -> bool:
+    """Return whether a mirrored image shows left organs as right ones.
+
+    A single sagittal slice does not: it shows one half of the body.
+
+    >>> mirrors_sides(2, "axial"), mirrors_sides(2, "sagittal"), mirrors_sides(2, "sagittal", 1)
+    (True, False, True)
+    """
+    return spatial_dims == 3 or neighbours > 0 or slice_axis != "sagittal"  # noqa: PLR2004
 
 
 def left_right_pairs(names: Mapping[int, str]) -> tuple[tuple[int, int], ...]:

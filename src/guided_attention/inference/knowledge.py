@@ -12,6 +12,7 @@ from torch import nn
 
 from guided_attention._checkpoints import settings_of
 from guided_attention._checks import repeated, require, require_choice, require_known_keys, require_type
+from guided_attention._sides import mirrors_sides
 from guided_attention._typing import SpatialDims
 from guided_attention.errors import CheckpointError
 from guided_attention.inference.mirrors import MIRROR_AXES, MirrorAxis
@@ -72,9 +73,7 @@ class Knowledge:
 
     @property
     def _has_sides(self) -> bool:
-        """Whether mirrored images show left organs as right ones: a lone sagittal slice shows one half of the body."""
-        prepared, volumes = self.preparation, self.spatial_dims == 3  # noqa: PLR2004
-        return volumes or prepared.neighbours > 0 or prepared.slice_axis != "sagittal"
+        return mirrors_sides(self.spatial_dims, self.preparation.slice_axis, self.preparation.neighbours)
 
     @property
     def exchanged_pairs(self) -> tuple[tuple[int, int], ...]:

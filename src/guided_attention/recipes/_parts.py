@@ -13,6 +13,7 @@ from guided_attention.inference.mirrors import MIRROR_AXES
 from guided_attention.losses import CrossEntropyLoss, DiceCrossEntropyLoss, DiceLoss, GuidedAttentionLoss
 from guided_attention.preparation import Prepared
 from guided_attention.recipes._plan_records import OptimizerPlan
+from guided_attention.recipes._shapes import Shapes
 from guided_attention.recipes.plan import Plan
 from guided_attention.sampling import Augmentation, Mirror, PatchBatches, PatchDataset, default_augmentation
 from guided_attention.training import Schedule, cosine_decay, polynomial_decay
@@ -58,19 +59,14 @@ def augmentation_of(plan: Plan) -> Augmentation | None:
     chosen, preparation, size = plan.augmentation, plan.preparation, plan.sampling.size
     if chosen.strength == "none" and not chosen.mirror_axes:
         return None
-    seen, slice_axis = preparation.fingerprint, preparation.slice_axis
-    assert seen is not None  # noqa: S101 - a plan is fitted
+    slice_axis = preparation.slice_axis
     assert slice_axis is not None  # noqa: S101 - a plan is fitted
-    wanted = preparation.spacing_mm if isinstance(preparation.spacing_mm, tuple) else (None, None, None)
-    depth, height, width = (
-        old if new is None else new for old, new in zip(seen.spacings_mm[1], wanted, strict=True)
-    )
     axes = [MIRROR_AXES[axis] + len(size) for axis in chosen.mirror_axes]
     changes = default_augmentation(
         3 if len(size) == len(MIRROR_AXES) else 2,
         labels=plan.labels,
         patch_size=size,
-        spacing_mm=(depth, height, width),
+        spacing_mm=Shapes.of(preparation).spacing_mm,
         slice_axis=slice_axis,
         neighbours=preparation.neighbours,
         mirror_axes=axes,

@@ -12,6 +12,7 @@ import torch
 from guided_attention._checkpoints import Plain
 from guided_attention._checks import require, require_known_keys, require_path, require_seed, require_type
 from guided_attention._files import PathLike, write_json
+from guided_attention._sides import mirrors_sides
 from guided_attention.errors import DataError, GuidedAttentionError, MissingFileError
 from guided_attention.labels import LabelSpec
 from guided_attention.models import ModelSettings, build
@@ -132,8 +133,7 @@ class Plan:
             good = dims == _VOLUMES or "depth" not in axes
             require(good, f"{where}.mirror_axes", "of height and width for slices", axes)
         mirrored = self.augmentation.mirror_axes or self.inference.mirror_axes
-        # A lone sagittal slice shows one half of the body.
-        if mirrored and (dims == _VOLUMES or joined or self.preparation.slice_axis != "sagittal"):
+        if mirrored and mirrors_sides(len(size), self.preparation.slice_axis, joined):
             self.labels.require_sides("labels")
 
     def to_dict(self) -> dict[str, Any]:

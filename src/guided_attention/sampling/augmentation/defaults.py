@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Literal
 
 from guided_attention._checks import require, require_choice, require_type
+from guided_attention._sides import mirrors_sides
 from guided_attention._typing import SliceAxis, SpacingMm, SpatialDims
 from guided_attention.labels import LabelSpec
 from guided_attention.sampling.augmentation.augmentation import Augmentation
@@ -43,7 +44,7 @@ def default_augmentation(
 
     "strong" rotates more often, widens contrast and low resolution, and adds the bias field, blank rectangles,
     gradients of brightness, local gamma and sharpening. Where slices lie more than three times as far apart as
-    pixels, volumes change in the plane only. Neighbouring slices as channels change alike.
+    pixels, volumes are rotated, scaled and coarsened in the plane only. Neighbouring slices as channels change alike.
 
     Args:
         spatial_dims: 2 for slices, 3 for volumes.
@@ -71,7 +72,7 @@ def default_augmentation(
     _check(spatial_dims, labels, patch_size, spacing_mm, strength)
     spatial = _spatial(spatial_dims, patch_size, spacing_mm)
     alike = neighbours > 0
-    has_sides = spatial_dims == 3 or slice_axis != "sagittal" or alike  # noqa: PLR2004
+    has_sides = mirrors_sides(spatial_dims, slice_axis, neighbours)
     mirror = _mirror(spatial_dims, labels, mirror_axes, has_sides=has_sides)
     standard = (
         spatial,
