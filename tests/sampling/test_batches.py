@@ -14,6 +14,7 @@ from guided_attention.labels import LabelSpec
 from guided_attention.preparation import Preparation
 from guided_attention.sampling import PatchBatches, PatchDataset
 from guided_attention.training.batches import Batches, generators_in, require_loader
+from guided_attention.training.shares import require_shares
 
 LABELS = LabelSpec({2: "one", 3: "two", 5: "absent", 7: "three"}, ignore_value=200)
 AFFINE = affine_of((7.0, 1.25, 1.5)) * [[-1], [-1], [1], [1]]
@@ -242,3 +243,16 @@ def test_arguments_that_cannot_be_are_named(change, error):
         PatchBatches(**options)
     with pytest.raises(ArgumentError, match="`epoch` must be 0 or above, got -1"):
         PatchBatches(_patches(), 2, 3).set_epoch(-1)
+
+
+def test_batches_that_processes_of_a_trainer_cannot_share_are_refused(monkeypatch):
+    monkeypatch.setattr("guided_attention.training.shares.world_size", lambda: 3)
+    patches = _patches()
+    for batches in (PatchBatches(patches, 3, 5), PatchBatches(patches, 8, 5)):
+        require_shares(DataLoader(patches, batch_sampler=batches))
+    small = DataLoader(patches, batch_sampler=PatchBatches(patches, 2, 5))
+    with pytest.raises(ArgumentError, match=r"batches of 3 images or more.*got one of 2\. Set a larger"):
+        require_shares(small)
+    part = DataLoader(patches, batch_sampler=PatchBatches(patches, 6, 5, rank=1, world_size=3))
+    with pytest.raises(ArgumentError, match=r"whole batches, got one that is a share itself"):
+        require_shares(part)

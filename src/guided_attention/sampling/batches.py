@@ -19,11 +19,11 @@ from guided_attention.sampling.patches import PatchDataset, PatchPlace
 __all__ = ["PatchBatches"]
 
 _WALK, _CASES, _PLACE = 0, 1, 2
-"""What random numbers are for: their streams are apart."""
+"""Uses of random numbers; each has a stream of its own."""
 
 
 class _Shuffled:
-    """Things in a shuffled order, again and again in another one, each reached by its number in that row."""
+    """One shuffled order of so many things after another, as one endless list."""
 
     def __init__(self, things: int, *key: int) -> None:
         self._things, self._key, self._round = things, key, -1
@@ -59,7 +59,8 @@ class PatchBatches:
             share of the steps.
         seed: Seed of all choices.
         rank: Number of this process.
-        world_size: Number of processes, each of which gets its part of the batch that one process would get.
+        world_size: Number of processes, each of which gets its part of the batch that one process would get. Leave both
+            out for `Trainer`.
 
     Raises:
         ArgumentError: A number is out of range, or `batch_size` cannot be divided by the number of processes.
@@ -96,7 +97,7 @@ class PatchBatches:
         require(0 <= foreground <= 1, "foreground", "from 0 to 1", foreground)
         require_seed(seed)
         self.batch_size, self.steps, self.foreground, self.seed = batch_size, steps, foreground, seed
-        self._share = _share(batch_size, rank, world_size)
+        self._share, self.world_size = _share(batch_size, rank, world_size), world_size
         self._dataset, self._epoch = dataset, 0
         self._starts = _starts(dataset)
         voxels = np.array([counts.sum(axis=0, dtype=np.int64) for counts in dataset.counts])

@@ -147,7 +147,7 @@ def _counted(pairs: Sequence[Pair], count: int) -> list[Batch]:
     batches = [[int(number) for number in column] for column in zip(*table, strict=True)]
     for images in batches:
         wanted, got = "batches with an image for each process", f"one with {images}"
-        cure = "Set drop_last=True, or a batch_size whose last batch is large enough too."
+        cure = "Set a larger batch_size, or drop_last=True where only the last batch is too small."
         require(min(images) > 0 or max(images) == 0, "train_loader", wanted, got, cure)
     return [
         Batch(image, target, sum(images[: rank()]), sum(images))

@@ -61,13 +61,19 @@ def require_shares(loader: DataLoader[object]) -> None:
     require(
         not isinstance(sampler, DistributedSampler), "train_loader", "without a sampler of shares", got, cure
     )
-    if type(loader.batch_sampler) is BatchSampler and isinstance(sampler, Sized):
-        size, last = loader.batch_sampler.batch_size, len(sampler) % loader.batch_sampler.batch_size
+    batches = loader.batch_sampler
+    got, cure = "one that is a share itself", "Make it without rank and world_size."
+    good = getattr(batches, "world_size", 1) == 1
+    require(good, "train_loader", "of a batch sampler that gives whole batches", got, cure)
+    if type(batches) is BatchSampler and isinstance(sampler, Sized):
+        size, last = batches.batch_size, len(sampler) % batches.batch_size
         require_size(size if loader.drop_last or last == 0 else min(size, last))
+    elif isinstance(fixed := getattr(batches, "batch_size", None), int):  # such as of PatchBatches
+        require_size(fixed)
 
 
 def require_size(images: int) -> None:
     """Raise where a batch has too few images for the processes."""
     wanted, got = f"batches of {world_size()} images or more, one for each process", f"one of {images}"
-    cure = "Set drop_last=True, or a batch_size whose last batch is large enough too."
+    cure = "Set a larger batch_size, or drop_last=True where only the last batch is too small."
     require(images >= world_size(), "train_loader", wanted, got, cure)
