@@ -101,7 +101,7 @@ def test_what_does_not_belong_together_is_an_error(tmp_path):
     with pytest.raises(MissingFileError, match="must hold the shards of predictions"):
         merge_shards(tmp_path)
     _threshold().predict_to(tmp_path / "a", readers(), shard=Shard(1, 2))
-    with pytest.raises(DataError, match=r"Shard\(number=1, count=3\) for shards of 2"):
+    with pytest.raises(DataError, match=r"1/3 for shards of 2"):
         _threshold().predict_to(tmp_path / "a", readers(), shard=Shard(1, 3))
     with pytest.raises(DataError, match="None for shards of 2"):
         _threshold().predict_to(tmp_path / "a", readers())
@@ -162,3 +162,10 @@ def test_shards_share_all_items_once():
         assert sorted(item for part in parts for item in part) == list(items)
         assert [len(part) for part in parts] == [Shard(n, count).size(items) for n in range(1, count + 1)]
         assert [Shard(2, 5).place(n) for n in (1, 2, 3)] == [2, 7, 12]
+
+
+def test_folders_that_only_look_like_shards_are_ignored(tmp_path):
+    for name in ("shard-old-of-5", "shard-0-of-3", "shard-1-of-2 copy"):
+        (tmp_path / name).mkdir()
+    entries = _threshold().predict_to(tmp_path, [scan(case_id="one")])
+    assert [entry.status for entry in entries] == ["done"]

@@ -55,6 +55,7 @@ def merge_shards(folder: PathLike) -> Merged:
     Raises:
         MissingFileError: The folder holds neither shards nor merged predictions.
         DataError: Shards are of different numbers or predictors, or two have a case of one name.
+        ExistingFileError: Another process predicts or merges here.
 
     Example:
         >>> import tempfile

@@ -1,6 +1,7 @@
 """A cohort in parts, each predicted by a process of its own into a folder of its own."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +16,7 @@ __all__ = ["Shard", "shards_in"]
 
 _T = TypeVar("_T")
 _PREFIX = "shard-"
+_NAME = re.compile(rf"{_PREFIX}([1-9][0-9]*)-of-([1-9][0-9]*)")
 
 
 @dataclass(frozen=True)
@@ -87,17 +89,15 @@ class Shard:
 
 
 def shards_in(root: Path) -> list[Shard]:
-    """Return the shards that a folder holds; raise where they are not of one number."""
-    names = (
-        path.name.removeprefix(_PREFIX).split("-of-")
-        for path in root.glob(f"{_PREFIX}*-of-*")
-        if path.is_dir()
-    )
-    found = sorted((Shard(int(name[0]), int(name[1])) for name in names), key=lambda shard: shard.number)
+    """Return the shards that a folder holds; raise where not all are parts of as many."""
+    names = (_NAME.fullmatch(path.name) for path in root.glob(f"{_PREFIX}*") if path.is_dir())
+    numbers = ((int(name[1]), int(name[2])) for name in names if name is not None)
+    found = [Shard(number, count) for number, count in sorted(numbers)]
     counts = sorted({shard.count for shard in found})
     cure = "Name another folder, or delete those that are wrong."
     where = f"shards in {root}"
-    require(len(counts) <= 1, where, "of one number", f"of {cut_list(counts)}", cure, error=DataError)
+    got = f"parts of {cut_list(counts)}"
+    require(len(counts) <= 1, where, "parts of one number of shards", got, cure, error=DataError)
     return found
 
 

@@ -122,7 +122,7 @@ class Windows:
 
 
 class _Slab:
-    """Weighted sums over the slices that are not finished, one tensor a slice: a finished one is freed alone."""
+    """Weighted sums over the slices that are not finished; one tensor a slice, to free each when it is finished."""
 
     def __init__(self, shape: tuple[int, int, int], window: tuple[int, int, int]) -> None:
         self._shape, self._window = shape, window
@@ -141,7 +141,7 @@ class _Slab:
         for number, total in enumerate(self._sums[outer.start - self._first : outer.stop - self._first]):
             part = total[(slice(None), *there)]
             part[:-1].addcmul_(added[:, number], weight[number])
-            part[-1].add_(weight[number])  # the weights alone, to divide by
+            part[-1].add_(weight[number])  # the sum of the weights, to divide by
 
     def finished(self, following: int) -> Iterator[Tensor]:
         """Give the logits of each slice before `following`, and free it."""
