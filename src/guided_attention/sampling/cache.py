@@ -36,7 +36,7 @@ _IMAGE, _LABELS, _ENTRY = "image.npy", "labels.npy", "entry.json"
 
 @dataclass(frozen=True)
 class _Stored:
-    """A volume in a file whose header was read before: to map it costs a tenth of `numpy.load`."""
+    """A volume in a file whose header was read before, so that it is mapped without reading it again."""
 
     path: Path
     shape: tuple[int, ...]

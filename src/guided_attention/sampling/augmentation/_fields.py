@@ -15,7 +15,7 @@ _A = -0.75
 
 
 def cubic(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize an array by cubic convolution, as torch does in two dimensions; edges go on.
+    """Resize an array by cubic convolution, as torch does in two dimensions; edge values are repeated.
 
     Args:
         x: ``(*space)``.

@@ -26,7 +26,7 @@ _VOLUME = 3
 
 @dataclass(frozen=True)
 class GaussianBlur:
-    """Blur by a Gaussian whose width is drawn for each axis; at the edges, the edge goes on.
+    """Blur by a Gaussian whose width is drawn for each axis; edge values are repeated.
 
     Drawn: the widths of all axes, channel by channel; 0 where a channel is not changed.
 
@@ -151,7 +151,7 @@ class LowResolution:
 
 @dataclass(frozen=True)
 class Sharpening:
-    """Add what tells a voxel from its neighbours along the axes, and clip to the range the channel had.
+    """Add the difference of a voxel from its neighbours along the axes, and clip to the range the channel had.
 
     Drawn: one strength a channel; 0 where it is not changed.
 
