@@ -21,7 +21,7 @@ OPTIONS = {
     "epochs": "budget.epochs",
     "encoder": "network.arguments.encoder",
     "channels": "network.arguments.channels",
-    "slice_step": "sampling.slice_step",
+    "steps": "sampling.steps",
     "batch_size": "sampling.batch_size",
     "lr": "optimizer.lr",
 }
@@ -55,7 +55,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="stop after so many epochs at the latest")
     parser.add_argument("--encoder", help="such as resnet50")
     parser.add_argument("--channels", type=int, help="width of every map after the encoder")
-    parser.add_argument("--slice-step", type=int, help="train on every n-th slice")
+    parser.add_argument("--steps", type=int, help="batches of an epoch")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--lr", type=float, help="learning rate at the start")
     return parser.parse_args()

@@ -42,7 +42,7 @@ def whole_way(folder: Path, out: Path, values: Mapping[str, object]) -> tuple[Pl
 
 def test_left_atrium_as_it_lies(tmp_path: Path) -> None:
     train = [f"case{number:02d}" for number in range(1, 9)]
-    few = {"sampling.slice_step": 3, "data.train": train, "data.val": ["case21"], "data.test": ["case25"]}
+    few = {"sampling.steps": 40, "data.train": train, "data.val": ["case21"], "data.test": ["case25"]}
     plan, rows = whole_way(real_data("left-atrium-mr"), tmp_path, few)
     assert (plan.sampling.size, plan.sampling.batch_size, plan.inference.keep_largest) == ((96, 128), 8, True)
     assert np.mean([row.dice for row in rows]) > 0.2
@@ -59,7 +59,7 @@ def test_one_ct_case_of_chaos(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::guided_attention.errors.UnfitScanWarning")
 def test_mr_and_ct_in_three_orientations_as_nifti_and_dicom(tmp_path: Path) -> None:
-    parts = {"data.train": ["ct_a"], "data.val": ["mr"], "data.test": ["ct_b"], "sampling.slice_step": 4}
+    parts = {"data.train": ["ct_a"], "data.val": ["mr"], "data.test": ["ct_b"], "sampling.steps": 4}
     plan, rows = whole_way(real_data("abdomen-mr-ct"), tmp_path, parts)
     assert len(rows) == len(plan.labels.values)
     (entry,) = predict(

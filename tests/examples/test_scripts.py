@@ -222,7 +222,7 @@ def assert_same_voxels(folder, wanted):
 def trained(tmp_path_factory):
     """A short run of the left-atrium example on few slices: the score of the full one is in the README."""
     folder, data = tmp_path_factory.mktemp("left-atrium"), real_data("left-atrium-mr")
-    short = ("--channels", 4, "--epochs", 2, "--slice-step", 11, "--minutes", 5, "--device", "cpu")
+    short = ("--channels", 4, "--epochs", 2, "--steps", 20, "--minutes", 5, "--device", "cpu")
     return (
         run("train_left_atrium.py", "--data", data, *short, cwd=folder),
         folder / "runs" / "left-atrium",

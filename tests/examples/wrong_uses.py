@@ -82,6 +82,14 @@ USES = (
     Use("value missing", "plan scans --out runs/new --set optimizer.lr", 2),
     Use("no number", "plan scans --out runs/new --minutes soon", 2),
     Use("number out of range", "plan scans --out runs/new --minutes 0", 2),
+    Use("unknown dimensions", "plan scans --out runs/new --dimensions 4d", 2),
+    Use(
+        "patches of other dimensions",
+        "plan scans --out runs/new --dimensions 3d --set sampling.size=16,16",
+        2,
+    ),
+    Use("mirrored depth of slices", "plan scans --out runs/new --set inference.mirror_axes=depth", 2),
+    Use("window without pixels", "plan scans --out runs/new --set inference.patch_size=0,16", 2),
     Use("unknown device", "plan scans --out runs/new --device tpu9", 2),
     Use("device that does not exist", "plan scans --out runs/new --device cuda:7", 2),
     Use("output", "plan scans --out locked/new", 2, "no permission"),
@@ -216,7 +224,7 @@ def _mask(path: Path) -> None:
 
 def _runs(root: Path) -> None:
     plan = plan_for(root / "scans", device="cpu").with_values(
-        {"budget.epochs": 1, "training.precision": "fp32"}
+        {"budget.epochs": 1, "training.precision": "fp32", "sampling.steps": 2}
     )
     for name in ("planned", "damaged-plan", "unknown-key", "newer", "moved", "trained"):
         (root / "runs" / name).mkdir()
@@ -225,7 +233,7 @@ def _runs(root: Path) -> None:
     (root / "runs/folds").mkdir()
     plan.save(root / "runs/folds/plan.json")
     _json(root / "runs/folds/folds.json", {"held_out": cases_of_folds(plan, 2)})
-    (root / "runs/damaged-plan/plan.json").write_text('{"version": 1, "data": {"folder":', encoding="utf-8")
+    (root / "runs/damaged-plan/plan.json").write_text('{"version": 2, "data": {"folder":', encoding="utf-8")
     content = plan.to_dict()
     _json(root / "runs/unknown-key/plan.json", content | {"optimiser": {"lr": 1}})
     _json(root / "runs/newer/plan.json", content | {"version": 99})

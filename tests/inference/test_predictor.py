@@ -195,6 +195,15 @@ def test_bf16_is_close_to_fp32_and_computed_in_bfloat16():
     np.testing.assert_allclose(rough.uncertainty, exact.uncertainty, atol=0.05)
 
 
+def test_networks_of_volumes_are_computed_in_single_precision_on_a_cpu():
+    model = torch.nn.Conv3d(1, ORGANS.num_classes, 3, padding=1)
+    exact, other = (
+        Predictor(model, AS_IT_IS, ORGANS, spatial_dims=3, precision=name).predict(scan())
+        for name in ("fp32", "bf16")
+    )
+    assert (other.uncertainty == exact.uncertainty).all()
+
+
 def test_a_compiled_network_predicts_as_the_network_itself_does():
     model, case = network().train(), scan()
     model[1].eval()

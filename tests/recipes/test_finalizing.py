@@ -6,6 +6,7 @@ import shutil
 import time
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,8 @@ def test_a_plan_without_validation_keeps_the_weights_of_the_last_epoch(run: Path
 
 @pytest.mark.crash
 def test_folds_killed_at_random_moments_and_begun_again_end_the_same(plan: Plan, tmp_path: Path) -> None:
+    for name in ("matplotlib.figure", "nibabel", "scipy.ndimage", "torch._dynamo"):
+        import_module(name)  # importing would take the children most of their time
     targets = [tmp_path / f"run-{number}" for number in range(3)]
     killed_at_random(partial(finished, plan), targets, seed=0)
     wanted = results(targets[0])

@@ -26,6 +26,7 @@ def test_texts_are_read_as_the_type_of_the_value_they_replace(plan: Plan) -> Non
             "sampling.size": "16, 16",
             "sampling.foreground": "0",
             "inference.patch_size": "16,32",
+            "augmentation.strength": "none",
             "augmentation.mirror_axes": "height",
             "inference.mirror_axes": "height,width",
             "training.ema_decay": "none",
@@ -41,7 +42,7 @@ def test_texts_are_read_as_the_type_of_the_value_they_replace(plan: Plan) -> Non
     assert (other.optimizer.lr, other.optimizer.name) == (1e-3, "sgd")
     assert (other.sampling.size, other.sampling.foreground) == ((16, 16), 0.0)
     assert (other.inference.patch_size, other.inference.mirror_axes) == ((16, 32), ("height", "width"))
-    assert other.augmentation.mirror_axes == ("height",)
+    assert (other.augmentation.strength, other.augmentation.mirror_axes) == ("none", ("height",))
     assert (other.training.ema_decay, other.budget.minutes, other.seed) == (None, 7.0, 5)
     assert (other.data.train, other.data.val, other.data.test) == (("2",), ("4",), ("1", "3"))
     assert other.network.arguments["steps"] == 1
@@ -98,9 +99,17 @@ def test_an_unknown_argument_of_the_network_is_refused_and_the_nearest_named(pla
         ("sampling.foreground", "1.5", "from 0 to 1"),
         ("augmentation.strength", "strongest", "'none', 'standard', 'strong', got 'strongest'"),
         ("augmentation.mirror_axes", "width,width", "different axes"),
-        ("augmentation.mirror_axes", "depth", "`mirror_axes` must be height and width for slices"),
+        (
+            "augmentation.mirror_axes",
+            "depth",
+            r"`augmentation.mirror_axes` must be of height and width.*\('depth',\)",
+        ),
         ("augmentation.mirror_axes", "left", "'depth', 'height', 'width', got 'left'"),
-        ("inference.mirror_axes", "height,depth", "`mirror_axes` must be height and width for slices"),
+        (
+            "inference.mirror_axes",
+            "height,depth",
+            "`inference.mirror_axes` must be of height and width for slices",
+        ),
         ("inference.mirror_axes", "height,height", "different axes"),
         ("inference.patch_size", "16,16,16", "`inference.patch_size` must be of 2 sides or none"),
         ("inference.patch_size", "0,16", "`inference.patch_size` must be above 0"),

@@ -92,6 +92,7 @@ def test_one_organ_may_be_mirrored_and_several_may_not(block: Block, plan: Plan)
     assert plan.augmentation.mirror_axes == plan.inference.mirror_axes == ()
     volumes = plan_for([block("1")], device="cpu", dimensions="3d")
     assert volumes.augmentation.mirror_axes == volumes.inference.mirror_axes == ("depth", *IN_PLANE)
+    assert volumes.training.precision == volumes.inference.precision == "fp32"
 
 
 def test_left_and_right_are_mirrored_as_pairs(block: Block) -> None:

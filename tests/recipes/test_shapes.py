@@ -38,7 +38,7 @@ def seen(size: tuple[int, int, int], spacing_mm: tuple[float, float, float], blo
         ((31, 97, 89), (4.5, 1.5, 1.5), GPU, "2.5d", "there are 31 of them, few for volumes"),
         ((32, 97, 89), (4.5, 1.5, 1.5), GPU, "3d", "volumes: slices are 4.5 mm apart"),
         ((97, 89, 83), (1.0, 1.0, 1.0), CPU, "2.5d", "slices with their neighbours as channels"),
-        ((1, 97, 89), (1.0, 1.0, 1.0), CPU, "2d", "scans have 1 slices, too few for neighbours"),
+        ((1, 97, 89), (1.0, 1.0, 1.0), CPU, "2d", "scans have fewer than 3 slices, too few for neighbours"),
         ((2, 97, 89), (1.0, 1.0, 1.0), GPU, "2d", "too few for neighbours"),
     ],
 )

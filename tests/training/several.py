@@ -39,7 +39,6 @@ class Run:
     listed: bool = False  # batches in a list, which cannot be read in parts
     dropout: float = 0.0
     validated: bool = False
-    noted: bool = True  # the weights after each step
     settings: dict[str, Any] = field(default_factory=dict)
     resume: bool = False
     killed: tuple[int, int] | None = None  # process and step at whose loss it kills itself
@@ -69,7 +68,7 @@ def network(run: Run) -> nn.Module:
     if run.network == "msga_lite":
         return msga_lite(in_channels=1, num_classes=3, encoder="resnet18", channels=8).to(run.kind)
     parts = (
-        nn.Conv2d(1, 3, 3, padding=1),
+        nn.Conv2d(1, 3, 3, padding=1, bias=False),  # before a norm, a bias has no gradient but rounding
         nn.BatchNorm2d(3),
         nn.ReLU(),
         nn.Dropout(run.dropout),
@@ -107,8 +106,7 @@ def train(run: Run, rank: int, processes: int, port: int) -> None:
 
     def note(event: str, status: Any) -> None:
         if event == "step":
-            state = model.state_dict() if run.noted else {}
-            weights = {name: value.clone() for name, value in state.items()}
+            weights = {name: value.clone() for name, value in model.state_dict().items()}
             steps.append({"loss": dict(status.losses), "weights": weights})
             time.sleep(run.step_seconds)
 

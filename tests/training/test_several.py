@@ -43,17 +43,14 @@ def test_processes_train_as_one_in_float64(tmp_path, network):
 
 
 def test_processes_train_as_one_in_float32(tmp_path):
-    about = {"kind": torch.float32, "optimizer": "AdamW", "lr": 1e-4, "images": 8, "batch": 4, "noted": False}
+    about = {"kind": torch.float32, "optimizer": "AdamW", "lr": 1e-3, "images": 8, "batch": 4}
     settings = {"max_epochs": 10, "clip_grad_norm": 0.5}
-    runs = {count: Run(tmp_path / f"{count}", "msga_lite", settings=settings, **about) for count in (1, 2, 4)}
+    runs = {count: Run(tmp_path / f"{count}", settings=settings, **about) for count in (1, 2, 4)}
     for count, run in runs.items():
-        assert finished(run, count, seconds=300.0) == [0] * count
+        assert finished(run, count) == [0] * count
         assert len(left_by(run)["steps"]) == 20
     for count in (2, 4):
         assert_same_steps(left_by(runs[count]), left_by(runs[1]), 1e-4)
-        torch.testing.assert_close(
-            left_by(runs[count])["last"], left_by(runs[1])["last"], rtol=1e-4, atol=1e-4
-        )
 
 
 def test_a_divided_validation_gives_the_score_of_one_process(tmp_path):

@@ -429,3 +429,15 @@ def test_wrong_arguments_are_named(tmp_path, arguments, message):
     }
     with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
         Trainer(**{**given, "run_dir": tmp_path / "run", **arguments})
+
+
+def test_convolutions_of_volumes_do_not_train_in_bfloat16_on_a_cpu(tmp_path):
+    # torch 2.13: on maps with a side of 2 their gradient is wrong by as much as it is large, or infinite.
+    model = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1))
+    data = [(torch.rand(1, 1, 2, 3, 5), torch.zeros(1, 2, 3, 5, dtype=torch.long))]
+    settings = TrainerConfig(precision="bf16", device="cpu", quiet=True)
+    arguments = (model, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.1))
+    message = "`precision` must be fp32 for 3-D convolutions on a CPU, got bf16. There torch computes wrong"
+    with pytest.raises(ArgumentError, match=message):
+        Trainer(*arguments, train_loader=data, run_dir=tmp_path / "run", config=settings)
+    assert not (tmp_path / "run").exists()

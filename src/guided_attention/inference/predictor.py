@@ -55,7 +55,7 @@ class Predictor:
         device: A torch device, ``"auto"`` for a GPU if there is one, or None for the device of the network. The network
             is moved there.
         batch_size: Slices or windows that go through the network at once.
-        precision: ``"fp32"`` or ``"bf16"``.
+        precision: ``"fp32"`` or ``"bf16"``, which networks of volumes have on GPUs only.
         spatial_dims: 2 for a network of slices, 3 for one of volumes; None takes ``model.spatial_dims``, or 2 where the
             network does not tell.
         patch_size: Size of the sliding windows, ``(height, width)`` or ``(depth, height, width)``; None predicts whole
@@ -303,7 +303,10 @@ class Predictor:
 
     def _scores(self, prepared: Prepared) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
         """Give the logits on the scan's grid, a few slices at a time."""
-        enabled, device = self.precision == "bf16", chosen_device(self.members, None)
+        device = chosen_device(self.members, None)
+        # On a CPU torch's convolutions of volumes are wrong in bfloat16: see `require_precision` of the training.
+        fits = self.spatial_dims != _VOLUME or device.type != "cpu"
+        enabled = self.precision == "bf16" and fits
         with (
             evaluating(self.members),
             torch.inference_mode(),

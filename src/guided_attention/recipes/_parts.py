@@ -96,9 +96,12 @@ def loss_of(plan: Plan) -> GuidedAttentionLoss:
 def optimizer_of(chosen: OptimizerPlan, model: nn.Module) -> Optimizer:
     """Return the optimizer of a network's parameters."""
     weights, lr, decay = model.parameters(), chosen.lr, chosen.weight_decay
+    # Fused, on a CPU too: one pass over the weights in place of a dozen.
     if chosen.name == "sgd":
-        return torch.optim.SGD(weights, lr=lr, weight_decay=decay, momentum=_MOMENTUM, nesterov=True)
-    return torch.optim.AdamW(weights, lr=lr, weight_decay=decay)
+        return torch.optim.SGD(
+            weights, lr=lr, weight_decay=decay, momentum=_MOMENTUM, nesterov=True, fused=True
+        )
+    return torch.optim.AdamW(weights, lr=lr, weight_decay=decay, fused=True)
 
 
 def schedule_of(plan: Plan) -> Schedule | None:

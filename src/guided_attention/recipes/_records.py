@@ -26,6 +26,7 @@ def _checked(where: str, value: object, hint: Any) -> object:  # noqa: ANN401 - 
         (other,) = (option for option in options if option is not NoneType)
         return None if value is None else _checked(where, value, other)
     if origin is Literal:
+        value = "none" if value is None and "none" in options else value  # `parsed` takes the word for None
         require_choice(where, value, options)
         return value
     if origin is tuple:

@@ -75,7 +75,7 @@ def chosen_dimensions(
     if asked is not None:
         chosen, reason = asked, "as asked"
     elif slices < _FEW:
-        chosen, reason = "2d", f"scans have {slices} slices, too few for neighbours"
+        chosen, reason = "2d", f"scans have fewer than {_FEW} slices, too few for neighbours"
     elif ratio > _ANISOTROPIC:
         chosen, reason = "2d", f"{said}: neighbours show other anatomy"
     elif device.type == "cpu" or slices < 2 * _MULTIPLE:

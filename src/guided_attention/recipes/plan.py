@@ -125,9 +125,13 @@ class Plan:
         require(
             window is None or len(window) == dims, "inference.patch_size", f"of {dims} sides or none", window
         )
-        mirrored = {*self.augmentation.mirror_axes, *self.inference.mirror_axes}
-        good = dims == _VOLUMES or "depth" not in mirrored
-        require(good, "mirror_axes", "height and width for slices", sorted(mirrored))
+        for where, axes in (
+            ("augmentation", self.augmentation.mirror_axes),
+            ("inference", self.inference.mirror_axes),
+        ):
+            good = dims == _VOLUMES or "depth" not in axes
+            require(good, f"{where}.mirror_axes", "of height and width for slices", axes)
+        mirrored = self.augmentation.mirror_axes or self.inference.mirror_axes
         # A lone sagittal slice shows one half of the body.
         if mirrored and (dims == _VOLUMES or joined or self.preparation.slice_axis != "sagittal"):
             self.labels.require_sides("labels")

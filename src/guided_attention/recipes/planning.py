@@ -16,7 +16,7 @@ from guided_attention._checks import (
 from guided_attention._sides import is_sided, left_right_pairs
 from guided_attention.data import Patients
 from guided_attention.errors import DataError
-from guided_attention.inference import MirrorAxis
+from guided_attention.inference import MirrorAxis, Precision
 from guided_attention.inference.windows import starts
 from guided_attention.inference.writing import PredictionWriter
 from guided_attention.labels import LabelSpec
@@ -269,12 +269,7 @@ def _training(
     device: torch.device,
     why: dict[str, str],
 ) -> TrainingPlan:
-    fast = machine.has_fast_bf16(device)
-    why["training.precision"] = (
-        f"the {device.type} computes bfloat16 in hardware"
-        if fast
-        else f"the {device.type} has no hardware for bfloat16"
-    )
+    precision = _precision(len(sampling.size), device, why)
     why["training.accumulate"] = (
         f"so that a step sees {accumulate * sampling.batch_size} patches where memory allows fewer at once"
         if accumulate > 1
@@ -286,7 +281,18 @@ def _training(
     why["training.validate_every"] = (
         f"a validation takes about {cost:.0%} of the time of an epoch, and should take {_VALIDATION:.0%} at most"
     )
-    return TrainingPlan(accumulate=accumulate, precision="bf16" if fast else "fp32", validate_every=every)
+    return TrainingPlan(accumulate=accumulate, precision=precision, validate_every=every)
+
+
+def _precision(dims: int, device: torch.device, why: dict[str, str]) -> Precision:
+    fast = machine.has_fast_bf16(device)
+    if fast and dims == _VOLUMES and device.type == "cpu":
+        why["training.precision"] = "on a CPU, torch's convolutions of volumes are wrong in bfloat16"
+        return "fp32"
+    why["training.precision"] = f"the {device.type} " + (
+        "computes bfloat16 in hardware" if fast else "has no hardware for bfloat16"
+    )
+    return "bf16" if fast else "fp32"
 
 
 def _predicted(sides: tuple[int, int, int], size: tuple[int, ...]) -> int:
@@ -316,7 +322,7 @@ def _inference(
     why["inference.precision"] = "as in training"
     return InferencePlan(
         batch_size=_BATCH[len(size)],
-        precision="bf16" if machine.has_fast_bf16(device) else "fp32",
+        precision=_precision(len(size), device, why),
         patch_size=size if volumes else None,
         mirror_axes=mirrored,
         keep_largest=whole,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from types import NoneType
 
+import torch
 from torch import Tensor, float16, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import LBFGS, Optimizer
@@ -13,7 +14,7 @@ from guided_attention._checks import cut_list, require, require_type
 from guided_attention.errors import ArgumentTypeError
 from guided_attention.training.config import TrainerConfig
 
-__all__ = ["require_config", "require_metadata", "require_optimizer", "unwrapped"]
+__all__ = ["require_config", "require_metadata", "require_optimizer", "require_precision", "unwrapped"]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -94,6 +95,18 @@ def _require_fit(schedule: LRScheduler, config: TrainerConfig, *, validated: boo
         wanted, cure = f"of total_steps={config.max_epochs}, as max_epochs", "It is stepped once an epoch."
         fits = schedule.total_steps == config.max_epochs
         require(fits, "schedule", wanted, f"total_steps={schedule.total_steps}", cure)
+
+
+def require_precision(model: nn.Module, config: TrainerConfig, device: torch.device) -> None:
+    """Raise where torch would compute wrong gradients.
+
+    In bfloat16 on a CPU, those of 3-D convolutions are wrong on maps with a side of 2, or the process ends (torch 2.13,
+    with AVX512-BF16). See https://github.com/pytorch/pytorch/issues/169688 for a sister of this fault.
+    """
+    has_volumes = any(isinstance(part, nn.Conv3d) for part in model.modules())
+    good = config.precision != "bf16" or device.type != "cpu" or not has_volumes
+    cure = "There torch computes wrong gradients of small maps in bfloat16."
+    require(good, "precision", "fp32 for 3-D convolutions on a CPU", "bf16", cure)
 
 
 def require_metadata(metadata: object, model: nn.Module) -> None:

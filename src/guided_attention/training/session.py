@@ -122,8 +122,9 @@ class Session:
 
     def store_if_due(self) -> None:
         """Store the state after a signal, which ends the run, and after a while."""
-        self.interruption.share()
-        if self.interruption.name or self.minutes_since_stored() >= self._config.store_minutes:
+        # One that comes after this counts at the next step: all processes must store together.
+        stops = self.interruption.share()
+        if stops or self.minutes_since_stored() >= self._config.store_minutes:
             self.store()
             self.interruption.check()
 

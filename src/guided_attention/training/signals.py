@@ -73,12 +73,13 @@ class Interruption:
         finally:
             self._waiting = False
 
-    def share(self) -> None:
-        """Tell the other processes of a signal, and take theirs: all stop after the same step."""
+    def share(self) -> bool:
+        """Tell the other processes of a signal, and take theirs; return the same on all, whether there was one."""
         mine = 0 if self.name is None else signal.Signals[self.name]
         first = next((int(number) for (number,) in numbers_of_all([mine]) if number), None)
         if first is not None:
             self.name = self.name or signal.Signals(first).name
+        return first is not None
 
     def check(self) -> None:
         """Raise if there was a signal."""

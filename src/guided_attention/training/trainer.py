@@ -23,6 +23,7 @@ from guided_attention.training.arguments import (
     require_config,
     require_metadata,
     require_optimizer,
+    require_precision,
     unwrapped,
 )
 from guided_attention.training.batches import Batch, Batches, require_loader
@@ -154,6 +155,7 @@ class Trainer:
         require(is_function, "validate", "a function of the network", got, error=ArgumentTypeError)
         self.config = config
         self._device = chosen_device(self.model, config.device)
+        require_precision(self.model, config, self._device)
         self._joint = joint.to(self._device)
         if world_size() > 1:
             with_pooled_norms(self._joint)
@@ -296,8 +298,8 @@ class Trainer:
         require_type("validate(model)", value, (Real, Tensor), "a number")
         size = value.numel() if isinstance(value, Tensor) else 1
         require(size == 1, "validate(model)", "a number", f"a tensor of {size} numbers", "Return their mean.")
-        score = float(value)  # type: ignore[arg-type]  # checked
-        if run.take_score(from_first(score)):
+        score = from_first(float(value))  # type: ignore[arg-type]  # checked
+        if run.take_score(score):
             best = {
                 "model": plainly_named(candidate.state_dict()),
                 "epoch": run.best_epoch,
