@@ -53,6 +53,7 @@ _WORDS = {
     "`values`": "`--set`",
     " to the reader or to `open_cohort`": " (or set data.max_bytes in the plan)",
     "pass `max_bytes=": "pass `--max-bytes ",
+    "leave `shard` out": "pass --shard 1/1",
     "`also` must be": "`--also` must be",
     "Give `series` one of these names, or each series": "Give each series",
     "pass channels=()": "name the channels with --channel",

@@ -27,7 +27,7 @@ from guided_attention.recipes import plan_for, train
 from guided_attention.recipes._folds import cases_of_folds
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/command-line.md"
-VERBS = ("check", "convert", "plan", "train", "finalize", "predict", "evaluate", "info")
+VERBS = ("check", "convert", "plan", "train", "finalize", "predict", "merge", "evaluate", "info")
 _LONGEST = 240
 _NOBODY = 65534
 AFFINE = np.diag([1.5, 1.25, 5.0, 1.0])
@@ -141,6 +141,21 @@ USES = (
     Use("both ways on", "predict runs/trained --out predictions/done --resume --overwrite", 2),
     Use("output", "predict runs/trained unlabelled --out locked/new", 2, "no permission"),
     Use("output", "predict runs/trained unlabelled --out predictions/full", 1, "no space"),
+    Use("no such shard", "predict runs/trained unlabelled --out predictions/new --shard 3/2", 2),
+    Use("no number of shards", "predict runs/trained unlabelled --out predictions/new --shard 2", 2),
+    Use(
+        "shards to discard",
+        "predict runs/trained unlabelled --out predictions/new --shard 1/2 --overwrite",
+        2,
+    ),
+    Use(
+        "a shard of what is predicted",
+        "predict runs/trained unlabelled --out predictions/done --shard 1/2",
+        1,
+    ),
+    # merge
+    Use("no predictions", "merge scans", 2),
+    Use("shards missing", "merge predictions/shards", 3),
     # evaluate
     Use("run not trained yet", "evaluate runs/planned", 2),
     Use("cases without reference", "evaluate runs/trained unlabelled", 1),
@@ -160,7 +175,9 @@ def make_world() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         _fill(root)
-        assert _run(root, "predict runs/trained unlabelled --out predictions/done --device cpu")[0] == 0
+        predict = "predict runs/trained unlabelled --device cpu --out predictions"
+        assert _run(root, f"{predict}/done")[0] == 0
+        assert _run(root, f"{predict}/shards --shard 1/2")[0] == 0
         for path in (path for path in (root, *root.rglob("*")) if not path.is_symlink()):
             path.chmod(0o755 if path.is_dir() else 0o644)
         (root / "secret/a_image.nii.gz").chmod(0)

@@ -155,9 +155,8 @@ def test_organs_of_one_side_need_their_mates():
         Predictor(nn.Identity(), AS_IT_IS, labels)
         with pytest.raises(DataError, match="in pairs"):
             Predictor(nn.Identity(), sagittal, labels, mirror_axes=("width",), spatial_dims=3)
-        with pytest.raises(
-            DataError, match="in pairs"
-        ):  # neighbours tell the left half of the body from the right
+        # Neighbours tell the left half of the body from the right.
+        with pytest.raises(DataError, match="in pairs"):
             Predictor(nn.Identity(), replace(sagittal, neighbours=1), labels, mirror_axes=("width",))
 
 

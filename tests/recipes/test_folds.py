@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from guided_attention import _distributed
 from guided_attention._checkpoints import save_checkpoint
+from guided_attention._distributed import join
 from guided_attention._files import write_json
 from guided_attention._locks import locked_folder
 from guided_attention.case import Case
@@ -162,6 +164,31 @@ def test_one_fold_of_a_run_is_trained(on_disk: Plan, tmp_path: Path, fake: Fake)
     assert [fold.is_trained for fold in folds_of_run(tmp_path)] == [False, True]
     work(on_disk, tmp_path, fold=0)
     assert [fold.missing for fold in folds_of_run(tmp_path)] == [{}, {}]
+
+
+def test_processes_of_torchrun_train_folds_of_their_own_and_join_nobody(
+    on_disk: Plan, tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def joined(*_arguments: object, **_others: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(_distributed.distributed, "init_process_group", joined)
+    for name, value in {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(module, "train", lambda *given, **others: (join(), fake.train(*given, **others)))
+    taken = {}
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        found = train_folds(on_disk, tmp_path, folds=3, device="cpu", quiet=True)
+        taken[rank] = [(fold.number, fold.missing) for fold in found]
+    assert taken == {"1": [(1, {})], "0": [(0, {}), (2, {})]}
+    assert [call for call in fake.calls if call.startswith("train")] == [
+        "train fold-1",
+        "train fold-0",
+        "train fold-2",
+    ]
+    with pytest.raises(AssertionError):
+        join()
 
 
 def test_what_is_missing_of_a_fold_is_told_and_mended_by_a_resume(
