@@ -47,6 +47,7 @@ _WORDS = {
     "Set overwrite=True": "Pass --overwrite",
     "set overwrite=True": "pass --overwrite",
     "overwrite=True": "--overwrite",
+    "set take_over=True": "pass --take-over",
     "take_over=True": "--take-over",
     "`finalize(run)`": "`guided-attention finalize RUN`",
     "`plan_for(data).save(path)`": "`guided-attention plan DATA --out RUN`",

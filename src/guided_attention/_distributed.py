@@ -275,10 +275,13 @@ def rows_of_all(x: Tensor) -> Tensor:
     return pooled(torch.where(mine.view(-1, *(1,) * x.ndim), x, 0))
 
 
-def hurry() -> None:
-    """Wait no longer for the others than a moment: there was a signal, and who has not come by then is dead."""
+def hurry(*, now: bool = True) -> None:
+    """Wait no longer for the others than a moment: there was a signal, and who has not come by then is dead.
+
+    Without `now`, wait as usual again.
+    """
     global _deadline  # noqa: PLW0603 - signals come at any time
-    _deadline = time.monotonic() + _GRACE_S
+    _deadline = time.monotonic() + _GRACE_S if now else None
 
 
 def _require_time() -> None:

@@ -28,6 +28,7 @@ from guided_attention._cli_report import (
     print_json,
     print_nested,
     say,
+    shell_words,
     tell,
 )
 from guided_attention.errors import (
@@ -169,7 +170,7 @@ def _train_folds(arguments: argparse.Namespace) -> int:
         take_over=arguments.take_over,
     )
     for fold in found:
-        say(str(fold))
+        say(shell_words(str(fold)))
     failed = [fold for fold in found if fold.missing and not fold.held_by]
     if failed:
         tell(
@@ -209,7 +210,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print_json(_row_of(entry, root))
         else:
-            rest = " ".join(entry.error.split()) or " ".join(_files_of(entry, root))
+            rest = shell_words(" ".join(entry.error.split())) or " ".join(_files_of(entry, root))
             say(f"{entry.case_id}  {entry.status}  {rest}".rstrip())
 
     expected = _expected(run, arguments.scans)
@@ -246,6 +247,8 @@ def _shard(arguments: argparse.Namespace) -> "Shard | None":
         return None
     cure = f"Delete {arguments.out} first, or pass --shard 1/1 for all scans in one process."
     require(not arguments.overwrite, "--overwrite", "left out with shards", f"shard {shard}", cure)
+    if arguments.shard is None:
+        tell(f"Predicts shard {shard} of the scans, the part of this process; --shard 1/1 predicts all.")
     return shard
 
 
@@ -357,7 +360,7 @@ def _expected(run: str, scans: Sequence[str]) -> int:
 def _code_of(entries: Sequence["LedgerEntry"]) -> int:
     failed = [entry for entry in entries if entry.status == "failed"]
     for entry in failed:
-        tell(f"failed: {entry.case_id}: {entry.error}")
+        tell(f"failed: {entry.case_id}: {shell_words(entry.error)}")
     if failed:
         tell(f"error: {len(failed)} of {len(entries)} cases failed")
     return CASES_FAILED if failed else DONE

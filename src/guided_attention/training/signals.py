@@ -51,6 +51,7 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":  # noqa: PYI034 - beartype does not know Self
         """Take the signals."""
+        hurry(now=False)  # after a signal to an earlier training of this process
         if threading.current_thread() is threading.main_thread():
             taken = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._note) for number in taken}
