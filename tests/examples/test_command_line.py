@@ -101,7 +101,7 @@ READ = ("guided_attention.data.layouts._volumes", "joined_case")
         ("evaluate runs/trained scans --out predictions/scores", READ),
         (
             "evaluate runs/trained scans --out predictions/scores2",
-            ("guided_attention.recipes.scoring", "_read"),
+            ("guided_attention.recipes.scoring", "read_prediction"),
         ),
     ],
 )

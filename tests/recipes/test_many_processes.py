@@ -157,7 +157,10 @@ def test_the_shard_is_that_of_the_process_and_absent_ones_are_named(
     assert said.out.splitlines() == [
         f"{name}  done  {folder / name}_prediction.nii.gz" for name in ("c1", "c4")
     ]
-    assert said.err == f"Shard 2/3 is done. Next, when all are: guided-attention merge {tmp_path}\n"
+    assert said.err.splitlines() == [
+        "Predicts shard 2/3 of the scans, the part of this process; --shard 1/1 predicts all.",
+        f"Shard 2/3 is done. Next, when all are: guided-attention merge {tmp_path}",
+    ]
 
     assert main(["merge", str(tmp_path)]) == 3
     said = capsys.readouterr()
