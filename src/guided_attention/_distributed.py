@@ -291,7 +291,7 @@ def _require_time() -> None:
 
 @contextmanager
 def _watching() -> Iterator[None]:
-    """Note that this process is alone from now on where another cannot be reached."""
+    """Note that this process is the only one from now on where another cannot be reached."""
     global _is_alone  # noqa: PLW0603 - there is one group of processes
     try:
         yield

@@ -135,7 +135,7 @@ def _sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 @contextmanager
 def _own_random_numbers(seed: int, run: RunState, device: torch.device) -> Iterator[None]:
-    """Give each of several processes random numbers of its own for dropout, and leave those of the loader alone."""
+    """Give each of several processes random numbers of its own for dropout; the loader keeps those that it had."""
     if world_size() == 1:
         yield
         return

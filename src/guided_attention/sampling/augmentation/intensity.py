@@ -61,6 +61,16 @@ class GaussianNoise:
         return noise.mul_(scale.reshape(-1, *[1] * (image.ndim - 1))).add_(image), labels
 
 
+def _factors(change: "Brightness | Contrast", shape: Sequence[int], random: Generator) -> list[float] | None:
+    return channel_numbers(
+        random,
+        shape[0],
+        lambda: [around_one(random, change.factor)],
+        probability=change.probability,
+        alike=change.alike,
+    )
+
+
 @dataclass(frozen=True)
 class Brightness:
     """Multiply a channel by a factor. Drawn: one factor a channel.
@@ -88,13 +98,7 @@ class Brightness:
 
     def draw(self, shape: Sequence[int], random: Generator) -> list[float] | None:
         """Draw a factor for each channel."""
-        return channel_numbers(
-            random,
-            shape[0],
-            lambda: [around_one(random, self.factor)],
-            probability=self.probability,
-            alike=self.alike,
-        )
+        return _factors(self, shape, random)
 
     def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Multiply."""
@@ -128,13 +132,7 @@ class Contrast:
 
     def draw(self, shape: Sequence[int], random: Generator) -> list[float] | None:
         """Draw a factor for each channel."""
-        return channel_numbers(
-            random,
-            shape[0],
-            lambda: [around_one(random, self.factor)],
-            probability=self.probability,
-            alike=self.alike,
-        )
+        return _factors(self, shape, random)
 
     def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Stretch and clip."""
