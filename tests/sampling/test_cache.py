@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tests.deadly import killed_at_random, killed_until_done
+from tests.sampling.stripes import STRIPES_BYTES, cached_stripes
 
 from guided_attention.case import affine_of
 from guided_attention.data import open_cohort, write_nifti
@@ -194,16 +195,7 @@ def test_wrong_arguments_are_told(tmp_path):
 
 def test_an_epoch_holds_no_volume_and_no_file(tmp_path):
     """Cases are counted by the volumes that they take: a batch takes far less than one."""
-    folder = tmp_path / "scans"
-    folder.mkdir()
-    volume = np.zeros((40, 64, 64), np.float32)
-    volume[::2] = 1
-    for number in range(24):
-        write_nifti(folder / f"c{number}_image.nii.gz", volume, np.eye(4))
-        write_nifti(folder / f"c{number}_label.nii.gz", volume.astype(np.uint8), np.eye(4))
-    cohort = open_cohort(folder)
-    preparation = Preparation(slice_axis="axial", intensity=None).fit(cohort.select(["c0"]))
-    volumes = VolumeCache(tmp_path / "cache", preparation).volumes(cohort)
+    volumes, preparation = cached_stripes(tmp_path, 24)
     tracemalloc.start()
     slices = SliceDataset(volumes, preparation, LabelSpec({1: "one"}), slice_step=8)
     for _ in slices:
@@ -211,7 +203,7 @@ def test_an_epoch_holds_no_volume_and_no_file(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(slices) == 24 * 5
-    assert peak < volume.nbytes
-    assert len(pickle.dumps(slices)) < volume.nbytes / 4  # what a worker process gets
+    assert peak < STRIPES_BYTES
+    assert len(pickle.dumps(slices)) < STRIPES_BYTES / 4  # what a worker process gets
     held = [path.resolve() for path in Path("/proc/self/fd").glob("*")]
     assert not [path for path in held if tmp_path in path.parents]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.sampling.stripes import STRIPES_BYTES, cached_stripes
 
 from guided_attention.case import Case, affine_of
 from guided_attention.data import open_cohort, write_nifti
@@ -133,16 +134,7 @@ def test_voxels_of_an_organ_are_counted_and_found_one_by_one():
 
 @pytest.mark.parametrize("size", [(32, 32), (8, 32, 32)])
 def test_an_epoch_holds_no_volume_and_no_file(tmp_path, size):
-    folder = tmp_path / "scans"
-    folder.mkdir()
-    volume = np.zeros((40, 64, 64), np.float32)
-    volume[::2] = 1
-    for number in range(7):
-        write_nifti(folder / f"c{number}_image.nii.gz", volume, np.eye(4))
-        write_nifti(folder / f"c{number}_label.nii.gz", volume.astype(np.uint8), np.eye(4))
-    cohort = open_cohort(folder)
-    preparation = Preparation(slice_axis="axial", intensity=None).fit(cohort.select(["c0"]))
-    volumes = VolumeCache(tmp_path / "cache", preparation).volumes(cohort)
+    volumes, preparation = cached_stripes(tmp_path, 7)
     tracemalloc.start()
     patches = PatchDataset(volumes, preparation, LabelSpec({1: "one"}), size=size)
     for number in range(7):
@@ -150,8 +142,8 @@ def test_an_epoch_holds_no_volume_and_no_file(tmp_path, size):
         patches.voxel(number, 0, 4 * number)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < volume.nbytes
-    assert len(pickle.dumps(patches)) < volume.nbytes / 30  # what a worker process gets
+    assert peak < STRIPES_BYTES
+    assert len(pickle.dumps(patches)) < STRIPES_BYTES / 30  # what a worker process gets
     held = [path.resolve() for path in Path("/proc/self/fd").glob("*")]
     assert not [path for path in held if tmp_path in path.parents]
 
