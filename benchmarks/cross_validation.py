@@ -76,6 +76,10 @@ RECIPES: Mapping[str, Recipe | None] = {
             "training.clip_grad_norm": 12.0,
         }
     ),
+    "new, batch 4": Recipe(
+        values={"sampling.batch_size": 4, "sampling.steps": 500, "training.ema_decay": 0.995}
+    ),
+    "new, no mirrors": Recipe(values={"augmentation.mirror_axes": (), "inference.mirror_axes": ()}),
     "new, cosine": Recipe(values={"schedule.name": "cosine", "schedule.warmup": 0.03}),
 }
 """The recipes by name; the old one is that of `benchmarks.left_atrium_networks`."""

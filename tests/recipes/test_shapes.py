@@ -9,7 +9,9 @@ import torch
 from guided_attention.case import Case, affine_of
 from guided_attention.errors import ArgumentError
 from guided_attention.preparation import Fingerprint, Preparation
-from guided_attention.recipes import plan_for
+from guided_attention.recipes import _machine as machine
+from guided_attention.recipes import plan_for, planning
+from guided_attention.recipes._parts import loss_of
 from guided_attention.recipes._shapes import _voxel_mm, chosen_dimensions, fitted
 
 Block = Callable[..., Case]
@@ -94,12 +96,14 @@ def test_voxels_are_the_median_cubes_or_coarser(
 
 
 def test_a_patch_of_volumes_is_as_large_as_the_device_allows(block: Block) -> None:
-    for size, spacing_mm, wanted in (
-        ((30, 40, 20), (1.0, 1.0, 1.0), (32, 48, 32)),  # the whole volume, in multiples of 16
-        ((12, 200, 200), (5.0, 1.0, 1.0), (16, 128, 128)),  # the longest sides shrink
+    for size, spacing_mm, held, wanted in (
+        ((30, 40, 20), (1.0, 1.0, 1.0), 10**9, (32, 48, 32)),  # the whole volume, in multiples of 16
+        ((12, 200, 200), (5.0, 1.0, 1.0), 10**9, (16, 128, 128)),  # the longest sides shrink
+        ((30, 40, 20), (1.0, 1.0, 1.0), 2 * 32 * 32 * 32, (16, 48, 32)),  # a small memory
+        ((30, 40, 20), (1.0, 1.0, 1.0), 0, (16, 16, 16)),  # none
     ):
         preparation = replace(Preparation(slice_axis="axial"), fingerprint=seen(size, spacing_mm, block))
-        made, patch = fitted(preparation, "3d", is_ct=False, device=CPU, why={})
+        made, patch = fitted(preparation, "3d", is_ct=False, device=CPU, held=lambda n=held: n, why={})
         assert made.min_size == patch == wanted
         assert made.neighbours == 0
 
@@ -120,6 +124,25 @@ def test_volumes_are_planned_with_windows_and_whole_batches(block: Block) -> Non
     assert plan.sampling.size == plan.inference.patch_size == plan.preparation.min_size
     assert (plan.sampling.batch_size, plan.inference.batch_size, plan.sampling.steps) == (2, 2, 4)
     assert plan.reasons["sampling.size"] == "volumes: as asked"
+
+
+def test_a_small_memory_makes_patches_of_volumes_small(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = replace(block("1", size=(48, 48, 48)), affine=affine_of((1.0, 1.0, 1.0)))
+    sizes = []
+    for held in (10**9, 2 * 32 * 32 * 48):
+        monkeypatch.setattr(planning, "_voxels_held", lambda *_, held=held: held)
+        sizes.append(plan_for([case], device="cpu", dimensions="3d").sampling.size)
+    assert sizes == [(48, 48, 48), (32, 32, 48)]
+
+
+def test_half_of_the_free_memory_holds_two_patches(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_for([block("1")], device="cpu", dimensions="3d")
+    fixed, of_patch = machine.bytes_of_step(plan.network, loss_of(plan), channels=1, size=(32, 32, 32))
+    # Beyond the weights: twice what two volumes of 32 keep, and twice that again for other work.
+    monkeypatch.setattr(machine, "free_bytes", lambda _: fixed + 2 * 2 * 2 * of_patch)
+    assert planning._voxels_held(plan.network, CPU) == 2 * 32**3
+    monkeypatch.setattr(machine, "free_bytes", lambda _: fixed - 1)
+    assert planning._voxels_held(plan.network, CPU) == 0
 
 
 def test_windows_that_overlap_make_a_validation_of_volumes_dearer(

@@ -1,5 +1,6 @@
 """How large scans are for the network: dimensions, voxels, and the size of the patches that training sees."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil, floor, log10, prod, sqrt
 from typing import Literal, TypeAlias
@@ -7,6 +8,7 @@ from typing import Literal, TypeAlias
 import torch
 
 from guided_attention.preparation import Fingerprint, Preparation
+from guided_attention.sampling import fit_patch
 
 __all__ = ["Dimensions", "Shapes", "chosen_dimensions", "fitted"]
 
@@ -22,7 +24,9 @@ _PIXELS = {"cpu": 96 * 128, "cuda": 256 * 256}
 _VOXELS = {"cpu": 64**3, "cuda": 256**3}
 """Most voxels of the median volume, where networks see volumes."""
 _PATCH = {"cpu": 64**3, "cuda": 128**3}
-"""Most voxels of a patch of a volume."""
+"""Most voxels of a patch of a volume, where memory allows them."""
+_AT_ONCE = 2
+"""Patches of volumes that have to fit into memory."""
 _MULTIPLE = 16
 """The grid of the attention of MSGA lite is a sixteenth of the sides of an image."""
 _NEIGHBOURS_MM, _MOST_NEIGHBOURS = 2.5, 2
@@ -95,14 +99,18 @@ def fitted(
     *,
     is_ct: bool,
     device: torch.device,
+    held: Callable[[], int],
     why: dict[str, str],
 ) -> tuple[Preparation, tuple[int, ...]]:
-    """Return a preparation with the voxels and padding that suit its cohort, and the largest size of patches."""
+    """Return a preparation with the voxels and padding that suit its cohort, and the largest size of patches.
+
+    `held` tells how many voxels of volumes a step can train on in the free memory.
+    """
     seen = _fingerprint(preparation)
     _say_intensity(preparation, is_ct=is_ct, why=why)
     why["preparation.slice_axis"] = "the axis of the largest spacing, axial where all are equal"
     if dimensions == "3d":
-        return _fitted_to_volumes(preparation, seen, device, why)
+        return _fitted_to_volumes(preparation, seen, device, held(), why)
     return _fitted_to_slices(preparation, seen, dimensions, device, why)
 
 
@@ -145,22 +153,24 @@ def _fitted_to_slices(
 
 
 def _fitted_to_volumes(
-    preparation: Preparation, seen: Fingerprint, device: torch.device, why: dict[str, str]
+    preparation: Preparation, seen: Fingerprint, device: torch.device, held: int, why: dict[str, str]
 ) -> tuple[Preparation, tuple[int, ...]]:
     most, patch = (table.get(device.type, table["cuda"]) for table in (_VOXELS, _PATCH))
+    # A memory too small for any patch is no reason to refuse: the batch gets smaller then.
+    budget = max(_AT_ONCE * _MULTIPLE**3, min(held, _AT_ONCE * patch))
     spacing = _voxel_mm(seen, most, device, why)
     sides = [
         length * old / new
         for length, old, new in zip(seen.sizes[1], seen.spacings_mm[1], spacing, strict=True)
     ]
-    size = [_rounded_to_multiple(side) for side in sides]
-    while prod(size) > patch and max(size) > _MULTIPLE:
-        size[size.index(max(size))] -= _MULTIPLE
+    whole = [_rounded_to_multiple(side) for side in sides]
+    size, _ = fit_patch(whole, spacing, budget, prod, voxels=prod(whole), multiple=(_MULTIPLE,) * len(whole))
     why["preparation.min_size"] = (
         f"the median volume has {' x '.join(f'{side:.0f}' for side in sides)} voxels as the network sees it; patches "
-        f"have at most {patch:,} voxels, in multiples of {_MULTIPLE}, and smaller volumes are padded to one"
+        f"have at most {patch:,} voxels, and half of the free memory, which holds {held:,}, takes {_AT_ONCE} of them; "
+        f"sides are multiples of {_MULTIPLE}, and smaller volumes are padded"
     )
-    depth, height, width = size
+    depth, height, width = (_rounded_to_multiple(side) for side in size)
     made = replace(preparation, spacing_mm=spacing, min_size=(depth, height, width))
     return made, (depth, height, width)
 

@@ -48,6 +48,8 @@ _FOREGROUND = 1 / 3
 _LEAST_STEPS, _MOST_STEPS = 4, 250
 """Batches of an epoch."""
 _VOLUMES = 3
+_MEASURED_SIDE = 32
+"""Side of the volume by which the memory of a step is measured."""
 _MINUTES = {"cpu": 20.0, "cuda": 60.0}
 _SPACE = 2.0
 """Memory of a step beyond what the forward pass keeps, as a factor; 1.34 was measured on the CPU for the network of
@@ -116,8 +118,15 @@ def plan_for(
             survey.add_values(read())
     assert preparation.fingerprint is not None  # noqa: S101 - it is fitted
     chosen = chosen_dimensions(preparation.fingerprint, dimensions, place, why)
-    preparation, size = fitted(preparation, chosen, is_ct=all(survey.are_ct), device=place, why=why)
     organs = _labels(survey, source.layout, why)
+    preparation, size = fitted(
+        preparation,
+        chosen,
+        is_ct=all(survey.are_ct),
+        device=place,
+        held=lambda: _voxels_held(_settings(preparation.in_channels, _VOLUMES, organs), place),
+        why=why,
+    )
     network = _network(preparation.in_channels, len(size), organs, why)
     shapes = Shapes.of(preparation)
     size_of_volumes = machine.megabytes(shapes.bytes_of_volumes)
@@ -172,8 +181,32 @@ def _network(in_channels: int, dims: int, labels: LabelSpec, why: dict[str, str]
     why["training.clip_grad_norm"] = (
         "as in that measurement: a bad batch moves the weights no further than a usual one"
     )
+    return _settings(in_channels, dims, labels)
+
+
+def _settings(in_channels: int, dims: int, labels: LabelSpec) -> ModelSettings:
     arguments = {"in_channels": in_channels, "num_classes": labels.num_classes, "spatial_dims": dims}
     return ModelSettings("msga_lite", {**arguments, "encoder": _ENCODER, "channels": _CHANNELS})
+
+
+def _voxels_held(network: ModelSettings, device: torch.device) -> int:
+    """Return how many voxels of volumes a step can train on in half of the free memory."""
+    size = (_MEASURED_SIDE,) * _VOLUMES
+    fixed, of_patch = _step(network, size)
+    left = machine.free_bytes(device) - fixed
+    return int(max(left, 0) * prod(size) / _of_batch(of_patch))
+
+
+def _step(network: ModelSettings, size: tuple[int, ...]) -> tuple[int, int]:
+    """Return the memory of the weights, and of each patch, in a step of training."""
+    loss = GuidedAttentionLoss(DiceCrossEntropyLoss())
+    channels = int(str(network.arguments["in_channels"]))
+    return machine.bytes_of_step(network, loss, channels=channels, size=size)
+
+
+def _of_batch(of_patch: int) -> float:
+    """Return the free memory that a patch asks for: twice what it takes, as other work needs some."""
+    return 2 * _SPACE * max(of_patch, 1)
 
 
 def _sampling(
@@ -231,13 +264,11 @@ def _batch_size(
     why: dict[str, str],
 ) -> int:
     free = machine.free_bytes(device)
-    loss = GuidedAttentionLoss(DiceCrossEntropyLoss())
-    channels = int(str(network.arguments["in_channels"]))
-    fixed, of_patch = machine.bytes_of_step(network, loss, channels=channels, size=size)
+    fixed, of_patch = _step(network, size)
     # The prepared volumes are held in memory only where the cases are; on a GPU they are elsewhere.
     held = shapes.bytes_of_volumes if "data.cache" not in why and device.type == "cpu" else 0
     left = free - fixed - held
-    fitting = int(max(left, 0) / 2 / (_SPACE * max(of_patch, 1)))
+    fitting = int(max(left, 0) / _of_batch(of_patch))
     batch = max(1, min(wanted, fitting))
     why["sampling.batch_size"] = (
         f"{wanted}, at most half of the free memory: {machine.megabytes(free)} are free, weights take "
