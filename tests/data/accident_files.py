@@ -139,6 +139,15 @@ OF_FILES = (
         copied("p01_a", "p09_a", lambda v: (v * 1.5 + 10).astype(np.int16)),
     ),
     A(
+        "duplicate within another margin",
+        "A scan is there twice, cut out with another margin.",
+        _COPIES,
+        both(
+            copied("p01_a", "p09_a"),
+            voxels(lambda v: v[:-1, 2:, 1:], "p09_a_image.nii.gz", "p09_a_label.nii.gz"),
+        ),
+    ),
+    A(
         "duplicate mask",
         "Two patients have one mask.",
         (*_TWO, *BOTH),

@@ -64,6 +64,7 @@ def case(case_id="a", **changes):
         disorder=0.7,
         image_hash=case_id,
         labels_hash=case_id,
+        outline_hash=case_id,
     )
     return replace(plain, **changes)
 
@@ -230,6 +231,8 @@ def test_what_looks_wrong_in_one_case(changes, expected):
         ({}, []),
         ({"image_hash": "a"}, [("duplicate image", "odd_image.nii")]),
         ({"labels_hash": "a"}, [("duplicate mask", "odd_label.nii")]),
+        ({"outline_hash": "a"}, [("duplicate mask", "odd_label.nii")]),
+        ({"outline_hash": "a", "labels_hash": "a"}, [("duplicate mask", "odd_label.nii")]),
         ({"channels": 2}, [("odd channels", "odd_image.nii")]),
         ({"orientation": "RAS"}, [("odd orientation", "odd_image.nii")]),
         ({"spacing_mm": (1.0, 1.0, 1.6)}, [("odd spacing", "odd_image.nii")]),
@@ -300,6 +303,25 @@ def test_exchanged_masks_are_told_in_both_cases():
     found = list(in_cohort(cases, ORGANS))
     assert kinds(found) == [("exchanged masks", "b", "b_label.nii"), ("exchanged masks", "d", "d_label.nii")]
     assert "case 'd'" in found[0].message
+
+
+def test_the_outline_of_organs_is_the_same_in_every_margin():
+    shape = (17, 23, 29)
+    organs = np.random.default_rng(5).integers(0, 3, (11, 13, 17)).astype(np.int64)
+    labels = np.zeros(shape, np.int64)
+    labels[2:13, 3:16, 5:22] = organs
+    first = facts(volume(shape), labels)
+    cut = facts(volume(shape)[1:, 2:, :-3], labels[1:, 2:, :-3])
+    assert first.outline_hash == cut.outline_hash != ""
+    assert first.labels_hash != cut.labels_hash
+    labels[7, 9, 11] = 1 + labels[7, 9, 11] % 2
+    assert facts(volume(shape), labels).outline_hash != first.outline_hash
+
+
+@pytest.mark.parametrize("where", [np.s_[2:12, 3:13, 5:15], np.s_[2:7, 3:10, 5:15:2]])
+def test_organs_whose_outline_may_be_equal_by_chance_have_none(where):
+    # A cuboid of 1000 voxels, and 175 voxels.
+    assert facts(volume((17, 23, 29)), box((17, 23, 29), where)).outline_hash == ""
 
 
 def test_an_organ_in_two_parts():

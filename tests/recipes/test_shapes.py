@@ -140,9 +140,9 @@ def test_half_of_the_free_memory_holds_two_patches(block: Block, monkeypatch: py
     fixed, of_patch = machine.bytes_of_step(plan.network, loss_of(plan), channels=1, size=(32, 32, 32))
     # Beyond the weights: twice what two volumes of 32 keep, and twice that again for other work.
     monkeypatch.setattr(machine, "free_bytes", lambda _: fixed + 2 * 2 * 2 * of_patch)
-    assert planning._voxels_held(plan.network, CPU) == 2 * 32**3
+    assert planning._voxels_held(plan.preparation, plan.labels, CPU) == 2 * 32**3
     monkeypatch.setattr(machine, "free_bytes", lambda _: fixed - 1)
-    assert planning._voxels_held(plan.network, CPU) == 0
+    assert planning._voxels_held(plan.preparation, plan.labels, CPU) == 0
 
 
 def test_windows_that_overlap_make_a_validation_of_volumes_dearer(

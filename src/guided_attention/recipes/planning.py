@@ -1,5 +1,6 @@
 """Planning: fills in a `Plan` from the scans and the machine, and says why."""
 
+from functools import partial
 from math import ceil, prod
 from typing import get_args
 
@@ -22,6 +23,7 @@ from guided_attention.inference.writing import PredictionWriter
 from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.models import ModelSettings
+from guided_attention.preparation import Preparation
 from guided_attention.recipes import _machine as machine
 from guided_attention.recipes._cases import Data, source_of
 from guided_attention.recipes._plan_records import (
@@ -119,14 +121,8 @@ def plan_for(
     assert preparation.fingerprint is not None  # noqa: S101 - it is fitted
     chosen = chosen_dimensions(preparation.fingerprint, dimensions, place, why)
     organs = _labels(survey, source.layout, why)
-    preparation, size = fitted(
-        preparation,
-        chosen,
-        is_ct=all(survey.are_ct),
-        device=place,
-        held=lambda: _voxels_held(_settings(preparation.in_channels, _VOLUMES, organs), place),
-        why=why,
-    )
+    is_ct, held = all(survey.are_ct), partial(_voxels_held, preparation, organs, place)
+    preparation, size = fitted(preparation, chosen, is_ct=is_ct, device=place, held=held, why=why)
     network = _network(preparation.in_channels, len(size), organs, why)
     shapes = Shapes.of(preparation)
     size_of_volumes = machine.megabytes(shapes.bytes_of_volumes)
@@ -189,8 +185,9 @@ def _settings(in_channels: int, dims: int, labels: LabelSpec) -> ModelSettings:
     return ModelSettings("msga_lite", {**arguments, "encoder": _ENCODER, "channels": _CHANNELS})
 
 
-def _voxels_held(network: ModelSettings, device: torch.device) -> int:
+def _voxels_held(preparation: Preparation, labels: LabelSpec, device: torch.device) -> int:
     """Return how many voxels of volumes a step can train on in half of the free memory."""
+    network = _settings(preparation.in_channels, _VOLUMES, labels)
     size = (_MEASURED_SIDE,) * _VOLUMES
     fixed, of_patch = _step(network, size)
     left = machine.free_bytes(device) - fixed

@@ -31,6 +31,8 @@ _ISLAND_VOXELS = 10
 _PART = 0.05
 _MOST_ORGANS = 256
 """Values above which an organ is only counted: an image in place of a mask has thousands, which would take hours."""
+_TELLING = 1000
+"""Voxels from which on organs of one outline are those of one scan."""
 _SKIPPED_VOXELS = 10
 _CUBE = np.ones((3, 3, 3), bool)
 
@@ -79,6 +81,8 @@ class CaseFacts:
         constant: Channels without any contrast.
         image_hash: Hash of all voxels.
         labels_hash: Hash of the labels, in every orientation; empty where there are none or no organ.
+        outline_hash: Hash of the labels within the box around the organs, so whatever the margin of the scan; empty
+            where the organs are small or fill their box, and may be equal by chance.
         is_labelled: Whether there are labels.
         mask_is_image: Whether labels and image are the same numbers.
         organs: Facts of each organ by value; only sizes where there are more than 256.
@@ -111,6 +115,7 @@ class CaseFacts:
     constant: tuple[int, ...] = ()
     image_hash: str = ""
     labels_hash: str = ""
+    outline_hash: str = ""
     is_labelled: bool = False
     mask_is_image: bool = False
     organs: Mapping[int, OrganFacts] = field(default_factory=dict)
@@ -219,6 +224,7 @@ def _of_labels(case: Case) -> dict[str, Any]:
     return {
         "is_labelled": True,
         "labels_hash": _hash(labels) if organs else "",
+        "outline_hash": _outline_hash(labels) if organs else "",
         "mask_is_image": bool(organs) and bool((case.image[0] == case.labels).all()),
         "organs": organs,
         "alignment": alignment_of(image, labels) if organs else Alignment(),
@@ -304,6 +310,13 @@ def _share_of_steps(labels: LabelVolume) -> float:
         low, high = np.minimum(along[:-1], along[1:]), np.maximum(along[:-1], along[1:])
         jumps += int(((low == 0) & (high > 1)).sum())
     return steps / (steps + jumps) if steps + jumps else 0.0
+
+
+def _outline_hash(labels: LabelVolume) -> str:
+    (box,) = ndimage.find_objects((labels != 0).astype(np.int8))
+    organs = labels[box]
+    by_chance = np.count_nonzero(organs) < _TELLING or organs.all()
+    return "" if by_chance else _hash(np.array(organs.shape)) + _hash(organs)
 
 
 def _hash(volume: npt.NDArray[Any]) -> str:

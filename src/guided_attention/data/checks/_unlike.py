@@ -57,23 +57,35 @@ def in_cohort(facts: Sequence[CaseFacts], labels: LabelSpec | None) -> Iterator[
 
 
 def _duplicates(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
-    for kind, what in (("image_hash", "image"), ("labels_hash", "mask")):
-        same: defaultdict[str, list[CaseFacts]] = defaultdict(list)
-        for case in read:
-            if getattr(case, kind):
-                same[getattr(case, kind)].append(case)
-        for cases in same.values():
-            for case in cases[1:]:
-                files = (
-                    other.mask if kind == "labels_hash" else other.file
-                    for other in cases
-                    if other is not case
-                )
+    equal = "its {} is, voxel for voxel, also that of {}. Remove one, or correct the file."
+    cut = (
+        "the organs of its {} are, voxel for voxel, those of {}, within another margin: one scan, cut out twice. "
+        "Remove one, or keep both in one part of the split."
+    )
+    for field, what, message in (
+        ("image_hash", "image", equal),
+        ("labels_hash", "mask", equal),
+        ("outline_hash", "mask", cut),
+    ):
+        for cases in _alike(read, field):
+            masks = [case.labels_hash for case in cases]
+            for place, case in enumerate(cases[1:], 1):
+                if field == "outline_hash" and case.labels_hash in masks[:place]:
+                    continue  # told by its whole mask
+                files = [
+                    other.file if what == "image" else other.mask for other in cases if other is not case
+                ]
                 names = cut_list(list(map(str, files)))
-                message = (
-                    f"its {what} is, voxel for voxel, also that of {names}. Remove one, or correct the file."
-                )
-                yield suspicion_of(case, "error", f"duplicate {what}", message)
+                yield suspicion_of(case, "error", f"duplicate {what}", message.format(what, names))
+
+
+def _alike(read: Sequence[CaseFacts], field: str) -> Iterator[list[CaseFacts]]:
+    """Give the cases that have the same hash in a field."""
+    same: defaultdict[str, list[CaseFacts]] = defaultdict(list)
+    for case in read:
+        if getattr(case, field):
+            same[getattr(case, field)].append(case)
+    return (cases for cases in same.values() if len(cases) > 1)
 
 
 def _unlike_most(read: Sequence[CaseFacts]) -> Iterator[Suspicion]:
