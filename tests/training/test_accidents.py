@@ -25,6 +25,7 @@ from guided_attention.training import (
     ModelWithLoss,
     Trainer,
     TrainerConfig,
+    arguments,
     load_checkpoint,
     read_log,
     save_checkpoint,
@@ -658,3 +659,15 @@ def test_the_last_few_states_are_kept(make_trainer):
     make_trainer("one", keep=1).fit()
     assert sorted(path.name for path in (folder.parent / "one").glob("*.pt")) == ["best.pt", "last.pt"]
     save_checkpoint(folder / "last.pt", {})
+
+
+def test_several_processes_of_a_machine_do_not_share_a_gpu(monkeypatch):
+    monkeypatch.setattr(arguments, "world_size", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(ArgumentError, match='`device` must be cuda:1 .*, got cuda:0. .* by "auto" or "cuda"'):
+        arguments.require_own_device(torch.device("cuda:0"))
+    for device in ("cuda:1", "cuda", "cpu"):
+        arguments.require_own_device(torch.device(device))
+    monkeypatch.setattr(arguments, "world_size", lambda: 1)
+    arguments.require_own_device(torch.device("cuda:0"))

@@ -11,10 +11,18 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from guided_attention._checkpoints import differing_settings
 from guided_attention._checks import cut_list, require, require_type
+from guided_attention._distributed import own_device, world_size
 from guided_attention.errors import ArgumentTypeError
 from guided_attention.training.config import TrainerConfig
 
-__all__ = ["require_config", "require_metadata", "require_optimizer", "require_precision", "unwrapped"]
+__all__ = [
+    "require_config",
+    "require_metadata",
+    "require_optimizer",
+    "require_own_device",
+    "require_precision",
+    "unwrapped",
+]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -95,6 +103,15 @@ def _require_fit(schedule: LRScheduler, config: TrainerConfig, *, validated: boo
         wanted, cure = f"of total_steps={config.max_epochs}, as max_epochs", "It is stepped once an epoch."
         fits = schedule.total_steps == config.max_epochs
         require(fits, "schedule", wanted, f"total_steps={schedule.total_steps}", cure)
+
+
+def require_own_device(device: torch.device) -> None:
+    """Raise where several processes of a machine would share a GPU."""
+    if world_size() == 1 or device.type != "cuda" or device.index is None:
+        return
+    own = own_device()
+    cure = 'Each process has a GPU of its own by "auto" or "cuda".'
+    require(device == own, "device", f"{own} in this process of several", device, cure)
 
 
 def require_precision(model: nn.Module, config: TrainerConfig, device: torch.device) -> None:

@@ -23,6 +23,7 @@ from guided_attention.training.arguments import (
     require_config,
     require_metadata,
     require_optimizer,
+    require_own_device,
     require_precision,
     unwrapped,
 )
@@ -155,6 +156,7 @@ class Trainer:
         require(is_function, "validate", "a function of the network", got, error=ArgumentTypeError)
         self.config = config
         self._device = chosen_device(self.model, config.device)
+        require_own_device(self._device)
         require_precision(self.model, config, self._device)
         self._joint = joint.to(self._device)
         if world_size() > 1:
