@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
-__all__ = ["MIRROR_AXES", "Mirror", "MirrorAxis", "mean_over_mirrors", "mirrors_of"]
+__all__ = ["MIRROR_AXES", "MirrorAxis", "MirroredCopy", "mean_over_mirrors", "mirrors_of"]
 
 MirrorAxis: TypeAlias = Literal["depth", "height", "width"]
 """An axis of a prepared volume; slices have a height and a width."""
@@ -17,7 +17,7 @@ MIRROR_AXES: dict[MirrorAxis, int] = {"depth": -3, "height": -2, "width": -1}
 
 
 @dataclass(frozen=True)
-class Mirror:
+class MirroredCopy:
     """One mirrored copy.
 
     Attributes:
@@ -36,7 +36,7 @@ class Mirror:
 
 def mirrors_of(
     axes: Sequence[MirrorAxis], pairs: Sequence[tuple[int, int]], classes: int
-) -> tuple[Mirror, ...]:
+) -> tuple[MirroredCopy, ...]:
     """Return all mirrored copies but the image itself.
 
     An odd number of flips makes a mirrored body, in which the classes of a pair change places; an even number turns it.
@@ -46,11 +46,11 @@ def mirrors_of(
         exchanged[one], exchanged[other] = other, one
     places = [MIRROR_AXES[axis] for axis in axes]
     flips = [flip for count in range(1, len(axes) + 1) for flip in combinations(places, count)]
-    return tuple(Mirror(flip, tuple(exchanged) if pairs and len(flip) % 2 else ()) for flip in flips)
+    return tuple(MirroredCopy(flip, tuple(exchanged) if pairs and len(flip) % 2 else ()) for flip in flips)
 
 
 def mean_over_mirrors(
-    predict: Callable[[Tensor], Tensor], mirrors: Sequence[Mirror], images: Tensor
+    predict: Callable[[Tensor], Tensor], mirrors: Sequence[MirroredCopy], images: Tensor
 ) -> Tensor:
     """Return the mean of the logits of the images and of each mirrored copy."""
     total = predict(images)
