@@ -79,6 +79,9 @@ RECIPES: Mapping[str, Recipe | None] = {
     "new, batch 4": Recipe(
         values={"sampling.batch_size": 4, "sampling.steps": 500, "training.ema_decay": 0.995}
     ),
+    "new, batch 2": Recipe(
+        values={"sampling.batch_size": 2, "sampling.steps": 1000, "training.ema_decay": 0.998}
+    ),
     "new, no mirrors": Recipe(values={"augmentation.mirror_axes": (), "inference.mirror_axes": ()}),
     "new, cosine": Recipe(values={"schedule.name": "cosine", "schedule.warmup": 0.03}),
 }
