@@ -66,6 +66,7 @@ def test_pairs_by_suffix(tmp_path):
     for case in (cohort[1], cohort.read("case10"), cohort.readers()[1](), cohort.select(["case10"])[0]):
         assert (case.case_id, case.image.flat[0]) == ("case10", 10)
     assert (len(cohort), len(cohort.select(["case10"]))) == (2, 1)
+    assert [read.case_id for read in cohort.readers()] == ["case2", "case10"]  # known before they are read
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Cohorts in shards: the same files as of one process, and a merge that says what is missing."""
 
+import json
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -9,6 +11,7 @@ from tests.inference.test_ledger import _threshold
 
 from guided_attention.errors import DataError, ExistingFileError, MissingFileError
 from guided_attention.inference import Shard, merge_shards, read_ledger
+from guided_attention.recipes._cases import source_of
 
 CASES = 7
 
@@ -107,12 +110,64 @@ def test_what_does_not_belong_together_is_an_error(tmp_path):
         _threshold().predict_to(tmp_path / "a", readers())
     with pytest.raises(ExistingFileError, match="must be without predictions"):
         _threshold().predict_to(tmp_path / "a", readers(), shard=Shard(1, 2))
-    _threshold().predict_to(tmp_path / "a", [partial(read, 3), partial(read, 1)], shard=Shard(2, 2))
+    twice = [*readers()[:5], partial(read, 1), *readers()[6:]]
+    _threshold().predict_to(tmp_path / "a", twice, shard=Shard(2, 2))
     with pytest.raises(DataError, match="of different ids, got case 1 in two shards"):
         merge_shards(tmp_path / "a")
     _threshold().predict_to(tmp_path / "b", readers())
     with pytest.raises(DataError, match=r"which holds ledger.jsonl"):
         _threshold().predict_to(tmp_path / "b", readers(), shard=Shard(1, 2), resume=True)
+
+
+@dataclass(frozen=True)
+class Named:
+    case_id: str
+
+    def __call__(self):
+        return scan(case_id=self.case_id)
+
+
+OTHER_CASES = [
+    ([read] * 4, [read] * 6, "got parts of 4 and of 6"),
+    ([Named(name) for name in "1234"], [Named(name) for name in "23x4"], "got others of the same number"),
+    ([scan(case_id=name) for name in "12"], [Named(name) for name in "21"], "got others of the same number"),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "message"), OTHER_CASES)
+def test_shards_of_cases_that_have_changed_are_refused(tmp_path, monkeypatch, before, after, message):
+    """A scan that is added or removed between two shards moves others: some would be predicted in neither."""
+    threshold = _threshold()
+    for cases, number in ((before, 1), (after, 2)):
+        monkeypatch.setattr(Shard, "part", lambda *_: iter([scan(case_id=f"of {number}")]))  # noqa: B023
+        root = tmp_path / f"{number}"
+        threshold.predict_to(root, cases, shard=Shard(number, 2))
+    for shard, resume in ((Shard(1, 2), True), (Shard(2, 2), False)):
+        with pytest.raises(DataError, match=f"`shards` must be parts of the same cases, {message}"):
+            threshold.predict_to(tmp_path / "1", after, shard=shard, resume=resume)
+    (tmp_path / "2" / "shard-2-of-2").rename(tmp_path / "1" / "shard-2-of-2")  # both began at the same time
+    with pytest.raises(DataError, match=f"`shards` must be parts of the same cases, {message}"):
+        merge_shards(tmp_path / "1")
+
+
+def test_the_scans_of_a_run_have_names_before_they_are_read():
+    readers = source_of([scan(case_id="one"), scan(case_id="other")]).readers(["other", "one"])
+    assert [(read.case_id, read().case_id) for read in readers] == [("other", "other"), ("one", "one")]
+
+
+def test_shards_of_older_versions_and_of_unknown_cases_are_merged(tmp_path):
+    threshold, cases = _threshold(), [scan(case_id=name) for name in "12345"]
+    threshold.predict_to(tmp_path, cases, shard=Shard(1, 3))
+    path = tmp_path / "shard-1-of-3" / "ledger.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    old = [{key: value for key, value in line.items() if key not in {"total", "names"}} for line in lines]
+    assert old != lines
+    path.write_text("".join(json.dumps(line) + "\n" for line in old))
+    threshold.predict_to(tmp_path, cases, shard=Shard(1, 3), resume=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in old))
+    threshold.predict_to(tmp_path, iter(cases), shard=Shard(2, 3))
+    threshold.predict_to(tmp_path, [partial(scan, case_id=case.case_id) for case in cases], shard=Shard(3, 3))
+    assert [entry.case_id for entry in merge_shards(tmp_path).entries] == list("12345")
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ class Cohort:
 
     def readers(self) -> list[Callable[[], Case]]:
         """Return a function a case that reads it, for `Predictor.predict_to`."""
-        return [scan.read for scan in self.scans]
+        return list(self.scans)
 
     def with_labels(self, labels: LabelSpec) -> "Cohort":
         """Return the same cases with these organs; with `others_are_background`, all else is read as 0."""

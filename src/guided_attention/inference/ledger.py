@@ -15,7 +15,7 @@ from guided_attention._files import PathLike, made_folder, replacing, sha256_of_
 from guided_attention._locks import locked_folder
 from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, ExistingFileError
-from guided_attention.inference.shard import Shard, shards_in
+from guided_attention.inference.shard import CasesOfShards, Shard, require_same_cases, shards_in
 from guided_attention.inference.stream import Failure, Reader, outcomes
 from guided_attention.inference.writing import ENDINGS, PredictionWriter
 from guided_attention.outputs import Prediction
@@ -90,6 +90,7 @@ class Ledger:
         entries: The last entry of each case.
         identity: The predictor that it was begun with, None where it has not been begun.
         expected: Cases of a shard, where that was known at its beginning.
+        of: The cases that it is a shard of, as far as they were known then; older versions did not write them.
         finished: The cases of a shard in their order, once it has come to its end.
     """
 
@@ -97,6 +98,7 @@ class Ledger:
         self.path = folder / LEDGER
         self.identity: str | None = None
         self.expected: int | None = None
+        self.of = CasesOfShards()
         self.finished: list[str] | None = None
         self.entries: dict[str, LedgerEntry] = {}
         *lines, _cut_short = self._content().split(b"\n")
@@ -135,6 +137,7 @@ class Ledger:
         )
         self.identity = values.get("predictor")
         self.expected = values.get("expected", self.expected)
+        self.of = CasesOfShards(values.get("total"), values.get("names"))
         self.finished = values.get("finished")
 
     def begin(self, identity: str, lines: Iterable[dict[str, Any]] = ()) -> None:
@@ -185,12 +188,16 @@ def predict_to(
     whole = made_folder(folder)
     _require_shards(whole, shard)
     root = whole if shard is None else made_folder(shard.folder(whole))
+    of = CasesOfShards.of(cases)
     with locked_folder(root, doing="predicting into"):
+        if shard is not None and existing != "overwrite":
+            require_same_cases([*(Ledger(held.folder(whole)).of for held in shards_in(whole)), of])
         _begin(root, identity, existing)
         ledger = Ledger(root)
         ledger.discard_cut_line()
-        header = {"version": _VERSION, "predictor": identity}
+        header: dict[str, Any] = {"version": _VERSION, "predictor": identity}
         if shard is not None:
+            header |= asdict(of)
             ledger.append({**header, "expected": shard.size(cases)})  # and not finished
         elif ledger.identity is None:
             ledger.append(header)

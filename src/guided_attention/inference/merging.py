@@ -11,7 +11,7 @@ from guided_attention._files import PathLike, sweep_drafts, writing
 from guided_attention._locks import LOCK, locked_folder
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.inference.ledger import LEDGER, Ledger, LedgerEntry
-from guided_attention.inference.shard import Shard, shards_in
+from guided_attention.inference.shard import Shard, require_same_cases, shards_in
 
 __all__ = ["Merged", "merge_shards"]
 
@@ -54,7 +54,7 @@ def merge_shards(folder: PathLike) -> Merged:
 
     Raises:
         MissingFileError: The folder holds neither shards nor merged predictions.
-        DataError: Shards are of different numbers or predictors, or two have a case of one name.
+        DataError: Shards are of different numbers, cases or predictors, or two have a case of one name.
         ExistingFileError: Another process predicts or merges here.
 
     Example:
@@ -103,6 +103,7 @@ def _merged(root: Path, held: Sequence[Shard]) -> Merged:
 
 
 def _surveyed(ledgers: dict[Shard, Ledger]) -> Merged:
+    require_same_cases(ledger.of for ledger in ledgers.values())
     count = next(iter(ledgers)).count
     everyone = [Shard(number, count) for number in range(1, count + 1)]
     unfinished = [shard for shard, ledger in ledgers.items() if ledger.finished is None]

@@ -1,8 +1,10 @@
 """A cohort in parts, each predicted by a process of its own into a folder of its own."""
 
+import hashlib
+import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,9 +12,10 @@ from typing import TypeVar
 
 from guided_attention._checks import cut_list, require, require_integer
 from guided_attention._distributed import started
+from guided_attention.data import Cohort
 from guided_attention.errors import DataError
 
-__all__ = ["Shard", "shards_in"]
+__all__ = ["CasesOfShards", "Shard", "require_same_cases", "shards_in"]
 
 _T = TypeVar("_T")
 _PREFIX = "shard-"
@@ -86,6 +89,39 @@ class Shard:
     def folder(self, root: Path) -> Path:
         """Return the folder that this shard writes to, which `merge_shards` empties."""
         return root / f"{_PREFIX}{self.number}-of-{self.count}"
+
+
+@dataclass(frozen=True)
+class CasesOfShards:
+    """The cases that shards are parts of, as far as they are known before they are read.
+
+    Attributes:
+        total: Their number.
+        names: A hash of their names, in order.
+    """
+
+    total: int | None = None
+    names: str | None = None
+
+    @classmethod
+    def of(cls, cases: object) -> "CasesOfShards":
+        """Return those of a list of cases, or of functions that have a `case_id` as `Cohort.readers` has."""
+        total = len(cases) if isinstance(cases, Sized) else None
+        listed = cases.scans if isinstance(cases, Cohort) else cases if isinstance(cases, Sequence) else ()
+        names = [getattr(case, "case_id", None) for case in listed]
+        known = bool(names) and None not in names
+        return cls(total, hashlib.sha256(json.dumps(names).encode()).hexdigest() if known else None)
+
+
+def require_same_cases(found: Iterable[CasesOfShards]) -> None:
+    """Raise where shards are parts of different cases: some cases would be in none of them."""
+    known = list(found)
+    totals = sorted({one.total for one in known if one.total is not None})
+    names = {one.names for one in known if one.names is not None}
+    got = f"parts of {' and of '.join(map(str, totals))}" if len(totals) > 1 else "others of the same number"
+    cure = "Put the scans back as they were, or predict all shards into another folder."
+    same = len(totals) <= 1 and len(names) <= 1
+    require(same, "shards", "parts of the same cases", got, cure, error=DataError)
 
 
 def shards_in(root: Path) -> list[Shard]:

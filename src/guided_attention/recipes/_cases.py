@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from guided_attention._checks import cut_list, require, require_type
@@ -55,7 +54,19 @@ class Source:
     def readers(self, case_ids: Sequence[str]) -> list[Reader]:
         """Return a function for each case that reads it; raise for a name that is not there."""
         self.require(case_ids)
-        return [partial(self.read, name) for name in case_ids]
+        return [_NamedReader(name, self.read) for name in case_ids]
+
+
+@dataclass(frozen=True)
+class _NamedReader:
+    """Reads a case whose name is known before."""
+
+    case_id: str
+    read: Callable[[str], Case]
+
+    def __call__(self) -> Case:
+        """Read it."""
+        return self.read(self.case_id)
 
 
 def source_of(

@@ -108,6 +108,10 @@ class Scan:
     beside: tuple[Path, ...] = ()
     patient: str = ""
 
+    def __call__(self) -> Case:
+        """Read it: a scan is a reader that has a name."""
+        return self.read()
+
     def files(self) -> list[Path]:
         """Return every file that the scan is read from."""
         found: list[Path] = []
