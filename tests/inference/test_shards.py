@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,6 +149,22 @@ def test_shards_of_cases_that_have_changed_are_refused(tmp_path, monkeypatch, be
     (tmp_path / "2" / "shard-2-of-2").rename(tmp_path / "1" / "shard-2-of-2")  # both began at the same time
     with pytest.raises(DataError, match=f"`shards` must be parts of the same cases, {message}"):
         merge_shards(tmp_path / "1")
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"another")])
+def test_a_prediction_that_is_gone_or_another_is_missing_until_it_is_made_again(tmp_path, damage):
+    threshold, cases = _threshold(), [scan(case_id=name) for name in "123"]
+    for number in (1, 2):
+        threshold.predict_to(tmp_path, cases, shard=Shard(number, 2))
+    path = tmp_path / "shard-1-of-2" / "3_prediction.nii.gz"
+    damage(path)
+    merged = merge_shards(tmp_path)
+    assert (merged.absent, merged.unfinished, merged.missing) == ((), (Shard(1, 2),), ("3",))
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["shard-1-of-2", "shard-2-of-2"]
+    entries = threshold.predict_to(tmp_path, cases, shard=Shard(1, 2), resume=True)
+    assert [entry.status for entry in entries] == ["skipped", "done"]
+    assert merge_shards(tmp_path).is_complete
+    assert len(list(tmp_path.glob("*_prediction.nii.gz"))) == 3
 
 
 def test_the_scans_of_a_run_have_names_before_they_are_read():

@@ -20,7 +20,16 @@ from guided_attention.inference.stream import Failure, Reader, outcomes
 from guided_attention.inference.writing import ENDINGS, PredictionWriter
 from guided_attention.outputs import Prediction
 
-__all__ = ["LEDGER", "Ledger", "LedgerEntry", "LedgerStatus", "existing_of", "predict_to", "read_ledger"]
+__all__ = [
+    "LEDGER",
+    "Ledger",
+    "LedgerEntry",
+    "LedgerStatus",
+    "existing_of",
+    "hash_of",
+    "predict_to",
+    "read_ledger",
+]
 
 LEDGER = "ledger.jsonl"
 _VERSION = 1
@@ -168,7 +177,7 @@ class Ledger:
             entry is not None
             and entry.status == "done"
             and entry.scan == scan
-            and all(entry.files.get(path.name) == _hash_of(path) for path in paths.values())
+            and all(entry.files.get(path.name) == hash_of(path) for path in paths.values())
         )
 
 
@@ -331,13 +340,14 @@ class _Run:
         else:
             paths = self._paths(result.case_id)
             self.writer.write(result, paths)
-            files = {path.name: _hash_of(path) for path in paths.values()}
+            files = {path.name: hash_of(path) for path in paths.values()}
             entry = LedgerEntry(result.case_id, "done", files, scan=self.scans[result.case_id])
         self.ledger.append(asdict(entry))
         return entry
 
 
-def _hash_of(path: Path) -> str:
+def hash_of(path: Path) -> str:
+    """Return the SHA-256 of a file, empty where there is none."""
     return sha256_of_file(path) if path.is_file() else ""
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 
 from guided_attention._checks import cut_list, repeated, require, require_path
 from guided_attention._files import PathLike, sweep_drafts, writing
 from guided_attention._locks import LOCK, locked_folder
 from guided_attention.errors import DataError, MissingFileError
-from guided_attention.inference.ledger import LEDGER, Ledger, LedgerEntry
+from guided_attention.inference.ledger import LEDGER, Ledger, LedgerEntry, hash_of
 from guided_attention.inference.shard import Shard, require_same_cases, shards_in
 
 __all__ = ["Merged", "merge_shards"]
@@ -23,8 +23,9 @@ class Merged:
     Attributes:
         entries: One entry a case, in the order of the cases.
         absent: Shards that never ran.
-        unfinished: Shards that ended before their last case.
-        missing: Cases of those that are not settled, as far as their number is known: ``"case number 7"``.
+        unfinished: Shards that ended before their last case, or whose files are gone.
+        missing: Cases of those that are not settled, as far as their number is known: ``"case number 7"``. Those whose
+            files are gone, or are not those of the ledger, by name.
     """
 
     entries: tuple[LedgerEntry, ...] = ()
@@ -96,17 +97,18 @@ def _merged(root: Path, held: Sequence[Shard]) -> Merged:
         for shard in held:
             locks.enter_context(locked_folder(shard.folder(root), doing="merging"))
         ledgers = {shard: Ledger(shard.folder(root)) for shard in held}
-        merged = _surveyed(ledgers)
+        merged = _surveyed(root, ledgers)
         if merged.is_complete:
             _move(root, ledgers, merged)
         return merged
 
 
-def _surveyed(ledgers: dict[Shard, Ledger]) -> Merged:
+def _surveyed(root: Path, ledgers: dict[Shard, Ledger]) -> Merged:
     require_same_cases(ledger.of for ledger in ledgers.values())
     count = next(iter(ledgers)).count
     everyone = [Shard(number, count) for number in range(1, count + 1)]
-    unfinished = [shard for shard, ledger in ledgers.items() if ledger.finished is None]
+    gone = {shard: _gone(root, shard, ledger) for shard, ledger in ledgers.items()}
+    unfinished = [shard for shard, ledger in ledgers.items() if ledger.finished is None or gone[shard]]
     missing = [
         shard.place(number + 1)
         for shard in unfinished
@@ -123,7 +125,7 @@ def _surveyed(ledgers: dict[Shard, Ledger]) -> Merged:
         tuple(entries),
         tuple(shard for shard in everyone if shard not in ledgers),
         tuple(unfinished),
-        tuple(f"case number {number}" for number in sorted(missing)),
+        (*(f"case number {number}" for number in sorted(missing)), *chain(*gone.values())),
     )
 
 
@@ -132,6 +134,18 @@ def _entries(ledger: Ledger) -> Sequence[LedgerEntry]:
     if ledger.finished is None:
         return list(ledger.entries.values())
     return [ledger.entries[name] for name in ledger.finished]
+
+
+def _gone(root: Path, shard: Shard, ledger: Ledger) -> list[str]:
+    """Return the cases whose files are not those of the ledger; a merge that was killed has moved some."""
+    folders = (shard.folder(root), root)
+    return [
+        entry.case_id
+        for entry in _entries(ledger)
+        if not all(
+            content in {hash_of(one / name) for one in folders} for name, content in entry.files.items()
+        )
+    ]
 
 
 def _move(root: Path, ledgers: dict[Shard, Ledger], merged: Merged) -> None:
