@@ -107,9 +107,11 @@ def test_what_does_not_belong_together_is_an_error(tmp_path):
     _threshold().predict_to(tmp_path / "a", readers(), shard=Shard(1, 2))
     with pytest.raises(DataError, match="got 1/3 for shards of 2"):
         _threshold().predict_to(tmp_path / "a", readers(), shard=Shard(1, 3))
-    with pytest.raises(DataError, match="None for shards of 2"):
+    with pytest.raises(DataError, match="got none for shards of 2. Merge these shards first"):
         _threshold().predict_to(tmp_path / "a", readers())
-    with pytest.raises(ExistingFileError, match="must be without predictions"):
+    with pytest.raises(
+        ExistingFileError, match=r"Set resume=True to continue, delete \S*/shard-1-of-2, or name"
+    ):
         _threshold().predict_to(tmp_path / "a", readers(), shard=Shard(1, 2))
     twice = [*readers()[:5], partial(read, 1), *readers()[6:]]
     _threshold().predict_to(tmp_path / "a", twice, shard=Shard(2, 2))
@@ -165,6 +167,25 @@ def test_a_prediction_that_is_gone_or_another_is_missing_until_it_is_made_again(
     assert [entry.status for entry in entries] == ["skipped", "done"]
     assert merge_shards(tmp_path).is_complete
     assert len(list(tmp_path.glob("*_prediction.nii.gz"))) == 3
+
+
+def test_a_file_of_the_folder_is_not_replaced(tmp_path):
+    threshold, cases = _threshold(), [scan(case_id=name) for name in "12"]
+    mine = tmp_path / "2_prediction.nii.gz"
+    mine.write_text("mine")
+    with pytest.raises(
+        ExistingFileError, match=r"holds 2_prediction.nii.gz\. Move them, or name another folder\."
+    ):
+        threshold.predict_to(tmp_path, cases, shard=Shard(1, 2))
+    assert list(tmp_path.rglob("*.nii.gz")) == [mine]
+    for number in (1, 2):
+        threshold.predict_to(tmp_path, cases, shard=Shard(number, 2), resume=True)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ExistingFileError, match=r"with 2_prediction.nii.gz\. Move them, and merge again\."):
+        merge_shards(tmp_path)
+    assert (mine.read_text(), sorted(tmp_path.rglob("*"))) == ("mine", before)
+    mine.unlink()
+    assert merge_shards(tmp_path).is_complete
 
 
 def test_the_scans_of_a_run_have_names_before_they_are_read():

@@ -201,7 +201,9 @@ def predict_to(
     with locked_folder(root, doing="predicting into"):
         if shard is not None and existing != "overwrite":
             require_same_cases([*(Ledger(held.folder(whole)).of for held in shards_in(whole)), of])
-        _begin(root, identity, existing)
+        if shard is not None and existing == "refuse":
+            _require_no_predictions(whole, "Move them, or name another folder.")
+        _begin(root, identity, existing, in_shards=shard is not None)
         ledger = Ledger(root)
         ledger.discard_cut_line()
         header: dict[str, Any] = {"version": _VERSION, "predictor": identity}
@@ -235,11 +237,13 @@ def _require_shards(root: Path, shard: Shard | None) -> None:
     counts = sorted({held.count for held in shards_in(root)})
     ours = 1 if shard is None else shard.count
     got, cure = f"shards of {cut_list(counts)}", "Predict with shards of this number, or name another folder."
+    if shard is None:
+        cure = "Merge these shards first, name one of them, or name another folder."
     require(
         counts in ([], [ours]),
         "shard",
         f"that of the folder {root}",
-        f"{shard} for {got}",
+        f"{shard or 'none'} for {got}",
         cure,
         error=DataError,
     )
@@ -251,18 +255,25 @@ def _require_shards(root: Path, shard: Shard | None) -> None:
     require(good, "folder", "one of shards", f"{root}, which holds {LEDGER}", cure, error=DataError)
 
 
-def _begin(root: Path, identity: str, existing: Existing) -> None:
+def _predictions_in(root: Path) -> list[Path]:
     ours = (LEDGER, *ENDINGS.values())
-    held = [path for path in sorted(root.iterdir()) if path.name.endswith(ours)]
-    if held and existing == "refuse":
-        raise ExistingFileError(
-            f"`folder` must be without predictions, got {root}, which holds {held[0].name}. "
-            "Set resume=True to continue, overwrite=True to discard them, or name another folder.",
-            argument="folder",
-            file=root,
-        )
+    return [path for path in sorted(root.iterdir()) if path.name.endswith(ours)]
+
+
+def _require_no_predictions(root: Path, cure: str) -> None:
+    held = _predictions_in(root)
+    if held:
+        message = f"`folder` must be without predictions, got {root}, which holds {held[0].name}. {cure}"
+        raise ExistingFileError(message, argument="folder", file=root)
+
+
+def _begin(root: Path, identity: str, existing: Existing, *, in_shards: bool) -> None:
+    """Raise for a folder that cannot be continued or discarded, and tidy it."""
+    discard = f"delete {root}" if in_shards else "overwrite=True to discard them"
+    if existing == "refuse":
+        _require_no_predictions(root, f"Set resume=True to continue, {discard}, or name another folder.")
     known = Ledger(root).identity if existing == "resume" else None
-    cure = "Name another folder, or set overwrite=True."
+    cure = "Name another folder" + (" for all shards." if in_shards else ", or set overwrite=True.")
     same = known is None or known == identity
     require(
         same,
@@ -274,7 +285,7 @@ def _begin(root: Path, identity: str, existing: Existing) -> None:
         file=root,
     )
     sweep_drafts(root)
-    for path in held if existing == "overwrite" else ():
+    for path in _predictions_in(root) if existing == "overwrite" else ():
         if path.is_file():
             path.unlink()
 

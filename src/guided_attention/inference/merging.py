@@ -9,7 +9,7 @@ from pathlib import Path
 from guided_attention._checks import cut_list, repeated, require, require_path
 from guided_attention._files import PathLike, sweep_drafts, writing
 from guided_attention._locks import LOCK, locked_folder
-from guided_attention.errors import DataError, MissingFileError
+from guided_attention.errors import DataError, ExistingFileError, MissingFileError
 from guided_attention.inference.ledger import LEDGER, Ledger, LedgerEntry, hash_of
 from guided_attention.inference.shard import Shard, require_same_cases, shards_in
 
@@ -56,7 +56,7 @@ def merge_shards(folder: PathLike) -> Merged:
     Raises:
         MissingFileError: The folder holds neither shards nor merged predictions.
         DataError: Shards are of different numbers, cases or predictors, or two have a case of one name.
-        ExistingFileError: Another process predicts or merges here.
+        ExistingFileError: Another process predicts or merges here, or the folder holds other files of these names.
 
     Example:
         >>> import tempfile
@@ -150,11 +150,29 @@ def _gone(root: Path, shard: Shard, ledger: Ledger) -> list[str]:
 
 def _move(root: Path, ledgers: dict[Shard, Ledger], merged: Merged) -> None:
     """Move the files, then write the ledger, which tells that all are there."""
-    for shard in ledgers:
-        sweep_drafts(shard.folder(root))
-        for path in sorted(shard.folder(root).iterdir()):
-            if path.name not in {LEDGER, LOCK} and path.is_file():
-                with writing(root / path.name):
-                    path.replace(root / path.name)
+    files = [path for shard in ledgers for path in _files_of(shard.folder(root))]
+    _require_free(root, files)
+    for path in files:
+        with writing(root / path.name):
+            path.replace(root / path.name)
     first = next(iter(ledgers.values()))
     Ledger(root).begin(first.identity or "", [asdict(entry) for entry in merged.entries])
+
+
+def _files_of(folder: Path) -> list[Path]:
+    sweep_drafts(folder)
+    return [path for path in sorted(folder.iterdir()) if path.name not in {LEDGER, LOCK} and path.is_file()]
+
+
+def _require_free(root: Path, files: Sequence[Path]) -> None:
+    """Raise where a file would replace one that is not the same: shards have not written it."""
+    others = [
+        path.name
+        for path in files
+        if (root / path.name).exists() and hash_of(root / path.name) != hash_of(path)
+    ]
+    if others:
+        message = f"`folder` must be without other files of these names, got {root} with {cut_list(others)}."
+        raise ExistingFileError(
+            f"{message} Move them, and merge again.", argument="folder", file=root / others[0]
+        )
