@@ -412,3 +412,52 @@ def test_scans_are_opened_alike_by_every_verb_that_reads_them(tmp_path, capsys):
     assert "`--max-bytes " in capsys.readouterr().out
     assert cli.main(["convert", str(scans), *how, *small, "--out", str(tmp_path / "x"), "--to", "pairs"]) == 1
     assert "pass `--max-bytes 23680` or more (or set data.max_bytes in the plan)" in capsys.readouterr().err
+
+
+@pytest.fixture
+def two_visits(tmp_path):
+    for name in ("p1_a", "p1_b", "p2_a", "other"):
+        for kind in ("image", "label"):
+            path = tmp_path / "scans" / f"{name}_{kind}.nii.gz"
+            path.parent.mkdir(exist_ok=True)
+            write_nifti(path, np.ones((3, 5, 7), np.uint8), np.eye(4))
+    return tmp_path / "scans"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (r"(p\d+)-", r"'(p\d+)-', which fits none, such as other."),
+        (r"(\d*)", r"'(\d*)', which finds an empty text in other, p1_a, p1_b, p2_a."),
+        (r"(p\d)|other", r"'(p\d)|other', which finds an empty text in other."),
+    ],
+)
+def test_a_pattern_that_finds_no_patients_is_refused(two_visits, capsys, pattern, message):
+    """Otherwise scans of one patient train and validate, or all are of one patient."""
+    out = two_visits.parent / "run"
+    assert cli.main(["plan", str(two_visits), "--out", str(out), "--patient", pattern]) == 2
+    said = capsys.readouterr().err
+    assert "`--patient` must be a pattern" in said
+    assert message in said
+    assert not out.exists()
+    assert cli.main(["check", str(two_visits), "--patient", pattern, "--json"]) == 2
+    report, said = capsys.readouterr()
+    assert json.loads(report)["summary"]["cases"] == 4
+    assert message in said
+
+
+def test_the_patients_that_a_pattern_finds_are_counted(two_visits, capsys, monkeypatch):
+    found = {}
+
+    def plan_for(_cohort, *, patients, **_settings):
+        found.update(patients)
+        raise DataError("`data` must be more.")
+
+    monkeypatch.setattr(recipes, "plan_for", plan_for)
+    said = "4 cases are of 3 patients; each a patient of its own, as the pattern does not fit: other\n"
+    command = ["plan", str(two_visits), "--out", str(two_visits.parent / "run"), "--patient", r"(p\d+)_"]
+    assert cli.main(command) == 1
+    assert found == {"p1_a": "p1", "p1_b": "p1", "p2_a": "p2", "other": "other"}
+    assert said in capsys.readouterr().err
+    cli.main(["check", str(two_visits), "--patient", r"(p\d+)_"])
+    assert said in capsys.readouterr().err

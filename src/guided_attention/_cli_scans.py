@@ -2,7 +2,8 @@
 
 import argparse
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,20 +21,28 @@ def check(arguments: argparse.Namespace) -> int:
     """List what looks wrong in a folder of scans."""
     from guided_attention.data import check as check_data  # noqa: PLC0415
 
-    patients = None if arguments.patient is None else _patient_by(arguments.patient)
+    pattern = None if arguments.patient is None else _pattern(arguments.patient)
     labels, opening = _organs(arguments.organ), _opening(arguments)
+    names: list[str] = []
+
+    def on_case(name: str) -> None:
+        names.append(name)
+        tell(name)
+
     report = check_data(
         arguments.data,
         labels=labels,
         opening=opening,
-        patients=patients,
+        patients=None if pattern is None else partial(_patient, pattern),
         workers=arguments.workers,
-        on_case=tell,
+        on_case=on_case,
     )
     if arguments.json:
         print_json(report.to_dict(), indent=2)
     else:
         say(shell_words(str(report)))
+    if pattern is not None and names:
+        _patients(pattern, names)
     return FAILED if report.errors or (arguments.strict and report.warnings) else DONE
 
 
@@ -57,14 +66,16 @@ def plan(arguments: argparse.Namespace) -> int:
     check_values(values)
     run = Path(arguments.out)
     refuse_filled(run)
+    pattern = None if arguments.patient is None else _pattern(arguments.patient)
     cohort = _opening(arguments).open(arguments.data, _organs(arguments.organ))
+    patients = None if pattern is None else _patients(pattern, cohort.case_ids)
     made_folder(run, "out")
     chosen = plan_for(
         cohort,
         minutes=arguments.minutes,
         seed=arguments.seed,
         device=arguments.device,
-        patients=None if arguments.patient is None else _patient_by(arguments.patient),
+        patients=patients,
         dimensions=arguments.dimensions,
     )
     chosen = chosen.with_values(values)
@@ -79,22 +90,38 @@ def plan(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _patient_by(pattern: str) -> Callable[[str], str]:
-    """Return the function from the name of a case to its patient that a regular expression describes."""
+def _pattern(text: str) -> re.Pattern[str]:
+    """Return the regular expression whose first group is the patient in the name of a case."""
     try:
-        compiled = re.compile(pattern)
+        compiled = re.compile(text)
     except re.error as error:
-        message = f"`--patient` must be a regular expression, got {pattern!r} ({error})."
+        message = f"`--patient` must be a regular expression, got {text!r} ({error})."
         raise ArgumentError(message, argument="patient") from error
     if compiled.groups == 0:
-        message = f"`--patient` must have a group in brackets, such as '(.*)_scan', got {pattern!r}."
+        message = f"`--patient` must have a group in brackets, such as '(.*)_scan', got {text!r}."
         raise ArgumentError(message, argument="patient")
+    return compiled
 
-    def patient(case_id: str) -> str:
-        found = compiled.search(case_id)
-        return case_id if found is None else found[1]
 
-    return patient
+def _patient(pattern: re.Pattern[str], case_id: str) -> str:
+    """Return the patient of a case: one whose name does not match is of a patient of its own."""
+    found = pattern.search(case_id)
+    return case_id if found is None else found[1] or ""
+
+
+def _patients(pattern: re.Pattern[str], case_ids: Sequence[str]) -> dict[str, str]:
+    """Return the patient of each case, and say how many there are; raise for a pattern that finds none."""
+    found = {name: _patient(pattern, name) for name in case_ids}
+    others = [name for name in case_ids if pattern.search(name) is None]
+    empty = [name for name, patient in found.items() if not patient]
+    got, cure = f"'{pattern.pattern}', which", "`guided-attention check` lists the names."
+    wanted = "a pattern that the names of cases match"
+    require(len(others) < len(case_ids), "--patient", wanted, f"{got} fits none, such as {case_ids[0]}", cure)
+    wanted = "a pattern whose group is the patient"
+    require(not empty, "--patient", wanted, f"{got} finds an empty text in {cut_list(empty)}", cure)
+    alone = f"; each a patient of its own, as the pattern does not fit: {cut_list(others)}" if others else ""
+    tell(f"{len(case_ids)} cases are of {len(set(found.values()))} patients{alone}")
+    return found
 
 
 def _opening(arguments: argparse.Namespace) -> "Opening":

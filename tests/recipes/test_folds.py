@@ -120,6 +120,8 @@ def test_a_plan_remembers_patients_with_several_cases_that_train_or_validate(cas
     assert kept == {name for name in (*data.train, *data.val) if of[name] in {"p", "r"}}
     assert all(len(group) == 2 and len({of[name] for name in group}) == 1 for group in data.patients)
     assert split_of(source_of(cases), 0, None, {}).patients == ()
+    with pytest.raises(ArgumentError, match="`patients` must be what gives each case a name, got '' for 2"):
+        split_of(source_of(cases), 0, {**of, "2": ""}, {})
 
 
 def test_the_plan_of_a_fold_differs_from_that_of_the_run_in_its_cases_only(

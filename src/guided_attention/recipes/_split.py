@@ -64,7 +64,10 @@ def _several(names: Iterable[str], patients: Mapping[str, str]) -> tuple[tuple[s
 
 def _patients_of(source: Source, patients: Patients | None) -> Mapping[str, str]:
     if patients is not None:
-        return {name: patient_of(patients, name) for name in source.case_ids}
+        found = {name: patient_of(patients, name) for name in source.case_ids}
+        empty = [name for name, patient in found.items() if not patient]
+        require(not empty, "patients", "what gives each case a name", f"'' for {cut_list(empty)}")
+        return found
     return {} if source.cohort is None else source.cohort.patients
 
 
