@@ -10,7 +10,7 @@ import pytest
 from tests.inference.conftest import scan
 from tests.inference.test_ledger import _threshold
 
-from guided_attention.errors import DataError, ExistingFileError, MissingFileError
+from guided_attention.errors import ArgumentError, DataError, ExistingFileError, MissingFileError
 from guided_attention.inference import Shard, merge_shards, read_ledger
 from guided_attention.recipes._cases import source_of
 
@@ -216,7 +216,12 @@ def test_shards_of_older_versions_and_of_unknown_cases_are_merged(tmp_path):
         ({"WORLD_SIZE": "3", "RANK": "2", "SLURM_ARRAY_TASK_COUNT": "7"}, Shard(3, 3)),
         ({"SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_ID": "2"}, Shard(3, 4)),
         (
-            {"SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_MIN": "3"},
+            {
+                "SLURM_ARRAY_TASK_COUNT": "4",
+                "SLURM_ARRAY_TASK_ID": "5",
+                "SLURM_ARRAY_TASK_MIN": "3",
+                "SLURM_ARRAY_TASK_MAX": "6",
+            },
             Shard(3, 4),
         ),
         (
@@ -224,6 +229,7 @@ def test_shards_of_older_versions_and_of_unknown_cases_are_merged(tmp_path):
                 "SLURM_ARRAY_TASK_COUNT": "3",
                 "SLURM_ARRAY_TASK_ID": "11",
                 "SLURM_ARRAY_TASK_MIN": "1",
+                "SLURM_ARRAY_TASK_MAX": "11",
                 "SLURM_ARRAY_TASK_STEP": "5",
             },
             Shard(3, 3),
@@ -234,12 +240,24 @@ def test_the_shard_of_a_process_is_that_of_its_environment(monkeypatch, names, e
     for name in (
         "WORLD_SIZE",
         "RANK",
-        *(f"SLURM_ARRAY_TASK_{part}" for part in ("ID", "MIN", "STEP", "COUNT")),
+        *(f"SLURM_ARRAY_TASK_{part}" for part in ("ID", "MIN", "MAX", "STEP", "COUNT")),
     ):
         monkeypatch.delenv(name, raising=False)
     for name, value in names.items():
         monkeypatch.setenv(name, value)
     assert Shard.from_environment() == expected
+
+
+@pytest.mark.parametrize(("task", "count", "step"), [("7", "3", "1"), ("2", "3", "1"), ("0", "4", "3")])
+def test_an_array_with_gaps_is_an_error(monkeypatch, task, count, step):
+    """Of --array=0,2,7 task 2 would be the third part, and the second would never run."""
+    for name in ("WORLD_SIZE", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    values = {"ID": task, "MIN": "0", "MAX": "7", "COUNT": count, "STEP": step}
+    for name, value in values.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    with pytest.raises(ArgumentError, match=r"without gaps, got \d tasks from 0 to 7\. Name the shard"):
+        Shard.from_environment()
 
 
 @pytest.mark.parametrize(("number", "count"), [(0, 3), (4, 3), (1, 0)])

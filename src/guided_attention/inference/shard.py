@@ -56,7 +56,8 @@ class Shard:
     def from_environment(cls) -> "Shard | None":
         """Return the shard of this process as ``torchrun`` or a SLURM array names it, None where there is one only.
 
-        A part of an array that is submitted again counts itself only: name its shard then.
+        A part of an array that is submitted again counts itself only: name its shard then. An array with gaps, such as
+        0,2,7, is an `ArgumentError`.
 
         Example:
             >>> os.environ |= {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "4"}
@@ -71,7 +72,14 @@ class Shard:
         count, first = _number("SLURM_ARRAY_TASK_COUNT", 1), _number("SLURM_ARRAY_TASK_MIN", 0)
         if count == 1:
             return None
-        place, step = _number("SLURM_ARRAY_TASK_ID", first) - first, _number("SLURM_ARRAY_TASK_STEP", 1)
+        place, step = (
+            _number("SLURM_ARRAY_TASK_ID", first) - first,
+            max(1, _number("SLURM_ARRAY_TASK_STEP", 1)),
+        )
+        last = _number("SLURM_ARRAY_TASK_MAX", first + (count - 1) * step)
+        wanted, cure = "an array without gaps", "Name the shard of each task, --shard K/N or Shard(K, N)."
+        got = f"{count} tasks from {first} to {last}"
+        require((last - first) // step + 1 == count, "SLURM_ARRAY_TASK_COUNT", wanted, got, cure)
         return cls(place // step + 1, count)
 
     def part(self, items: Iterable[_T]) -> Iterator[_T]:
