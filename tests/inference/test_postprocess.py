@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from tests.reference.components import largest_pieces
 
 from guided_attention.inference import PostProcessing, choose_postprocessing, keep_largest_component
@@ -56,9 +57,10 @@ def test_the_input_is_left_as_it_is_and_the_type_is_kept():
 
 @pytest.mark.parametrize("shape", [(3, 5, 7), (0, 5, 7), (1, 1, 1)])
 def test_a_volume_of_background_stays_one(shape):
-    np.testing.assert_array_equal(
-        keep_largest_component(np.zeros(shape, np.uint8)), np.zeros(shape, np.uint8)
-    )
+    empty = np.zeros(shape, np.uint8)
+    both = PostProcessing(foreground_as_one=True, keep_largest=(2,))
+    for got in (keep_largest_component(empty), keep_largest_component(empty, organs=[2]), both.apply(empty)):
+        np.testing.assert_array_equal(got, empty)
 
 
 def test_doing_it_twice_changes_nothing_more():
@@ -123,6 +125,13 @@ def test_the_record_comes_back_from_plain_values():
 def test_fields_that_cannot_be_are_refused(fields, message):
     with pytest.raises((ValueError, TypeError), match=message):
         PostProcessing(**fields)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize("apply", [PostProcessing(foreground_as_one=True).apply, keep_largest_component])
+def test_a_tensor_is_refused(apply):
+    with pytest.raises(TypeError, match="`labels` must be a NumPy array of integers, got a Tensor"):
+        apply(torch.ones(3, 5, dtype=torch.long))
 
 
 ORGANS = LabelSpec({1: "liver", 4: "spleen"})
@@ -201,6 +210,14 @@ def test_the_choice_equals_the_trial_of_each_correction_in_turn(seed):
         ([volume([1])], [volume([1, 0])], "same shape|shape"),
         ([volume([2])], [volume([1])], "also 2"),
         ([volume([1])], ["1.nii.gz"], "`references` must be one label volume"),
+        (
+            volume([1]),
+            volume([1]),
+            r"`predictions` must be a list .* got a ndarray\. Write \[volume\] for one case",
+        ),
+        ([volume([1])], volume([1])[0], "`references` must be a list of label volumes, got a ndarray"),
+        (torch.ones(1, 3, 5), [volume([1])], "`predictions` must be a list of label volumes, got a Tensor"),
+        (3, [volume([1])], "`predictions` must be a list of label volumes, got a int"),
     ],
 )
 def test_volumes_that_do_not_fit_are_refused(predictions, references, message):

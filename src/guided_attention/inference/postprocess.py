@@ -11,11 +11,14 @@ from scipy import ndimage
 
 from guided_attention._checks import require, require_known_keys, require_type
 from guided_attention._typing import LabelArray
+from guided_attention.errors import ArgumentTypeError
 from guided_attention.evaluation import CaseScore, evaluate_case, mean_dice
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation._values import tuples, whole
 
 __all__ = ["PostProcessing", "choose_postprocessing", "keep_largest_component"]
+
+_ARRAY = "a NumPy array of integers"
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class PostProcessing:
 
     def apply(self, labels: LabelArray) -> LabelArray:
         """Return a corrected label volume; `labels` itself where nothing is to be corrected."""
+        require_type("labels", labels, np.ndarray, _ARRAY)
         if self.foreground_as_one:
             labels = labels * keep_largest_component((labels > 0).astype(np.uint8))
         return keep_largest_component(labels, organs=self.keep_largest) if self.keep_largest else labels
@@ -95,6 +99,10 @@ def choose_postprocessing(
         PostProcessing(foreground_as_one=True, keep_largest=())
     """
     require_type("labels", labels, LabelSpec, "a LabelSpec")
+    for name, volumes in (("predictions", predictions), ("references", references)):
+        listed = isinstance(volumes, Iterable) and not hasattr(volumes, "shape")
+        wanted, got = "a list of label volumes", f"a {type(volumes).__name__}"
+        require(listed, name, wanted, got, "Write [volume] for one case.", error=ArgumentTypeError)
     tried = [
         PostProcessing(as_one, organs) for as_one in (False, True) for organs in ((), tuple(labels.values))
     ]
@@ -152,6 +160,7 @@ def keep_largest_component(
         array([[0, 0, 1, 1],
                [2, 0, 0, 0]])
     """
+    require_type("labels", labels, np.ndarray, _ARRAY)
     axes = f"from 1 to the number of axes, {labels.ndim}"
     require(1 <= connectivity <= labels.ndim, "connectivity", axes, connectivity)
     chosen = [int(organ) for organ in (np.unique(labels[labels > 0]) if organs is None else organs)]
@@ -165,9 +174,9 @@ def keep_largest_component(
 def _clear_small_pieces(labels: LabelArray, organ: int, connectivity: int) -> None:
     """Set the voxels of an organ outside its largest piece to 0, in place."""
     mask = labels == organ
-    boxes = ndimage.find_objects(mask.astype(np.uint8))
-    if not boxes:
+    if not mask.any():
         return
+    boxes = ndimage.find_objects(mask.astype(np.uint8))
     # Only in the organ's box, which is small compared with the volume.
     inside = mask[boxes[0]]
     pieces, count = ndimage.label(inside, ndimage.generate_binary_structure(labels.ndim, connectivity))
