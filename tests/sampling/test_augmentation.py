@@ -11,6 +11,7 @@ from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.sampling import (
     Augmentation,
+    BiasField,
     BlankRectangles,
     Brightness,
     Contrast,
@@ -178,6 +179,13 @@ def test_angles_follow_the_shape_of_the_patch(dims, patch, spacing, degrees, in_
     assert changes[5].in_plane is in_plane
 
 
+def defaults(**options):
+    return default_augmentation(
+        **{"spatial_dims": 2, "labels": LIVER, "patch_size": (16, 16), "spacing_mm": (1.0, 1.0, 1.0)}
+        | options
+    )
+
+
 def mirrors(dims=2, labels=KIDNEYS, **options):
     augment = default_augmentation(
         dims, labels=labels, patch_size=(16,) * dims, spacing_mm=(1.0, 1.0, 1.0), **options
@@ -237,11 +245,25 @@ def test_ignored_voxels_are_mirrored_and_rotated():
             lambda: Augmentation.from_dict({"changes": [{}]}),
             r"`changes` must be of mappings with the key 'kind'",
         ),
+        (
+            lambda: Augmentation.from_dict({"changes": None}),
+            "`changes` must be a list of mappings, got a NoneType",
+        ),
+        (
+            lambda: Augmentation.from_dict({"changes": ["Gamma"]}),
+            "`changes` must be a list of mappings, got a str",
+        ),
+        (lambda: mirrors(mirror_axes=1), "`mirror_axes` must be a tuple of axes, or None for all, got a int"),
+        (lambda: mirrors(slice_axis="sagital"), "`slice_axis` must be one of 'axial', .* got 'sagital'"),
+        (lambda: mirrors(neighbours=None), "`neighbours` must be an integer, got None"),
+        (lambda: defaults(spacing_mm=None), "`spacing_mm` must be a tuple of numbers, got a NoneType"),
+        (lambda: defaults(spacing_mm=(1.0, 0.0, 1.0)), "`spacing_mm` must be above 0, got 0.0"),
+        (lambda: defaults(patch_size=16), "`patch_size` must be a tuple of numbers, got a int"),
     ],
 )
 @pytest.mark.usefixtures("without_shape_checks")
 def test_wrong_values_are_told(make, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         make()
 
 
@@ -257,3 +279,47 @@ def test_wrong_batches_are_told():
         augment.apply(images, labels, [[None, None]] * 5)
     with pytest.raises(ValueError, match=r"`spacing_mm` must be for 2 axes"):
         Augmentation((Spatial((1.0, 1.0, 1.0)),))(images, labels, seeds)
+    with pytest.raises(ValueError, match=r"`axes` must be below 2, the number of axes of space, got \(2,\)"):
+        Augmentation((Mirror((2,)),))(images, labels, seeds)
+    with pytest.raises(
+        ValueError, match=r"`labels` must be 0 or above, got -100\. Mark voxels to ignore with"
+    ):
+        Augmentation((Spatial((1.0, 1.0), rotation_probability=1.0),))(images, labels - 100, seeds)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (
+            "images",
+            torch.Tensor.int,
+            "a tensor of floating point numbers, got a tensor of torch.int32",
+        ),
+        ("images", np.asarray, "a tensor of floating point numbers, got a ndarray"),
+        ("labels", torch.Tensor.float, r"a tensor of whole numbers, got a tensor of torch.float32\. Convert"),
+        ("labels", np.asarray, "a tensor of whole numbers, got a ndarray"),
+        ("seeds", torch.Tensor.float, "a tensor of whole numbers, got a tensor of torch.float32"),
+        ("seeds", torch.Tensor.tolist, "a tensor of whole numbers, got a list"),
+        ("seeds", lambda seeds: int(seeds[0]), "a tensor of whole numbers, got a int"),
+    ],
+)
+def test_batches_of_wrong_types_are_told(name, change, message):
+    values = dict(zip(("images", "labels", "seeds"), batch((13, 11)), strict=True))
+    with pytest.raises(TypeError, match=f"`{name}` must be {message}"):
+        everything((13, 11))(**values | {name: change(values[name])})
+
+
+@pytest.mark.parametrize("place", range(14))
+def test_numbers_that_were_drawn_for_another_shape_are_told(place):
+    """Those of volumes with two channels do not fit slices with one."""
+    change = everything((5, 13, 11)).changes[place]
+    flat = everything((13, 11)).changes[place]
+    numbers = next(
+        each for seed in range(99) if (each := change.draw((2, 5, 13, 11), np.random.default_rng(seed)))
+    )
+    images, labels, _ = batch((13, 11), channels=1)
+    if isinstance(change, GaussianNoise | BiasField | BlankRectangles):  # theirs may fit both
+        numbers = numbers[:-1]
+    with pytest.raises(ValueError, match=r"`drawn` must be \d+ numbers for this image, got \d+\. Pass what"):
+        Augmentation((flat,)).apply(images[:1], labels[:1], [[numbers]])

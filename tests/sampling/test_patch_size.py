@@ -79,6 +79,7 @@ def test_a_budget_for_no_patch_is_refused():
         ({"spacing_mm": (1.0, 0.0)}, ArgumentError),
         ({"multiple": (16, -16)}, ArgumentError),
         ({"budget": 0}, ArgumentError),
+        ({"budget": float("inf")}, ArgumentError),
         ({"voxels": 0}, ArgumentError),
     ],
 )
@@ -93,3 +94,10 @@ def test_arguments_that_cannot_be_are_named(change, error):
     (name,) = change
     with pytest.raises(error, match=f"`{name}` must be"):
         fit_patch(bytes_of=_bytes, **(options | change))
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize("taken", [0, -1.0])
+def test_a_patch_that_takes_no_memory_is_refused(taken):
+    with pytest.raises(ArgumentError, match=r"`bytes_of\(size\)` must be"):
+        fit_patch((64, 64), (1.0, 1.0), 1e9, lambda _size: taken, voxels=10**6, multiple=(16, 16))

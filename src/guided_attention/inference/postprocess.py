@@ -100,9 +100,10 @@ def choose_postprocessing(
     """
     require_type("labels", labels, LabelSpec, "a LabelSpec")
     for name, volumes in (("predictions", predictions), ("references", references)):
-        listed = isinstance(volumes, Iterable) and not hasattr(volumes, "shape")
-        wanted, got = "a list of label volumes", f"a {type(volumes).__name__}"
-        require(listed, name, wanted, got, "Write [volume] for one case.", error=ArgumentTypeError)
+        wanted, cure = "a list of label volumes", "Write [volume] for one case."
+        require_type(name, volumes, Iterable, wanted, cure)
+        got = f"a {type(volumes).__name__}"
+        require(not hasattr(volumes, "shape"), name, wanted, got, cure, error=ArgumentTypeError)
     tried = [
         PostProcessing(as_one, organs) for as_one in (False, True) for organs in ((), tuple(labels.values))
     ]

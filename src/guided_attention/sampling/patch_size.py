@@ -1,7 +1,7 @@
 """fit_patch: the largest patch that a memory budget holds, and how many of them."""
 
 from collections.abc import Callable, Sequence
-from math import floor, prod
+from math import floor, isfinite, prod
 
 from guided_attention._checks import require, require_count, require_positive, require_type
 
@@ -52,6 +52,7 @@ def fit_patch(
     """
     _require_axes(shape, spacing_mm, multiple)
     require_positive("budget", budget)
+    require(isfinite(budget), "budget", "finite", budget)
     require_count("voxels", voxels)
     dims = len(shape)
     side_mm = (_MOST[dims] * prod(spacing_mm)) ** (1 / dims)
@@ -60,6 +61,7 @@ def fit_patch(
     while bytes_of(size) * _PLENTY[dims] > budget and (smaller := _shrunk(size, shape, multiple)):
         size = smaller
     taken = bytes_of(size)
+    require_positive("bytes_of(size)", taken)
     cure = "Free memory, or choose a smaller network."
     wanted = f"at least {_LEAST * taken:.0f} bytes, for {_LEAST} patches of {size}"
     require(_LEAST * taken <= budget, "budget", wanted, budget, cure)

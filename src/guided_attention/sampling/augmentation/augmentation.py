@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from guided_attention._checks import cut_list, require, require_choice, require_known_keys, require_type
-from guided_attention.errors import DataError
+from guided_attention.errors import ArgumentTypeError, DataError
 from guided_attention.sampling.augmentation.change import Change
 from guided_attention.sampling.augmentation.filters import GaussianBlur, LowResolution, Sharpening
 from guided_attention.sampling.augmentation.intensity import Brightness, Contrast, Gamma, GaussianNoise
@@ -90,7 +90,9 @@ class Augmentation:
 
         Raises:
             ArgumentError: Shapes or numbers of samples do not fit, or a seed is negative.
+            ArgumentTypeError: An argument is no tensor, or one of other numbers.
         """
+        _require_batch(images, labels)
         return self.apply(images, labels, self.draw(images.shape[1:], seeds))
 
     def draw(self, image_shape: Sequence[int], seeds: Tensor) -> Drawn:
@@ -103,6 +105,8 @@ class Augmentation:
         Returns:
             Lists of numbers, fit for JSON: samples, changes, numbers of the change or None.
         """
+        _require_whole("seeds", seeds)
+        require(seeds.ndim == 1, "seeds", "of one axis", tuple(seeds.shape))
         require(not bool((seeds < 0).any()), "seeds", "0 or above", seeds.tolist())
         shape = tuple(image_shape)
         generators = (np.random.default_rng(each) for each in seeds.tolist())
@@ -120,6 +124,7 @@ class Augmentation:
         Returns:
             Images and labels of the same shapes.
         """
+        _require_batch(images, labels)
         require(len(images) > 0, "images", "of at least one sample", 0)
         wanted = (len(images), *images.shape[2:])
         require(tuple(labels.shape) == wanted, "labels", f"of shape {wanted}", tuple(labels.shape))
@@ -156,7 +161,32 @@ class Augmentation:
         """
         require_type("augmentation", values, Mapping, "a mapping")
         require_known_keys("augmentation", values, ("changes",))
-        return cls(tuple(_change(each) for each in values.get("changes", ())))
+        changes = values.get("changes", ())
+        require_type("changes", changes, (list, tuple), "a list of mappings")
+        return cls(tuple(_change(each) for each in changes))
+
+
+def _require_batch(images: Tensor, labels: Tensor) -> None:
+    """Raise unless both are tensors of numbers that the changes take."""
+    require_type("images", images, Tensor, "a tensor of floating point numbers")
+    kind, cure = f"a tensor of {images.dtype}", "Convert them with images.float()."
+    good = images.is_floating_point()
+    require(good, "images", "a tensor of floating point numbers", kind, cure, error=ArgumentTypeError)
+    _require_whole("labels", labels)
+
+
+def _require_whole(argument: str, tensor: Tensor) -> None:
+    require_type(argument, tensor, Tensor, "a tensor of whole numbers")
+    good = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype is torch.bool)
+    got = f"a tensor of {tensor.dtype}"
+    require(
+        good,
+        argument,
+        "a tensor of whole numbers",
+        got,
+        f"Convert {argument} with .long().",
+        error=ArgumentTypeError,
+    )
 
 
 def _plain(change: Change) -> dict[str, Any]:
@@ -170,6 +200,7 @@ def _fields_of(kind: type[Any]) -> tuple[str, ...]:
 
 
 def _change(values: Mapping[str, Any]) -> Change:
+    require_type("changes", values, Mapping, "a list of mappings")
     require("kind" in values, "changes", "of mappings with the key 'kind'", list(values), error=DataError)
     require_choice("kind", values["kind"], tuple(_KINDS))
     kind = _KINDS[values["kind"]]

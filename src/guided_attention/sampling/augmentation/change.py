@@ -17,6 +17,7 @@ __all__ = [
     "channel_numbers",
     "happens",
     "log_uniform",
+    "require_drawn",
     "require_probability",
     "require_range",
     "seed",
@@ -89,13 +90,21 @@ def channel_numbers(
     return [number for each in filled for number in each] or None
 
 
-def changed_channels(image: Tensor, numbers: Sequence[float], change: Callable[..., Tensor]) -> Tensor:
-    """Return the image with each channel changed by its share of the numbers; zeros leave it as it is."""
-    width = len(numbers) // len(image)
+def changed_channels(
+    image: Tensor, numbers: Sequence[float], change: Callable[..., Tensor], width: int = 1
+) -> Tensor:
+    """Return the image with each channel changed by its share, so many numbers; zeros leave it as it is."""
+    require_drawn(numbers, width * len(image))
     shares = [numbers[start : start + width] for start in range(0, len(numbers), width)]
     pairs = zip(image, shares, strict=True)
     changed = [change(channel, *share) if any(share) else channel for channel, share in pairs]
     return changed[0][None] if len(changed) == 1 else torch.stack(changed)
+
+
+def require_drawn(numbers: Sequence[float], count: int) -> None:
+    """Raise unless there are as many numbers as a change of this image takes."""
+    wanted, cure = f"{count} numbers for this image", "Pass what `draw` returned for its shape."
+    require(len(numbers) == count, "drawn", wanted, len(numbers), cure)
 
 
 def require_probability(name: str, value: float) -> None:

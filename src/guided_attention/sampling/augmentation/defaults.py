@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
-from guided_attention._checks import require, require_choice, require_type
+from guided_attention._checks import require, require_choice, require_integer, require_positive, require_type
 from guided_attention._sides import mirrors_sides
 from guided_attention._typing import SliceAxis, SpacingMm, SpatialDims
 from guided_attention.labels import LabelSpec
@@ -70,6 +70,8 @@ def default_augmentation(
         (9, Mirror(axes=(0, 1), probability=0.5, pairs=((1, 2),)))
     """
     _check(spatial_dims, labels, patch_size, spacing_mm, strength)
+    require_choice("slice_axis", slice_axis, get_args(SliceAxis))
+    require_integer("neighbours", neighbours)
     spatial = _spatial(spatial_dims, patch_size, spacing_mm)
     alike = neighbours > 0
     has_sides = mirrors_sides(spatial_dims, slice_axis, neighbours)
@@ -118,6 +120,7 @@ def _spatial(spatial_dims: int, patch_size: Sequence[int], spacing_mm: SpacingMm
 def _mirror(
     spatial_dims: int, labels: LabelSpec, mirror_axes: Sequence[int] | None, *, has_sides: bool
 ) -> tuple[Mirror, ...]:
+    require_type("mirror_axes", mirror_axes, (tuple, list, type(None)), "a tuple of axes, or None for all")
     axes = tuple(range(spatial_dims) if mirror_axes is None else mirror_axes)
     good = set(axes) <= set(range(spatial_dims)) and len(set(axes)) == len(axes)
     require(good, "mirror_axes", f"different axes from 0 to {spatial_dims - 1}", mirror_axes)
@@ -133,6 +136,10 @@ def _check(
 ) -> None:
     require_choice("spatial_dims", spatial_dims, (2, 3))
     require_type("labels", labels, LabelSpec, "a LabelSpec")
+    for name, numbers in (("patch_size", patch_size), ("spacing_mm", spacing_mm)):
+        require_type(name, numbers, (tuple, list), "a tuple of numbers")
+        for number in numbers:
+            require_positive(name, number)
     require(len(patch_size) == spatial_dims, "patch_size", f"{spatial_dims} numbers", tuple(patch_size))
     require(len(spacing_mm) == 3, "spacing_mm", "three numbers (z, y, x)", tuple(spacing_mm))  # noqa: PLR2004
     require_choice("strength", strength, ("standard", "strong"))

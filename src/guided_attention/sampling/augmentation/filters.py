@@ -67,7 +67,7 @@ class GaussianBlur:
 
     def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Blur the channels that were drawn."""
-        return changed_channels(image, numbers, _blurred), labels
+        return changed_channels(image, numbers, _blurred, image.ndim - 1), labels
 
 
 def _blurred(channel: Tensor, *sigmas: float) -> Tensor:

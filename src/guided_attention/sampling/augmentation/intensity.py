@@ -12,6 +12,7 @@ from guided_attention.sampling.augmentation.change import (
     changed_channels,
     channel_numbers,
     happens,
+    require_drawn,
     require_probability,
     require_range,
     seed,
@@ -54,6 +55,7 @@ class GaussianNoise:
 
     def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Add the noise."""
+        require_drawn(numbers, 2)
         strength, start = numbers
         generator = torch.Generator(image.device).manual_seed(int(start))
         noise = torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)

@@ -14,6 +14,7 @@ from guided_attention.sampling.augmentation.change import (
     channel_numbers,
     happens,
     log_uniform,
+    require_drawn,
     require_probability,
     require_range,
     seed,
@@ -86,7 +87,9 @@ class BlankRectangles:
 
     def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Blank them."""
-        return changed_channels(image, numbers, _blanked), labels
+        one = 2 * (image.ndim - 1)
+        count = max(1, len(numbers) // (one * len(image)))
+        return changed_channels(image, numbers, _blanked, count * one), labels
 
 
 def _blanked(channel: Tensor, *numbers: float) -> Tensor:
@@ -143,7 +146,7 @@ class BrightnessGradient:
 
     def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Add them."""
-        return changed_channels(image, numbers, _brightened), labels
+        return changed_channels(image, numbers, _brightened, 2 * image.ndim - 1), labels
 
 
 def _brightened(channel: Tensor, strength: float, *place: float) -> Tensor:
@@ -200,7 +203,7 @@ class LocalGamma:
 
     def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Raise to the power."""
-        return changed_channels(image, numbers, _locally_raised), labels
+        return changed_channels(image, numbers, _locally_raised, 2 * image.ndim - 1), labels
 
 
 def _locally_raised(channel: Tensor, exponent: float, *place: float) -> Tensor:
@@ -250,6 +253,7 @@ class BiasField:
 
     def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Multiply."""
+        require_drawn(numbers, 2)
         strength, start = numbers
         field = smooth_noise(image.shape[1:], self.points, 1, start, image)[0].mul_(strength).exp_()
         lowest = torch.stack([channel.min() for channel in image]).reshape(-1, *[1] * (image.ndim - 1))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from guided_attention._checks import require, require_integer, require_type
 from guided_attention.sampling.augment import exchanged
-from guided_attention.sampling.augmentation.change import happens, require_probability
+from guided_attention.sampling.augmentation.change import happens, require_drawn, require_probability
 
 __all__ = ["Mirror"]
 
@@ -48,14 +48,20 @@ class Mirror:
         different = len(set(self.axes)) == len(self.axes) and min(self.axes, default=0) >= 0
         require(different, "axes", "different axes from 0 on", self.axes)
 
+    def _require_axes(self, count: int) -> None:
+        good = max(self.axes, default=0) < count
+        require(good, "axes", f"below {count}, the number of axes of space", self.axes)
+
     def draw(self, shape: Sequence[int], random: Generator) -> list[float] | None:
         """Draw which axes are mirrored."""
-        del shape
+        self._require_axes(len(shape) - 1)
         numbers = [float(happens(random, self.probability)) for _ in self.axes]
         return numbers if any(numbers) else None
 
     def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Mirror image and labels, and exchange the classes of pairs."""
+        self._require_axes(labels.ndim)
+        require_drawn(numbers, len(self.axes))
         axes = [axis for axis, chosen in zip(self.axes, numbers, strict=True) if chosen]
         mirrored = labels.flip(axes)
         if len(axes) % 2:

@@ -17,6 +17,7 @@ from guided_attention.sampling.augmentation._fields import smooth_noise
 from guided_attention.sampling.augmentation.change import (
     around_one,
     happens,
+    require_drawn,
     require_probability,
     require_range,
     seed,
@@ -85,15 +86,18 @@ class Spatial:
         """How many axes change, the last ones."""
         return 2 if self.in_plane else len(self.spacing_mm)
 
+    @property
+    def _turns(self) -> int:
+        """How many angles there are: one in a plane, else one about each axis."""
+        return 1 if self._axes == 2 else 3  # noqa: PLR2004
+
+    def _require_axes(self, axes: int) -> None:
+        require(axes == len(self.spacing_mm), "spacing_mm", f"for {axes} axes", self.spacing_mm)
+
     def draw(self, shape: Sequence[int], random: Generator) -> list[float] | None:
         """Draw angles, factor and deformation."""
-        require(
-            len(shape) == len(self.spacing_mm) + 1,
-            "spacing_mm",
-            f"for {len(shape) - 1} axes",
-            self.spacing_mm,
-        )
-        angles, factor, strength = [0.0] * (1 if self._axes == 2 else 3), 1.0, 0.0  # noqa: PLR2004
+        self._require_axes(len(shape) - 1)
+        angles, factor, strength = [0.0] * self._turns, 1.0, 0.0
         if happens(random, self.rotation_probability):
             angles = [random.uniform(-self.degrees, self.degrees) for _ in angles]
         if happens(random, self.scaling_probability):
@@ -105,6 +109,8 @@ class Spatial:
 
     def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Resample image and labels."""
+        self._require_axes(labels.ndim)
+        require_drawn(numbers, self._turns + 3)
         *angles, factor, strength, start = numbers
         space = image.shape[-self._axes :]
         spacing = self.spacing_mm[-self._axes :]
@@ -163,6 +169,8 @@ def _linear(image: Tensor, grid: Tensor) -> Tensor:
 
 def _most(labels: Tensor, grid: Tensor) -> Tensor:
     """Return the class with the largest share of the voxels about each place, one class after the other."""
+    lowest, cure = int(labels.min()), "Mark voxels to ignore with a value above the classes, such as 255."
+    require(lowest >= 0, "labels", "0 or above", lowest, cure)
     result = torch.zeros_like(labels)
     background = torch.ones(labels.shape, device=grid.device, dtype=grid.dtype)
     largest = torch.zeros_like(background)
