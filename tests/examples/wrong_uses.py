@@ -60,6 +60,7 @@ USES = (
     Use("output exists", "convert scans --out documents --to pairs --organ 1=liver", 2),
     Use("organs without names", "convert scans --out raw --to nnunet", 1),
     # plan
+    Use("pattern of patients fits no name", "plan scans --out runs/new --patient '(p[0-9]+)-'", 2),
     Use("folder of scans missing", "plan nothing --out runs/new", 2),
     Use("empty folder", "plan empty --out runs/new", 1),
     Use("no scans in the folder", "plan documents --out runs/new", 1),

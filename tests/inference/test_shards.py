@@ -169,6 +169,19 @@ def test_a_prediction_that_is_gone_or_another_is_missing_until_it_is_made_again(
     assert len(list(tmp_path.glob("*_prediction.nii.gz"))) == 3
 
 
+def test_shards_with_other_files_are_refused_until_all_have_them(tmp_path):
+    threshold, cases = _threshold(), [scan(case_id=name) for name in "123"]
+    threshold.predict_to(tmp_path, cases, shard=Shard(1, 2), also=["uncertainty"])
+    threshold.predict_to(tmp_path, cases, shard=Shard(2, 2))
+    message = r"got none or uncertainty beside the predictions\. .* resume=True and `also` of uncertainty"
+    with pytest.raises(DataError, match=message):
+        merge_shards(tmp_path)
+    assert not list(tmp_path.glob("*.nii.gz"))
+    threshold.predict_to(tmp_path, cases, shard=Shard(2, 2), also=["uncertainty"], resume=True)
+    assert merge_shards(tmp_path).is_complete
+    assert len(list(tmp_path.glob("*_uncertainty.nii.gz"))) == 3
+
+
 def test_a_file_of_the_folder_is_not_replaced(tmp_path):
     threshold, cases = _threshold(), [scan(case_id=name) for name in "12"]
     mine = tmp_path / "2_prediction.nii.gz"

@@ -12,6 +12,7 @@ from guided_attention._locks import LOCK, locked_folder
 from guided_attention.errors import DataError, ExistingFileError, MissingFileError
 from guided_attention.inference.ledger import LEDGER, Ledger, LedgerEntry, hash_of
 from guided_attention.inference.shard import Shard, require_same_cases, shards_in
+from guided_attention.inference.writing import ENDINGS
 
 __all__ = ["Merged", "merge_shards"]
 
@@ -55,7 +56,7 @@ def merge_shards(folder: PathLike) -> Merged:
 
     Raises:
         MissingFileError: The folder holds neither shards nor merged predictions.
-        DataError: Shards are of different numbers, cases or predictors, or two have a case of one name.
+        DataError: Shards are of different numbers, cases, predictors or `also`, or two have a case of one name.
         ExistingFileError: Another process predicts or merges here, or the folder holds other files of these names.
 
     Example:
@@ -99,6 +100,7 @@ def _merged(root: Path, held: Sequence[Shard]) -> Merged:
         ledgers = {shard: Ledger(shard.folder(root)) for shard in held}
         merged = _surveyed(root, ledgers)
         if merged.is_complete:
+            _require_alike(merged.entries)
             _move(root, ledgers, merged)
         return merged
 
@@ -134,6 +136,22 @@ def _entries(ledger: Ledger) -> Sequence[LedgerEntry]:
     if ledger.finished is None:
         return list(ledger.entries.values())
     return [ledger.entries[name] for name in ledger.finished]
+
+
+def _require_alike(entries: Sequence[LedgerEntry]) -> None:
+    """Raise where some cases have files of other kinds than others."""
+    endings = {kind: ending for kind, ending in ENDINGS.items() if kind != "prediction"}
+    kinds = {
+        tuple(kind for kind, ending in endings.items() if f"{entry.case_id}{ending}" in entry.files)
+        for entry in entries
+        if entry.status == "done"
+    }
+    wanted, got = "with the same files of each case", [", ".join(each) or "none" for each in sorted(kinds)]
+    needed = sorted({kind for each in kinds for kind in each})
+    cure = f"Predict all shards with resume=True and `also` of {cut_list(needed)}."
+    require(
+        len(kinds) <= 1, "shards", wanted, f"{' or '.join(got)} beside the predictions", cure, error=DataError
+    )
 
 
 def _gone(root: Path, shard: Shard, ledger: Ledger) -> list[str]:
