@@ -162,6 +162,7 @@ def test_a_prediction_that_is_gone_or_another_is_missing_until_it_is_made_again(
     damage(path)
     merged = merge_shards(tmp_path)
     assert (merged.absent, merged.unfinished, merged.missing) == ((), (Shard(1, 2),), ("3",))
+    assert [entry.case_id for entry in merged.entries] == ["1", "2"]
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["shard-1-of-2", "shard-2-of-2"]
     entries = threshold.predict_to(tmp_path, cases, shard=Shard(1, 2), resume=True)
     assert [entry.status for entry in entries] == ["skipped", "done"]

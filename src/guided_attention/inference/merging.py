@@ -123,8 +123,9 @@ def _surveyed(root: Path, ledgers: dict[Shard, Ledger]) -> Merged:
     identities = {ledger.identity for ledger in ledgers.values()}
     cure = "Predict all shards with one predictor, into another folder."
     require(len(identities) == 1, "shards", "of one predictor", len(identities), cure, error=DataError)
+    lost = {*chain(*gone.values())}
     return Merged(
-        tuple(entries),
+        tuple(entry for entry in entries if entry.case_id not in lost),
         tuple(shard for shard in everyone if shard not in ledgers),
         tuple(unfinished),
         (*(f"case number {number}" for number in sorted(missing)), *chain(*gone.values())),
@@ -146,7 +147,7 @@ def _require_alike(entries: Sequence[LedgerEntry]) -> None:
         for entry in entries
         if entry.status == "done"
     }
-    wanted, got = "with the same files of each case", [", ".join(each) or "none" for each in sorted(kinds)]
+    wanted, got = "alike in the files of their cases", [", ".join(each) or "none" for each in sorted(kinds)]
     needed = sorted({kind for each in kinds for kind in each})
     cure = f"Predict all shards with resume=True and `also` of {cut_list(needed)}."
     require(
