@@ -272,6 +272,26 @@ def resize(x: FeatureMap, size: tuple[int, ...]) -> AnyFeatureMap:
     return F.interpolate(x, size=size, mode=mode, align_corners=False)
 
 
+def filled_up(x: FeatureMap, multiple: int) -> AnyFeatureMap:
+    """Repeat the last position of each axis until its length is a multiple.
+
+    Maps of a stride round their sides up. Where the stride does not divide a side, the map covers more than the image,
+    and a resize to the size of a finer map would stretch it: positions would drift apart, by up to a stride.
+    """
+    more = [(side + multiple - 1) // multiple * multiple - side for side in x.shape[2:]]
+    if not torch.compiler.is_compiling() and not any(more):
+        return x
+    return F.pad(x, [end for length in reversed(more) for end in (0, length)], mode="replicate")
+
+
+def cut(x: FeatureMap, size: tuple[int, ...]) -> AnyFeatureMap:
+    """Keep the first positions of each axis; a map of this size is returned as it is."""
+    if not torch.compiler.is_compiling() and tuple(x.shape[2:]) == tuple(size):
+        return x
+    window = [slice(0, side) for side in size]
+    return x[:, :, *window]
+
+
 def halve(x: FeatureMap) -> AnyFeatureMap:
     """Max-pool by two; an axis of one position stays as it is, where torch would leave nothing."""
     window = [min(2, side) for side in x.shape[2:]]
