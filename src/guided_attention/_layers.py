@@ -272,6 +272,29 @@ def resize(x: FeatureMap, size: tuple[int, ...]) -> AnyFeatureMap:
     return F.interpolate(x, size=size, mode=mode, align_corners=False)
 
 
+def filled_up(x: FeatureMap, multiple: int) -> AnyFeatureMap:
+    """Repeat the last position of each axis until its length is a multiple.
+
+    Maps of a stride round their sides up. Where the stride does not divide a side, the map covers more than the image,
+    and a resize to the size of a finer map would stretch it: positions would drift apart, by up to a stride.
+    """
+    whole = tuple((side + multiple - 1) // multiple * multiple for side in x.shape[2:])
+    if not torch.compiler.is_compiling() and whole == tuple(x.shape[2:]):
+        return x
+    # By the most that any size needs: a graph that is filled up by what its example needs takes no other sizes.
+    return cut(F.pad(x, [0, multiple - 1] * len(whole), mode="replicate"), whole)
+
+
+def cut(x: FeatureMap, size: tuple[int, ...]) -> AnyFeatureMap:
+    """Keep the first positions of each axis; a map of this size is returned as it is."""
+    if not torch.compiler.is_compiling():
+        return x if tuple(x.shape[2:]) == tuple(size) else x[:, :, *(slice(0, side) for side in size)]
+    # A graph with slices takes only sizes that are cut where its example is.
+    for axis, side in enumerate(size, 2):
+        x = x.index_select(axis, torch.arange(side, device=x.device))
+    return x
+
+
 def halve(x: FeatureMap) -> AnyFeatureMap:
     """Max-pool by two; an axis of one position stays as it is, where torch would leave nothing."""
     window = [min(2, side) for side in x.shape[2:]]

@@ -8,6 +8,7 @@ from torch import nn
 
 from guided_attention import MSGA, MultiScaleFusion, SegmentationModel
 from guided_attention.attention import MultiScaleGuidedAttention
+from guided_attention.models import danet, msga_lite
 
 
 class TwoScales(nn.Module):
@@ -53,6 +54,36 @@ def test_every_parameter_of_the_papers_network_has_a_gradient_after_one_step():
     loss = loss + sum((a - b).square().mean() for a, b in output.codes + output.reconstructions)
     loss.backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize(
+    ("build", "space", "multiple"),
+    [
+        (lambda: small(channels=3), (37, 61), 32),
+        (lambda: msga_lite(1, 3, channels=4), (37, 61), 32),
+        (lambda: danet(1, 3, encoder="resnet18"), (37, 61), 8),
+        (lambda: small(channels=3, spatial_dims=3), (5, 13, 37), 32),
+        (lambda: SegmentationModel(TwoScales(), *_two_parts(), num_classes=2), (7, 11), 3),
+    ],
+)
+def test_maps_of_all_scales_lie_on_one_another_at_any_size(build, space, multiple):
+    """An image that is filled up by hand has the same logits: no map is stretched over a side that it does not fit."""
+    model = opened(build()).eval().double()
+    x = filled = drawn(2, 1, *space, dtype=torch.float64)
+    for axis, side in enumerate(space, 2):
+        places = torch.arange(-(-side // multiple) * multiple).clamp(max=side - 1)
+        filled = filled.index_select(axis, places)
+    window = (..., *map(slice, space))
+    torch.testing.assert_close(model(x), model(filled)[window])
+    output, whole = model.outputs(x), model.outputs(filled)
+    for name in ("raw_logits", "attended_logits"):
+        torch.testing.assert_close(
+            list(getattr(output, name)), [logits[window] for logits in getattr(whole, name)]
+        )
+
+
+def _two_parts():
+    return MultiScaleFusion((3, 5), channels=4), MultiScaleGuidedAttention(4, num_scales=2, steps=1)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -92,6 +92,20 @@ def resized(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
 
 
+def filled_up(x: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column until both numbers are multiples."""
+    rows, columns = (
+        [min(place, side - 1) for place in range(-(-side // multiple) * multiple)] for side in x.shape[2:]
+    )
+    return x[:, :, rows][:, :, :, columns]
+
+
+def cut(x: Tensor, like: Tensor) -> Tensor:
+    """Keep as many rows and columns as the image has."""
+    height, width = like.shape[2:]
+    return x[:, :, :height, :width]
+
+
 def fusion(features: Sequence[Tensor], state: State) -> tuple[list[Tensor], Tensor]:
     """Return the maps of all scales at the finest size, and the map fused of them."""
     size = features[0].shape[2:]
@@ -104,12 +118,16 @@ def fusion(features: Sequence[Tensor], state: State) -> tuple[list[Tensor], Tens
 
 def msga(x: Tensor, state: State, *, steps: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Return logits, raw logits and attended logits of a guided network with deep supervision."""
+    image, x = x, filled_up(x, 32)
     maps, fused = fusion(resnet(x, sub(state, "encoder")), sub(state, "fusion"))
     attended, _, _ = guided(maps, fused, sub(state, "attention"), steps=steps, guidance="autoencoder")
-    raw = [resized(conv(m, state, f"raw_heads.{s}"), x.shape[2:]) for s, m in enumerate(maps)]
+    raw = [cut(resized(conv(m, state, f"raw_heads.{s}"), x.shape[2:]), image) for s, m in enumerate(maps)]
     first = 1 if steps > 1 else 0
     per_step = [
-        [resized(conv(m, state, f"attended_heads.{i}.{s}"), x.shape[2:]) for s, m in enumerate(row)]
+        [
+            cut(resized(conv(m, state, f"attended_heads.{i}.{s}"), x.shape[2:]), image)
+            for s, m in enumerate(row)
+        ]
         for i, row in enumerate(attended[first:])
     ]
     return sum(per_step[-1]) / len(maps), raw, [logits for row in per_step for logits in row]
@@ -138,12 +156,13 @@ def gate_ms_danet(x: Tensor, state: State) -> Tensor:
 
 def danet(x: Tensor, state: State) -> list[Tensor]:
     """Logits of sum, position and channel attention at the input's size."""
+    image, x = x, filled_up(x, 8)
     last = resnet(x, sub(state, "encoder"), output_stride=8)[-1]
     p = pam(_conv_norm_relu(last, state, "position.0"), sub(state, "position.1"))
     c = cam(_conv_norm_relu(last, state, "channel.0"), state["channel.1.gate"], "danet")
     p, c = _conv_norm_relu(p, state, "position.2"), _conv_norm_relu(c, state, "channel.2")
     heads = [(p + c, "head.1"), (p, "position_head.1"), (c, "channel_head.1")]
-    return [resized(conv(map_, state, head), x.shape[2:]) for map_, head in heads]
+    return [cut(resized(conv(map_, state, head), x.shape[2:]), image) for map_, head in heads]
 
 
 def _conv_norm_relu(x: Tensor, state: State, prefix: str) -> Tensor:

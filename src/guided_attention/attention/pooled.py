@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from guided_attention._checks import require, require_choice, require_integer
-from guided_attention._layers import average_pool, batch_norm, resize
+from guided_attention._layers import average_pool, batch_norm, cut, resize
 from guided_attention._maps import require_maps, require_module
-from guided_attention._typing import FeatureMap, SpatialDims
+from guided_attention._typing import AnyFeatureMap, FeatureMap, SpatialDims
 from guided_attention.attention.protocol import AttendedFeatures, MultiScaleAttention
 
 __all__ = ["PooledAttention"]
@@ -23,11 +23,11 @@ class PooledAttention(nn.Module):
         out_i,s = F + w · resize( A_i,s )
 
     ``pool`` averages over `factor` positions along each axis (the last cell over those that are left), ``norm`` is
-    batch norm, ``resize`` is linear, and ``w`` is one weight per channel that starts at 0: at initialization the
-    network has no attention. The attention costs about ``factor²`` times less (``factor³`` in volumes; the square of it
-    for the comparison of all positions), while edges stay as sharp as in the fused map. Codes and reconstructions are
-    those of the coarse grid. The norms keep the reconstruction loss, which grows with the maps, from outweighing the
-    others. It is not in the paper.
+    batch norm, ``resize`` enlarges linearly by `factor` and cuts what the last cells have too much, and ``w`` is one
+    weight per channel that starts at 0: at initialization the network has no attention. The attention costs about
+    ``factor²`` times less (``factor³`` in volumes; the square of it for the comparison of all positions), while edges
+    stay as sharp as in the fused map. Codes and reconstructions are those of the coarse grid. The norms keep the
+    reconstruction loss, which grows with the maps, from outweighing the others. It is not in the paper.
 
     Args:
         attention: Any module that meets the `MultiScaleAttention` protocol.
@@ -83,8 +83,15 @@ class PooledAttention(nn.Module):
         size = tuple(fused.shape[2:])
         return AttendedFeatures(
             attended=tuple(
-                tuple(fused + self.weight * resize(found, size) for found in step) for step in coarse.attended
+                tuple(fused + self.weight * self._fine(found, size) for found in step)
+                for step in coarse.attended
             ),
             codes=coarse.codes,
             reconstructions=coarse.reconstructions,
         )
+
+    def _fine(self, coarse: FeatureMap, size: tuple[int, ...]) -> AnyFeatureMap:
+        # An axis shorter than a cell has one cell, which is as long as the axis.
+        cells = [min(side, self.factor) for side in size]
+        whole = tuple(cell * side for cell, side in zip(cells, coarse.shape[2:], strict=True))
+        return cut(resize(coarse, whole), size)

@@ -29,6 +29,9 @@ class FusedMaps(NamedTuple):
 class MultiScaleFusion(nn.Module):
     """Bring the maps of an encoder to one width and one size, and join them into one map.
 
+    The maps are taken to cover the same area: give the encoder an image whose sides its coarsest stride divides, as
+    `SegmentationModel` does.
+
     Each map goes through convolution 1 x 1, batch norm, PReLU and a linear resize to the size of the finest one; the
     fused map is made of their concatenation by convolutions 3 x 3, 3 x 3, 1 x 1, each with batch norm and PReLU::
 

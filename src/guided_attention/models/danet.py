@@ -1,5 +1,6 @@
 """DANet: dual attention on the coarsest map of a dilated encoder, a baseline of the paper."""
 
+from math import lcm
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 from guided_attention._checkpoints import ModelSettings
 from guided_attention._checks import require_choice, require_count, require_type
 from guided_attention._files import PathLike
-from guided_attention._layers import conv, conv_norm_relu, resize
+from guided_attention._layers import conv, conv_norm_relu, cut, filled_up, resize
 from guided_attention._maps import first_weight, require_map, require_module
 from guided_attention._typing import Image, Logits, SpatialDims
 from guided_attention.attention import CAM, PAM, ChannelEnergy
@@ -26,6 +27,8 @@ class DualAttentionNetwork(nn.Module):
 
         P = convs( PAM( convs(X) ) ),   C = convs( CAM( convs(X) ) )
         model(x) = resize( head(P + C) )
+
+    The input is filled up to multiples of the encoder's coarsest stride, as in `SegmentationModel`.
 
     For training, `outputs` adds the logits of ``P`` and of ``C``, which the same loss judges. Each head is a channel
     dropout of 0.1 and a convolution 1 x 1.
@@ -105,17 +108,19 @@ class DualAttentionNetwork(nn.Module):
 
     def forward(self, x: Image) -> Logits:
         """Return logits ``(batch, num_classes, *space)`` at the input's size."""
-        position, channel = self._branches(x)
-        return resize(self.head(position + channel), tuple(x.shape[2:]))
+        position, channel, size = self._branches(x)
+        return cut(resize(self.head(position + channel), size), tuple(x.shape[2:]))
 
     def outputs(self, x: Image) -> SegmentationOutput:
         """Return the same logits, and as `attended_logits` those of sum, position and channel attention."""
-        position, channel = self._branches(x)
-        size = tuple(x.shape[2:])
-        logits = resize(self.head(position + channel), size)
-        sides = (
-            resize(self.position_head(position), size),
-            resize(self.channel_head(channel), size),
+        position, channel, size = self._branches(x)
+        logits, *sides = (
+            cut(resize(head(map_), size), tuple(x.shape[2:]))
+            for head, map_ in (
+                (self.head, position + channel),
+                (self.position_head, position),
+                (self.channel_head, channel),
+            )
         )
         return SegmentationOutput(logits=logits, attended_logits=(logits, *sides))
 
@@ -124,11 +129,13 @@ class DualAttentionNetwork(nn.Module):
         """Channels of the image that the encoder takes; None where the encoder does not tell."""
         return getattr(self.encoder, "in_channels", None)
 
-    def _branches(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _branches(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+        """Return the attended maps, and the size of the input filled up to multiples of the encoder's stride."""
         like = first_weight(self.encoder)
         require_map("x", x, channels=self.in_channels, spatial_dims=self.spatial_dims, like=like)
-        last = self.encoder(x)[-1]
-        return self.position(last), self.channel(last)
+        filled = filled_up(x, lcm(*self.encoder.strides))
+        last = self.encoder(filled)[-1]
+        return self.position(last), self.channel(last), tuple(filled.shape[2:])
 
 
 def _head(channels: int, num_classes: int, dims: SpatialDims) -> nn.Sequential:

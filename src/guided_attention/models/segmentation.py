@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import chain
+from math import lcm
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from guided_attention._checkpoints import ModelSettings
 from guided_attention._checks import require, require_count, require_type
-from guided_attention._layers import conv, resize
+from guided_attention._layers import conv, cut, filled_up, resize
 from guided_attention._maps import first_weight, require_map
 from guided_attention._typing import AnyFeatureMap, FeatureMap, Image, Logits, SpatialDims
 from guided_attention.attention import AttendedFeatures, MultiScaleAttention
@@ -30,6 +31,9 @@ class SegmentationModel(nn.Module):
         maps, fused = fusion(encoder(x))
         A = attention(maps, fused).attended
         model(x) = resize( mean_s head_s(A_last,s) )
+
+    Where the coarsest stride of the encoder does not divide a side of the input, the input is filled up to the next
+    multiple by repeating its last row or column, and the logits are cut: so the maps of all scales lie on one another.
 
     For training, `outputs` adds the logits of the raw maps, of the attended maps of steps 2, 3, … (of step 1 if it is
     the only one), and the pairs that the guidance and reconstruction losses read.
@@ -120,24 +124,27 @@ class SegmentationModel(nn.Module):
     def forward(self, x: Image) -> Logits:
         """Return logits ``(batch, num_classes, *space)`` at the input's size."""
         self._require_fit(x)
-        maps, fused = self.fusion(self.encoder(x))
+        filled = filled_up(x, lcm(*self.encoder.strides))
+        maps, fused = self.fusion(self.encoder(filled))
         features: AttendedFeatures = self.attention(maps, fused, attended_only=True)
-        return _mean_logits(self.attended_heads[-1], features.attended[-1], tuple(x.shape[2:]))
+        logits = _mean_logits(self.attended_heads[-1], features.attended[-1], tuple(filled.shape[2:]))
+        return cut(logits, tuple(x.shape[2:]))
 
     def outputs(self, x: Image) -> SegmentationOutput:
         """Return the same logits with everything that the losses read."""
         self._require_fit(x)
-        maps, fused = self.fusion(self.encoder(x))
+        filled = filled_up(x, lcm(*self.encoder.strides))
+        maps, fused = self.fusion(self.encoder(filled))
         features: AttendedFeatures = self.attention(maps, fused)
-        size = tuple(x.shape[2:])
+        sizes = tuple(filled.shape[2:]), tuple(x.shape[2:])
         supervised = features.attended[-len(self.attended_heads) :]
         per_step = [
-            _apply(heads, attended, size)
+            _apply(heads, attended, *sizes)
             for heads, attended in zip(self.attended_heads, supervised, strict=True)
         ]
         return SegmentationOutput(
             logits=torch.stack(per_step[-1]).mean(dim=0),
-            raw_logits=tuple(_apply(self.raw_heads, maps, size)) if len(self.raw_heads) else (),
+            raw_logits=tuple(_apply(self.raw_heads, maps, *sizes)) if len(self.raw_heads) else (),
             attended_logits=tuple(chain.from_iterable(per_step)),
             codes=features.codes,
             reconstructions=features.reconstructions,
@@ -209,8 +216,10 @@ def _mean_logits(heads: nn.Module, maps: Sequence[FeatureMap], size: tuple[int, 
     return resize(torch.stack(logits).mean(dim=0), size)
 
 
-def _apply(heads: nn.Module, maps: Sequence[FeatureMap], size: tuple[int, ...]) -> list[AnyFeatureMap]:
-    return [resize(head(map_), size) for head, map_ in zip(heads.children(), maps, strict=True)]
+def _apply(
+    heads: nn.Module, maps: Sequence[FeatureMap], filled: tuple[int, ...], size: tuple[int, ...]
+) -> list[AnyFeatureMap]:
+    return [cut(resize(head(map_), filled), size) for head, map_ in zip(heads.children(), maps, strict=True)]
 
 
 def _heads(attention: MultiScaleAttention, num_classes: int, dims: SpatialDims) -> nn.ModuleList:

@@ -167,7 +167,7 @@ def _fitted_to_volumes(
     size, _ = fit_patch(whole, spacing, budget, prod, voxels=prod(whole), multiple=(_MULTIPLE,) * len(whole))
     why["preparation.min_size"] = (
         f"the median volume has {' x '.join(f'{side:.0f}' for side in sides)} voxels as the network sees it; patches "
-        f"have at most {patch:,} voxels, and half of the free memory, which holds {held:,}, takes {_AT_ONCE} of them; "
+        f"have at most {patch:,} voxels, and half of the free memory, which holds {held:,} voxels, takes {_AT_ONCE}; "
         f"sides are multiples of {_MULTIPLE}, and smaller volumes are padded"
     )
     depth, height, width = (_rounded_to_multiple(side) for side in size)
