@@ -19,7 +19,9 @@ from guided_attention.errors import (
     ExistingFileError,
     MissingFileError,
 )
-from guided_attention.inference import LedgerEntry, Predictor
+from guided_attention.inference import LedgerEntry, PostProcessing, Predictor
+from guided_attention.labels import LabelSpec
+from guided_attention.models import msga_lite
 from guided_attention.recipes import (
     Fold,
     Plan,
@@ -34,6 +36,7 @@ from guided_attention.recipes import folds as module
 from guided_attention.recipes._cases import source_of
 from guided_attention.recipes._folds import cases_of_folds, folds_of_run, plan_of_fold
 from guided_attention.recipes._split import split_of
+from guided_attention.recipes.finalizing import _joined
 from guided_attention.recipes.plan import differing_keys
 
 
@@ -270,6 +273,38 @@ def test_a_run_of_folds_is_begun_once_with_one_plan(on_disk: Plan, tmp_path: Pat
         work(on_disk, tmp_path / "one", resume=True)
     assert fake.calls == []
     assert Plan.load(tmp_path) == on_disk
+
+
+def test_folds_of_different_plans_are_not_joined(on_disk: Plan, tmp_path: Path, fake: Fake) -> None:
+    """``plan.json`` of the run is the plan that is passed: only the folds remember the one before."""
+    work(on_disk, tmp_path, fold=0)
+    edited = on_disk.with_values({"optimizer.lr": "0.5", "loss.guidance_weight": "0.5"})
+    edited.save(tmp_path / "plan.json")
+    with pytest.raises(ArgumentError, match=r"that of the run in .*fold-0, got another .*optimizer\.lr"):
+        work(tmp_path, tmp_path, fold=1)
+    assert fake.calls == ["train fold-0", "score fold-0"]
+    on_disk.save(tmp_path / "plan.json")
+    work(on_disk, tmp_path, fold=1)
+    edited.save(tmp_path / "plan.json")
+    why = r"it was trained with another loss\.guidance_weight, optimizer\.lr than plan\.json of the run has"
+    with pytest.raises(DataError, match=rf"fold 0: .*{why}.*; fold 1: .*{why}"):
+        finalize(tmp_path)
+
+
+def test_networks_of_different_preparations_are_not_joined(plan: Plan, tmp_path: Path) -> None:
+    coarse = replace(plan.preparation, spacing_mm=(None, 7.0, 7.0))
+    other = LabelSpec({1: "a", 2: "b", 3: "c", 4: "d"})
+    model = msga_lite(plan.preparation.in_channels, plan.labels.num_classes, encoder="resnet18", channels=4)
+    folds = []
+    for number, (preparation, labels) in enumerate(
+        ((plan.preparation, plan.labels), (coarse, plan.labels), (plan.preparation, other))
+    ):
+        folds.append(Fold(number, tmp_path / f"fold-{number}", (), is_trained=True))
+        Predictor(model, preparation, labels, device="cpu").save(folds[-1].folder)
+    for wrong in (1, 2):
+        with pytest.raises(DataError, match=rf"fold-{wrong}` must be prepared .*fold-0, got another"):
+            _joined([folds[0], folds[wrong]], PostProcessing())
+    assert len(_joined([folds[0], folds[0]], PostProcessing()).members) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"held_out": 3}', "[]"])

@@ -14,8 +14,9 @@ from guided_attention.inference.saved import FOLDS_FILE
 from guided_attention.inference.writing import PredictionWriter
 from guided_attention.recipes._records import plain
 from guided_attention.recipes._volumes import CACHE
-from guided_attention.recipes.plan import Plan
+from guided_attention.recipes.plan import PLAN_FILE, Plan
 from guided_attention.recipes.scoring import EVALUATION, PREDICTIONS, TABLE
+from guided_attention.recipes.training import keys_of_another_plan
 from guided_attention.training.run_folder import BEST, files_of_run
 
 __all__ = [
@@ -147,25 +148,27 @@ def fold_folder(run: Path, number: int) -> Path:
 
 def state_of_fold(plan: Plan, run: Path, number: int, case_ids: tuple[str, ...]) -> Fold:
     """Return a fold of a run with this plan, with what is done of it."""
-    folder = fold_folder(run, number)
-    record, weights = json_mapping(folder / _STATE), folder / BEST
-    untrained = _why_untrained(plan, folder, record, weights)
-    fold = Fold(number, folder, case_ids, not untrained)
-    return replace(fold, missing=dict.fromkeys(case_ids, untrained) if untrained else _unscored(fold, record))
+    fold = Fold(number, fold_folder(run, number), case_ids, is_trained=True)
+    record = json_mapping(fold.folder / _STATE)
+    untrained = _why_untrained(plan_of_fold(plan, run, fold), fold.folder, record)
+    missing = dict.fromkeys(case_ids, untrained) if untrained else _unscored(fold, record)
+    return replace(fold, is_trained=not untrained, missing=missing)
 
 
-def _why_untrained(plan: Plan, folder: Path, record: Mapping[str, Any], weights: Path) -> str:
+def _why_untrained(plan: Plan, folder: Path, record: Mapping[str, Any]) -> str:
+    """Return why a fold is not trained as its plan says; empty where it is."""
+    weights = folder / BEST
     if not files_of_run(folder):
         return "not trained yet"
     if not record or not weights.is_file():
         return "training has not ended"
     if record.get("weights") != sha256_of_file(weights):
         return "the weights have changed since its training ended"
-    return (
-        ""
-        if record.get("budget") == plain(plan.budget)
-        else "it was trained with another budget than that of the run"
-    )
+    if record.get("budget") != plain(plan.budget):
+        return "it was trained with another budget than that of the run"
+    keys = keys_of_another_plan(folder, plan)
+    why = f"it was trained with another {cut_list(keys)} than {PLAN_FILE} of the run has: put it back"
+    return f"{why}, or delete {folder} to train it anew" if keys else ""
 
 
 def _unscored(fold: Fold, record: Mapping[str, Any]) -> dict[str, str]:

@@ -111,8 +111,18 @@ def _about(
 def _write_ensemble(folder: Path, folds: Sequence[Fold], chosen: PostProcessing) -> None:
     for draft in folder.glob(f"{DRAFT_PREFIX}*.{ENSEMBLE}"):  # of a process that was killed here
         shutil.rmtree(draft)
-    single = [Predictor.load(fold.folder, device="cpu") for fold in folds]
-    networks = [network for one in single for network in one.members]
-    ensemble = replace(single[0], model=networks, postprocess=chosen, device=None)
+    ensemble = _joined(folds, chosen)
     held = (PREDICTOR_FILE, *(MEMBER.format(fold.number) for fold in folds))
     whole_folder(folder / ENSEMBLE, ensemble.save, replaceable=held)
+
+
+def _joined(folds: Sequence[Fold], chosen: PostProcessing) -> Predictor:
+    """Return the networks of all folds as one predictor; raise where one needs another preparation."""
+    first, *others = (Predictor.load(fold.folder, device="cpu") for fold in folds)
+    for fold, other in zip(folds[1:], others, strict=True):
+        good = (other.preparation, other.labels) == (first.preparation, first.labels)
+        wanted, got = f"prepared and labelled as {folds[0].folder}", "another preparation or other labels"
+        cure = "Train the folds of one plan into a new folder."
+        require(good, f"{fold.folder}", wanted, got, cure, error=DataError, file=fold.folder)
+    networks = [network for one in (first, *others) for network in one.members]
+    return replace(first, model=networks, postprocess=chosen, device=None)

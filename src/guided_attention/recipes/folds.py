@@ -109,6 +109,10 @@ def _begin(folder: Path, plan: Plan, held_out: tuple[tuple[str, ...], ...]) -> N
     if (folder / FOLDS_FILE).is_file():
         require_same_plan(folder, plan)
         save_cases(folder, held_out)  # raises before the plan is replaced
+        for number, names in enumerate(held_out):
+            fold = Fold(number, fold_folder(folder, number), names, is_trained=False)
+            if files_of_run(fold.folder):
+                require_same_plan(fold.folder, plan_of_fold(plan, folder, fold))
     plan.save(made_folder(folder, "run_dir") / PLAN_FILE)
     save_cases(folder, held_out)
 
