@@ -1,10 +1,12 @@
 """Folds: which cases each holds out, what is left of each, who works on which. Nothing is trained here."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from guided_attention import _distributed
 from guided_attention._checkpoints import save_checkpoint
@@ -15,6 +17,7 @@ from guided_attention.case import Case
 from guided_attention.errors import (
     ArgumentError,
     ArgumentTypeError,
+    CheckpointError,
     DataError,
     ExistingFileError,
     MissingFileError,
@@ -34,9 +37,9 @@ from guided_attention.recipes import (
 )
 from guided_attention.recipes import folds as module
 from guided_attention.recipes._cases import source_of
-from guided_attention.recipes._folds import cases_of_folds, folds_of_run, plan_of_fold
+from guided_attention.recipes._folds import cases_of_folds, folds_of_run, plan_of_fold, save_cases
 from guided_attention.recipes._split import split_of
-from guided_attention.recipes.finalizing import _joined
+from guided_attention.recipes.finalizing import _joined, _write_ensemble
 from guided_attention.recipes.plan import differing_keys
 
 
@@ -85,6 +88,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     monkeypatch.setattr(module, "train", made.train)
     monkeypatch.setattr(module, "evaluate", made.evaluate)
     return made
+
+
+def small_network(plan: Plan) -> nn.Module:
+    return msga_lite(plan.preparation.in_channels, plan.labels.num_classes, encoder="resnet18", channels=4)
 
 
 def work(plan: Plan, run: Path, **options: object) -> list[Fold]:
@@ -294,8 +301,7 @@ def test_folds_of_different_plans_are_not_joined(on_disk: Plan, tmp_path: Path, 
 def test_networks_of_different_preparations_are_not_joined(plan: Plan, tmp_path: Path) -> None:
     coarse = replace(plan.preparation, spacing_mm=(None, 7.0, 7.0))
     other = LabelSpec({1: "a", 2: "b", 3: "c", 4: "d"})
-    model = msga_lite(plan.preparation.in_channels, plan.labels.num_classes, encoder="resnet18", channels=4)
-    folds = []
+    model, folds = small_network(plan), []
     for number, (preparation, labels) in enumerate(
         ((plan.preparation, plan.labels), (coarse, plan.labels), (plan.preparation, other))
     ):
@@ -305,6 +311,45 @@ def test_networks_of_different_preparations_are_not_joined(plan: Plan, tmp_path:
         with pytest.raises(DataError, match=rf"fold-{wrong}` must be prepared .*fold-0, got another"):
             _joined([folds[0], folds[wrong]], PostProcessing())
     assert len(_joined([folds[0], folds[0]], PostProcessing()).members) == 2
+
+
+@pytest.fixture(scope="module")
+def finalized_once(plan: Plan, on_disk: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two folds and their ensemble, untrained."""
+    run = tmp_path_factory.mktemp("finalized") / "run"
+    predictor = Predictor(small_network(plan), plan.preparation, plan.labels, device="cpu")
+    folds = [Fold(number, run / f"fold-{number}", (), is_trained=True) for number in range(2)]
+    for fold in folds:
+        predictor.save(fold.folder)
+        (fold.folder / "best.pt").write_bytes(b"weights")
+    on_disk.save(run / "plan.json")
+    save_cases(run, cases_of_folds(on_disk, 2))
+    _write_ensemble(run, folds, PostProcessing())
+    return run
+
+
+@pytest.fixture
+def finalized(finalized_once: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finalized_once, tmp_path / "run")
+
+
+def test_an_ensemble_whose_folds_have_changed_is_refused_until_it_is_joined_anew(finalized: Path) -> None:
+    assert len(Predictor.load(finalized, device="cpu").members) == 2
+    assert info(finalized)["is_finalized"]
+    file = finalized / "fold-1/best.pt"
+    for change in (lambda: file.write_bytes(b"longer"), file.unlink, lambda: shutil.rmtree(file.parent)):
+        change()
+        for call in (
+            lambda: Predictor.load(finalized),
+            lambda: predict(finalized, None, finalized / "out", device="cpu"),
+            lambda: evaluate(finalized, device="cpu"),
+        ):
+            with pytest.raises(CheckpointError, match=r"fold-1 .*`finalize\(run\)`, or name .*ensemble"):
+                call()
+        assert not info(finalized)["is_finalized"]
+    assert len(Predictor.load(finalized / "ensemble", device="cpu").members) == 2
+    (finalized / "ensemble/folds.sha256.json").unlink()  # of an earlier version
+    assert len(Predictor.load(finalized, device="cpu").members) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"held_out": 3}', "[]"])

@@ -270,7 +270,8 @@ class Predictor:
 
         Raises:
             MissingFileError: There is no such file or folder, or folds are not finalized.
-            CheckpointError: The file is damaged, or holds weights without metadata.
+            CheckpointError: The file is damaged, or holds weights without metadata; or folds have changed since their
+                ensemble was made.
         """
         members, known = load_knowledge(path, model)
         return cls(

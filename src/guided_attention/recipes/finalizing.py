@@ -6,18 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from guided_attention._checks import require, require_path
-from guided_attention._files import DRAFT_PREFIX, PathLike, whole_folder
+from guided_attention._files import DRAFT_PREFIX, PathLike, sha256_of_file, whole_folder, write_json
 from guided_attention._locks import locked_folder
 from guided_attention.errors import DataError
 from guided_attention.evaluation import CaseScore, evaluate_prediction, mean_dice, read_scores
 from guided_attention.inference import PostProcessing, Predictor, choose_postprocessing
-from guided_attention.inference.saved import ENSEMBLE, MEMBER, PREDICTOR_FILE
+from guided_attention.inference.saved import ENSEMBLE, MEMBER, PREDICTOR_FILE, SOURCES
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes._cases import Source, cases_of_plan
 from guided_attention.recipes._folds import Fold, folds_of_run, patients_of_plan
 from guided_attention.recipes._volumes import CACHE
 from guided_attention.recipes.plan import Plan
 from guided_attention.recipes.scoring import read_prediction, write_scores
+from guided_attention.training.run_folder import BEST
 
 __all__ = ["finalize"]
 
@@ -111,9 +112,15 @@ def _about(
 def _write_ensemble(folder: Path, folds: Sequence[Fold], chosen: PostProcessing) -> None:
     for draft in folder.glob(f"{DRAFT_PREFIX}*.{ENSEMBLE}"):  # of a process that was killed here
         shutil.rmtree(draft)
+    weights = {fold.folder.name: sha256_of_file(fold.folder / BEST) for fold in folds}
     ensemble = _joined(folds, chosen)
-    held = (PREDICTOR_FILE, *(MEMBER.format(fold.number) for fold in folds))
-    whole_folder(folder / ENSEMBLE, ensemble.save, replaceable=held)
+
+    def fill(draft: Path) -> None:
+        ensemble.save(draft)
+        write_json(draft / SOURCES, weights)
+
+    held = (PREDICTOR_FILE, SOURCES, *(MEMBER.format(fold.number) for fold in folds))
+    whole_folder(folder / ENSEMBLE, fill, replaceable=held)
 
 
 def _joined(folds: Sequence[Fold], chosen: PostProcessing) -> Predictor:
