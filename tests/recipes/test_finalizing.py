@@ -134,7 +134,7 @@ def test_the_ensemble_of_all_folds_predicts_scans(run: Path, plan: Plan, tmp_pat
 @pytest.mark.example
 def test_cases_that_trained_the_folds_are_no_test(run: Path, plan: Plan, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
-    data = replace(plan.data, val=(*plan.data.val, *plan.data.test), test=())
+    data = replace(plan.data, test=())
     replace(plan, data=data).save(tmp_path / "run/plan.json")
     with pytest.raises(ArgumentError, match=r"`cases` must be given .* scores\.csv in the run"):
         evaluate(tmp_path / "run", device="cpu")

@@ -37,7 +37,8 @@ from guided_attention.recipes import (
 )
 from guided_attention.recipes import folds as module
 from guided_attention.recipes._cases import source_of
-from guided_attention.recipes._folds import cases_of_folds, folds_of_run, plan_of_fold, save_cases
+from guided_attention.recipes._folds import folds_of_run, plan_of_fold
+from guided_attention.recipes._held_out import cases_of_folds, save_cases
 from guided_attention.recipes._split import split_of
 from guided_attention.recipes.finalizing import _joined, _write_ensemble
 from guided_attention.recipes.plan import differing_keys
@@ -270,7 +271,7 @@ def test_a_run_of_folds_is_begun_once_with_one_plan(on_disk: Plan, tmp_path: Pat
         work(on_disk, tmp_path)
     with pytest.raises(ArgumentError, match=r"another optimizer\.lr"):
         work(on_disk.with_values({"optimizer.lr": "0.5"}), tmp_path, resume=True)
-    with pytest.raises(ArgumentError, match=r"`folds` must be the 2 of .*folds\.json, got 3 others"):
+    with pytest.raises(ArgumentError, match=r"`folds` must be 2, as in .*folds\.json, got 3\. Name the"):
         train_folds(on_disk, tmp_path, folds=3, resume=True)
     with pytest.raises(ExistingFileError, match="without folds"):
         train(on_disk, tmp_path)
@@ -323,7 +324,7 @@ def finalized_once(plan: Plan, on_disk: Plan, tmp_path_factory: pytest.TempPathF
         predictor.save(fold.folder)
         (fold.folder / "best.pt").write_bytes(b"weights")
     on_disk.save(run / "plan.json")
-    save_cases(run, cases_of_folds(on_disk, 2))
+    save_cases(run, on_disk, 2)
     _write_ensemble(run, folds, PostProcessing())
     return run
 
@@ -350,6 +351,39 @@ def test_an_ensemble_whose_folds_have_changed_is_refused_until_it_is_joined_anew
     assert len(Predictor.load(finalized / "ensemble", device="cpu").members) == 2
     (finalized / "ensemble/folds.sha256.json").unlink()  # of an earlier version
     assert len(Predictor.load(finalized, device="cpu").members) == 2
+
+
+def test_cases_that_trained_a_network_are_no_test_of_it(
+    on_disk: Plan, finalized: Path, cases: list[Case]
+) -> None:
+    data = replace(on_disk.data, train=("1", "2", "10"), test=("3", "5"))
+    replace(on_disk, data=data).save(finalized / "plan.json")
+    moved = r"`plan` must be one that trains or validates with the cases of .*folds\.json, got one that differs in 3"
+    for call in (
+        lambda: evaluate(finalized, device="cpu"),
+        lambda: evaluate(finalized, cases, device="cpu"),
+        lambda: finalize(finalized),
+        lambda: info(finalized),
+        lambda: work(finalized, finalized, resume=True),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(DataError, match=moved):
+            call()
+    together = replace(on_disk.data, patients=(("1", "2", "3"),))
+    seeded = (replace(on_disk, seed=seed) for seed in range(1, 9))
+    seed = next(one for one in seeded if cases_of_folds(one, 2) != cases_of_folds(on_disk, 2))
+    for other in (seed, replace(on_disk, data=together)):
+        other.save(finalized / "plan.json")
+        with pytest.raises(
+            DataError, match=r"that divides them as .*folds\.json, got .* another seed or other"
+        ):
+            finalize(finalized)
+
+
+def test_a_number_of_folds_that_no_cases_allow_is_told(plan: Plan) -> None:
+    with pytest.raises(
+        ArgumentError, match=r"`plan` must be .*two or more patients .*, got 1\. Plan with more"
+    ):
+        cases_of_folds(of_cases(plan, 2, 1, (("0", "1", "2"),)), 2)
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"held_out": 3}', "[]"])

@@ -1,17 +1,16 @@
 """The folds of a run: which cases each of them holds out, and how far it has come."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from guided_attention._checks import cut_list, require, require_count
+from guided_attention._checks import cut_list
 from guided_attention._files import json_mapping, sha256_of_file, write_json
-from guided_attention.data import k_fold
-from guided_attention.errors import DataError, MissingFileError
+from guided_attention.errors import MissingFileError
 from guided_attention.inference.saved import FOLDS_FILE
 from guided_attention.inference.writing import PredictionWriter
+from guided_attention.recipes._held_out import cases_of_run, patients_of_plan
 from guided_attention.recipes._records import plain
 from guided_attention.recipes._volumes import CACHE
 from guided_attention.recipes.plan import PLAN_FILE, Plan
@@ -21,19 +20,15 @@ from guided_attention.training.run_folder import BEST, files_of_run
 
 __all__ = [
     "Fold",
-    "cases_of_folds",
     "fold_folder",
     "folds_of_run",
-    "patients_of_plan",
     "plan_of_fold",
-    "save_cases",
     "state_of_fold",
     "store_state",
 ]
 
 _STATE = "fold.json"
 """What is done of a fold: its budget, hashes of its weights and its scores, the errors of cases without scores."""
-_FEWEST = 2
 
 
 @dataclass(frozen=True)
@@ -78,58 +73,12 @@ class Fold:
         return f"fold {self.number}: {'; '.join(listed)}"
 
 
-def patients_of_plan(plan: Plan) -> dict[str, str]:
-    """Return the patient of each case that is trained on or validated with, called after the first case."""
-    names = dict.fromkeys((*plan.data.train, *plan.data.val))
-    first = {name: group[0] for group in plan.data.patients for name in group}
-    return {name: first.get(name, name) for name in names}
-
-
-def cases_of_folds(plan: Plan, folds: int) -> tuple[tuple[str, ...], ...]:
-    """Return the cases that each fold holds out: all that the plan trains on or validates with, each once.
-
-    Raises:
-        ArgumentError: There are fewer than two folds, or fewer patients than folds.
-    """
-    require_count("folds", folds)
-    require(folds >= _FEWEST, "folds", f"{_FEWEST} or more", folds)
-    patients = patients_of_plan(plan)
-    most = len(set(patients.values()))
-    got, cure = f"{folds}", "Ask for fewer folds, or plan with more cases."
-    require(folds <= most, "folds", f"at most {most}, the labelled patients outside the test", got, cure)
-    splits = k_fold(list(patients), folds=folds, val=0, seed=plan.seed, patients=patients)
-    return tuple(split.test for split in splits)
-
-
-def save_cases(run: Path, held_out: tuple[tuple[str, ...], ...]) -> None:
-    """Write which cases the folds of a run hold out; a file that says otherwise is an error.
-
-    Several processes may begin a run at once: all write the same.
-    """
-    file = run / FOLDS_FILE
-    if not file.is_file():
-        write_json(file, {"held_out": held_out})
-    known = _cases_in(file)
-    cure = "Name the same number as before, or another run folder."
-    good = known == held_out
-    require(good, "folds", f"the {len(known)} of {file}", f"{len(held_out)} others", cure, file=file)
-
-
-def _cases_in(file: Path) -> tuple[tuple[str, ...], ...]:
-    try:
-        held_out = json.loads(file.read_text(encoding="utf-8"))["held_out"]
-        return tuple(tuple(str(name) for name in names) for names in held_out)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        message = f"`run` must hold {FOLDS_FILE} as it was written, got {file} ({error!r})."
-        raise DataError(f"{message} Delete it: the same plan makes the same folds.", file=file) from error
-
-
 def folds_of_run(run: Path) -> list[Fold]:
     """Return the folds of a run, with what is done of each.
 
     Raises:
         MissingFileError: The folder has no folds.
-        DataError: A file of the run is damaged.
+        DataError: A file of the run is damaged, or the cases of the plan have changed.
     """
     file = run / FOLDS_FILE
     if not file.is_file():
@@ -138,7 +87,8 @@ def folds_of_run(run: Path) -> list[Fold]:
             f"{message} Train them first: `train_folds(run, folds=N)`.", argument="run", file=run
         )
     plan = Plan.load(run)
-    return [state_of_fold(plan, run, number, names) for number, names in enumerate(_cases_in(file))]
+    held_out = cases_of_run(run, plan)
+    return [state_of_fold(plan, run, number, names) for number, names in enumerate(held_out)]
 
 
 def fold_folder(run: Path, number: int) -> Path:

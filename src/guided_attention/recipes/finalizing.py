@@ -14,7 +14,8 @@ from guided_attention.inference import PostProcessing, Predictor, choose_postpro
 from guided_attention.inference.saved import ENSEMBLE, MEMBER, PREDICTOR_FILE, SOURCES
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes._cases import Source, cases_of_plan
-from guided_attention.recipes._folds import Fold, folds_of_run, patients_of_plan
+from guided_attention.recipes._folds import Fold, folds_of_run
+from guided_attention.recipes._held_out import patients_of_plan
 from guided_attention.recipes._volumes import CACHE
 from guided_attention.recipes.plan import Plan
 from guided_attention.recipes.scoring import read_prediction, write_scores

@@ -23,6 +23,7 @@ from guided_attention.inference import LedgerEntry, Predictor
 from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan
+from guided_attention.recipes._held_out import cases_of_run
 from guided_attention.recipes.prediction import has_folds, plan_of_run, predictor_of_run, source_for_run
 
 __all__ = [
@@ -74,7 +75,8 @@ def evaluate(
 
     Raises:
         MissingFileError: There is no run, its folds are not finalized, or there is no folder of this name.
-        DataError: No case has a reference, or no case could be scored.
+        DataError: No case has a reference, or no case could be scored. Or cases of the plan of a run of folds were
+            moved since.
         ArgumentError: There is neither `cases` nor a plan, or `out` is needed.
         CheckpointError, ExistingFileError: See `predict`.
     """
@@ -95,6 +97,8 @@ def evaluate(
 def _chosen(run: PathLike, cases: object, labels: LabelSpec) -> tuple[Source, list[str], str]:
     """Return the cases to score, and a line about them."""
     plan = plan_of_run(run)
+    if plan is not None and has_folds(run):
+        cases_of_run(require_path("run", run), plan)  # raises where they are no longer those of the plan
     if cases is not None:
         source = source_for_run(plan, cases, labels)
         names, part = source.case_ids, f"all of {source.folder or 'the list'}"
