@@ -1,5 +1,6 @@
 """Folds: which cases each holds out, what is left of each, who works on which. Nothing is trained here."""
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +23,7 @@ from guided_attention.errors import (
     ExistingFileError,
     MissingFileError,
 )
-from guided_attention.inference import LedgerEntry, PostProcessing, Predictor
+from guided_attention.inference import LedgerEntry, PostProcessing, Predictor, Shard
 from guided_attention.labels import LabelSpec
 from guided_attention.models import msga_lite
 from guided_attention.recipes import (
@@ -91,7 +92,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     return made
 
 
-def small_network(plan: Plan) -> nn.Module:
+@pytest.fixture(scope="module")
+def network(plan: Plan) -> nn.Module:
     return msga_lite(plan.preparation.in_channels, plan.labels.num_classes, encoder="resnet18", channels=4)
 
 
@@ -200,6 +202,13 @@ def test_processes_of_torchrun_train_folds_of_their_own_and_join_nobody(
     ]
     with pytest.raises(AssertionError):
         join()
+    monkeypatch.delenv("RANK")
+    with pytest.raises(
+        ArgumentError, match="`RANK` must be from 0 to 1 with WORLD_SIZE=2, got ''.* unset WORLD_SIZE"
+    ):
+        train_folds(on_disk, tmp_path, folds=3, resume=True, device="cpu", quiet=True)
+    with pytest.raises(ArgumentError, match="RANK"):
+        Shard.from_environment()
 
 
 def test_what_is_missing_of_a_fold_is_told_and_mended_by_a_resume(
@@ -299,46 +308,60 @@ def test_folds_of_different_plans_are_not_joined(on_disk: Plan, tmp_path: Path, 
         finalize(tmp_path)
 
 
-def test_networks_of_different_preparations_are_not_joined(plan: Plan, tmp_path: Path) -> None:
+def test_networks_of_different_preparations_are_not_joined(
+    plan: Plan, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
     coarse = replace(plan.preparation, spacing_mm=(None, 7.0, 7.0))
     other = LabelSpec({1: "a", 2: "b", 3: "c", 4: "d"})
-    model, folds = small_network(plan), []
-    for number, (preparation, labels) in enumerate(
-        ((plan.preparation, plan.labels), (coarse, plan.labels), (plan.preparation, other))
-    ):
-        folds.append(Fold(number, tmp_path / f"fold-{number}", (), is_trained=True))
-        Predictor(model, preparation, labels, device="cpu").save(folds[-1].folder)
+    made = [
+        Predictor(network, preparation, labels, device="cpu")
+        for preparation, labels in (
+            (plan.preparation, plan.labels),
+            (coarse, plan.labels),
+            (plan.preparation, other),
+        )
+    ]
+    monkeypatch.setattr(Predictor, "load", lambda path, **_others: made[int(path.name)])
+    folds = [Fold(number, Path(f"{number}"), (), is_trained=True) for number in range(3)]
     for wrong in (1, 2):
-        with pytest.raises(DataError, match=rf"fold-{wrong}` must be prepared .*fold-0, got another"):
+        with pytest.raises(DataError, match=f"`{wrong}` must be prepared and labelled as 0, got another"):
             _joined([folds[0], folds[wrong]], PostProcessing())
     assert len(_joined([folds[0], folds[0]], PostProcessing()).members) == 2
 
 
 @pytest.fixture(scope="module")
-def finalized_once(plan: Plan, on_disk: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two folds and their ensemble, untrained."""
+def finalized_once(
+    plan: Plan, on_disk: Plan, network: nn.Module, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run of two folds and their ensemble, untrained; the folds hold no networks."""
     run = tmp_path_factory.mktemp("finalized") / "run"
-    predictor = Predictor(small_network(plan), plan.preparation, plan.labels, device="cpu")
+    predictor = Predictor(network, plan.preparation, plan.labels, device="cpu")
     folds = [Fold(number, run / f"fold-{number}", (), is_trained=True) for number in range(2)]
     for fold in folds:
-        predictor.save(fold.folder)
+        fold.folder.mkdir(parents=True)
         (fold.folder / "best.pt").write_bytes(b"weights")
     on_disk.save(run / "plan.json")
     save_cases(run, on_disk, 2)
-    _write_ensemble(run, folds, PostProcessing())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Predictor, "load", lambda *_, **__: predictor)
+        _write_ensemble(run, folds, PostProcessing())
     return run
 
 
 @pytest.fixture
 def finalized(finalized_once: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(finalized_once, tmp_path / "run")
+    return shutil.copytree(finalized_once, tmp_path / "run", copy_function=os.link)  # weights are large
 
 
 def test_an_ensemble_whose_folds_have_changed_is_refused_until_it_is_joined_anew(finalized: Path) -> None:
     assert len(Predictor.load(finalized, device="cpu").members) == 2
     assert info(finalized)["is_finalized"]
     file = finalized / "fold-1/best.pt"
-    for change in (lambda: file.write_bytes(b"longer"), file.unlink, lambda: shutil.rmtree(file.parent)):
+    for change in (
+        lambda: save_checkpoint(file, {"longer": 1}),
+        file.unlink,
+        lambda: shutil.rmtree(file.parent),
+    ):
         change()
         for call in (
             lambda: Predictor.load(finalized),
