@@ -1,11 +1,13 @@
 """Folds: which cases each holds out, what is left of each, who works on which. Nothing is trained here."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -15,6 +17,7 @@ from guided_attention._distributed import join
 from guided_attention._files import write_json
 from guided_attention._locks import locked_folder
 from guided_attention.case import Case
+from guided_attention.data import write_nifti
 from guided_attention.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -29,6 +32,7 @@ from guided_attention.models import msga_lite
 from guided_attention.recipes import (
     Fold,
     Plan,
+    _folds,
     evaluate,
     finalize,
     info,
@@ -41,8 +45,9 @@ from guided_attention.recipes._cases import source_of
 from guided_attention.recipes._folds import folds_of_run, plan_of_fold
 from guided_attention.recipes._held_out import cases_of_folds, save_cases
 from guided_attention.recipes._split import split_of
-from guided_attention.recipes.finalizing import _joined, _write_ensemble
+from guided_attention.recipes.finalizing import _corrections, _joined, _write_ensemble
 from guided_attention.recipes.plan import differing_keys
+from guided_attention.sampling.cache import digest_of
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +246,46 @@ def test_what_is_missing_of_a_fold_is_told_and_mended_by_a_resume(
     on_disk.with_values({"budget.epochs": "2"}).save(run / "plan.json")
     other = folds_of_run(run)[1 - holder.number]
     assert set(other.missing.values()) == {"it was trained with another budget than that of the run"}
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_prediction_that_is_not_the_one_of_the_ledger_is_missing(
+    on_disk: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work(on_disk, tmp_path)
+
+    def ledger_of(folder: Path) -> list[LedgerEntry]:
+        files = {name: folder / f"{name}_prediction.nii.gz" for name in ("1", "3")}
+        empty = {name: {file.name: hashlib.sha256().hexdigest()} for name, file in files.items()}
+        return [LedgerEntry(name, "done", hashes) for name, hashes in empty.items() if files[name].is_file()]
+
+    monkeypatch.setattr(_folds, "read_ledger", ledger_of)
+    assert [fold.missing for fold in folds_of_run(tmp_path)] == [{}, {}]
+    (file,) = tmp_path.rglob("3_prediction.nii.gz")
+    file.write_bytes(b"other")
+    missing = {name: why for fold in folds_of_run(tmp_path) for name, why in fold.missing.items()}
+    assert missing == {"3": f"{file} is not the one that was scored"}
+    with pytest.raises(DataError, match="is not the one that was scored"):
+        finalize(tmp_path)
+
+
+def test_a_case_that_has_changed_since_its_prediction_was_scored_is_named(
+    block: Callable[..., Case], tmp_path: Path
+) -> None:
+    case, labels = block("a"), LabelSpec({1: "organ"})
+    assert case.labels is not None
+    fold = Fold(1, tmp_path / "fold-1", ("a",), is_trained=True)
+    fold.predictions.mkdir(parents=True)
+    write_nifti(fold.predictions / "a_prediction.nii.gz", case.labels, case.affine)
+    changed = replace(case, image=case.image + 1)
+    _corrections([fold], source_of([changed]), labels)  # scored by a version that wrote no hashes
+    write_json(fold.folder / "fold.json", {"cases": {"a": digest_of(case)}})
+    _corrections([fold], source_of([case]), labels)
+    for other in (changed, replace(case, labels=np.zeros_like(case.labels))):
+        with pytest.raises(
+            DataError, match=r"case 'a' .* when fold-1 was scored, got .*delete .*scores\.csv and continue"
+        ):
+            _corrections([fold], source_of([other]), labels)
 
 
 def test_a_fold_of_another_process_is_skipped_unless_it_is_asked_for(

@@ -1,6 +1,6 @@
 """The folds of a run: which cases each of them holds out, and how far it has come."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from guided_attention._checks import cut_list
 from guided_attention._files import json_mapping, sha256_of_file, write_json
 from guided_attention.errors import MissingFileError
+from guided_attention.inference import LedgerEntry, read_ledger
 from guided_attention.inference.saved import FOLDS_FILE
 from guided_attention.inference.writing import PredictionWriter
 from guided_attention.recipes._held_out import cases_of_run, patients_of_plan
@@ -20,6 +21,7 @@ from guided_attention.training.run_folder import BEST, files_of_run
 
 __all__ = [
     "Fold",
+    "digests_of_fold",
     "fold_folder",
     "folds_of_run",
     "plan_of_fold",
@@ -28,7 +30,7 @@ __all__ = [
 ]
 
 _STATE = "fold.json"
-"""What is done of a fold: its budget, hashes of its weights and its scores, the errors of cases without scores."""
+"""What is done of a fold: its budget, hashes of weights, scores and scored cases, errors of cases without scores."""
 
 
 @dataclass(frozen=True)
@@ -126,17 +128,35 @@ def _unscored(fold: Fold, record: Mapping[str, Any]) -> dict[str, str]:
     if known is None or not scores.is_file() or sha256_of_file(scores) != known:
         return dict.fromkeys(fold.case_ids, "not predicted and scored yet")
     files = {name: PredictionWriter().paths(name, fold.predictions)["prediction"] for name in fold.case_ids}
-    gone = {name: f"{file} is gone" for name, file in files.items() if not file.is_file()}
+    written = {entry.case_id: entry.files for entry in read_ledger(fold.predictions)}
+    gone = {}
+    for name, file in files.items():
+        known = written.get(name, {}).get(file.name)
+        if not file.is_file():
+            gone[name] = f"{file} is gone"
+        elif known is not None and known != sha256_of_file(file):
+            gone[name] = f"{file} is not the one that was scored"
     errors: dict[str, str] = record.get("errors", {})
     return gone | errors
 
 
-def store_state(plan: Plan, fold: Fold, errors: Mapping[str, str] | None = None) -> None:
-    """Write down that the training of a fold has ended; with `errors`, that its other cases were scored too."""
-    scored = None if errors is None else sha256_of_file(fold.scores)
-    weights = sha256_of_file(fold.folder / BEST)
-    state = {"budget": plain(plan.budget), "weights": weights, "scores": scored, "errors": dict(errors or {})}
+def store_state(plan: Plan, fold: Fold, entries: Sequence[LedgerEntry] | None = None) -> None:
+    """Write down that the training of a fold has ended; with the `entries` of `evaluate`, that it was scored too."""
+    given = entries or ()
+    state = {
+        "budget": plain(plan.budget),
+        "weights": sha256_of_file(fold.folder / BEST),
+        "scores": None if entries is None else sha256_of_file(fold.scores),
+        "errors": {entry.case_id: entry.error for entry in given if entry.error},
+        "cases": {entry.case_id: entry.scan for entry in given if entry.scan},
+    }
     write_json(fold.folder / _STATE, state)
+
+
+def digests_of_fold(fold: Fold) -> dict[str, str]:
+    """Return the hash of each case, scan and labels, as it was scored; the first folds have none."""
+    found: dict[str, str] = json_mapping(fold.folder / _STATE).get("cases", {})
+    return found
 
 
 def plan_of_fold(plan: Plan, run: Path, fold: Fold) -> Plan:

@@ -8,17 +8,19 @@ from pathlib import Path
 from guided_attention._checks import require, require_path
 from guided_attention._files import DRAFT_PREFIX, PathLike, sha256_of_file, whole_folder, write_json
 from guided_attention._locks import locked_folder
+from guided_attention.case import Case
 from guided_attention.errors import DataError
 from guided_attention.evaluation import CaseScore, evaluate_prediction, mean_dice, read_scores
 from guided_attention.inference import PostProcessing, Predictor, choose_postprocessing
 from guided_attention.inference.saved import ENSEMBLE, MEMBER, PREDICTOR_FILE, SOURCES
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes._cases import Source, cases_of_plan
-from guided_attention.recipes._folds import Fold, folds_of_run
+from guided_attention.recipes._folds import Fold, digests_of_fold, folds_of_run
 from guided_attention.recipes._held_out import patients_of_plan
 from guided_attention.recipes._volumes import CACHE
 from guided_attention.recipes.plan import Plan
 from guided_attention.recipes.scoring import read_prediction, write_scores
+from guided_attention.sampling.cache import digest_of
 from guided_attention.training.run_folder import BEST
 
 __all__ = ["finalize"]
@@ -40,7 +42,8 @@ def finalize(run: PathLike, *, take_over: bool = False) -> list[CaseScore]:
 
     Raises:
         MissingFileError: The folder has no folds.
-        DataError: Folds are unfinished; the message names each, and the cases without scores. Or a file is damaged.
+        DataError: Folds are unfinished; the message names each, and the cases without scores. Or a file is damaged, or
+            a scan or its labels have changed since its prediction was scored.
         ExistingFileError: Another process finalizes the run.
 
     Example:
@@ -78,9 +81,22 @@ def _corrections(folds: Sequence[Fold], source: Source, labels: LabelSpec) -> Po
     """Choose post-processing; memory holds one case."""
     names = [(fold, name) for fold in folds for name in fold.case_ids]
     predictions = (read_prediction(name, fold.predictions).labels for fold, name in names)
-    cases = (source.read(name) for _, name in names)
+    cases = (_unchanged(source.read(name), fold, source) for fold, name in names)
     references = (case.labels for case in cases if case.labels is not None)
     return choose_postprocessing(predictions, references, labels)
+
+
+def _unchanged(case: Case, fold: Fold, source: Source) -> Case:
+    """Return a case; raise where its scan or labels are others than when its prediction was scored."""
+    known = digests_of_fold(fold).get(case.case_id)
+    where, wanted = (
+        f"case {case.case_id!r} of {source.folder}",
+        f"as it was when {fold.folder.name} was scored",
+    )
+    cure = f"Put it back; or delete {fold.scores} and continue: `train_folds(run, folds=N, resume=True)`."
+    good, got = known is None or known == digest_of(case), "another scan or other labels"
+    require(good, where, wanted, got, cure, error=DataError, file=source.folder)
+    return case
 
 
 def _scores(

@@ -164,7 +164,7 @@ class _Work:
     def _score(self, fold: Fold) -> None:
         entries: list[LedgerEntry] = []
         evaluate(fold.folder, device=self.device, on_case=entries.append)
-        store_state(self.plan, fold, errors={entry.case_id: entry.error for entry in entries if entry.error})
+        store_state(self.plan, fold, entries)
 
     def _say(self, text: str) -> None:
         if not self.quiet:

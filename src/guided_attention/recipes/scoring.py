@@ -20,11 +20,13 @@ from guided_attention.evaluation import (
     write_scores_json,
 )
 from guided_attention.inference import LedgerEntry, Predictor
+from guided_attention.inference.ledger import LedgerStatus
 from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan
 from guided_attention.recipes._held_out import cases_of_run
 from guided_attention.recipes.prediction import has_folds, plan_of_run, predictor_of_run, source_for_run
+from guided_attention.sampling.cache import digest_of
 
 __all__ = [
     "EVALUATION",
@@ -68,7 +70,8 @@ def evaluate(
             predicts into ``<out>/predictions``, where complete predictions of this run are used again.
         out: Folder to write to; None is ``evaluation`` in the run folder.
         device: A torch device, or ``"auto"`` for a GPU if there is one.
-        on_case: Called with an entry for each case when it is scored, or failed, with its error.
+        on_case: Called with an entry for each case when it is scored, with the hash of its scan and labels, or failed,
+            with its error.
 
     Returns:
         The rows of all cases that could be scored, one a case and organ.
@@ -169,15 +172,18 @@ class _Scoring:
 
     def score(self, names: Sequence[str], folder: Path) -> None:
         for name in names:
+            digest = ""
             if name not in self.failures:
                 try:
                     case = self.source.read(name)
                     self.rows += evaluate_prediction(read_prediction(name, folder), case, self.labels)
+                    digest = digest_of(case)
                 except (GuidedAttentionError, OSError) as error:
                     self.failures[name] = f"{type(error).__name__}: {error}"
             if self.on_case is not None:
                 error_text = self.failures.get(name, "")
-                self.on_case(LedgerEntry(name, "failed" if error_text else "done", error=error_text))
+                status: LedgerStatus = "failed" if error_text else "done"
+                self.on_case(LedgerEntry(name, status, error=error_text, scan=digest))
         wanted, got = "cases that can be scored", "; ".join(self._lines)
         require(bool(self.rows), "cases", wanted, f"none: {got}", error=DataError)
 
