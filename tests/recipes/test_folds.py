@@ -17,7 +17,7 @@ from guided_attention._distributed import join
 from guided_attention._files import write_json
 from guided_attention._locks import locked_folder
 from guided_attention.case import Case
-from guided_attention.data import write_nifti
+from guided_attention.data import make_phantom, write_nifti
 from guided_attention.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -35,6 +35,7 @@ from guided_attention.recipes import (
     _folds,
     evaluate,
     finalize,
+    finalizing,
     info,
     predict,
     train,
@@ -452,6 +453,25 @@ def test_a_number_of_folds_that_no_cases_allow_is_told(plan: Plan) -> None:
         ArgumentError, match=r"`plan` must be .*two or more patients .*, got 1\. Plan with more"
     ):
         cases_of_folds(of_cases(plan, 2, 1, (("0", "1", "2"),)), 2)
+
+
+def test_files_of_others_beside_the_ensemble_are_named_before_scores_are_written(
+    finalized: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (finalized / "ensemble/notes.txt").touch()
+    folds = [Fold(number, finalized / f"fold-{number}", (), is_trained=True) for number in range(2)]
+    nothing = source_of([make_phantom(0, subject=int(name), size=16) for name in ("1", "2", "3", "4", "10")])
+    for name, value in {
+        "folds_of_run": lambda _run: folds,
+        "cases_of_plan": lambda _plan: nothing,
+        "_corrections": lambda *_: PostProcessing(),
+        "read_scores": lambda _path: [],
+        "_joined": lambda *_: None,
+    }.items():
+        monkeypatch.setattr(finalizing, name, value)
+    with pytest.raises(ExistingFileError, match=r"with notes\.txt\. Move notes\.txt to another folder"):
+        finalize(finalized)
+    assert not list(finalized.glob("scores.*"))
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"held_out": 3}', "[]"])

@@ -64,8 +64,8 @@ def finalize(run: PathLike, *, take_over: bool = False) -> list[CaseScore]:
         rows = before if chosen == PostProcessing() else _scores(folds, source, plan.labels, chosen)
         place = {name: number for number, name in enumerate(source.case_ids)}
         rows.sort(key=lambda row: place[row.case_id])
+        _write_ensemble(folder, folds, chosen)  # first: it raises where the folder holds files of others
         write_scores(folder, rows, _about(folds, plan.labels, chosen, mean_dice(before), mean_dice(rows)))
-        _write_ensemble(folder, folds, chosen)
         shutil.rmtree(folder / CACHE, ignore_errors=True)
     return rows
 
