@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import shlex
 import subprocess
 import sys
 import warnings
@@ -187,6 +188,23 @@ def test_interrupted_folds_say_how_to_continue(answer, monkeypatch, capsys, erro
     assert capsys.readouterr().err == (
         "interrupted. Continue with: guided-attention train runs --folds 5 --fold 2 --resume\n"
     )
+
+
+def test_commands_that_are_suggested_take_any_path(answer, monkeypatch, capsys):
+    run = "my run; of 'ü'"
+    shown = f"guided-attention train {shlex.quote(run)}"
+    answer(raising(TrainingInterrupted(Path(run))))
+    cli.main(["train", run])
+    assert capsys.readouterr().err == f"interrupted. Continue with: {shown} --resume\n"
+    monkeypatch.setattr(recipes, "train_folds", raising(KeyboardInterrupt()))
+    cli.main(["train", run, "--folds", "3"])
+    assert capsys.readouterr().err == f"interrupted. Continue with: {shown} --folds 3 --resume\n"
+    folds_found(monkeypatch, recipes.Fold(0, Path(run), ("a",), is_trained=True))
+    cli.main(["train", run, "--folds", "3"])
+    assert f"guided-attention finalize {shlex.quote(run)}" in capsys.readouterr().out
+    folds_found(monkeypatch, recipes.Fold(0, Path(run), ("a",), is_trained=True, missing={"a": "gone"}))
+    cli.main(["train", run, "--folds", "3"])
+    assert f"{shown} --folds 3 --resume" in capsys.readouterr().err
 
 
 def test_a_finalized_run_is_a_table_or_json_lines(monkeypatch, capsys, tmp_path):

@@ -45,6 +45,7 @@ _TIMEOUT = timedelta(minutes=30)
 """How long a process waits for the others: the longest that their shares of a validation may differ by."""
 _LOOK_UP, _GRACE_S = timedelta(seconds=1), 10.0
 """How often a waiting process looks for signals, and how long it waits after one: torchrun kills after 30 s."""
+_CURE = "Start the processes with torchrun, or unset WORLD_SIZE for one."
 
 _is_pooling = False
 _is_alone = False
@@ -56,9 +57,8 @@ def join() -> None:
     _, count = started()
     if _is_alone or _is_initialized() or count == 1:
         return
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    cure = "Start the processes with torchrun, or unset WORLD_SIZE for one."
-    require(not missing, "WORLD_SIZE", "1 without torchrun", f"{count} and no {', '.join(missing)}", cure)
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    require(not missing, "WORLD_SIZE", "1 without torchrun", f"{count} and no {', '.join(missing)}", _CURE)
     # What is decided goes over gloo even where gradients go over nccl: a dead process is noticed before a step begins.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if torch.cuda.is_available():
@@ -68,10 +68,17 @@ def join() -> None:
 
 
 def started() -> tuple[int, int]:
-    """Return the number of this process and of all that ``torchrun`` has started, whether they have joined or not."""
+    """Return the number of this process and of all that ``torchrun`` has started, whether they have joined or not.
+
+    One of several that does not know its number would do the work of another: it raises.
+    """
     texts = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE")]
-    place, count = (int(text) if text.isascii() and text.isdecimal() else None for text in texts)
-    return place or 0, count or 1
+    place, count = (int(text) if text.isascii() and text.isdecimal() else -1 for text in texts)
+    if count <= 1:
+        return 0, 1
+    wanted = f"from 0 to {count - 1} with WORLD_SIZE={count}"
+    require(0 <= place < count, "RANK", wanted, repr(texts[0]), _CURE)
+    return place, count
 
 
 @contextmanager

@@ -230,7 +230,8 @@ def _replaceable(folder: PathLike, names: Sequence[str]) -> Path:
         message = (
             f"`folder` must hold nothing but {', '.join(names)} to be replaced, got {path} with {others[0]}."
         )
-        raise ExistingFileError(f"{message} Choose another name.", argument="folder", file=path)
+        cure = f"Move {others[0]} to another folder, or choose another name."
+        raise ExistingFileError(f"{message} {cure}", argument="folder", file=path)
     return path if names and held else refuse_filled(path)
 
 

@@ -6,6 +6,7 @@ one line.
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -94,12 +95,17 @@ def _speaks(arguments: argparse.Namespace | None) -> bool:
     return not together or os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0"
 
 
+def _quoted(path: "PathLike") -> str:
+    """Return a path as a shell takes it in a command that is suggested."""
+    return shlex.quote(os.fspath(path))
+
+
 def _continuation(arguments: argparse.Namespace | None, run_dir: "PathLike") -> str:
     """Return the command that continues a training."""
     if arguments is None or arguments.folds is None:
-        return f"guided-attention train {run_dir} --resume"
+        return f"guided-attention train {_quoted(run_dir)} --resume"
     fold = "" if arguments.fold is None else f" --fold {arguments.fold}"
-    return f"guided-attention train {arguments.run} --folds {arguments.folds}{fold} --resume"
+    return f"guided-attention train {_quoted(arguments.run)} --folds {arguments.folds}{fold} --resume"
 
 
 def _way_on(arguments: argparse.Namespace | None) -> str:
@@ -134,10 +140,11 @@ def _train(arguments: argparse.Namespace) -> int:
         if plan.data.val
         else f"the weights of epoch {result.epochs}, as no case validates"
     )
+    run = _quoted(arguments.run)
     say(f"Stopped by {result.stopped_by} after {result.minutes:.1f} minutes: {best}")
     more = f"budget.{result.stopped_by}=N" if result.stopped_by != "patience" else "training.patience=N"
-    say(f"To train longer: guided-attention train {arguments.run} --resume --set {more}")
-    say(f"Next: guided-attention predict {arguments.run} --out PREDICTIONS")
+    say(f"To train longer: guided-attention train {run} --resume --set {more}")
+    say(f"Next: guided-attention predict {run} --out PREDICTIONS")
     return DONE
 
 
@@ -173,11 +180,10 @@ def _train_folds(arguments: argparse.Namespace) -> int:
         say(shell_words(str(fold)))
     failed = [fold for fold in found if fold.missing and not fold.held_by]
     if failed:
-        tell(
-            f"error: cases have no scores. Mend them, then: guided-attention train {run} --folds {folds} --resume"
-        )
+        way = f"guided-attention train {_quoted(run)} --folds {folds} --resume"
+        tell(f"error: cases have no scores. Mend them, then: {way}")
         return CASES_FAILED
-    say(f"Next, when all {folds} folds are done: guided-attention finalize {run}")
+    say(f"Next, when all {folds} folds are done: guided-attention finalize {_quoted(run)}")
     return DONE
 
 
@@ -193,7 +199,7 @@ def _finalize(arguments: argparse.Namespace) -> int:
     run = Path(arguments.run)
     say((run / SCORES).read_text(encoding="utf-8").rstrip())
     say(f"Wrote the scores of each case and the ensemble to {run}")
-    say(f"Next: guided-attention predict {run} SCANS --out PREDICTIONS")
+    say(f"Next: guided-attention predict {_quoted(run)} SCANS --out PREDICTIONS")
     return DONE
 
 
@@ -234,7 +240,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     found = predict_shard(
         run, scans or None, out, shard, device=device, also=also, resume=resume, on_case=report
     )
-    tell(f"Shard {shard} is done. Next, when all are: guided-attention merge {out}")
+    tell(f"Shard {shard} is done. Next, when all are: guided-attention merge {_quoted(out)}")
     return _code_of(found)
 
 

@@ -24,7 +24,7 @@ from guided_attention import cli
 from guided_attention._cli_parser import make_parser
 from guided_attention.data import write_nifti
 from guided_attention.recipes import plan_for, train
-from guided_attention.recipes._folds import cases_of_folds
+from guided_attention.recipes._held_out import cases_of_folds
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/command-line.md"
 VERBS = ("check", "convert", "plan", "train", "finalize", "predict", "merge", "evaluate", "info")

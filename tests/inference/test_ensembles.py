@@ -69,6 +69,46 @@ def test_with_model_of_an_ensemble_is_a_predictor_of_that_network():
     assert got.model is models[1]
 
 
+def test_a_module_list_is_a_list_of_networks():
+    models = [other(seed) for seed in range(2)]
+    listed = Predictor(models, AS_IT_IS, ORGANS)
+    for given in (nn.ModuleList(models), listed.members):
+        got = Predictor(given, AS_IT_IS, ORGANS)
+        assert list(got.members) == models
+    np.testing.assert_array_equal(got.predict(scan()).uncertainty, listed.predict(scan()).uncertainty)
+    with pytest.raises(ValueError, match="`model` must be at least one network, got an empty list"):
+        Predictor(nn.ModuleList(), AS_IT_IS, ORGANS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            lambda model: nn.init.constant_(model[0].weight, torch.nan),
+            r"`model\[1\]\(images\)` must be finite",
+        ),
+        (lambda model: model.append(nn.Conv2d(3, 5, 1)), r"`model\[1\]\(images\)` must be logits of shape"),
+        (lambda model: model.append(nn.Conv2d(7, 3, 1)), r"`model\[1\]` must take images of shape"),
+        (
+            lambda model: model.append(Two()),
+            r"`model\[1\]\(images\)` must be a tensor of logits, got a tuple",
+        ),
+    ],
+)
+def test_an_error_names_the_network_of_an_ensemble_that_it_is_of(wrong, message):
+    models = [other(seed) for seed in range(3)]
+    wrong(models[1])
+    with pytest.raises((ValueError, TypeError), match=message):
+        Predictor(models, AS_IT_IS, ORGANS).predict(scan())
+    with pytest.raises((ValueError, TypeError), match=message.replace(r"\[1\]", "")):
+        Predictor(models[1], AS_IT_IS, ORGANS).predict(scan())
+
+
+class Two(nn.Module):
+    def forward(self, x):
+        return x, x
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("dims", [2, 3])
 def test_windows_mirrors_and_ensembles_are_the_same_on_a_gpu(dims):

@@ -15,7 +15,7 @@ import torch
 from tests.deadly import killed_at_random, killed_until_done
 
 from guided_attention.data import open_cohort, read_nifti, write_nifti
-from guided_attention.errors import ArgumentError, ExistingFileError
+from guided_attention.errors import ArgumentError, DataError, ExistingFileError
 from guided_attention.evaluation import evaluate_prediction, mean_dice, read_scores
 from guided_attention.inference import PostProcessing, Predictor, choose_postprocessing
 from guided_attention.recipes import Plan, evaluate, finalize, info, plan_for, predict, train, train_folds
@@ -134,12 +134,48 @@ def test_the_ensemble_of_all_folds_predicts_scans(run: Path, plan: Plan, tmp_pat
 @pytest.mark.example
 def test_cases_that_trained_the_folds_are_no_test(run: Path, plan: Plan, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
-    data = replace(plan.data, val=(*plan.data.val, *plan.data.test), test=())
+    data = replace(plan.data, test=())
     replace(plan, data=data).save(tmp_path / "run/plan.json")
     with pytest.raises(ArgumentError, match=r"`cases` must be given .* scores\.csv in the run"):
         evaluate(tmp_path / "run", device="cpu")
     with pytest.raises(ArgumentError, match="`scans` must be given for a run without test cases"):
         predict(tmp_path / "run", None, tmp_path / "out", device="cpu")
+
+
+def without_ledger(run: Path) -> dict[str, bytes]:
+    """The results without the ledger, which a case that is predicted again has a line more in."""
+    return {name: content for name, content in results(run).items() if not name.endswith("ledger.jsonl")}
+
+
+@pytest.mark.example
+def test_changed_predictions_and_labels_are_scored_anew(run: Path, plan: Plan, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    scans, fold = tmp_path / "scans", tmp_path / "run/fold-1"
+    shutil.copytree(str(plan.data.folder), scans)
+    for file in (tmp_path / "run").rglob("plan.json"):
+        one = Plan.load(file)
+        replace(one, data=replace(one.data, folder=str(scans))).save(file)
+    name = Plan.load(fold).data.test[0]
+    file = fold / f"evaluation/predictions/{name}_prediction.nii.gz"
+    known = file.read_bytes()
+    shutil.copyfile(next(path for path in fold.rglob("*_prediction.nii.gz") if path != file), file)
+    with pytest.raises(DataError, match=rf"no score of {name}: .* is not the one that was scored"):
+        finalize(tmp_path / "run")
+    train_folds(tmp_path / "run", folds=2, device="cpu", quiet=True, resume=True)
+    assert file.read_bytes() == known
+    finalize(tmp_path / "run")
+    assert without_ledger(tmp_path / "run") == without_ledger(run)
+    labels = scans / f"{name}_label.nii.gz"
+    mask = read_nifti(labels).array
+    write_nifti(labels, np.roll(mask, 1, axis=-1).astype(np.uint8), _AFFINE)
+    with pytest.raises(DataError, match=rf"case '{name}' .* when fold-1 was scored"):
+        finalize(tmp_path / "run")
+    assert without_ledger(tmp_path / "run") == without_ledger(run)
+    (fold / "evaluation/scores.csv").unlink()
+    train_folds(tmp_path / "run", folds=2, device="cpu", quiet=True, resume=True)
+    rows, before = finalize(tmp_path / "run"), read_scores(run / "scores.csv")
+    changed = {new.case_id for new, old in zip(rows, before, strict=True) if repr(new) != repr(old)}
+    assert changed == {name}
 
 
 @pytest.mark.example

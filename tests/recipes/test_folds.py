@@ -1,10 +1,15 @@
 """Folds: which cases each holds out, what is left of each, who works on which. Nothing is trained here."""
 
+import hashlib
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from torch import nn
 
 from guided_attention import _distributed
 from guided_attention._checkpoints import save_checkpoint
@@ -12,19 +17,25 @@ from guided_attention._distributed import join
 from guided_attention._files import write_json
 from guided_attention._locks import locked_folder
 from guided_attention.case import Case
+from guided_attention.data import make_phantom, write_nifti
 from guided_attention.errors import (
     ArgumentError,
     ArgumentTypeError,
+    CheckpointError,
     DataError,
     ExistingFileError,
     MissingFileError,
 )
-from guided_attention.inference import LedgerEntry, Predictor
+from guided_attention.inference import LedgerEntry, PostProcessing, Predictor, Shard
+from guided_attention.labels import LabelSpec
+from guided_attention.models import msga_lite
 from guided_attention.recipes import (
     Fold,
     Plan,
+    _folds,
     evaluate,
     finalize,
+    finalizing,
     info,
     predict,
     train,
@@ -32,9 +43,12 @@ from guided_attention.recipes import (
 )
 from guided_attention.recipes import folds as module
 from guided_attention.recipes._cases import source_of
-from guided_attention.recipes._folds import cases_of_folds, folds_of_run, plan_of_fold
+from guided_attention.recipes._folds import folds_of_run, plan_of_fold
+from guided_attention.recipes._held_out import cases_of_folds, save_cases
 from guided_attention.recipes._split import split_of
+from guided_attention.recipes.finalizing import _corrections, _joined, _write_ensemble
 from guided_attention.recipes.plan import differing_keys
+from guided_attention.sampling.cache import digest_of
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +96,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     monkeypatch.setattr(module, "train", made.train)
     monkeypatch.setattr(module, "evaluate", made.evaluate)
     return made
+
+
+@pytest.fixture(scope="module")
+def network(plan: Plan) -> nn.Module:
+    return msga_lite(plan.preparation.in_channels, plan.labels.num_classes, encoder="resnet18", channels=4)
 
 
 def work(plan: Plan, run: Path, **options: object) -> list[Fold]:
@@ -191,6 +210,13 @@ def test_processes_of_torchrun_train_folds_of_their_own_and_join_nobody(
     ]
     with pytest.raises(AssertionError):
         join()
+    monkeypatch.delenv("RANK")
+    with pytest.raises(
+        ArgumentError, match="`RANK` must be from 0 to 1 with WORLD_SIZE=2, got ''.* unset WORLD_SIZE"
+    ):
+        train_folds(on_disk, tmp_path, folds=3, resume=True, device="cpu", quiet=True)
+    with pytest.raises(ArgumentError, match="RANK"):
+        Shard.from_environment()
 
 
 def test_what_is_missing_of_a_fold_is_told_and_mended_by_a_resume(
@@ -223,6 +249,46 @@ def test_what_is_missing_of_a_fold_is_told_and_mended_by_a_resume(
     on_disk.with_values({"budget.epochs": "2"}).save(run / "plan.json")
     other = folds_of_run(run)[1 - holder.number]
     assert set(other.missing.values()) == {"it was trained with another budget than that of the run"}
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_prediction_that_is_not_the_one_of_the_ledger_is_missing(
+    on_disk: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work(on_disk, tmp_path)
+
+    def ledger_of(folder: Path) -> list[LedgerEntry]:
+        files = {name: folder / f"{name}_prediction.nii.gz" for name in ("1", "3")}
+        empty = {name: {file.name: hashlib.sha256().hexdigest()} for name, file in files.items()}
+        return [LedgerEntry(name, "done", hashes) for name, hashes in empty.items() if files[name].is_file()]
+
+    monkeypatch.setattr(_folds, "read_ledger", ledger_of)
+    assert [fold.missing for fold in folds_of_run(tmp_path)] == [{}, {}]
+    (file,) = tmp_path.rglob("3_prediction.nii.gz")
+    file.write_bytes(b"other")
+    missing = {name: why for fold in folds_of_run(tmp_path) for name, why in fold.missing.items()}
+    assert missing == {"3": f"{file} is not the one that was scored"}
+    with pytest.raises(DataError, match="is not the one that was scored"):
+        finalize(tmp_path)
+
+
+def test_a_case_that_has_changed_since_its_prediction_was_scored_is_named(
+    block: Callable[..., Case], tmp_path: Path
+) -> None:
+    case, labels = block("a"), LabelSpec({1: "organ"})
+    assert case.labels is not None
+    fold = Fold(1, tmp_path / "fold-1", ("a",), is_trained=True)
+    fold.predictions.mkdir(parents=True)
+    write_nifti(fold.predictions / "a_prediction.nii.gz", case.labels, case.affine)
+    changed = replace(case, image=case.image + 1)
+    _corrections([fold], source_of([changed]), labels)  # scored by a version that wrote no hashes
+    write_json(fold.folder / "fold.json", {"cases": {"a": digest_of(case)}})
+    _corrections([fold], source_of([case]), labels)
+    for other in (changed, replace(case, labels=np.zeros_like(case.labels))):
+        with pytest.raises(
+            DataError, match=r"case 'a' .* when fold-1 was scored, got .*delete .*scores\.csv and continue"
+        ):
+            _corrections([fold], source_of([other]), labels)
 
 
 def test_a_fold_of_another_process_is_skipped_unless_it_is_asked_for(
@@ -262,7 +328,7 @@ def test_a_run_of_folds_is_begun_once_with_one_plan(on_disk: Plan, tmp_path: Pat
         work(on_disk, tmp_path)
     with pytest.raises(ArgumentError, match=r"another optimizer\.lr"):
         work(on_disk.with_values({"optimizer.lr": "0.5"}), tmp_path, resume=True)
-    with pytest.raises(ArgumentError, match=r"`folds` must be the 2 of .*folds\.json, got 3 others"):
+    with pytest.raises(ArgumentError, match=r"`folds` must be 2, as in .*folds\.json, got 3\. Name the"):
         train_folds(on_disk, tmp_path, folds=3, resume=True)
     with pytest.raises(ExistingFileError, match="without folds"):
         train(on_disk, tmp_path)
@@ -272,6 +338,142 @@ def test_a_run_of_folds_is_begun_once_with_one_plan(on_disk: Plan, tmp_path: Pat
         work(on_disk, tmp_path / "one", resume=True)
     assert fake.calls == []
     assert Plan.load(tmp_path) == on_disk
+
+
+def test_folds_of_different_plans_are_not_joined(on_disk: Plan, tmp_path: Path, fake: Fake) -> None:
+    """``plan.json`` of the run is the plan that is passed: only the folds remember the one before."""
+    work(on_disk, tmp_path, fold=0)
+    edited = on_disk.with_values({"optimizer.lr": "0.5", "loss.guidance_weight": "0.5"})
+    edited.save(tmp_path / "plan.json")
+    with pytest.raises(ArgumentError, match=r"that of the run in .*fold-0, got another .*optimizer\.lr"):
+        work(tmp_path, tmp_path, fold=1)
+    assert fake.calls == ["train fold-0", "score fold-0"]
+    on_disk.save(tmp_path / "plan.json")
+    work(on_disk, tmp_path, fold=1)
+    edited.save(tmp_path / "plan.json")
+    why = r"it was trained with another loss\.guidance_weight, optimizer\.lr than plan\.json of the run has"
+    with pytest.raises(DataError, match=rf"fold 0: .*{why}.*; fold 1: .*{why}"):
+        finalize(tmp_path)
+
+
+def test_networks_of_different_preparations_are_not_joined(
+    plan: Plan, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coarse = replace(plan.preparation, spacing_mm=(None, 7.0, 7.0))
+    other = LabelSpec({1: "a", 2: "b", 3: "c", 4: "d"})
+    made = [
+        Predictor(network, preparation, labels, device="cpu")
+        for preparation, labels in (
+            (plan.preparation, plan.labels),
+            (coarse, plan.labels),
+            (plan.preparation, other),
+        )
+    ]
+    monkeypatch.setattr(Predictor, "load", lambda path, **_others: made[int(path.name)])
+    folds = [Fold(number, Path(f"{number}"), (), is_trained=True) for number in range(3)]
+    for wrong in (1, 2):
+        with pytest.raises(DataError, match=f"`{wrong}` must be prepared and labelled as 0, got another"):
+            _joined([folds[0], folds[wrong]], PostProcessing())
+    assert len(_joined([folds[0], folds[0]], PostProcessing()).members) == 2
+
+
+@pytest.fixture(scope="module")
+def finalized_once(
+    plan: Plan, on_disk: Plan, network: nn.Module, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run of two folds and their ensemble, untrained; the folds hold no networks."""
+    run = tmp_path_factory.mktemp("finalized") / "run"
+    predictor = Predictor(network, plan.preparation, plan.labels, device="cpu")
+    folds = [Fold(number, run / f"fold-{number}", (), is_trained=True) for number in range(2)]
+    for fold in folds:
+        fold.folder.mkdir(parents=True)
+        (fold.folder / "best.pt").write_bytes(b"weights")
+    on_disk.save(run / "plan.json")
+    save_cases(run, on_disk, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Predictor, "load", lambda *_, **__: predictor)
+        _write_ensemble(run, folds, PostProcessing())
+    return run
+
+
+@pytest.fixture
+def finalized(finalized_once: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finalized_once, tmp_path / "run", copy_function=os.link)  # weights are large
+
+
+def test_an_ensemble_whose_folds_have_changed_is_refused_until_it_is_joined_anew(finalized: Path) -> None:
+    assert len(Predictor.load(finalized, device="cpu").members) == 2
+    assert info(finalized)["is_finalized"]
+    file = finalized / "fold-1/best.pt"
+    for change in (
+        lambda: save_checkpoint(file, {"longer": 1}),
+        file.unlink,
+        lambda: shutil.rmtree(file.parent),
+    ):
+        change()
+        for call in (
+            lambda: Predictor.load(finalized),
+            lambda: predict(finalized, None, finalized / "out", device="cpu"),
+            lambda: evaluate(finalized, device="cpu"),
+        ):
+            with pytest.raises(CheckpointError, match=r"fold-1 .*`finalize\(run\)`, or name .*ensemble"):
+                call()
+        assert not info(finalized)["is_finalized"]
+    assert len(Predictor.load(finalized / "ensemble", device="cpu").members) == 2
+    (finalized / "ensemble/folds.sha256.json").unlink()  # of an earlier version
+    assert len(Predictor.load(finalized, device="cpu").members) == 2
+
+
+def test_cases_that_trained_a_network_are_no_test_of_it(
+    on_disk: Plan, finalized: Path, cases: list[Case]
+) -> None:
+    data = replace(on_disk.data, train=("1", "2", "10"), test=("3", "5"))
+    replace(on_disk, data=data).save(finalized / "plan.json")
+    moved = r"`plan` must be one that trains or validates with the cases of .*folds\.json, got one that differs in 3"
+    for call in (
+        lambda: evaluate(finalized, device="cpu"),
+        lambda: evaluate(finalized, cases, device="cpu"),
+        lambda: finalize(finalized),
+        lambda: info(finalized),
+        lambda: work(finalized, finalized, resume=True),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(DataError, match=moved):
+            call()
+    together = replace(on_disk.data, patients=(("1", "2", "3"),))
+    seeded = (replace(on_disk, seed=seed) for seed in range(1, 9))
+    seed = next(one for one in seeded if cases_of_folds(one, 2) != cases_of_folds(on_disk, 2))
+    for other in (seed, replace(on_disk, data=together)):
+        other.save(finalized / "plan.json")
+        with pytest.raises(
+            DataError, match=r"that divides them as .*folds\.json, got .* another seed or other"
+        ):
+            finalize(finalized)
+
+
+def test_a_number_of_folds_that_no_cases_allow_is_told(plan: Plan) -> None:
+    with pytest.raises(
+        ArgumentError, match=r"`plan` must be .*two or more patients .*, got 1\. Plan with more"
+    ):
+        cases_of_folds(of_cases(plan, 2, 1, (("0", "1", "2"),)), 2)
+
+
+def test_files_of_others_beside_the_ensemble_are_named_before_scores_are_written(
+    finalized: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (finalized / "ensemble/notes.txt").touch()
+    folds = [Fold(number, finalized / f"fold-{number}", (), is_trained=True) for number in range(2)]
+    nothing = source_of([make_phantom(0, subject=int(name), size=16) for name in ("1", "2", "3", "4", "10")])
+    for name, value in {
+        "folds_of_run": lambda _run: folds,
+        "cases_of_plan": lambda _plan: nothing,
+        "_corrections": lambda *_: PostProcessing(),
+        "read_scores": lambda _path: [],
+        "_joined": lambda *_: None,
+    }.items():
+        monkeypatch.setattr(finalizing, name, value)
+    with pytest.raises(ExistingFileError, match=r"with notes\.txt\. Move notes\.txt to another folder"):
+        finalize(finalized)
+    assert not list(finalized.glob("scores.*"))
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"held_out": 3}', "[]"])

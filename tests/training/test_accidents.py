@@ -183,6 +183,12 @@ def test_several_processes_that_cannot_find_each_other_are_refused(make_trainer,
         ArgumentError, match="must be 1 without torchrun, got 2 and no MASTER_ADDR, MASTER_PORT"
     ):
         make_trainer()
+    for wrong in ("", "2", "-1"):
+        monkeypatch.setenv("RANK", wrong)
+        with pytest.raises(
+            ArgumentError, match=rf"`RANK` must be from 0 to 1 .*, got '{wrong}'\. Start the proc"
+        ):
+            make_trainer()
 
 
 def test_an_optimizer_of_another_network_is_refused(make_trainer):

@@ -18,12 +18,16 @@ _CURE_BF16 = "Predict with precision='fp32', or train again with a lower learnin
 
 def members_of(model: nn.Module | Sequence[nn.Module]) -> nn.ModuleList:
     """Return one or several networks as a list; raise for anything else."""
-    given: list[object] = list(model) if isinstance(model, list | tuple) else [model]
+    given: list[object] = list(model) if isinstance(model, list | tuple | nn.ModuleList) else [model]
     require(bool(given), "model", "at least one network", "an empty list")
     for place, member in enumerate(given):
-        name = "model" if len(given) == 1 else f"model[{place}]"
-        require_type(name, member, nn.Module, "a torch.nn.Module")
+        require_type(_name(place, len(given)), member, nn.Module, "a torch.nn.Module")
     return nn.ModuleList(member for member in given if isinstance(member, nn.Module))
+
+
+def _name(place: int, count: int) -> str:
+    """Return what messages call one of several networks, or the only one."""
+    return "model" if count == 1 else f"model[{place}]"
 
 
 def common_number(members: nn.ModuleList, attribute: str) -> int | None:
@@ -47,24 +51,25 @@ def common_number(members: nn.ModuleList, attribute: str) -> int | None:
 
 def mean_logits(members: nn.ModuleList, images: Tensor, classes: int) -> Tensor:
     """Return the mean of the logits ``(batch, classes, *space)`` of all networks, in single precision."""
-    total = _logits(members[0], images, classes)
-    for member in list(members)[1:]:
-        total = total + _logits(member, images, classes)
-    return total / len(members) if len(members) > 1 else total
+    count = len(members)
+    total = _logits(_name(0, count), members[0], images, classes)
+    for place in range(1, count):
+        total = total + _logits(_name(place, count), members[place], images, classes)
+    return total / count if count > 1 else total
 
 
-def _logits(model: nn.Module, images: Tensor, classes: int) -> Tensor:
-    logits = _called(model, images)
+def _logits(name: str, model: nn.Module, images: Tensor, classes: int) -> Tensor:
+    logits, called = _called(name, model, images), f"{name}(images)"
     wanted, got = (len(images), classes, *images.shape[2:]), tuple(logits.shape)
-    require(got == wanted, "model(images)", f"logits of shape (batch, classes, *size), {wanted}", got)
-    require(logits.is_floating_point(), "model(images)", "floating-point logits", logits.dtype)
+    require(got == wanted, called, f"logits of shape (batch, classes, *size), {wanted}", got)
+    require(logits.is_floating_point(), called, "floating-point logits", logits.dtype)
     single = logits.float()
     cure = _CURE_BF16 if torch.is_autocast_enabled(images.device.type) else _CURE
-    require(bool(single.isfinite().all()), "model(images)", "finite", "NaN or infinite logits", cure)
+    require(bool(single.isfinite().all()), called, "finite", "NaN or infinite logits", cure)
     return single
 
 
-def _called(model: nn.Module, images: Tensor) -> Tensor:
+def _called(name: str, model: nn.Module, images: Tensor) -> Tensor:
     """Return the logits of a batch; an error of the network is raised as one that names the input shape."""
     try:
         logits: object = model(images)
@@ -76,13 +81,13 @@ def _called(model: nn.Module, images: Tensor) -> Tensor:
         if others and not torch.is_autocast_enabled(images.device.type):
             cure = "Its weights are of another number type than images: call model.float() first."
         message = (
-            f"`model` must take images of shape {tuple(images.shape)}, got an error from it: {error}. {cure}"
+            f"`{name}` must take images of shape {tuple(images.shape)}, got an error from it: {error}. {cure}"
         )
         raise ArgumentError(message, argument="model") from error
     if not isinstance(logits, Tensor):
         kind = type(logits).__name__
         message = (
-            f"`model(images)` must be a tensor of logits, got a {kind}. Wrap the network to return them."
+            f"`{name}(images)` must be a tensor of logits, got a {kind}. Wrap the network to return them."
         )
         raise ArgumentTypeError(message, argument="model")
     return logits

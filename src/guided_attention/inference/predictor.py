@@ -49,7 +49,7 @@ class Predictor:
 
     Args:
         model: Takes images ``(batch, in_channels, *space)`` to logits ``(batch, classes, *space)``. A list of networks
-            is an ensemble, whose logits are averaged; the attribute `members` has them all.
+            or a ``ModuleList`` is an ensemble, whose logits are averaged; the attribute `members` has them all.
         preparation: The preparation that the network was trained with, fitted.
         labels: Values and names of its classes.
         device: A torch device, ``"auto"`` for a GPU if there is one, or None for the device of the network. The network
@@ -270,7 +270,8 @@ class Predictor:
 
         Raises:
             MissingFileError: There is no such file or folder, or folds are not finalized.
-            CheckpointError: The file is damaged, or holds weights without metadata.
+            CheckpointError: The file is damaged, or holds weights without metadata; or folds have changed since their
+                ensemble was made.
         """
         members, known = load_knowledge(path, model)
         return cls(

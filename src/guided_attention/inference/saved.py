@@ -14,17 +14,35 @@ from guided_attention._checkpoints import (
     require_same_settings,
 )
 from guided_attention._checks import cut_list, require, require_path
-from guided_attention._files import PathLike, replacing, sha256_of_file, sha256_of_json, whole_folder
+from guided_attention._files import (
+    PathLike,
+    json_mapping,
+    replacing,
+    sha256_of_file,
+    sha256_of_json,
+    whole_folder,
+)
 from guided_attention.errors import CheckpointError, GuidedAttentionError, MissingFileError
 from guided_attention.inference.knowledge import Knowledge
 from guided_attention.inference.members import members_of
 from guided_attention.models import build, from_pretrained, save_pretrained
 
-__all__ = ["ENSEMBLE", "FOLDS_FILE", "MEMBER", "PREDICTOR_FILE", "load_knowledge", "save_knowledge"]
+__all__ = [
+    "ENSEMBLE",
+    "FOLDS_FILE",
+    "MEMBER",
+    "PREDICTOR_FILE",
+    "SOURCES",
+    "changed_folds",
+    "load_knowledge",
+    "save_knowledge",
+]
 
 PREDICTOR_FILE = "predictor.json"
 FOLDS_FILE, ENSEMBLE = "folds.json", "ensemble"
 """What a run of folds holds: which cases each fold holds out, and the folder of the ensemble of all of them."""
+SOURCES = "folds.sha256.json"
+"""In the folder of an ensemble: the hash of the weights of each fold that it is made of."""
 _BEST = "best.pt"
 _CONFIG, _WEIGHTS = "config.json", ("model.safetensors", "model.pt")
 _CHECKSUMS = ("sha256", "config_sha256")
@@ -86,7 +104,19 @@ def _ensemble_of(run: Path) -> Path:
         message = f"`path` must be a finalized run, got {run}, whose folds are not joined yet."
         cure = f"Call `finalize(run)`, or name one of the folds, such as {run / 'fold-0'}."
         raise MissingFileError(f"{message} {cure}", argument="path", file=run)
+    changed = changed_folds(run)
+    wanted = "a run whose folds are as its ensemble was made of them"
+    got = f"{run}, where the weights of {cut_list(changed)} have changed since or are gone"
+    cure = f"Train what is missing and call `finalize(run)`, or name {run / ENSEMBLE} to use it as it is."
+    require(not changed, "path", wanted, got, cure, error=CheckpointError, file=run)
     return run / ENSEMBLE
+
+
+def changed_folds(run: Path) -> list[str]:
+    """Return the folds of a run whose weights are not those that its ensemble was made of; the first have no hashes."""
+    known = json_mapping(run / ENSEMBLE / SOURCES)
+    files = {name: run / name / _BEST for name in known}
+    return [name for name, file in files.items() if not file.is_file() or sha256_of_file(file) != known[name]]
 
 
 def _exists(path: Path) -> bool:

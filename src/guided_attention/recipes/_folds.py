@@ -1,38 +1,36 @@
 """The folds of a run: which cases each of them holds out, and how far it has come."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from guided_attention._checks import cut_list, require, require_count
+from guided_attention._checks import cut_list
 from guided_attention._files import json_mapping, sha256_of_file, write_json
-from guided_attention.data import k_fold
-from guided_attention.errors import DataError, MissingFileError
+from guided_attention.errors import MissingFileError
+from guided_attention.inference import LedgerEntry, read_ledger
 from guided_attention.inference.saved import FOLDS_FILE
 from guided_attention.inference.writing import PredictionWriter
+from guided_attention.recipes._held_out import cases_of_run, patients_of_plan
 from guided_attention.recipes._records import plain
 from guided_attention.recipes._volumes import CACHE
-from guided_attention.recipes.plan import Plan
+from guided_attention.recipes.plan import PLAN_FILE, Plan
 from guided_attention.recipes.scoring import EVALUATION, PREDICTIONS, TABLE
+from guided_attention.recipes.training import keys_of_another_plan
 from guided_attention.training.run_folder import BEST, files_of_run
 
 __all__ = [
     "Fold",
-    "cases_of_folds",
+    "digests_of_fold",
     "fold_folder",
     "folds_of_run",
-    "patients_of_plan",
     "plan_of_fold",
-    "save_cases",
     "state_of_fold",
     "store_state",
 ]
 
 _STATE = "fold.json"
-"""What is done of a fold: its budget, hashes of its weights and its scores, the errors of cases without scores."""
-_FEWEST = 2
+"""What is done of a fold: its budget, hashes of weights, scores and scored cases, errors of cases without scores."""
 
 
 @dataclass(frozen=True)
@@ -77,58 +75,12 @@ class Fold:
         return f"fold {self.number}: {'; '.join(listed)}"
 
 
-def patients_of_plan(plan: Plan) -> dict[str, str]:
-    """Return the patient of each case that is trained on or validated with, called after the first case."""
-    names = dict.fromkeys((*plan.data.train, *plan.data.val))
-    first = {name: group[0] for group in plan.data.patients for name in group}
-    return {name: first.get(name, name) for name in names}
-
-
-def cases_of_folds(plan: Plan, folds: int) -> tuple[tuple[str, ...], ...]:
-    """Return the cases that each fold holds out: all that the plan trains on or validates with, each once.
-
-    Raises:
-        ArgumentError: There are fewer than two folds, or fewer patients than folds.
-    """
-    require_count("folds", folds)
-    require(folds >= _FEWEST, "folds", f"{_FEWEST} or more", folds)
-    patients = patients_of_plan(plan)
-    most = len(set(patients.values()))
-    got, cure = f"{folds}", "Ask for fewer folds, or plan with more cases."
-    require(folds <= most, "folds", f"at most {most}, the labelled patients outside the test", got, cure)
-    splits = k_fold(list(patients), folds=folds, val=0, seed=plan.seed, patients=patients)
-    return tuple(split.test for split in splits)
-
-
-def save_cases(run: Path, held_out: tuple[tuple[str, ...], ...]) -> None:
-    """Write which cases the folds of a run hold out; a file that says otherwise is an error.
-
-    Several processes may begin a run at once: all write the same.
-    """
-    file = run / FOLDS_FILE
-    if not file.is_file():
-        write_json(file, {"held_out": held_out})
-    known = _cases_in(file)
-    cure = "Name the same number as before, or another run folder."
-    good = known == held_out
-    require(good, "folds", f"the {len(known)} of {file}", f"{len(held_out)} others", cure, file=file)
-
-
-def _cases_in(file: Path) -> tuple[tuple[str, ...], ...]:
-    try:
-        held_out = json.loads(file.read_text(encoding="utf-8"))["held_out"]
-        return tuple(tuple(str(name) for name in names) for names in held_out)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        message = f"`run` must hold {FOLDS_FILE} as it was written, got {file} ({error!r})."
-        raise DataError(f"{message} Delete it: the same plan makes the same folds.", file=file) from error
-
-
 def folds_of_run(run: Path) -> list[Fold]:
     """Return the folds of a run, with what is done of each.
 
     Raises:
         MissingFileError: The folder has no folds.
-        DataError: A file of the run is damaged.
+        DataError: A file of the run is damaged, or the cases of the plan have changed.
     """
     file = run / FOLDS_FILE
     if not file.is_file():
@@ -137,7 +89,8 @@ def folds_of_run(run: Path) -> list[Fold]:
             f"{message} Train them first: `train_folds(run, folds=N)`.", argument="run", file=run
         )
     plan = Plan.load(run)
-    return [state_of_fold(plan, run, number, names) for number, names in enumerate(_cases_in(file))]
+    held_out = cases_of_run(run, plan)
+    return [state_of_fold(plan, run, number, names) for number, names in enumerate(held_out)]
 
 
 def fold_folder(run: Path, number: int) -> Path:
@@ -147,25 +100,27 @@ def fold_folder(run: Path, number: int) -> Path:
 
 def state_of_fold(plan: Plan, run: Path, number: int, case_ids: tuple[str, ...]) -> Fold:
     """Return a fold of a run with this plan, with what is done of it."""
-    folder = fold_folder(run, number)
-    record, weights = json_mapping(folder / _STATE), folder / BEST
-    untrained = _why_untrained(plan, folder, record, weights)
-    fold = Fold(number, folder, case_ids, not untrained)
-    return replace(fold, missing=dict.fromkeys(case_ids, untrained) if untrained else _unscored(fold, record))
+    fold = Fold(number, fold_folder(run, number), case_ids, is_trained=True)
+    record = json_mapping(fold.folder / _STATE)
+    untrained = _why_untrained(plan_of_fold(plan, run, fold), fold.folder, record)
+    missing = dict.fromkeys(case_ids, untrained) if untrained else _unscored(fold, record)
+    return replace(fold, is_trained=not untrained, missing=missing)
 
 
-def _why_untrained(plan: Plan, folder: Path, record: Mapping[str, Any], weights: Path) -> str:
+def _why_untrained(plan: Plan, folder: Path, record: Mapping[str, Any]) -> str:
+    """Return why a fold is not trained as its plan says; empty where it is."""
+    weights = folder / BEST
     if not files_of_run(folder):
         return "not trained yet"
     if not record or not weights.is_file():
         return "training has not ended"
     if record.get("weights") != sha256_of_file(weights):
         return "the weights have changed since its training ended"
-    return (
-        ""
-        if record.get("budget") == plain(plan.budget)
-        else "it was trained with another budget than that of the run"
-    )
+    if record.get("budget") != plain(plan.budget):
+        return "it was trained with another budget than that of the run"
+    keys = keys_of_another_plan(folder, plan)
+    why = f"it was trained with another {cut_list(keys)} than {PLAN_FILE} of the run has: put it back"
+    return f"{why}, or delete {folder} to train it anew" if keys else ""
 
 
 def _unscored(fold: Fold, record: Mapping[str, Any]) -> dict[str, str]:
@@ -173,17 +128,35 @@ def _unscored(fold: Fold, record: Mapping[str, Any]) -> dict[str, str]:
     if known is None or not scores.is_file() or sha256_of_file(scores) != known:
         return dict.fromkeys(fold.case_ids, "not predicted and scored yet")
     files = {name: PredictionWriter().paths(name, fold.predictions)["prediction"] for name in fold.case_ids}
-    gone = {name: f"{file} is gone" for name, file in files.items() if not file.is_file()}
+    written = {entry.case_id: entry.files for entry in read_ledger(fold.predictions)}
+    gone = {}
+    for name, file in files.items():
+        known = written.get(name, {}).get(file.name)
+        if not file.is_file():
+            gone[name] = f"{file} is gone"
+        elif known is not None and known != sha256_of_file(file):
+            gone[name] = f"{file} is not the one that was scored"
     errors: dict[str, str] = record.get("errors", {})
     return gone | errors
 
 
-def store_state(plan: Plan, fold: Fold, errors: Mapping[str, str] | None = None) -> None:
-    """Write down that the training of a fold has ended; with `errors`, that its other cases were scored too."""
-    scored = None if errors is None else sha256_of_file(fold.scores)
-    weights = sha256_of_file(fold.folder / BEST)
-    state = {"budget": plain(plan.budget), "weights": weights, "scores": scored, "errors": dict(errors or {})}
+def store_state(plan: Plan, fold: Fold, entries: Sequence[LedgerEntry] | None = None) -> None:
+    """Write down that the training of a fold has ended; with the `entries` of `evaluate`, that it was scored too."""
+    given = entries or ()
+    state = {
+        "budget": plain(plan.budget),
+        "weights": sha256_of_file(fold.folder / BEST),
+        "scores": None if entries is None else sha256_of_file(fold.scores),
+        "errors": {entry.case_id: entry.error for entry in given if entry.error},
+        "cases": {entry.case_id: entry.scan for entry in given if entry.scan},
+    }
     write_json(fold.folder / _STATE, state)
+
+
+def digests_of_fold(fold: Fold) -> dict[str, str]:
+    """Return the hash of each case, scan and labels, as it was scored; the first folds have none."""
+    found: dict[str, str] = json_mapping(fold.folder / _STATE).get("cases", {})
+    return found
 
 
 def plan_of_fold(plan: Plan, run: Path, fold: Fold) -> Plan:

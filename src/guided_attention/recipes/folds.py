@@ -13,13 +13,12 @@ from guided_attention.inference import LedgerEntry
 from guided_attention.inference.saved import FOLDS_FILE
 from guided_attention.recipes._folds import (
     Fold,
-    cases_of_folds,
     fold_folder,
     plan_of_fold,
-    save_cases,
     state_of_fold,
     store_state,
 )
+from guided_attention.recipes._held_out import HeldOut, cases_of_folds, save_cases
 from guided_attention.recipes._machine import device_of
 from guided_attention.recipes.plan import PLAN_FILE, Plan
 from guided_attention.recipes.scoring import evaluate
@@ -100,7 +99,7 @@ def train_folds(
         return [work.done(number, is_only=fold is not None) for number in numbers]
 
 
-def _begin(folder: Path, plan: Plan, held_out: tuple[tuple[str, ...], ...]) -> None:
+def _begin(folder: Path, plan: Plan, held_out: HeldOut) -> None:
     """Write the plan and the folds, or raise where the folder has others."""
     held = files_of_run(folder)
     if held:
@@ -108,9 +107,13 @@ def _begin(folder: Path, plan: Plan, held_out: tuple[tuple[str, ...], ...]) -> N
         raise ExistingFileError(f"{message} Name another folder for folds.", argument="run_dir", file=folder)
     if (folder / FOLDS_FILE).is_file():
         require_same_plan(folder, plan)
-        save_cases(folder, held_out)  # raises before the plan is replaced
+        save_cases(folder, plan, len(held_out))  # raises before the plan is replaced
+        for number, names in enumerate(held_out):
+            fold = Fold(number, fold_folder(folder, number), names, is_trained=False)
+            if files_of_run(fold.folder):
+                require_same_plan(fold.folder, plan_of_fold(plan, folder, fold))
     plan.save(made_folder(folder, "run_dir") / PLAN_FILE)
-    save_cases(folder, held_out)
+    save_cases(folder, plan, len(held_out))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +122,7 @@ class _Work:
 
     plan: Plan
     run: Path
-    held_out: tuple[tuple[str, ...], ...]
+    held_out: HeldOut
     device: str
     quiet: bool
     take_over: bool
@@ -161,7 +164,7 @@ class _Work:
     def _score(self, fold: Fold) -> None:
         entries: list[LedgerEntry] = []
         evaluate(fold.folder, device=self.device, on_case=entries.append)
-        store_state(self.plan, fold, errors={entry.case_id: entry.error for entry in entries if entry.error})
+        store_state(self.plan, fold, entries)
 
     def _say(self, text: str) -> None:
         if not self.quiet:

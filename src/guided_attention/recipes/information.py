@@ -12,7 +12,7 @@ from guided_attention.data import open_cohort
 from guided_attention.errors import CheckpointError, MissingFileError
 from guided_attention.inference import read_ledger
 from guided_attention.inference.ledger import LEDGER
-from guided_attention.inference.saved import ENSEMBLE, PREDICTOR_FILE
+from guided_attention.inference.saved import ENSEMBLE, PREDICTOR_FILE, changed_folds
 from guided_attention.recipes._folds import folds_of_run
 from guided_attention.recipes.plan import PLAN_FILE, Plan
 from guided_attention.recipes.prediction import has_folds, plan_of_run
@@ -112,7 +112,7 @@ def _of_folds(root: Path) -> dict[str, Any]:
         "plan": Plan.load(root).to_dict(),
         "folds": [str(fold) for fold in folds],
         "is_finished": not any(fold.missing for fold in folds),
-        "is_finalized": (root / ENSEMBLE / PREDICTOR_FILE).is_file(),
+        "is_finalized": (root / ENSEMBLE / PREDICTOR_FILE).is_file() and not changed_folds(root),
     }
 
 

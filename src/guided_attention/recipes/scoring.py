@@ -20,10 +20,13 @@ from guided_attention.evaluation import (
     write_scores_json,
 )
 from guided_attention.inference import LedgerEntry, Predictor
+from guided_attention.inference.ledger import LedgerStatus
 from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan
+from guided_attention.recipes._held_out import cases_of_run
 from guided_attention.recipes.prediction import has_folds, plan_of_run, predictor_of_run, source_for_run
+from guided_attention.sampling.cache import digest_of
 
 __all__ = [
     "EVALUATION",
@@ -67,14 +70,16 @@ def evaluate(
             predicts into ``<out>/predictions``, where complete predictions of this run are used again.
         out: Folder to write to; None is ``evaluation`` in the run folder.
         device: A torch device, or ``"auto"`` for a GPU if there is one.
-        on_case: Called with an entry for each case when it is scored, or failed, with its error.
+        on_case: Called with an entry for each case when it is scored, with the hash of its scan and labels, or failed,
+            with its error.
 
     Returns:
         The rows of all cases that could be scored, one a case and organ.
 
     Raises:
         MissingFileError: There is no run, its folds are not finalized, or there is no folder of this name.
-        DataError: No case has a reference, or no case could be scored.
+        DataError: No case has a reference, or no case could be scored. Or cases of the plan of a run of folds were
+            moved since.
         ArgumentError: There is neither `cases` nor a plan, or `out` is needed.
         CheckpointError, ExistingFileError: See `predict`.
     """
@@ -95,6 +100,8 @@ def evaluate(
 def _chosen(run: PathLike, cases: object, labels: LabelSpec) -> tuple[Source, list[str], str]:
     """Return the cases to score, and a line about them."""
     plan = plan_of_run(run)
+    if plan is not None and has_folds(run):
+        cases_of_run(require_path("run", run), plan)  # raises where they are no longer those of the plan
     if cases is not None:
         source = source_for_run(plan, cases, labels)
         names, part = source.case_ids, f"all of {source.folder or 'the list'}"
@@ -165,15 +172,18 @@ class _Scoring:
 
     def score(self, names: Sequence[str], folder: Path) -> None:
         for name in names:
+            digest = ""
             if name not in self.failures:
                 try:
                     case = self.source.read(name)
                     self.rows += evaluate_prediction(read_prediction(name, folder), case, self.labels)
+                    digest = digest_of(case)
                 except (GuidedAttentionError, OSError) as error:
                     self.failures[name] = f"{type(error).__name__}: {error}"
             if self.on_case is not None:
                 error_text = self.failures.get(name, "")
-                self.on_case(LedgerEntry(name, "failed" if error_text else "done", error=error_text))
+                status: LedgerStatus = "failed" if error_text else "done"
+                self.on_case(LedgerEntry(name, status, error=error_text, scan=digest))
         wanted, got = "cases that can be scored", "; ".join(self._lines)
         require(bool(self.rows), "cases", wanted, f"none: {got}", error=DataError)
 

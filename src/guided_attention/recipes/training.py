@@ -34,7 +34,7 @@ from guided_attention.training.progress import Progress
 from guided_attention.training.provenance import PROVENANCE
 from guided_attention.training.run_folder import files_of_run, require_no_run
 
-__all__ = ["require_same_plan", "run_folder", "train"]
+__all__ = ["keys_of_another_plan", "require_same_plan", "run_folder", "train"]
 
 _MAY_CHANGE = (
     "budget.",
@@ -158,9 +158,14 @@ def _require_resumable(folder: Path, plan: Plan, init_from: PathLike | None) -> 
 
 def require_same_plan(folder: Path, plan: Plan) -> None:
     """Raise where a plan differs from that of the run in a folder in what a step of training depends on."""
-    keys = [key for key in differing_keys(plan, Plan.load(folder)) if not key.startswith(_MAY_CHANGE)]
+    keys = keys_of_another_plan(folder, plan)
     cure = "Train with these values into another folder."
     require(not keys, "plan", f"that of the run in {folder}", f"another {cut_list(keys)}", cure)
+
+
+def keys_of_another_plan(folder: Path, plan: Plan) -> list[str]:
+    """Return the keys in which a plan differs from that of the run in a folder, so that it cannot resume it."""
+    return [key for key in differing_keys(plan, Plan.load(folder)) if not key.startswith(_MAY_CHANGE)]
 
 
 def _require_no_folds(folder: Path) -> None:
