@@ -113,7 +113,7 @@ def test_an_unknown_argument_of_the_network_is_refused_and_the_nearest_named(pla
         ("inference.mirror_axes", "height,height", "different axes"),
         ("inference.patch_size", "16,16,16", "`inference.patch_size` must be of 2 sides or none"),
         ("inference.patch_size", "0,16", "`inference.patch_size` must be above 0"),
-        ("inference.patch_size", "wide,16", "a list"),
+        ("inference.patch_size", "wide,16", "`inference.patch_size` must be a whole number, got 'wide'"),
         ("inference.overlap", "1", "below 1"),
         ("training.patience", "0", "above 0"),
         ("data.train", "1,1", "another part|without cases"),

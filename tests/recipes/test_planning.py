@@ -232,12 +232,12 @@ def test_the_memory_of_a_step_grows_with_the_slice() -> None:
 def test_the_memory_of_a_step_on_volumes_is_measured_by_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = {"in_channels": 1, "num_classes": 2, "encoder": "resnet18", "channels": 4, "spatial_dims": 3}
     network, loss = ModelSettings("daf", arguments), GuidedAttentionLoss(DiceCrossEntropyLoss())
-    whole = bytes_of_step(network, loss, channels=1, size=(16, 32, 32))
-    monkeypatch.setattr(_machine, "_MEASURED", 16 * 32 * 16)
-    part = bytes_of_step(network, loss, channels=1, size=(16, 32, 32))
+    whole = bytes_of_step(network, loss, channels=1, size=(32, 64, 64))
+    monkeypatch.setattr(_machine, "_MEASURED", 32 * 64 * 32)
+    part = bytes_of_step(network, loss, channels=1, size=(32, 64, 64))
     assert whole[0] == part[0]
     # 64 channels at half of the sides, after convolution, norm and ReLU, are kept at the least.
-    assert whole[1] > 3 * 64 * 8 * 16 * 16 * 4
+    assert whole[1] > 3 * 64 * 16 * 32 * 32 * 4
     assert part[1] == pytest.approx(whole[1], rel=0.1)
 
 

@@ -115,7 +115,10 @@ def test_neighbours_reach_2_5_mm(between: float, neighbours: int, block: Block) 
     )
     assert plan.preparation.neighbours == neighbours
     assert plan.network.arguments["in_channels"] == 2 * neighbours + 1
-    assert (plan.network.arguments["spatial_dims"], plan.inference.patch_size) == (2, None)
+    assert (plan.network.arguments["spatial_dims"], plan.inference.patch_size) == (
+        2,
+        plan.sampling.size,
+    )
 
 
 def test_volumes_are_planned_with_windows_and_whole_batches(block: Block) -> None:

@@ -1,7 +1,7 @@
 """What the machine has: device, memory, cores, number formats, and what a step of training needs of it."""
 
 import os
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 
 import torch
@@ -18,7 +18,8 @@ _UNKNOWN = 4 * 2**30
 """Free memory that is assumed where the system does not tell, 4 GiB."""
 _MEASURED = 2**16
 """Voxels up to which a step is measured as it is."""
-_LEAST_SIDE = 16
+_LEAST_SIDE = 32
+"""Multiple of the sides of such a part: networks fill up others."""
 _FAST_BF16 = ("avx512_bf16", "amx_bf16")
 _OF_A_WEIGHT = 20
 """Bytes of a weight in training: itself, its gradient, two moments of the optimizer, its average."""
@@ -108,7 +109,7 @@ def _part_of(size: tuple[int, ...]) -> tuple[int, ...]:
     part = list(size)
     while prod(part) > _MEASURED and max(part) > _LEAST_SIDE:
         longest = part.index(max(part))
-        part[longest] = max(_LEAST_SIDE, -(-part[longest] // 2))
+        part[longest] = _LEAST_SIDE * ceil(part[longest] / 2 / _LEAST_SIDE)
     return tuple(part)
 
 
