@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -86,7 +87,7 @@ def plan(arguments: argparse.Namespace) -> int:
     settings = chosen.to_dict()
     for key, reason in chosen.reasons.items():
         say(f"{key} = {_value_at(settings, key)}  ({reason})")
-    say(f"Wrote {path}. Next: guided-attention train {run}")
+    say(f"Wrote {path}. Next: guided-attention train {shlex.quote(str(run))}")
     return DONE
 
 
