@@ -5,10 +5,10 @@
     python -m benchmarks.cross_validation --data FOLDER --folds 0 1 --recipes new "new, SGD"
 
 FOLDER is that of `examples/train_left_atrium.py`. Five folds of its cases are made by a fixed seed. Each network is
-trained on four of them, less three cases that choose the epoch, and predicts the fifth; a scan that is there twice never
-trains the network that predicts it. `--split` trains and tests once on the parts of `cases.json`. Minutes are those of a
-processor core, as in `benchmarks.left_atrium_networks`. A run that is in the results is not repeated: the command goes
-on where it was stopped.
+trained on four of them, less three cases that choose the epoch, and predicts the fifth; a scan that is there twice
+never trains the network that predicts it. `--split` trains and tests once on the parts of `cases.json`. Minutes are
+those of a processor core, as in `benchmarks.left_atrium_networks`. A run that is in the results is not repeated: the
+command goes on where it was stopped.
 """
 
 import argparse
