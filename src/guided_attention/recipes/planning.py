@@ -50,8 +50,6 @@ _FOREGROUND = 1 / 3
 _LEAST_STEPS, _MOST_STEPS = 4, 250
 """Batches of an epoch."""
 _VOLUMES = 3
-_MEASURED_SIDE = 32
-"""Side of the volume by which the memory of a step is measured."""
 _MINUTES = {"cpu": 20.0, "cuda": 60.0}
 _SPACE = 2.0
 """Memory of a step beyond what the forward pass keeps, as a factor; 1.34 was measured on the CPU for the network of
@@ -188,7 +186,7 @@ def _settings(in_channels: int, dims: int, labels: LabelSpec) -> ModelSettings:
 def _voxels_held(preparation: Preparation, labels: LabelSpec, device: torch.device) -> int:
     """Return how many voxels of volumes a step can train on in half of the free memory."""
     network = _settings(preparation.in_channels, _VOLUMES, labels)
-    size = (_MEASURED_SIDE,) * _VOLUMES
+    size = (machine.LEAST_SIDE,) * _VOLUMES
     fixed, of_patch = _step(network, size)
     left = machine.free_bytes(device) - fixed
     return int(max(left, 0) * prod(size) / _of_batch(of_patch))
@@ -342,10 +340,7 @@ def _inference(
         f"the largest component of an organ holds {survey.in_one_piece:.1%} of it or more in every training case"
         + ("" if whole else f", and {_IN_ONE_PIECE:.0%} are wanted")
     )
-    why["inference.patch_size"] = (
-        "windows of the size that training sees; on larger slices the network scored less (12 left atria: .901 against "
-        ".904)"
-    )
+    why["inference.patch_size"] = "windows of the size that training sees"
     why["inference.precision"] = "as in training"
     return InferencePlan(
         batch_size=_BATCH[len(size)],

@@ -63,11 +63,17 @@ class GaussianNoise:
         return noise.mul_(scale.reshape(-1, *[1] * (image.ndim - 1))).add_(image), labels
 
 
-def _factors(change: "Brightness | Contrast", shape: Sequence[int], random: Generator) -> list[float] | None:
+def _factors(
+    change: "Brightness | Contrast | Gamma",
+    limits: tuple[float, float],
+    shape: Sequence[int],
+    random: Generator,
+) -> list[float] | None:
+    """Draw a number within limits around 1 for each channel."""
     return channel_numbers(
         random,
         shape[0],
-        lambda: [around_one(random, change.factor)],
+        lambda: [around_one(random, limits)],
         probability=change.probability,
         alike=change.alike,
     )
@@ -100,7 +106,7 @@ class Brightness:
 
     def draw(self, shape: Sequence[int], random: Generator) -> list[float] | None:
         """Draw a factor for each channel."""
-        return _factors(self, shape, random)
+        return _factors(self, self.factor, shape, random)
 
     def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Multiply."""
@@ -134,7 +140,7 @@ class Contrast:
 
     def draw(self, shape: Sequence[int], random: Generator) -> list[float] | None:
         """Draw a factor for each channel."""
-        return _factors(self, shape, random)
+        return _factors(self, self.factor, shape, random)
 
     def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Stretch and clip."""
@@ -177,13 +183,7 @@ class Gamma:
 
     def draw(self, shape: Sequence[int], random: Generator) -> list[float] | None:
         """Draw an exponent for each channel."""
-        return channel_numbers(
-            random,
-            shape[0],
-            lambda: [around_one(random, self.exponent)],
-            probability=self.probability,
-            alike=self.alike,
-        )
+        return _factors(self, self.exponent, shape, random)
 
     def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Raise to the power, then restore mean and standard deviation."""
