@@ -27,7 +27,7 @@ from guided_attention.training import TrainerConfig, polynomial_decay, seed_ever
 SOURCES = {"t1_in": 1, "t1_out": 1, "t1_dual": 2, "t2": 1}  # and their channels
 # Options, and their defaults for phantoms and for CHAOS.
 OPTIONS = ("encoder", "channels", "size", "batch_size", "lr", "epochs")
-PHANTOMS, CHAOS = ("resnet18", 16, 112, 4, 2e-3, 5), ("resnext101_32x4d", 64, 256, 8, 1e-3, 250)
+PHANTOMS, CHAOS = ("resnet18", 16, 128, 4, 2e-3, 5), ("resnext101_32x4d", 64, 256, 8, 1e-3, 250)
 
 
 def main(args: argparse.Namespace) -> None:

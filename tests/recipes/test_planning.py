@@ -125,7 +125,7 @@ def test_only_organs_in_one_piece_keep_their_largest_component(block: Block) -> 
 def test_slices_are_made_of_at_most_so_many_pixels_and_equal_ones_are_kept(block: Block) -> None:
     small = plan_for([block("1")], device="cpu")
     assert small.preparation.spacing_mm is None
-    assert small.sampling.size == small.preparation.min_size == (16, 16)
+    assert small.sampling.size == small.preparation.min_size == (32, 32)
     # 192 x 256 pixels of 1.5 mm are four times 96 x 128: the side of a pixel doubles.
     large = plan_for([block("1", size=(5, 192, 256))], device="cpu")
     assert large.preparation.spacing_mm == (None, 3.0, 3.0)

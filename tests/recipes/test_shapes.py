@@ -97,10 +97,10 @@ def test_voxels_are_the_median_cubes_or_coarser(
 
 def test_a_patch_of_volumes_is_as_large_as_the_device_allows(block: Block) -> None:
     for size, spacing_mm, held, wanted in (
-        ((30, 40, 20), (1.0, 1.0, 1.0), 10**9, (32, 48, 32)),  # the whole volume, in multiples of 16
-        ((12, 200, 200), (5.0, 1.0, 1.0), 10**9, (16, 128, 128)),  # the longest sides shrink
-        ((30, 40, 20), (1.0, 1.0, 1.0), 2 * 32 * 32 * 32, (16, 48, 32)),  # a small memory
-        ((30, 40, 20), (1.0, 1.0, 1.0), 0, (16, 16, 16)),  # none
+        ((30, 40, 20), (1.0, 1.0, 1.0), 10**9, (32, 64, 32)),  # the whole volume, in multiples of 32
+        ((12, 200, 200), (5.0, 1.0, 1.0), 10**9, (32, 64, 96)),  # the longest sides shrink
+        ((30, 70, 40), (1.0, 1.0, 1.0), 2 * 32 * 64 * 64, (32, 64, 64)),  # a small memory
+        ((30, 40, 20), (1.0, 1.0, 1.0), 0, (32, 32, 32)),  # none
     ):
         preparation = replace(Preparation(slice_axis="axial"), fingerprint=seen(size, spacing_mm, block))
         made, patch = fitted(preparation, "3d", is_ct=False, device=CPU, held=lambda n=held: n, why={})
@@ -130,12 +130,12 @@ def test_volumes_are_planned_with_windows_and_whole_batches(block: Block) -> Non
 
 
 def test_a_small_memory_makes_patches_of_volumes_small(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = replace(block("1", size=(48, 48, 48)), affine=affine_of((1.0, 1.0, 1.0)))
+    case = replace(block("1", size=(64, 64, 64)), affine=affine_of((1.0, 1.0, 1.0)))
     sizes = []
-    for held in (10**9, 2 * 32 * 32 * 48):
+    for held in (10**9, 2 * 32 * 32 * 64):
         monkeypatch.setattr(planning, "_voxels_held", lambda *_, held=held: held)
         sizes.append(plan_for([case], device="cpu", dimensions="3d").sampling.size)
-    assert sizes == [(48, 48, 48), (32, 32, 48)]
+    assert sizes == [(64, 64, 64), (32, 32, 64)]
 
 
 def test_half_of_the_free_memory_holds_two_patches(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,13 +151,13 @@ def test_half_of_the_free_memory_holds_two_patches(block: Block, monkeypatch: py
 def test_windows_that_overlap_make_a_validation_of_volumes_dearer(
     block: Block, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("guided_attention.recipes._shapes._PATCH", {"cpu": 16**3, "cuda": 16**3})
+    monkeypatch.setattr("guided_attention.recipes._shapes._PATCH", {"cpu": 32**3, "cuda": 32**3})
     plan = plan_for(
-        [replace(block("1", size=(48, 32, 16)), affine=affine_of((1.0, 1.0, 1.0)))],
+        [replace(block("1", size=(96, 64, 32)), affine=affine_of((1.0, 1.0, 1.0)))],
         device="cpu",
         dimensions="3d",
     )
     # 5 * 3 * 1 windows of one patch, against 3 times 2 patches in each of 6 steps.
-    assert (plan.sampling.size, plan.sampling.steps) == ((16, 16, 16), 6)
+    assert (plan.sampling.size, plan.sampling.steps) == ((32, 32, 32), 6)
     assert "takes about 42% of the time of an epoch" in plan.reasons["training.validate_every"]
     assert plan.training.validate_every == 6

@@ -34,6 +34,8 @@ class SegmentationModel(nn.Module):
 
     Where the coarsest stride of the encoder does not divide a side of the input, the input is filled up to the next
     multiple by repeating its last row or column, and the logits are cut: so the maps of all scales lie on one another.
+    Train at sides that are multiples: a network can learn from the filled border where organs lie, and that border is
+    elsewhere in images of another size.
 
     For training, `outputs` adds the logits of the raw maps, of the attended maps of steps 2, 3, … (of step 1 if it is
     the only one), and the pairs that the guidance and reconstruction losses read.

@@ -27,8 +27,8 @@ _PATCH = {"cpu": 64**3, "cuda": 128**3}
 """Most voxels of a patch of a volume, where memory allows them."""
 _AT_ONCE = 2
 """Patches of volumes that have to fit into memory."""
-_MULTIPLE = 16
-"""The grid of the attention of MSGA lite is a sixteenth of the sides of an image."""
+_MULTIPLE = 32
+"""The stride of the coarsest maps of MSGA lite, which fills other sides up to a multiple of it by itself."""
 _NEIGHBOURS_MM, _MOST_NEIGHBOURS = 2.5, 2
 """How far neighbours reach on either side, and how many there are at most."""
 _FEW = 3
@@ -82,7 +82,7 @@ def chosen_dimensions(
         chosen, reason = "2d", f"scans have fewer than {_FEW} slices, too few for neighbours"
     elif ratio > _ANISOTROPIC:
         chosen, reason = "2d", f"{said}: neighbours show other anatomy"
-    elif device.type == "cpu" or slices < 2 * _MULTIPLE:
+    elif device.type == "cpu" or slices < _MULTIPLE:
         slow = "volumes need more time than a CPU gives them"
         but = slow if device.type == "cpu" else f"there are {slices} of them, few for volumes"
         chosen, reason = "2.5d", f"{said}: neighbours show the same organs; {but}"

@@ -97,7 +97,7 @@ def plan_for(
         >>> cases = [make_phantom(0, subject=number, size=32) for number in range(1, 6)]
         >>> plan = plan_for(cases, minutes=1, labels=CHAOS_MR_LABELS)
         >>> len(plan.data.train), plan.sampling.size, plan.reasons["budget.minutes"]
-        (3, (32, 48), 'as asked')
+        (3, (32, 64), 'as asked')
     """
     if minutes is not None:
         require_positive("minutes", minutes)
