@@ -20,7 +20,7 @@ from guided_attention.errors import (
     FineTuningWarning,
     MissingFileError,
 )
-from guided_attention.evaluation import read_scores
+from guided_attention.evaluation import definitions, read_scores
 from guided_attention.inference import LedgerEntry, Predictor, read_ledger
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes import Plan, evaluate, info, plan_for, predict, train
@@ -250,7 +250,9 @@ def test_evaluation_of_the_test_cases_writes_its_tables_and_predicts_once(run: P
     out = run / "evaluation"
     assert read_scores(out / "scores.csv") == read_scores(out / "scores.json") == rows
     assert {row.organ for row in rows} == set(plan.labels.names.values())
-    assert (out / "scores.txt").read_text().startswith("1 cases (test)")
+    text = (out / "scores.txt").read_text()
+    assert text.startswith("1 cases (test)\n")
+    assert text.endswith(f"\n\nHow distances were measured: {definitions(rows)}.\n")
     written = (out / "predictions" / f"{plan.data.test[0]}_prediction.nii.gz").stat().st_mtime_ns
     assert evaluate(run, device="cpu") == rows
     assert (out / "predictions" / f"{plan.data.test[0]}_prediction.nii.gz").stat().st_mtime_ns == written
@@ -269,6 +271,10 @@ def test_predictions_in_a_folder_are_scored_and_what_is_missing_is_listed(
     assert [entry.status for entry in seen] == ["done", "done", "failed", "failed", "failed"]
     text = (tmp_path / "out" / "scores.txt").read_text()
     assert "3 failed: MissingFileError" in text
+    assert text.splitlines()[0].endswith(f"; predictions in {tmp_path}, not made by this command")
+    with pytest.raises(MissingFileError, match="must be an existing folder"):
+        evaluate(run, folder, predictions=tmp_path / "none", out=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_cases_without_a_reference_are_listed_and_not_scored(

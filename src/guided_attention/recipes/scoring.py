@@ -13,6 +13,7 @@ from guided_attention.data import Cohort, read_nifti
 from guided_attention.errors import ArgumentError, DataError, GuidedAttentionError, MissingFileError
 from guided_attention.evaluation import (
     CaseScore,
+    definitions,
     evaluate_prediction,
     format_table,
     summarize,
@@ -60,7 +61,7 @@ def evaluate(
     """Score a run on cases with a reference: predict them, or read their predictions, and compare.
 
     Writes ``scores.csv``, ``scores.json`` and ``scores.txt``, a table that also says which cases were scored and which
-    were not.
+    were not, whose predictions they are, and how distances were measured.
 
     Args:
         run: A run folder, a checkpoint with metadata, or a folder of `Predictor.save`.
@@ -85,10 +86,12 @@ def evaluate(
     """
     predictor = predictor_of_run(run, device)
     source, names, about = _chosen(run, cases, predictor.labels)
+    given = None if predictions is None else _existing(predictions)
     target = scores_folder(run, out)
+    about += "" if given is None else f"; predictions in {given}, not made by this command"
     scoring = _Scoring(source, predictor.labels, about, on_case)
-    folder = target / PREDICTIONS if predictions is None else _existing(predictions)
-    if predictions is None:
+    folder = target / PREDICTIONS if given is None else given
+    if given is None:
         entries = _predicted(predictor, source.readers(names), folder, is_ours=out is None)
         failed = {name: entry.error for name, entry in zip(names, entries, strict=True)}
         scoring.failures = {name: error for name, error in failed.items() if error}
@@ -196,10 +199,11 @@ class _Scoring:
 
 
 def write_scores(target: Path, rows: Sequence[CaseScore], about: str, notes: Sequence[str] = ()) -> None:
-    """Write the rows as tables, and their summary between a line about them and notes."""
+    """Write the rows as tables, and their summary between a line about them, and one about distances and notes."""
     write_scores_csv(target / TABLE, rows)
     write_scores_json(target / "scores.json", rows)
-    text = "\n".join([about, "", format_table(summarize(rows)), "", *notes])
+    measured = f"How distances were measured: {definitions(rows)}."
+    text = "\n".join([about, "", format_table(summarize(rows)), "", measured, *notes])
     with replacing(target / SCORES) as draft:
         draft.write_text(text.rstrip() + "\n", encoding="utf-8")
 
