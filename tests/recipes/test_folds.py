@@ -179,6 +179,19 @@ def test_folds_are_trained_and_scored_one_after_another_and_finished_ones_are_sk
     assert fake.calls[4:] == ["resume fold-0", "score fold-0", "resume fold-1", "score fold-1"]
 
 
+def test_what_a_fold_does_is_told(
+    on_disk: Plan, tmp_path: Path, fake: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (fold,) = train_folds(on_disk, tmp_path, folds=2, fold=1, device="cpu")
+    cases = len(fold.case_ids)
+    assert capsys.readouterr().err.splitlines() == [
+        f"fold 1: {cases} cases are held out",
+        f"fold 1: its network predicts the {cases} cases that it has not seen",
+    ]
+    work(on_disk, tmp_path, resume=True)
+    assert capsys.readouterr().err == ""
+
+
 def test_one_fold_of_a_run_is_trained(on_disk: Plan, tmp_path: Path, fake: Fake) -> None:
     (found,) = work(on_disk, tmp_path, fold=1)
     assert (found.number, fake.calls) == (1, ["train fold-1", "score fold-1"])
