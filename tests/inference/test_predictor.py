@@ -66,6 +66,23 @@ def test_a_network_of_volumes_sees_the_whole_volume():
     np.testing.assert_array_equal(prediction.labels, undo(logits[0].argmax(0).numpy()))
 
 
+@pytest.mark.parametrize(
+    ("layers", "wanted"),
+    [
+        ([nn.Conv3d(1, 3, 1)], 3),
+        ([nn.ConvTranspose3d(1, 3, 1), nn.Conv3d(3, 3, 1)], 3),
+        ([nn.ConvTranspose2d(1, 3, 1)], 2),
+        ([nn.Conv2d(1, 3, 1), nn.Conv3d(3, 3, 1)], 2),  # they do not tell
+        ([nn.Identity()], 2),
+    ],
+)
+def test_convolutions_tell_the_dimensions_of_a_network_that_does_not(layers, wanted):
+    model = nn.Sequential(*layers)
+    assert Predictor(model, AS_IT_IS, ORGANS).spatial_dims == wanted
+    # Slices one by one inside of a network of volumes: only its author knows.
+    assert Predictor(model, AS_IT_IS, ORGANS, spatial_dims=3).spatial_dims == 3
+
+
 def test_probabilities_are_the_softmax_of_the_logits_on_the_scan():
     case, model = scan(), network().eval()
     image, undo = canonical(case)

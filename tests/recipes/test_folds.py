@@ -190,6 +190,7 @@ def test_what_a_fold_does_is_told(
     ]
     work(on_disk, tmp_path, resume=True)
     assert capsys.readouterr().err == ""
+    assert fake.calls == ["train fold-1", "score fold-1", "train fold-0", "score fold-0"]
 
 
 def test_one_fold_of_a_run_is_trained(on_disk: Plan, tmp_path: Path, fake: Fake) -> None:

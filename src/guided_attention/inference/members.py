@@ -10,8 +10,9 @@ from guided_attention._checks import require, require_type
 from guided_attention._state_dicts import plain_network
 from guided_attention.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["common_number", "evaluating", "mean_logits", "members_of"]
+__all__ = ["common_number", "dims_of_convolutions", "evaluating", "mean_logits", "members_of"]
 
+_CONVOLUTIONS = {2: (nn.Conv2d, nn.ConvTranspose2d), 3: (nn.Conv3d, nn.ConvTranspose3d)}
 _CURE = "Look at the weights: train again with a lower learning rate."
 _CURE_BF16 = "Predict with precision='fp32', or train again with a lower learning rate."
 
@@ -47,6 +48,14 @@ def common_number(members: nn.ModuleList, attribute: str) -> int | None:
         cure = "The networks of an ensemble are trained with the same preparation and labels."
         require(value == wanted, where, f"{wanted}, as of model[{first}]", value, cure)
     return next(iter(told.values()), None)
+
+
+def dims_of_convolutions(members: nn.ModuleList) -> int | None:
+    """Return 2 for networks that have convolutions of images only, 3 for those of volumes, and None for others."""
+    found = {
+        dims for part in members.modules() for dims, kinds in _CONVOLUTIONS.items() if isinstance(part, kinds)
+    }
+    return next(iter(found)) if len(found) == 1 else None
 
 
 def mean_logits(members: nn.ModuleList, images: Tensor, classes: int) -> Tensor:

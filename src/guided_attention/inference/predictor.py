@@ -19,7 +19,13 @@ from guided_attention.case import Case
 from guided_attention.errors import DataError
 from guided_attention.inference.knowledge import Knowledge, Precision
 from guided_attention.inference.ledger import LedgerEntry, existing_of, predict_to
-from guided_attention.inference.members import common_number, evaluating, mean_logits, members_of
+from guided_attention.inference.members import (
+    common_number,
+    dims_of_convolutions,
+    evaluating,
+    mean_logits,
+    members_of,
+)
 from guided_attention.inference.mirrors import MirrorAxis, mean_over_mirrors, mirrors_of
 from guided_attention.inference.postprocess import PostProcessing
 from guided_attention.inference.saved import load_knowledge, save_knowledge
@@ -56,8 +62,8 @@ class Predictor:
             is moved there.
         batch_size: Slices or windows that go through the network at once.
         precision: ``"fp32"`` or ``"bf16"``, which networks of volumes have on GPUs only.
-        spatial_dims: 2 for a network of slices, 3 for one of volumes; None takes ``model.spatial_dims``, or 2 where the
-            network does not tell.
+        spatial_dims: 2 for a network of slices, 3 for one of volumes; None takes ``model.spatial_dims``, or
+            that of the network's convolutions where it has no such attribute, or 2 where they do not tell.
         patch_size: Size of the sliding windows, ``(height, width)`` or ``(depth, height, width)``; None predicts whole
             slices, or the whole volume at once. Weights are Gaussian; see `guided_attention.inference.windows`.
         overlap: Share of a window that the next one covers again, from 0 to below 1.
@@ -345,7 +351,7 @@ def _checked_dims(members: nn.ModuleList, given: SpatialDims | None) -> SpatialD
         agrees = known not in {2, 3} or known == given
         require(agrees, "spatial_dims", f"that of the network, {known}", given)
         return given
-    return _VOLUME if known == _VOLUME else 2
+    return _VOLUME if (known or dims_of_convolutions(members)) == _VOLUME else 2
 
 
 def _classes(probabilities: Tensor) -> npt.NDArray[np.integer[Any]]:

@@ -163,7 +163,9 @@ class _Work:
 
     def _score(self, fold: Fold) -> None:
         entries: list[LedgerEntry] = []
-        self._say(f"fold {fold.number}: its network predicts the {len(fold.case_ids)} cases that it has not seen")
+        self._say(
+            f"fold {fold.number}: its network predicts the {len(fold.case_ids)} cases that it has not seen"
+        )
         evaluate(fold.folder, device=self.device, on_case=entries.append)
         store_state(self.plan, fold, entries)
 
