@@ -11,15 +11,14 @@ from guided_attention._checks import require_type
 from guided_attention._maps import chosen_device
 from guided_attention.losses import GuidedAttentionLoss
 from guided_attention.models import ModelSettings, build
+from guided_attention.recipes._shapes import STRIDE
 
-__all__ = ["LEAST_SIDE", "bytes_of_step", "cores", "device_of", "free_bytes", "has_fast_bf16", "megabytes"]
+__all__ = ["bytes_of_step", "cores", "device_of", "free_bytes", "has_fast_bf16", "megabytes"]
 
 _UNKNOWN = 4 * 2**30
 """Free memory that is assumed where the system does not tell, 4 GiB."""
 _MEASURED = 2**16
 """Voxels up to which a step is measured as it is."""
-LEAST_SIDE = 32
-"""Multiple of the sides of the images by which a step is measured: networks fill up others."""
 _FAST_BF16 = ("avx512_bf16", "amx_bf16")
 _OF_A_WEIGHT = 20
 """Bytes of a weight in training: itself, its gradient, two moments of the optimizer, its average."""
@@ -105,11 +104,14 @@ def bytes_of_step(
 
 
 def _part_of(size: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a size with sides halved, the longest first, until it can be measured in a second."""
+    """Return a size with sides halved, the longest first, until it can be measured in a second.
+
+    Sides stay multiples of the stride: the network would fill up others.
+    """
     part = list(size)
-    while prod(part) > _MEASURED and max(part) > LEAST_SIDE:
+    while prod(part) > _MEASURED and max(part) > STRIDE:
         longest = part.index(max(part))
-        part[longest] = LEAST_SIDE * ceil(part[longest] / 2 / LEAST_SIDE)
+        part[longest] = STRIDE * ceil(part[longest] / 2 / STRIDE)
     return tuple(part)
 
 

@@ -10,7 +10,7 @@ import torch
 from guided_attention.preparation import Fingerprint, Preparation
 from guided_attention.sampling import fit_patch
 
-__all__ = ["Dimensions", "Shapes", "chosen_dimensions", "fitted"]
+__all__ = ["STRIDE", "Dimensions", "Shapes", "chosen_dimensions", "fitted"]
 
 Dimensions: TypeAlias = Literal["2d", "2.5d", "3d"]
 """Slices, slices with their neighbours as channels, or volumes."""
@@ -27,8 +27,8 @@ _PATCH = {"cpu": 64**3, "cuda": 128**3}
 """Most voxels of a patch of a volume, where memory allows them."""
 _AT_ONCE = 2
 """Patches of volumes that have to fit into memory."""
-_MULTIPLE = 32
-"""The stride of the coarsest maps of MSGA lite, which fills other sides up to a multiple of it by itself."""
+STRIDE = 32
+"""That of the coarsest maps of MSGA lite, which fills other sides up to a multiple of it by itself."""
 _NEIGHBOURS_MM, _MOST_NEIGHBOURS = 2.5, 2
 """How far neighbours reach on either side, and how many there are at most."""
 _FEW = 3
@@ -82,7 +82,7 @@ def chosen_dimensions(
         chosen, reason = "2d", f"scans have fewer than {_FEW} slices, too few for neighbours"
     elif ratio > _ANISOTROPIC:
         chosen, reason = "2d", f"{said}: neighbours show other anatomy"
-    elif device.type == "cpu" or slices < _MULTIPLE:
+    elif device.type == "cpu" or slices < STRIDE:
         slow = "volumes need more time than a CPU gives them"
         but = slow if device.type == "cpu" else f"there are {slices} of them, few for volumes"
         chosen, reason = "2.5d", f"{said}: neighbours show the same organs; {but}"
@@ -137,7 +137,7 @@ def _fitted_to_slices(
     height, width = (_rounded_to_multiple(side) for side in sides)
     why["preparation.min_size"] = (
         f"the median slice has {sides[0]:.0f} x {sides[1]:.0f} pixels as the network sees it, rounded up to multiples "
-        f"of {_MULTIPLE}; smaller slices are padded, of larger ones training sees a part"
+        f"of {STRIDE}; smaller slices are padded, of larger ones training sees a part"
     )
     spacing = None if target is None else (None, target, target)
     neighbours = 0
@@ -157,18 +157,18 @@ def _fitted_to_volumes(
 ) -> tuple[Preparation, tuple[int, ...]]:
     most, patch = (table.get(device.type, table["cuda"]) for table in (_VOXELS, _PATCH))
     # A memory too small for any patch is no reason to refuse: the batch gets smaller then.
-    budget = max(_AT_ONCE * _MULTIPLE**3, min(held, _AT_ONCE * patch))
+    budget = max(_AT_ONCE * STRIDE**3, min(held, _AT_ONCE * patch))
     spacing = _voxel_mm(seen, most, device, why)
     sides = [
         length * old / new
         for length, old, new in zip(seen.sizes[1], seen.spacings_mm[1], spacing, strict=True)
     ]
     whole = [_rounded_to_multiple(side) for side in sides]
-    size, _ = fit_patch(whole, spacing, budget, prod, voxels=prod(whole), multiple=(_MULTIPLE,) * len(whole))
+    size, _ = fit_patch(whole, spacing, budget, prod, voxels=prod(whole), multiple=(STRIDE,) * len(whole))
     why["preparation.min_size"] = (
         f"the median volume has {' x '.join(f'{side:.0f}' for side in sides)} voxels as the network sees it; patches "
         f"have at most {patch:,} voxels, and half of the free memory, which holds {held:,} voxels, takes {_AT_ONCE}; "
-        f"sides are multiples of {_MULTIPLE}, and smaller volumes are padded"
+        f"sides are multiples of {STRIDE}, and smaller volumes are padded"
     )
     depth, height, width = (_rounded_to_multiple(side) for side in size)
     made = replace(preparation, spacing_mm=spacing, min_size=(depth, height, width))
@@ -201,7 +201,7 @@ _STEP = 1.02
 
 
 def _rounded_to_multiple(side: float) -> int:
-    return _MULTIPLE * ceil(round(side, 6) / _MULTIPLE)
+    return STRIDE * ceil(round(side, 6) / STRIDE)
 
 
 def _pixel_mm(seen: Fingerprint, most: int, device: torch.device, why: dict[str, str]) -> float | None:

@@ -33,7 +33,7 @@ from guided_attention.recipes._plan_records import (
     SamplingPlan,
     TrainingPlan,
 )
-from guided_attention.recipes._shapes import Dimensions, Shapes, chosen_dimensions, fitted
+from guided_attention.recipes._shapes import STRIDE, Dimensions, Shapes, chosen_dimensions, fitted
 from guided_attention.recipes._split import split_of
 from guided_attention.recipes._survey import Survey
 from guided_attention.recipes.plan import Plan
@@ -186,7 +186,7 @@ def _settings(in_channels: int, dims: int, labels: LabelSpec) -> ModelSettings:
 def _voxels_held(preparation: Preparation, labels: LabelSpec, device: torch.device) -> int:
     """Return how many voxels of volumes a step can train on in half of the free memory."""
     network = _settings(preparation.in_channels, _VOLUMES, labels)
-    size = (machine.LEAST_SIDE,) * _VOLUMES
+    size = (STRIDE,) * _VOLUMES
     fixed, of_patch = _step(network, size)
     left = machine.free_bytes(device) - fixed
     return int(max(left, 0) * prod(size) / _of_batch(of_patch))
