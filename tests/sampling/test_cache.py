@@ -97,6 +97,35 @@ def test_another_file_or_preparation_makes_another_entry(tmp_path):
     assert len(list((tmp_path / "cache").iterdir())) == 7
 
 
+def test_cohorts_that_read_the_files_otherwise_share_no_entry(tmp_path):
+    whole, folder = _cohort(tmp_path / "scans", cases=1), tmp_path / "scans"
+    cache = VolumeCache(tmp_path / "cache", _preparation(whole))
+    for cohort, values in (
+        (whole.without_labels(), None),
+        (whole, [0, 1, 3]),
+        (open_cohort(folder, labels={1: "one"}), [0, 1]),
+        (open_cohort(folder, labels={3: "two"}), [0, 3]),
+        (whole, [0, 1, 3]),
+    ):
+        (volume,) = cache.volumes(cohort)
+        assert (None if volume.labels is None else np.unique(volume.labels).tolist()) == values
+    cache.build(open_cohort(folder, max_bytes=1 << 20))
+    assert len(list((tmp_path / "cache").iterdir())) == 4
+
+
+@pytest.mark.filterwarnings("ignore:PNG files and others")
+def test_a_spacing_said_later_makes_another_entry(tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    np.save(folder / "a_image.npy", np.random.default_rng(0).normal(size=(5, 13, 11)).astype(np.float32))
+    cohort = open_cohort(folder)
+    cache = VolumeCache(tmp_path / "cache", Preparation(slice_axis="axial", intensity=None).fit(cohort))
+    cache.build(cohort)
+    (folder / "dataset.json").write_text('{"spacing_mm": [1.25, 1.5, 1.5]}')
+    (volume,) = cache.volumes(open_cohort(folder))
+    np.testing.assert_array_equal(np.abs(np.diag(volume.affine)), [1.5, 1.5, 1.25, 1])
+
+
 @pytest.mark.parametrize("file", ["image.npy", "labels.npy", "entry.json"])
 @pytest.mark.parametrize("harm", ["flipped", "cut", "gone"])
 def test_a_damaged_entry_is_built_again(tmp_path, file, harm):

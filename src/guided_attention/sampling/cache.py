@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from guided_attention._geometry import Reorientation
 from guided_attention._typing import Affine
 from guided_attention.case import Case
 from guided_attention.data import Cohort
-from guided_attention.data.layouts._records import Scan
+from guided_attention.data.layouts._records import Scan, dataset_fields
 from guided_attention.errors import ExistingFileError
 from guided_attention.preparation import Grid, Preparation, Prepared
 from guided_attention.preparation.grid import Axis
@@ -114,9 +115,10 @@ class CachedVolumes:
 class VolumeCache:
     """Prepared volumes of a cohort on disk, one folder a case, mapped into memory when they are used.
 
-    An entry belongs to the files that a case is read from (their names, sizes and times of change) and to the
-    preparation: another preparation makes other entries beside the old ones. Several processes may use and build one
-    cache at once. A build that was interrupted is continued; an entry whose checksum is wrong is built again.
+    An entry belongs to the files that a case is read from (their names, sizes and times of change), to how they are
+    read (the organs and the arguments of `open_cohort`) and to the preparation: a change of one makes other entries
+    beside the old ones. Several processes may use and build one cache at once. A build that was interrupted is
+    continued; an entry whose checksum is wrong is built again.
 
     Args:
         folder: Where entries are kept; created if it is missing.
@@ -161,15 +163,15 @@ class VolumeCache:
         require_integer("workers", workers)
         require_positive("workers", workers)
         made_folder(self.folder)
-        done = on_case or (lambda _name: None)
+        done, build = on_case or (lambda _name: None), partial(self._built, _reading_of(cohort))
         if workers == 1:
             for scan in cohort.scans:
-                done(self._built(scan))
+                done(build(scan))
             return
         # Threads: most of the work is done in code that runs beside other Python, and a script needs no `__main__`.
         pool = ThreadPoolExecutor(workers)
         try:
-            for name in pool.map(self._built, cohort.scans):
+            for name in pool.map(build, cohort.scans):
                 done(name)
         finally:
             pool.shutdown(cancel_futures=True)
@@ -185,15 +187,16 @@ class VolumeCache:
         """
         require_type("cohort", cohort, Cohort, "a Cohort")
         made_folder(self.folder)
-        return CachedVolumes(tuple(_Entry.of(self._entry(scan)) for scan in cohort.scans))
+        reading = _reading_of(cohort)
+        return CachedVolumes(tuple(_Entry.of(self._entry(reading, scan)) for scan in cohort.scans))
 
-    def _built(self, scan: Scan) -> str:
-        self._entry(scan)
+    def _built(self, reading: Mapping[str, Any], scan: Scan) -> str:
+        self._entry(reading, scan)
         return scan.case_id
 
-    def _entry(self, scan: Scan) -> Path:
+    def _entry(self, reading: Mapping[str, Any], scan: Scan) -> Path:
         """Return the folder of a whole entry, built if need be."""
-        entry = Path(self.folder) / self._key(scan)
+        entry = Path(self.folder) / self._key(reading, scan)
         if entry.exists():  # else another process may have built it by the time that it is discarded
             if _is_whole(entry):
                 return entry
@@ -207,17 +210,25 @@ class VolumeCache:
             whole_folder(entry, lambda draft: _write(draft, prepared, digest))
         return entry
 
-    def _key(self, scan: Scan) -> str:
-        """Return the name of an entry: that of the case, and a hash of its files and the preparation."""
+    def _key(self, reading: Mapping[str, Any], scan: Scan) -> str:
+        """Return the name of an entry: that of the case, and a hash of its files, their reading and preparation."""
         files = [
             (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
             for path in scan.files()
             for stat in [path.stat()]
         ]
-        about = [_VERSION, scan.case_id, files, self.preparation.to_dict()]
+        about = [_VERSION, scan.case_id, files, reading, scan.is_labelled, self.preparation.to_dict()]
         digest = _hash({"about": about})[:20]
         plain = "".join(char if char.isalnum() or char in "-." else "_" for char in scan.case_id)
         return f"{plain[:60].lstrip('.')}-{digest}"
+
+
+def _reading_of(cohort: Cohort) -> Mapping[str, Any]:
+    """Return what decides, beside the files, which volumes a cohort reads; a limit of memory changes none."""
+    how = {name: value for name, value in asdict(cohort.opening).items() if name != "max_bytes"}
+    folder = cohort.folder if cohort.folder.is_dir() else cohort.folder.parent
+    said = dataset_fields(folder).get("spacing_mm")  # that of files without geometry
+    return {"labels": None if cohort.labels is None else cohort.labels.to_dict(), "said": said, **how}
 
 
 def digest_of(case: Case) -> str:
