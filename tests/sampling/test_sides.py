@@ -11,6 +11,7 @@ from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation import Preparation
 from guided_attention.sampling import Chain, FlipRotate, RandomIntensity, SliceDataset, flip_rotate
+from guided_attention.sampling.augment import exchanged
 
 NAMES = {1: "liver", 4: "right kidney", 5: "left kidney", 6: "right lung", 9: "left lung"}
 PAIRED = LabelSpec(NAMES, pairs=((4, 5), (9, 6)), ignore_value=255)
@@ -72,6 +73,19 @@ def test_slices_of_a_mirrored_patient(affine):
     assert len(got) == len(want) == {"axial": 5, "coronal": 7}[Preparation().fit([case]).slice_axis]
     for one, other in zip(got, want, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_sagittal_slice_with_its_neighbours_is_of_a_mirrored_body():
+    case = abdomen(SAGITTAL)
+    with_neighbours = Preparation(intensity=None, neighbours=1).fit([case])
+    assert with_neighbours.slice_axis == "sagittal"
+    mirrored = SliceDataset([case], with_neighbours, PAIRED, augment=FlipRotate(0, 1, 0))
+    plain = SliceDataset([case], with_neighbours, PAIRED)
+    for (image, labels), (seen, names) in zip(mirrored, plain, strict=True):
+        torch.testing.assert_close(image, seen.flip(-1), rtol=0, atol=0)
+        torch.testing.assert_close(labels, exchanged(names.flip(-1), PAIRED.class_pairs), rtol=0, atol=0)
+    with pytest.raises(DataError, match="right kidney"):
+        SliceDataset([case], with_neighbours, LabelSpec(NAMES, ignore_value=255), augment=FlipRotate())
 
 
 def test_a_sagittal_slice_seen_from_its_other_side_keeps_its_organs():

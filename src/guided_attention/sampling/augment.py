@@ -12,6 +12,7 @@ from torch import Tensor
 
 from guided_attention._checks import require, require_choice, require_type
 from guided_attention._geometry import CANONICAL
+from guided_attention._sides import mirrors_sides
 from guided_attention._typing import ImageSlice, LabelSlice, SliceAxis
 from guided_attention.labels import LabelSpec
 
@@ -110,7 +111,7 @@ class FlipRotate:
     the classes of `LabelSpec.pairs` are exchanged where a slice is mirrored or flipped, but not both. Organs of one
     side without a mate, such as the liver, keep their names: networks may tell them by their side, and do better
     with ``mirror=0, flip=0``. A mirrored sagittal slice shows the same half of the body from its other side, so
-    nothing is exchanged.
+    nothing is exchanged, unless its neighbours are channels.
 
     Attributes:
         flip: Probability of an upside-down flip.
@@ -119,6 +120,8 @@ class FlipRotate:
         degrees: Rotations are drawn evenly from ``-degrees`` to ``degrees``. The paper gives no angle.
         labels: The organs, whose classes the label slices have; None exchanges nothing.
         slice_axis: Which way the slices lie.
+        neighbours: Slices on each side that are channels of the image: with them, a mirrored sagittal slice shows a
+            mirrored body.
 
     Raises:
         ArgumentError: A probability is not from 0 to 1, or the slice axis is unknown.
@@ -142,6 +145,7 @@ class FlipRotate:
     degrees: float = 30.0
     labels: LabelSpec | None = None
     slice_axis: SliceAxis = "axial"
+    neighbours: int = 0
 
     def __post_init__(self) -> None:
         """Check the probabilities, and that sides have their pairs."""
@@ -159,14 +163,13 @@ class FlipRotate:
         pairs = () if self.labels is None or not self._has_sides else self.labels.class_pairs
         return flip_rotate(image, labels, flipped=flipped, mirrored=mirrored, degrees=degrees, pairs=pairs)
 
-    def with_sides(self, labels: LabelSpec, slice_axis: SliceAxis) -> "FlipRotate":
+    def with_sides(self, labels: LabelSpec, slice_axis: SliceAxis, neighbours: int) -> "FlipRotate":
         """Return the same changes for these organs and slices; raise a `DataError` where a pair is missing."""
-        return replace(self, labels=labels, slice_axis=slice_axis)
+        return replace(self, labels=labels, slice_axis=slice_axis, neighbours=neighbours)
 
     @property
     def _has_sides(self) -> bool:
-        """Whether left and right lie in the slice: seen from its other side, a sagittal slice is mirrored."""
-        return self.slice_axis != "sagittal"
+        return mirrors_sides(2, self.slice_axis, self.neighbours)
 
 
 @dataclass(frozen=True)
@@ -240,20 +243,22 @@ class Chain:
             image, labels = step(image, labels)
         return image, labels
 
-    def with_sides(self, labels: LabelSpec, slice_axis: SliceAxis) -> "Chain":
+    def with_sides(self, labels: LabelSpec, slice_axis: SliceAxis, neighbours: int) -> "Chain":
         """Return the same steps for these organs and slices; raise a `DataError` where a pair is missing."""
-        return Chain(tuple(with_sides(step, labels, slice_axis) for step in self.steps))
+        return Chain(tuple(with_sides(step, labels, slice_axis, neighbours) for step in self.steps))
 
 
 @runtime_checkable
 class _KnowsSides(Protocol):
-    def with_sides(self, labels: LabelSpec, slice_axis: SliceAxis) -> SliceTransform: ...
+    def with_sides(self, labels: LabelSpec, slice_axis: SliceAxis, neighbours: int) -> SliceTransform: ...
 
 
-def with_sides(augment: SliceTransform, labels: LabelSpec, slice_axis: SliceAxis) -> SliceTransform:
+def with_sides(
+    augment: SliceTransform, labels: LabelSpec, slice_axis: SliceAxis, neighbours: int
+) -> SliceTransform:
     """Tell a random change which organs are left and right; one that has no `with_sides` stays as it is."""
     known: object = augment
-    return known.with_sides(labels, slice_axis) if isinstance(known, _KnowsSides) else augment
+    return known.with_sides(labels, slice_axis, neighbours) if isinstance(known, _KnowsSides) else augment
 
 
 def _require_probability(name: str, value: float) -> None:

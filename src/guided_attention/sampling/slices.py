@@ -80,7 +80,7 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         works, got = augment is None or callable(augment), f"a {type(augment).__name__}"
         require(works, "augment", "a function or None", got, error=ArgumentTypeError)
         if augment is not None and preparation.slice_axis is not None:
-            augment = with_sides(augment, labels, preparation.slice_axis)
+            augment = with_sides(augment, labels, preparation.slice_axis, preparation.neighbours)
         self.augment, self.size = augment, _checked_size(size)
         self._labels, self._volumes = labels, volumes_of(cases, preparation)
         surveyed = surveyed_of(self._volumes, labels)
