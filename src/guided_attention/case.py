@@ -98,7 +98,7 @@ class Case:
             type. Floating-point labels are rounded where they lie within 0.001 of a whole number. None for no labels.
         affine: 4 x 4 matrix.
         channel_names: One name a channel, such as ``("T1", "T2")``; empty where the channels have no names.
-        source: Where the image was read from; set by readers.
+        source: Where the image was read from; set by readers, None where it lies on another grid now.
 
     Raises:
         DataError: The image has not four axes, is empty or not finite; labels have another size, are negative or not

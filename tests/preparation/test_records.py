@@ -415,15 +415,23 @@ def test_cohorts_that_cannot_be_fitted():
         DataError, match=r"`labels` of case '7' must be given to fit CohortPercentiles, got None"
     ):
         cohort.fit([unlabelled])
-    with pytest.raises(DataError, match="`labels of case '8'` must be of at least one organ, got none"):
+    with pytest.raises(DataError, match="`labels of cases` must be of at least one organ, got none"):
         cohort.fit([empty])
     only = LabelSpec({9: "a"}, ignore_value=2)
     ignored = Case("9", case.image, np.full_like(case.labels, 2), case.affine, case.channel_names)
-    with pytest.raises(DataError, match="`labels of case '9'` must be of at least one organ, got none"):
+    with pytest.raises(DataError, match="`labels of cases` must be of at least one organ, got none"):
         cohort.fit([ignored], only)
     flat = Case("1", np.ones_like(case.image), case.labels, case.affine, case.channel_names)
     with pytest.raises(DataError, match="must be of more than one value"):
         cohort.fit([flat])
+
+
+def test_a_case_without_organs_gives_no_intensities_to_the_cohort():
+    case = a_case()
+    empty = Case("8", case.image * 3 + 50, np.zeros_like(case.labels), case.affine, case.channel_names)
+    cohort = Preparation(intensity=CohortPercentiles())
+    assert cohort.fit([empty, case]).intensity == cohort.fit([case]).intensity
+    assert cohort.fit([empty, case]).fingerprint.cases == 2
 
 
 def test_a_fit_can_be_repeated_on_another_cohort():

@@ -90,7 +90,7 @@ class Survey:
             ]
         )
         if any(isinstance(one, CohortPercentiles) for one in per_channel):
-            self._foreground.append(self._samples(case, image, turn.apply(_labels_of(case))))
+            self._foreground.append(self._samples(image, turn.apply(_labels_of(case))))
 
     def _check_channels(self, case: Case) -> None:
         if not self._affines:
@@ -113,19 +113,12 @@ class Survey:
         )
 
     def _samples(
-        self, case: Case, image: npt.NDArray[np.float32], labels: npt.NDArray[Any]
+        self, image: npt.NDArray[np.float32], labels: npt.NDArray[Any]
     ) -> list[npt.NDArray[np.float32]]:
         inside = labels > 0
         if self._ignored is not None:
             inside &= labels != self._ignored
         places = np.flatnonzero(inside)
-        require(
-            places.size > 0,
-            f"labels of case {case.case_id!r}",
-            "of at least one organ",
-            "none",
-            error=DataError,
-        )
         kept = places[:: max(1, places.size // _SAMPLES)]
         index = np.unravel_index(kept, labels.shape)
         return [channel[index] for channel in image]
@@ -150,6 +143,7 @@ class Survey:
         for channel, one in enumerate(self._per_channel(len(self._quantiles[0]))):
             if isinstance(one, CohortPercentiles):
                 values = np.concatenate([samples[channel] for samples in self._foreground])
+                require(values.size > 0, "labels of cases", "of at least one organ", "none", error=DataError)
                 fitted.append(one.fitted(values, "cases"))
             elif one is not None:
                 fitted.append(one)

@@ -52,7 +52,7 @@ def crop_or_pad(case: Case, size: tuple[int, int]) -> Case:
     image = np.stack([_boxed(channel, starts, size, float(channel.min())) for channel in case.image])
     labels = None if case.labels is None else _boxed(case.labels, starts, size, 0)
     affine = grid_affine(case.affine, start=(0.0, float(starts[0]), float(starts[1])), step=(1.0, 1.0, 1.0))
-    return replace(case, image=image, labels=labels, affine=affine)
+    return replace(case, image=image, labels=labels, affine=affine, source=None)
 
 
 def _centred(old: int, new: int) -> int:
@@ -116,4 +116,4 @@ def resample_in_plane(case: Case, spacing_mm: float | tuple[float, float]) -> Ca
     for channel, into in zip(case.image, image, strict=True):
         grid.sample(channel, lambda values: values, into)
     labels = None if case.labels is None else grid.labels(case.labels)
-    return replace(case, image=image, labels=labels, affine=grid.affine(case.affine))
+    return replace(case, image=image, labels=labels, affine=grid.affine(case.affine), source=None)

@@ -68,9 +68,7 @@ class Survey:
             ignored = None if self.labels is None else self.labels.ignore_value
             shares = _largest_shares(_labels_of(case), ignored)
             self.in_one_piece = min([self.in_one_piece, *shares])
-            # CT is scaled by the intensities of its organs, and this scan has none.
-            if shares or not self.are_ct[0]:
-                yield case
+            yield case
             del case  # while the next one is read
 
 
