@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from tests.inference.conftest import AFFINE, AS_IT_IS, LONG_S, ORGANS, Never, Threshold, network, scan
 from torch import nn
 
@@ -18,6 +19,7 @@ from guided_attention.errors import DataError, ExistingFileError, GuidedAttentio
 from guided_attention.inference import LedgerEntry, Predictor, read_ledger, save_prediction
 from guided_attention.inference.writing import PredictionWriter
 from guided_attention.labels import LabelSpec
+from guided_attention.preparation import crop_or_pad, resample_in_plane
 
 nibabel = pytest.importorskip("nibabel")
 ONE = LabelSpec({1: "above"})
@@ -83,6 +85,58 @@ def test_a_case_that_the_network_cannot_take_is_listed(tmp_path):
     )
     assert _statuses(entries) == [("case 7", "failed"), ("b", "done")]
     assert "must be of 1 channels" in entries[0].error
+
+
+def test_a_failed_reader_with_a_name_is_listed_by_it_and_tried_again(tmp_path):
+    class Reader:
+        case_id = "case 2"
+        whole = False
+
+        def __call__(self):
+            if not self.whole:
+                raise KeyError("no such series")  # of a reader of the user's own
+            return _case(2)
+
+    reader = Reader()
+    entries = _threshold().predict_to(tmp_path, [lambda: _case(1), reader, lambda: 1 / 0, lambda: _case(3)])
+    names = [("case 1", "done"), ("case 2", "failed"), ("case number 3", "failed"), ("case 3", "done")]
+    assert _statuses(entries) == names
+    assert entries[1].error == "KeyError: 'no such series'"
+    reader.whole = True
+    _threshold().predict_to(tmp_path, [reader], resume=True)
+    assert _statuses(read_ledger(tmp_path))[1] == ("case 2", "done")
+
+
+def test_a_scan_that_memory_cannot_hold_is_listed_and_the_others_are_done(tmp_path):
+    class Small(Threshold):
+        def forward(self, x):
+            if x.shape[-1] > 7:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return super().forward(x)
+
+    entries = _threshold(Small()).predict_to(tmp_path, [_case(1, width=11), _case(2)])
+    assert _statuses(entries) == [("case 1", "failed"), ("case 2", "done")]
+    assert "Tried to allocate 2.00 GiB. Set a smaller patch_size" in entries[0].error
+
+
+def test_a_cropped_scan_is_written_on_its_own_grid(tmp_path):
+    write_nifti(tmp_path / "a.nii.gz", _case(1).image[0], AFFINE)
+    cropped = crop_or_pad(read_nifti_case(tmp_path / "a.nii.gz"), (3, 5))
+    coarse = resample_in_plane(replace(read_nifti_case(tmp_path / "a.nii.gz"), case_id="b"), 3.0)
+    entries = _threshold().predict_to(tmp_path / "out", [cropped, coarse])
+    assert [entry.status for entry in entries] == ["done", "done"], entries
+    for case, entry in zip((cropped, coarse), entries, strict=True):
+        image = nibabel.load(tmp_path / "out" / next(iter(entry.files)))
+        np.testing.assert_allclose(image.affine, case.affine, atol=1e-5)
+        np.testing.assert_array_equal(np.asarray(image.dataobj).T, case.image[0] > 0)
+
+
+def test_a_prediction_that_cannot_be_written_of_its_scan_fails_its_case_only(tmp_path):
+    write_nifti(tmp_path / "a.nii.gz", _case(1).image[0], AFFINE)
+    moved = replace(read_nifti_case(tmp_path / "a.nii.gz"), affine=AFFINE @ np.diag([1, 1, 2, 1.0]))
+    entries = _threshold().predict_to(tmp_path / "out", [moved, _case(2)])
+    assert [entry.status for entry in entries] == ["failed", "done"]
+    assert "must be on the grid of the volume" in entries[0].error
 
 
 @pytest.mark.parametrize("bad", ["a/b", "..", 'a"b', ".hidden"])
@@ -231,6 +285,15 @@ def test_another_scan_of_the_same_name_is_predicted_anew(tmp_path):
     np.testing.assert_array_equal(_written(tmp_path, 1), other.image[0] > 0)
     written = nibabel.load(tmp_path / "case 2_prediction.nii.gz")
     np.testing.assert_allclose(written.affine, moved.affine, atol=1e-6)
+
+
+def test_nothing_of_the_earlier_scan_of_a_name_is_left(tmp_path):
+    _threshold().predict_to(tmp_path, [_case(1), _case(2), _case(3)], also=["uncertainty"])
+    blank, other = replace(scan(2), case_id="case 1"), replace(_case(9), case_id="case 2")
+    entries = _threshold().predict_to(tmp_path, [blank, other, _case(3)], resume=True)
+    assert _statuses(entries) == [("case 1", "failed"), ("case 2", "done"), ("case 3", "skipped")]
+    kept = ["case 2_prediction.nii.gz", "case 3_prediction.nii.gz", "case 3_uncertainty.nii.gz"]
+    assert _names(tmp_path) == [*kept, "ledger.jsonl"]
 
 
 def test_overwrite_leaves_no_uncertainty_of_an_earlier_prediction(tmp_path):

@@ -1,6 +1,7 @@
 """Written predictions: they lie on their scan for nibabel, SimpleITK and highdicom, whatever the scan is."""
 
 import gzip
+from dataclasses import replace
 from functools import partial
 
 import highdicom
@@ -205,6 +206,17 @@ def test_a_series_among_others_is_found_again(tmp_path):
     read = read_dicom_seg(tmp_path / "out" / "1_segmentation.dcm", folder, series=5)
     np.testing.assert_array_equal(read.volume.array, read_dicom_series(folder, series=5).array > 0)
     assert entry.status == "done"
+
+
+def test_no_organs_of_an_earlier_prediction_stay_beside_one_without(tmp_path):
+    folder, kinds = tmp_path / "scan", ("dicom-seg", "rtstruct")
+    identified_series(folder, _signs())
+    case = Case.from_volumes("1", read_dicom_series(folder))
+    full = Predictor(Threshold(), AS_IT_IS, ORGAN).predict(case)
+    empty = replace(full, labels=np.zeros_like(full.labels))
+    for prediction, files in ((full, 3), (empty, 1), (full, 3)):
+        save_prediction(prediction, tmp_path / "out", also=kinds, labels=ORGAN, overwrite=True)
+        assert len(list((tmp_path / "out").iterdir())) == files
 
 
 def test_slices_of_a_challenge_that_run_to_the_feet_are_turned(tmp_path):

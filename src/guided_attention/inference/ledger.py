@@ -14,7 +14,14 @@ from guided_attention._checks import cut_list, require, require_choice, require_
 from guided_attention._files import PathLike, made_folder, replacing, sha256_of_file, sweep_drafts, writing
 from guided_attention._locks import locked_folder
 from guided_attention.case import Case
-from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, ExistingFileError
+from guided_attention.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DataError,
+    ExistingFileError,
+    GuidedAttentionError,
+    WriteError,
+)
 from guided_attention.inference.shard import CasesOfShards, Shard, require_same_cases, shards_in
 from guided_attention.inference.stream import Failure, Reader, outcomes
 from guided_attention.inference.writing import ENDINGS, PredictionWriter
@@ -46,7 +53,7 @@ class LedgerEntry:
     """The result of one case.
 
     Attributes:
-        case_id: Name of the case; ``"case number 3"`` where it could not be read.
+        case_id: Name of the case; ``"case number 3"`` where it could not be read and its reader has no `case_id`.
         status: ``"done"``, ``"skipped"`` or ``"failed"``.
         files: SHA-256 of each file written, by name; empty for a file that could hold nothing (DICOM without organs).
         scan: SHA-256 of the scan that was predicted, empty where there is no prediction.
@@ -327,8 +334,8 @@ class _Run:
             paths, scan = self._paths(name), _scan_hash(case)
             if self.resume and self.ledger.is_complete(name, scan, paths):
                 return LedgerEntry(name, "skipped", self.ledger.entries[name].files, scan=scan)
-            self.writer.require_series(case.source)
             self.scans[name] = scan
+            self.writer.require_series(case.source)
             return self.predict(case)
 
         return predict
@@ -345,16 +352,34 @@ class _Run:
         """Write a prediction, and a line of the ledger after its files."""
         if isinstance(result, LedgerEntry):
             return result
-        if isinstance(result, Failure):
-            name = f"case number {self.shard.place(number)}" if result.case_id is None else result.case_id
-            entry = LedgerEntry(name, "failed", error=f"{type(result.error).__name__}: {result.error}")
-        else:
-            paths = self._paths(result.case_id)
-            self.writer.write(result, paths)
-            files = {path.name: hash_of(path) for path in paths.values()}
-            entry = LedgerEntry(result.case_id, "done", files, scan=self.scans[result.case_id])
+        entry = self._failed(result, number) if isinstance(result, Failure) else self._written(result)
         self.ledger.append(asdict(entry))
         return entry
+
+    def _written(self, result: Prediction) -> LedgerEntry:
+        name, paths = result.case_id, self._paths(result.case_id)
+        scan = self.scans.pop(name)
+        self._discard_of_another(scan, name)
+        try:
+            self.writer.write(result, paths)
+        except WriteError:
+            raise
+        except GuidedAttentionError as error:  # of this scan, such as a series that DICOM SEG cannot refer to
+            return self._failed(Failure(name, error), 0)
+        files = {path.name: hash_of(path) for path in paths.values()}
+        return LedgerEntry(name, "done", files, scan=scan)
+
+    def _failed(self, failure: Failure, number: int) -> LedgerEntry:
+        name = f"case number {self.shard.place(number)}" if failure.case_id is None else failure.case_id
+        self._discard_of_another(self.scans.pop(name, ""), name)
+        return LedgerEntry(name, "failed", error=f"{type(failure.error).__name__}: {failure.error}")
+
+    def _discard_of_another(self, scan: str, name: str) -> None:
+        """Remove what was predicted of another scan of this name: it would be scored and shown as of this one."""
+        known = self.ledger.entries.get(name)
+        if scan and known is not None and known.scan not in {"", scan}:
+            for ending in ENDINGS.values():
+                (self.root / f"{name}{ending}").unlink(missing_ok=True)
 
 
 def hash_of(path: Path) -> str:

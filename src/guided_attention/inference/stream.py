@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TypeAlias, TypeVar
 
+import torch
+
 from guided_attention._checks import require_type
 from guided_attention.case import Case
-from guided_attention.errors import ArgumentTypeError, GuidedAttentionError
+from guided_attention.errors import ArgumentError, ArgumentTypeError, GuidedAttentionError
 from guided_attention.outputs import Prediction
 
 __all__ = ["Failure", "Reader", "outcomes", "stream"]
@@ -24,7 +26,7 @@ _END = object()
 
 @dataclass(frozen=True)
 class Failure:
-    """A case that could not be read or predicted, and why."""
+    """A case that could not be read or predicted, and why; its id is known where its reader has one."""
 
     case_id: str | None
     error: Exception
@@ -68,8 +70,15 @@ def _worked(work: Callable[[Case], _Result], case: Case) -> _Result | Failure:
     try:
         with _noting(f"predicting case {case.case_id!r}"):
             return work(case)
+    except torch.OutOfMemoryError as error:
+        told = str(error)  # not the error itself, whose frames hold the tensors that fill the memory
     except (GuidedAttentionError, OSError) as error:
         return Failure(case.case_id, error)
+    message = (
+        f"`case` {case.case_id!r} must fit into the memory of the device, got: {told} "
+        "Set a smaller patch_size or batch_size in the Predictor, or predict on the CPU."
+    )
+    return Failure(case.case_id, ArgumentError(message, argument="case"))
 
 
 def _read(cases: Iterator[Reader], number: int) -> Case | Failure | None:
@@ -86,9 +95,10 @@ def _read(cases: Iterator[Reader], number: int) -> Case | Failure | None:
     try:
         with _noting(f"reading case number {number}"):
             case: object = item()
-            return _checked(case)
-    except (GuidedAttentionError, OSError) as error:
-        return Failure(None, error)
+    except Exception as error:  # noqa: BLE001 - whatever a reader of the user's own raises is of its case only
+        name = getattr(item, "case_id", None)
+        return Failure(name if isinstance(name, str) else None, error)
+    return _checked(case)
 
 
 def _checked(case: object) -> Case:

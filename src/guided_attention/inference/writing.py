@@ -126,17 +126,25 @@ class PredictionWriter:
             require_identifiers(read_headers(*_series_of(source)))
 
     def write(self, prediction: Prediction, paths: dict[str, Path]) -> None:
-        """Write each file of a prediction to its path, replacing what is there."""
+        """Write each file of a prediction to its path, replacing what is there.
+
+        DICOM that would be empty is not written, and what an earlier prediction left in its place is removed.
+        """
         source, place = prediction.source, prediction.affine
         like = source.path if source is not None and is_nifti(source.path) else None
         write_nifti(paths["prediction"], prediction.labels, place, like=like)
         if "uncertainty" in paths:
             write_nifti(paths["uncertainty"], prediction.uncertainty, place, like=like)
-        if self.labels is not None and self._of_dicom and prediction.labels.any():
-            volume, (folder, series) = Volume(prediction.labels, place), _series_of(source)
+        if self.labels is None or not self._of_dicom:
+            return
+        if not prediction.labels.any():
             for name in self._of_dicom:
-                write = write_dicom_seg if name == "dicom-seg" else write_rtstruct
-                write(paths[name], volume, folder, self.labels, series=series)
+                paths[name].unlink(missing_ok=True)
+            return
+        volume, (folder, series) = Volume(prediction.labels, place), _series_of(source)
+        for name in self._of_dicom:
+            write = write_dicom_seg if name == "dicom-seg" else write_rtstruct
+            write(paths[name], volume, folder, self.labels, series=series)
 
 
 def _series_of(source: Source | None) -> tuple[Path, str | None]:
