@@ -23,6 +23,7 @@ from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError
 from tests.reference import geometry as reference
 
 ALL_ORDERS = ["".join(letters) for axes in permutations(("RL", "AP", "SI")) for letters in product(*axes)]
+CUBE, OPPOSITE = (11, 11, 11), dict(zip("RLAPSI", "LRPAIS", strict=True))
 
 
 def stored_as(orientation, spacing):
@@ -41,7 +42,7 @@ def stored_as(orientation, spacing):
 def test_the_axis_of_the_largest_spacing_is_chosen_in_every_storage_order(orientation, thick, axis):
     affine = stored_as(orientation, {"R": 1.1, "A": 1.3, "S": 1.2} | {thick: 5.0})
     assert orientation_of(affine) == orientation
-    assert slice_axis_of(affine) == axis
+    assert slice_axis_of([(affine, CUBE)]) == axis
 
 
 @pytest.mark.parametrize(
@@ -57,23 +58,37 @@ def test_the_axis_of_the_largest_spacing_is_chosen_in_every_storage_order(orient
 )
 def test_axial_comes_first_where_spacings_are_equal_within_one_percent(spacing, axis):
     for orientation in ("RAS", "LPS", "LIA", "PSR"):
-        assert slice_axis_of(stored_as(orientation, dict(zip("RAS", spacing, strict=True)))) == axis
+        affine = stored_as(orientation, dict(zip("RAS", spacing, strict=True)))
+        assert slice_axis_of([(affine, CUBE)]) == axis
+
+
+@pytest.mark.parametrize("orientation", ALL_ORDERS)
+@pytest.mark.parametrize(("thin", "axis"), [("S", "axial"), ("A", "coronal"), ("R", "sagittal")])
+def test_pictures_are_sliced_along_their_few_voxels_whatever_the_spacing(orientation, thin, axis):
+    affine = stored_as(orientation, {"R": 2.0, "A": 2.0, "S": 2.0} | {thin: 1.0})
+    one, two, three = (
+        tuple(count if {letter, OPPOSITE[letter]} & {thin} else 11 for letter in reversed(orientation))
+        for count in (1, 2, 3)
+    )
+    other = {"S": "coronal", "A": "axial", "R": "axial"}[thin]
+    assert [slice_axis_of([(affine, size)]) for size in (one, two, three)] == [axis, axis, other]
+    assert slice_axis_of([(affine, one), (affine, three), (affine, three)]) == other
 
 
 def test_a_turned_scan_keeps_its_slice_axis():
     angle = np.radians(20)
     turn = np.eye(4)
     turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    assert slice_axis_of(turn @ np.diag([1.0, 6.0, 1.0, 1.0])) == "coronal"
+    assert slice_axis_of([(turn @ np.diag([1.0, 6.0, 1.0, 1.0]), CUBE)]) == "coronal"
 
 
 def test_a_cohort_follows_the_median_of_its_spacings():
-    thick_axial = stored_as("LPS", {"R": 1.0, "A": 1.0, "S": 5.0})
-    thick_sagittal = stored_as("PSR", {"R": 9.0, "A": 1.0, "S": 1.0})
-    assert slice_axis_of(thick_axial, thick_sagittal, thick_axial) == "axial"
-    assert slice_axis_of(thick_sagittal, thick_axial, thick_sagittal) == "sagittal"
-    with pytest.raises(DataError, match="`affines` must be at least one affine, got none"):
-        slice_axis_of()
+    thick_axial = stored_as("LPS", {"R": 1.0, "A": 1.0, "S": 5.0}), CUBE
+    thick_sagittal = stored_as("PSR", {"R": 9.0, "A": 1.0, "S": 1.0}), CUBE
+    assert slice_axis_of([thick_axial, thick_sagittal, thick_axial]) == "axial"
+    assert slice_axis_of([thick_sagittal, thick_axial, thick_sagittal]) == "sagittal"
+    with pytest.raises(DataError, match="`scans` must be at least one, got none"):
+        slice_axis_of([])
 
 
 def test_canonical_slices_lie_as_a_radiologist_looks_at_them():

@@ -20,6 +20,7 @@ from guided_attention.errors import ArgumentTypeError, DataError
 
 __all__ = [
     "CANONICAL",
+    "FEW_SLICES",
     "LPS_RAS",
     "Reorientation",
     "affine_of",
@@ -47,6 +48,8 @@ sagittal ones, the head at the top of coronal and sagittal ones.
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From the patient frame LPS (DICOM, NRRD, MetaImage) to RAS (NIfTI), and back."""
 _NEGATIVE, _POSITIVE = "LPI", "RAS"
+FEW_SLICES = 3
+"""Scans of fewer slices are pictures."""
 _EQUAL = 1.01
 """Spacings count as equal up to this ratio."""
 _SHEAR = 1e-3
@@ -295,25 +298,34 @@ def check_orientation(argument: str, orientation: object) -> None:
     require(good, argument, wanted, repr(orientation))
 
 
-def slice_axis_of(*affines: Affine) -> SliceAxis:
+def slice_axis_of(scans: Sequence[tuple[Affine, tuple[int, ...]]]) -> SliceAxis:
     """Return the slice axis of a scan or a cohort: the anatomical axis with the largest spacing, axial where equal.
 
     The spacing of a cohort is the median of its scans along each anatomical axis. Spacings up to 1 % apart are equal;
-    of equal ones, axial comes before coronal, coronal before sagittal. The storage order changes nothing.
+    of equal ones, axial comes before coronal, coronal before sagittal. The storage order changes nothing. Pictures,
+    scans with fewer than `FEW_SLICES` voxels along an axis, are sliced along that axis: what stands for its spacing
+    may be made up.
 
     Args:
-        affines: One 4 x 4 matrix a scan, from voxel index ``(x, y, z)`` to RAS millimetres; at least one.
+        scans: Of each scan, the 4 x 4 matrix from voxel index ``(x, y, z)`` to RAS millimetres and the size
+            ``(z, y, x)``; at least one.
 
     Example:
         >>> import numpy as np
-        >>> slice_axis_of(np.diag([1.5, 1.5, 9.0, 1.0])), slice_axis_of(np.diag([1.5, 9.0, 1.5, 1.0]))
-        ('axial', 'coronal')
+        >>> slice_axis_of([(np.diag([1.5, 1.5, 9.0, 1.0]), (5, 64, 64))])
+        'axial'
+        >>> slice_axis_of([(np.diag([1.5, 9.0, 1.5, 1.0]), (64, 5, 64))])
+        'coronal'
     """
-    require(len(affines) > 0, "affines", "at least one affine", "none", error=DataError)
-    turned = [reorientation(affine, CANONICAL["axial"]).affine(affine, (1, 1, 1)) for affine in affines]
-    axial, coronal, sagittal = np.median([spacing_of(affine) for affine in turned], axis=0).tolist()
-    spacings: dict[SliceAxis, float] = {"axial": axial, "coronal": coronal, "sagittal": sagittal}
-    return next(axis for axis, length in spacings.items() if length * _EQUAL >= max(spacings.values()))
+    require(len(scans) > 0, "scans", "at least one", "none", error=DataError)
+    turns = [reorientation(affine, CANONICAL["axial"]) for affine, _ in scans]
+    spacings = [spacing_of(turn.affine(one, size)) for turn, (one, size) in zip(turns, scans, strict=True)]
+    sizes = [[size[axis] for axis in turn.order] for turn, (_, size) in zip(turns, scans, strict=True)]
+    lengths, counts = np.median(spacings, axis=0).tolist(), np.median(sizes, axis=0).tolist()
+    axes: tuple[SliceAxis, ...] = ("axial", "coronal", "sagittal")
+    if min(counts) < FEW_SLICES:
+        return axes[counts.index(min(counts))]
+    return next(axis for axis, length in zip(axes, lengths, strict=True) if length * _EQUAL >= max(lengths))
 
 
 def _axis(letter: str) -> int:

@@ -66,7 +66,8 @@ def save_prediction_grid(
         cases: At most 80 scans, with or without labels.
         predictions: One for each case, in the same order and on the same grid.
         labels: Names and colours of the organs.
-        slice_axis: None for the axis of the largest spacing (median over the cases), axial where spacings are equal.
+        slice_axis: None for the axis of the largest spacing (median over the cases), axial where spacings are equal;
+            of pictures, the axis of one or two voxels.
 
     Returns:
         The path.
@@ -90,7 +91,7 @@ def save_prediction_grid(
     cure = 'Write LabelSpec({1: "liver"}).'
     require_type("labels", labels, LabelSpec, "a LabelSpec", cure)
     if slice_axis is None:
-        slice_axis = slice_axis_of(*(case.affine for case in cases))
+        slice_axis = slice_axis_of([(case.affine, case.image.shape[1:]) for case in cases])
     require_choice("slice_axis", slice_axis, tuple(CANONICAL))
     pairs = zip(cases, predictions, strict=True)
     views = [view_of(case, prediction, labels, slice_axis) for case, prediction in pairs]

@@ -132,8 +132,8 @@ class Survey:
 
     @property
     def slice_axis(self) -> SliceAxis:
-        """The axis of the largest spacing over the cohort: see `slice_axis_of`."""
-        return slice_axis_of(*self._affines)
+        """The axis of the largest spacing over the cohort, of pictures that of the fewest voxels: `slice_axis_of`."""
+        return slice_axis_of([*zip(self._affines, self._sizes, strict=True)])
 
     def intensities(self) -> tuple[Intensity, ...] | None:
         """Return one record a channel, with the numbers of the cohort filled in."""

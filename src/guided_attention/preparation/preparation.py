@@ -61,7 +61,7 @@ class Preparation:
 
     Args:
         slice_axis: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None lets `fit` choose the axis of the largest
-            spacing, axial where spacings are equal.
+            spacing, axial where spacings are equal; of pictures, the axis of one or two voxels.
         spacing_mm: Spacing to resample to, ``(depth, height, width)``, with None for an axis that is kept:
             ``(None, 1.0, 1.0)`` resamples slices in plane. ``"median"`` lets `fit` take the cohort's. None
             resamples nothing.

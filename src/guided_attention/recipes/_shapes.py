@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 import torch
 
+from guided_attention._geometry import FEW_SLICES
 from guided_attention.preparation import Fingerprint, Preparation
 from guided_attention.sampling import fit_patch
 
@@ -31,8 +32,6 @@ STRIDE = 32
 """That of the coarsest maps of MSGA lite, which fills other sides up to a multiple of it by itself."""
 _NEIGHBOURS_MM, _MOST_NEIGHBOURS = 2.5, 2
 """How far neighbours reach on either side, and how many there are at most."""
-_FEW = 3
-"""Scans of fewer slices are pictures."""
 _FLOAT, _CLASS = 4, 1
 
 
@@ -78,8 +77,8 @@ def chosen_dimensions(
     said = f"slices are {depth:.3g} mm apart, {ratio:.2g} times the side of a pixel"
     if asked is not None:
         chosen, reason = asked, "as asked"
-    elif slices < _FEW:
-        chosen, reason = "2d", f"scans have fewer than {_FEW} slices, too few for neighbours"
+    elif slices < FEW_SLICES:
+        chosen, reason = "2d", f"scans have fewer than {FEW_SLICES} slices, too few for neighbours"
     elif ratio > _ANISOTROPIC:
         chosen, reason = "2d", f"{said}: neighbours show other anatomy"
     elif device.type == "cpu" or slices < STRIDE:
@@ -108,7 +107,12 @@ def fitted(
     """
     seen = _fingerprint(preparation)
     _say_intensity(preparation, is_ct=is_ct, why=why)
-    why["preparation.slice_axis"] = "the axis of the largest spacing, axial where all are equal"
+    few = seen.sizes[1][0] < FEW_SLICES
+    why["preparation.slice_axis"] = (
+        f"pictures: the axis along which scans have fewer than {FEW_SLICES} voxels"
+        if few
+        else "the axis of the largest spacing, axial where all are equal"
+    )
     if dimensions == "3d":
         return _fitted_to_volumes(preparation, seen, device, held(), why)
     return _fitted_to_slices(preparation, seen, dimensions, device, why)
