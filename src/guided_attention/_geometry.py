@@ -321,7 +321,8 @@ def slice_axis_of(scans: Sequence[tuple[Affine, tuple[int, ...]]]) -> SliceAxis:
     turns = [reorientation(affine, CANONICAL["axial"]) for affine, _ in scans]
     spacings = [spacing_of(turn.affine(one, size)) for turn, (one, size) in zip(turns, scans, strict=True)]
     sizes = [[size[axis] for axis in turn.order] for turn, (_, size) in zip(turns, scans, strict=True)]
-    lengths, counts = np.median(spacings, axis=0).tolist(), np.median(sizes, axis=0).tolist()
+    lengths: list[float] = np.median(spacings, axis=0).tolist()
+    counts: list[float] = np.median(sizes, axis=0).tolist()
     axes: tuple[SliceAxis, ...] = ("axial", "coronal", "sagittal")
     if min(counts) < FEW_SLICES:
         return axes[counts.index(min(counts))]
