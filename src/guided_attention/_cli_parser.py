@@ -277,7 +277,10 @@ def _add_evaluate(verbs: "_Verbs") -> None:
     what = "folder of scans with reference (default: the test cases of the plan)"
     parser.add_argument("data", metavar="DATA", nargs="?", help=what)
     parser.add_argument("--predictions", metavar="FOLDER", help="folder that `predict` wrote")
-    what = "folder for scores.csv, scores.json and scores.txt (default: RUN/evaluation)"
+    what = (
+        "folder for scores.csv, scores.json and scores.txt (default: RUN/evaluation, and RUN/evaluation-NAME for DATA "
+        "called NAME)"
+    )
     parser.add_argument("--out", metavar="FOLDER", help=what)
     _add_device(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON line a case")

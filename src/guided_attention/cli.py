@@ -182,7 +182,7 @@ def _train_folds(arguments: argparse.Namespace) -> int:
     if failed:
         way = f"guided-attention train {_quoted(run)} --folds {folds} --resume"
         tell(f"error: cases have no scores. Mend them, then: {way}")
-        return CASES_FAILED
+        return _code_of_failures()
     say(f"Next, when all {folds} folds are done: guided-attention finalize {_quoted(run)}")
     return DONE
 
@@ -316,7 +316,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         for row in _rows_of_cases(scores, report.entries):
             print_json(row)
     elif scores:
-        folder = scores_folder(arguments.run, arguments.out)
+        folder = scores_folder(arguments.run, arguments.out, arguments.data)
         say((folder / SCORES).read_text(encoding="utf-8").rstrip())
         say(f"Wrote the scores of each case to {folder}")
     return _code_of(report.entries)
@@ -369,7 +369,14 @@ def _code_of(entries: Sequence["LedgerEntry"]) -> int:
         tell(f"failed: {entry.case_id}: {shell_words(entry.error)}")
     if failed:
         tell(f"error: {len(failed)} of {len(entries)} cases failed")
-    return CASES_FAILED if failed else DONE
+    return _code_of_failures() if failed else DONE
+
+
+def _code_of_failures() -> int:
+    """Return 3 for failed cases. `torchrun` would stop the work of its other processes: `finalize` and `merge` tell."""
+    from guided_attention._distributed import started  # noqa: PLC0415
+
+    return CASES_FAILED if started()[1] == 1 else DONE
 
 
 _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {

@@ -125,18 +125,18 @@ def test_each_case_is_held_out_once_and_sizes_differ_by_one_at_most(
 
 
 def test_cases_of_a_patient_stay_together_and_patients_are_counted(plan: Plan) -> None:
-    patients = (("0", "6"), ("1", "2", "3"))
+    patients = (("0", "4"), ("5", "6", "7"))
     held_out = cases_of_folds(of_cases(plan, 5, 3, patients), 5)
-    assert sorted(map(sorted, held_out)) == [["0", "6"], ["1", "2", "3"], ["4"], ["5"], ["7"]]
+    assert sorted(map(sorted, held_out)) == [["0", "4"], ["1"], ["2"], ["3"], ["5", "6", "7"]]
     with pytest.raises(ArgumentError, match=r"`folds` must be at most 5, .*, got 6\. Ask for fewer folds"):
         cases_of_folds(of_cases(plan, 5, 3, patients), 6)
 
 
-def test_a_plan_remembers_patients_with_several_cases_that_train_or_validate(cases: list[Case]) -> None:
+def test_a_plan_remembers_patients_with_several_cases(cases: list[Case]) -> None:
     of = {"1": "p", "2": "q", "3": "p", "4": "r", "5": "r"}
     data = split_of(source_of(cases), 0, of, {})
     kept = {name for group in data.patients for name in group}
-    assert kept == {name for name in (*data.train, *data.val) if of[name] in {"p", "r"}}
+    assert kept == {"1", "3", "4", "5"}
     assert all(len(group) == 2 and len({of[name] for name in group}) == 1 for group in data.patients)
     assert split_of(source_of(cases), 0, None, {}).patients == ()
     with pytest.raises(ArgumentError, match="`patients` must be what gives each case a name, got '' for 2"):
@@ -331,6 +331,9 @@ def test_wrong_uses_are_refused_before_anything_is_written(
             work(on_disk, run, fold=number)
     with pytest.raises(ArgumentTypeError, match="fold"):
         work(on_disk, run, fold=True)
+    odd = replace(on_disk, data=replace(on_disk.data, train=("1", "site:3")))
+    with pytest.raises(DataError, match="fit for a file name, .* got 'site:3'"):
+        work(odd, run)
     assert not run.exists()
     assert fake.calls == []
 
@@ -468,7 +471,7 @@ def test_a_number_of_folds_that_no_cases_allow_is_told(plan: Plan) -> None:
     with pytest.raises(
         ArgumentError, match=r"`plan` must be .*two or more patients .*, got 1\. Plan with more"
     ):
-        cases_of_folds(of_cases(plan, 2, 1, (("0", "1", "2"),)), 2)
+        cases_of_folds(of_cases(plan, 3, 0, (("0", "1", "2"),)), 2)
 
 
 def test_files_of_others_beside_the_ensemble_are_named_before_scores_are_written(

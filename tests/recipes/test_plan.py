@@ -217,6 +217,44 @@ def test_no_case_is_in_two_parts_but_a_single_one_may_validate_itself() -> None:
             DataPlan(**about, **parts)
 
 
+def test_the_cases_of_a_patient_are_in_one_part() -> None:
+    about = {"folder": None, "layout": "memory", "patients": (("1", "2"),)}
+    assert DataPlan(train=("3",), val=("4",), test=("1", "2"), **about).test == ("1", "2")
+    assert DataPlan(train=("1", "2"), val=("1", "2"), **about).val == ("1", "2")
+    for parts in (
+        {"train": ("1",), "val": ("2",)},
+        {"train": ("1", "3"), "val": ("4",), "test": ("2",)},
+        {"train": ("3",), "val": ("2", "4"), "test": ("1",)},
+    ):
+        with pytest.raises(ArgumentError, match=r"one part for the cases of a patient, \('1', '2'\), got"):
+            DataPlan(**about, **parts)
+
+
+def test_texts_are_read_by_the_type_of_the_field_where_it_is_empty(plan: Plan) -> None:
+    values = {"data.series": "3", "data.channels": "t1,7", "data.test": "9", "data.spacing_mm": "5,1,1"}
+    data = plan.with_values(values).data
+    assert (data.series, data.channels, data.test) == ("3", ("t1", "7"), ("9",))
+    assert data.spacing_mm == (5.0, 1.0, 1.0)
+    assert plan.with_values({"data.channels": "none"}).data.channels is None
+
+
+def test_the_folder_of_the_data_is_absolute(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert plan.with_values({"data.folder": "scans"}).data.folder == str(tmp_path.resolve() / "scans")
+
+
+def test_another_builder_keeps_the_arguments_that_it_takes(plan: Plan) -> None:
+    other = plan.with_values({"network.builder": "danet"})
+    assert set(plan.network.arguments) - set(other.network.arguments) == {"channels"}
+    assert plan.with_values({"network.builder": "daf"}).network.arguments == plan.network.arguments
+    with pytest.raises(ArgumentError, match="'channels'"):
+        plan.with_values({"network.builder": "danet", "network.arguments.channels": 8})
+    with pytest.raises(ArgumentError, match=r"Did you mean 'network\.arguments\.encoder'"):
+        plan.with_values({"network.arguments.encoder.depth": 3})
+
+
 def test_differing_keys_are_dotted(plan: Plan) -> None:
     other = replace(
         plan, optimizer=OptimizerPlan(lr=0.5), network=ModelSettings("msga", plan.network.arguments)

@@ -21,8 +21,9 @@ from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.models import ModelSettings
 from guided_attention.preparation import CohortPercentiles, ZScore
 from guided_attention.recipes import Plan, _machine, plan_for
-from guided_attention.recipes._cases import cases_of_plan
+from guided_attention.recipes._cases import cases_of_plan, source_of
 from guided_attention.recipes._machine import bytes_of_step  # the one that conftest.py does not replace
+from guided_attention.recipes._split import split_of
 from guided_attention.recipes.prediction import source_for_run
 
 Block = Callable[..., Case]
@@ -84,6 +85,12 @@ def test_labels_are_those_given_else_one_organ_a_value(block: Block) -> None:
     assert plan.network.arguments["num_classes"] == 3
     with pytest.raises(DataError, match="labels of case '2'"):
         plan_for([cases[1]], labels=LabelSpec({1: "heart"}), device="cpu")
+
+
+def test_an_organ_that_only_a_test_case_has_is_known_before_the_training(block: Block) -> None:
+    names = split_of(source_of([block(f"{number}") for number in range(6)]), 0, None, {}).test
+    cases = [block(f"{number}", 7 if f"{number}" in names else 1) for number in range(6)]
+    assert plan_for(cases).labels.values == (1, 7)
 
 
 def test_one_organ_may_be_mirrored_and_several_may_not(block: Block, plan: Plan) -> None:

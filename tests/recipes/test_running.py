@@ -258,6 +258,41 @@ def test_evaluation_of_the_test_cases_writes_its_tables_and_predicts_once(run: P
     assert (out / "predictions" / f"{plan.data.test[0]}_prediction.nii.gz").stat().st_mtime_ns == written
 
 
+def test_a_plan_that_was_edited_after_the_training_is_refused_or_said(
+    run: Path, plan: Plan, folder: Path, tmp_path: Path
+) -> None:
+    edited = tmp_path / "run"
+    shutil.copytree(run, edited)
+    longer = {"budget.epochs": 2, "training.patience": 9}
+    other = {**longer, "loss.segmentation": "dice", "inference.overlap": 0.25}
+    plan.with_values(other).save(edited / "plan.json")  # as by hand
+    with pytest.raises(ArgumentError, match="begun with, got another loss, inference. Put back"):
+        train(edited, resume=True, device="cpu", quiet=True)
+    with pytest.warns(UserWarning, match="has another inference than the run was begun with"):
+        predict(edited, folder, tmp_path / "out", device="cpu")
+    first, *rest = plan.data.train
+    moved = replace(plan.data, train=tuple(rest), test=(*plan.data.test, first))
+    replace(plan, data=moved).save(edited / "plan.json")
+    for scans in (None, folder):
+        with pytest.raises(DataError, match="with the cases that .* was trained on, got another data"):
+            evaluate(edited, scans, device="cpu")
+    plan.with_values(longer).save(edited / "plan.json")
+    assert evaluate(edited, device="cpu") == evaluate(run, device="cpu")
+
+
+def test_scores_of_other_scans_have_a_folder_of_their_own(run: Path, folder: Path, tmp_path: Path) -> None:
+    evaluate(run, device="cpu")
+    before = (run / "evaluation/scores.csv").read_bytes()
+    others = tmp_path / "other-hospital"
+    others.mkdir()
+    for kind in ("image", "label"):
+        shutil.copy(folder / f"1_{kind}.nii.gz", others)
+    rows = evaluate(run, others, device="cpu")
+    assert read_scores(run / "evaluation-other-hospital/scores.csv") == rows
+    assert (run / "evaluation-other-hospital/predictions/1_prediction.nii.gz").is_file()
+    assert (run / "evaluation/scores.csv").read_bytes() == before
+
+
 def test_predictions_in_a_folder_are_scored_and_what_is_missing_is_listed(
     run: Path, folder: Path, cases: list[Case], tmp_path: Path
 ) -> None:

@@ -61,6 +61,12 @@ _BUILDERS: Mapping[str, _Row] = {
 }
 
 
+def arguments_of(builder: str) -> tuple[str, ...]:
+    """Return the names of the arguments that a builder takes; raise for an unknown one, naming the nearest."""
+    require_known_keys("builder", [builder], tuple(_BUILDERS), error=ArgumentError)
+    return (*_COMMON, *_BUILDERS[builder].options)
+
+
 def build(settings: ModelSettings) -> _Network:
     """Build a network from its settings, with random weights.
 
@@ -77,15 +83,14 @@ def build(settings: ModelSettings) -> _Network:
         5
     """
     require_type("settings", settings, ModelSettings, "a ModelSettings", "Call `ModelSettings.from_dict`.")
-    require_known_keys("builder", [settings.builder], tuple(_BUILDERS), error=ArgumentError)
-    row = _BUILDERS[settings.builder]
-    require_known_keys("arguments", settings.arguments, (*_COMMON, *row.options), error=ArgumentError)
+    known = arguments_of(settings.builder)
+    require_known_keys("arguments", settings.arguments, known, error=ArgumentError)
     weights = settings.arguments.get("encoder_weights")
     cure = "The weights of a trained network are in its own file."
     require(weights is None, "encoder_weights", "None in settings", repr(weights), cure)
     encoder = settings.arguments.get("encoder", "resnet18")
     require_type("encoder", encoder, str, "the name of a ResNet")
-    return row.build(**settings.arguments)
+    return _BUILDERS[settings.builder].build(**settings.arguments)
 
 
 def save_pretrained(model: nn.Module, folder: PathLike, *, overwrite: bool = False) -> Path:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike
@@ -11,6 +10,7 @@ from guided_attention.case import Case
 from guided_attention.data import Cohort, Opening
 from guided_attention.errors import ArgumentError, DataError
 from guided_attention.labels import LabelSpec
+from guided_attention.recipes._plan_records import absolute
 from guided_attention.recipes.plan import Plan
 
 __all__ = ["Data", "Reader", "Source", "cases_of_plan", "source_of"]
@@ -83,7 +83,7 @@ def source_of(
         data = data if labels is None else data.with_labels(labels)
         data = data.without_labels() if image_only else data
         return Source(
-            folder=_absolute(data.folder),
+            folder=absolute(data.folder),
             layout=data.layout,
             labels=data.labels,
             case_ids=data.case_ids,
@@ -93,11 +93,6 @@ def source_of(
             cohort=data,
         )
     return _in_memory(data, labels)
-
-
-def _absolute(folder: Path) -> str:
-    """Return where the data lie. A CSV file that is a link stays one: its paths are relative to where the link is."""
-    return str(folder.parent.resolve() / folder.name if folder.is_file() else folder.resolve())
 
 
 def _in_memory(data: object, labels: LabelSpec | None) -> Source:

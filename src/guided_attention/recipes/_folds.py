@@ -11,12 +11,12 @@ from guided_attention.errors import MissingFileError
 from guided_attention.inference import LedgerEntry, read_ledger
 from guided_attention.inference.saved import FOLDS_FILE
 from guided_attention.inference.writing import PredictionWriter
+from guided_attention.recipes._begun import keys_of_another_plan
 from guided_attention.recipes._held_out import cases_of_run, patients_of_plan
 from guided_attention.recipes._records import plain
 from guided_attention.recipes._volumes import CACHE
 from guided_attention.recipes.plan import PLAN_FILE, Plan
 from guided_attention.recipes.scoring import EVALUATION, PREDICTIONS, TABLE
-from guided_attention.recipes.training import keys_of_another_plan
 from guided_attention.training.run_folder import BEST, files_of_run
 
 __all__ = [

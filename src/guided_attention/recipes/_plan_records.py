@@ -1,6 +1,7 @@
 """The parts of a plan, each a frozen record of plain values."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from guided_attention._checks import repeated, require
@@ -20,10 +21,16 @@ __all__ = [
     "SamplingPlan",
     "SchedulePlan",
     "TrainingPlan",
+    "absolute",
 ]
 
 _DIMS = (2, 3)
 """Numbers of sides of a patch."""
+
+
+def absolute(folder: Path) -> str:
+    """Return where the data lie. A CSV file that is a link stays one: its paths are relative to where the link is."""
+    return str(folder.parent.resolve() / folder.name if folder.is_file() else folder.resolve())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +51,7 @@ class DataPlan:
         series: Which series is read of DICOM folders that hold several: name, number or description.
         cache: Folder for the prepared volumes, which other runs may use too and which is kept; None for ``cache`` in
             the run folder, which is deleted when the run has ended.
-        patients: The cases of each patient who has several that train or validate; folds keep them together.
+        patients: The cases of each patient who has several; they are in one part, and in one fold.
     """
 
     folder: str | None
@@ -82,6 +89,11 @@ class DataPlan:
         ):
             twice = sorted(set(part) & set(others)) or repeated(part)
             require(not twice, name, "without cases of another part", twice)
+        parts = {"train": self.train, "val": () if self.val == self.train else self.val, "test": self.test}
+        for cases in self.patients:
+            held = [f"data.{name}" for name, part in parts.items() if set(part) & set(cases)]
+            cure = "Move all of them to one part."
+            require(len(held) < 2, "data", f"one part for the cases of a patient, {cases}", held, cure)  # noqa: PLR2004
 
 
 @dataclass(frozen=True, kw_only=True)

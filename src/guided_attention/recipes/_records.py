@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from guided_attention._checks import require, require_choice, require_known_keys, require_type
 from guided_attention.errors import ArgumentTypeError, DataError
 
-__all__ = ["check_fields", "parsed", "plain", "record_from", "require_keys", "value_of"]
+__all__ = ["check_fields", "example", "parsed", "plain", "record_from", "require_keys", "value_of"]
 
 
 def check_fields(record: object, where: str) -> None:
@@ -85,6 +85,24 @@ def require_keys(keys: Iterable[str], known: Sequence[str]) -> None:
         ends = [name for name in known if name.endswith(f".{key}")]
         near = [*ends, *difflib.get_close_matches(key, known, n=1, cutoff=0.0)][0]
         require(key in known, "values", "named by keys of the plan", repr(key), f"Did you mean {near!r}?")
+
+
+def example(cls: type | None, name: str, old: object) -> object:
+    """Return the value that a text for a field is read like: `old`, or one of the field's type where that is empty."""
+    if old not in (None, []) or cls is None or not is_dataclass(cls):
+        return old
+    found = _of_type(get_type_hints(cls).get(name))
+    return old if found is None else found
+
+
+def _of_type(hint: Any) -> object:  # noqa: ANN401 - a type, a union or a literal
+    """Return a text, or a list of one, for a type whose texts could be taken for numbers; None for others."""
+    options = [option for option in get_args(hint) if option is not NoneType]
+    if get_origin(hint) in {Union, UnionType}:
+        return _of_type(options[0]) if len(options) == 1 else None
+    if get_origin(hint) is tuple:
+        return [_of_type(options[0])]
+    return "" if hint is str else None
 
 
 def value_of(value: object, old: object) -> object:

@@ -50,7 +50,7 @@ def split_of(source: Source, seed: int, patients: Patients | None, why: dict[str
         resample_channels=opening.resample_channels,
         max_bytes=opening.max_bytes,
         series=None if opening.series is None else str(opening.series),
-        patients=_several((*train, *validation), known),
+        patients=_several((*train, *validation, *test), known),
     )
 
 

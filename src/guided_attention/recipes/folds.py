@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from guided_attention._checks import require, require_integer
@@ -11,6 +12,7 @@ from guided_attention._locks import locked_folder
 from guided_attention.errors import ExistingFileError
 from guided_attention.inference import LedgerEntry
 from guided_attention.inference.saved import FOLDS_FILE
+from guided_attention.inference.writing import PredictionWriter
 from guided_attention.recipes._folds import (
     Fold,
     fold_folder,
@@ -86,6 +88,8 @@ def train_folds(
     device_of(device)
     require(chosen.data.folder is not None, "plan", "for scans on disk", "one for cases in memory")
     held_out = cases_of_folds(chosen, folds)
+    for name in chain(*held_out):  # each will be predicted, after hours of training
+        PredictionWriter().paths(name, "")
     if fold is not None:
         require_integer("fold", fold)
         require(0 <= fold < folds, "fold", f"from 0 to {folds - 1}", fold)

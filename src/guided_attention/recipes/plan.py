@@ -16,6 +16,7 @@ from guided_attention._sides import mirrors_sides
 from guided_attention.errors import DataError, GuidedAttentionError, MissingFileError
 from guided_attention.labels import LabelSpec
 from guided_attention.models import ModelSettings, build
+from guided_attention.models.pretrained import arguments_of
 from guided_attention.preparation import Preparation
 from guided_attention.recipes._plan_records import (
     AugmentationPlan,
@@ -27,10 +28,19 @@ from guided_attention.recipes._plan_records import (
     SamplingPlan,
     SchedulePlan,
     TrainingPlan,
+    absolute,
 )
-from guided_attention.recipes._records import plain, record_from, require_keys, value_of
+from guided_attention.recipes._records import example, plain, record_from, require_keys, value_of
 
-__all__ = ["ARGUMENTS", "PARTS", "PLAN_FILE", "Plan", "differing_keys", "require_buildable"]
+__all__ = [
+    "ARGUMENTS",
+    "PARTS",
+    "PLAN_FILE",
+    "Plan",
+    "differing_keys",
+    "flat_values",
+    "require_buildable",
+]
 
 _VERSION = 2
 PLAN_FILE = "plan.json"
@@ -188,7 +198,8 @@ class Plan:
 
         Args:
             values: Values by key; texts are read as the type of the value that they replace. Keys are those of
-                `to_dict`, and every argument of the network's builder as ``network.arguments.<name>``.
+                `to_dict`, and every argument of the network's builder as ``network.arguments.<name>``. Another
+                ``network.builder`` keeps the arguments that it takes.
 
         Raises:
             ArgumentError: A key is unknown (the nearest known one is named), or see `Plan`.
@@ -196,15 +207,20 @@ class Plan:
         """
         require_type("values", values, Mapping, "a mapping from a dotted key to a value")
         contents = {name: part for name, part in self.to_dict().items() if name not in _FIXED}
-        known = tuple(key for key, _ in _flat(contents))
-        unknown = [key for key in values if not key.startswith(ARGUMENTS) or key == ARGUMENTS]
-        require_keys(unknown, known)
+        known = tuple(key for key, _ in flat_values(contents))
+        require_keys([key for key in values if not _is_argument(key)], known)
+        if values.get("network.builder", self.network.builder) != self.network.builder:
+            takes = arguments_of(str(values["network.builder"]))
+            planned = contents["network"]["arguments"].items()
+            contents["network"]["arguments"] = {name: value for name, value in planned if name in takes}
         for key, value in values.items():
             *way, last = key.split(".")
             inner = contents
             for name in way:
                 inner = inner[name]
-            inner[last] = value_of(value, inner.get(last))
+            inner[last] = value_of(value, example(PARTS.get(way[0] if way else ""), last, inner.get(last)))
+        if "data.folder" in values and contents["data"]["folder"] is not None:
+            contents["data"]["folder"] = absolute(Path(contents["data"]["folder"]))
         reasons = {**self.reasons, **dict.fromkeys(values, _SET)}
         return Plan.from_dict({"version": _VERSION, **contents, "reasons": reasons})
 
@@ -233,7 +249,7 @@ _FIT = "Call `Preparation.fit` with the training cases."
 
 def differing_keys(plan: Plan, other: Plan) -> list[str]:
     """Return the dotted keys in which two plans differ."""
-    first, second = (dict(_flat(one.to_dict())) for one in (plan, other))
+    first, second = (dict(flat_values(one.to_dict())) for one in (plan, other))
     return [key for key in {**first, **second} if first.get(key, _NONE) != second.get(key, _NONE)]
 
 
@@ -248,11 +264,17 @@ def _built_without_memory(builder: str, arguments: tuple[tuple[str, Plain], ...]
         build(ModelSettings(builder, dict(arguments)))
 
 
-def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+def _is_argument(key: str) -> bool:
+    """Return whether a key names an argument of the network's builder, known or not."""
+    name = key.removeprefix(ARGUMENTS)
+    return name not in {"", key} and "." not in name
+
+
+def flat_values(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Return the values of nested mappings by their dotted keys."""
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat_values(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 

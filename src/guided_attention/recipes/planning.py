@@ -71,7 +71,8 @@ def plan_for(
 ) -> Plan:
     """Return a plan for these scans and this machine; ``plan.reasons`` says why each value was chosen.
 
-    The labelled training cases are read once, one after another. Nothing is trained.
+    The labelled training cases are read once, one after another; all labelled ones where nothing names the organs.
+    Nothing is trained.
 
     Args:
         data: A folder in one of the layouts of `guided_attention.data.open_cohort`, a `Cohort`, or cases in memory.
@@ -113,8 +114,9 @@ def plan_for(
         PredictionWriter().paths(name, "")
     survey = Survey(source.labels)
     preparation = survey.fitted(source.readers(parts.train))
-    if source.labels is None and parts.val != parts.train:
-        for read in source.readers(parts.val):
+    if source.labels is None:
+        others = {*parts.val, *parts.test} & set(source.labelled) - set(parts.train)
+        for read in source.readers(sorted(others)):
             survey.add_values(read())
     assert preparation.fingerprint is not None  # noqa: S101 - it is fitted
     chosen = chosen_dimensions(preparation.fingerprint, dimensions, place, why)
@@ -153,7 +155,7 @@ def _labels(survey: Survey, layout: str, why: dict[str, str]) -> LabelSpec:
     why["labels.names"] = (
         f"as said by the layout ({layout}) or by hand"
         if given
-        else "values found in the label volumes of the training and validation cases; nothing names them"
+        else "values found in the label volumes of all cases; nothing names them"
     )
     if survey.labels is not None and survey.labels.others_are_background:
         why["labels.names"] += "; other values are background"

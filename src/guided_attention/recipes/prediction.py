@@ -1,6 +1,7 @@
 """Prediction with a trained run: a folder of label volumes, and a ledger of what is done."""
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,6 +15,7 @@ from guided_attention.errors import ArgumentError, MissingFileError
 from guided_attention.inference import ExtraFile, LedgerEntry, Predictor, Shard
 from guided_attention.inference.saved import FOLDS_FILE
 from guided_attention.labels import LabelSpec
+from guided_attention.recipes._begun import changed_parts
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan, source_of
 from guided_attention.recipes.plan import PLAN_FILE, Plan
 from guided_attention.training.run_folder import BEST
@@ -27,6 +29,9 @@ __all__ = [
     "predictor_of_run",
     "source_for_run",
 ]
+
+_LEARNED = ("labels", "preparation", "network", "inference")
+"""Parts of a plan that a trained network keeps with its weights."""
 
 Scans = PathLike | Sequence[PathLike | Cohort] | Cohort | Sequence[Case]
 """A file or folder, a cohort, a list of these, or cases in memory."""
@@ -166,7 +171,20 @@ def predictor_of_run(run: PathLike, device: str) -> Predictor:
             f"`run` must be a trained run, got {folder}, which has a plan and no {BEST} yet. Train it first."
         )
         raise MissingFileError(message, argument="run", file=folder)
+    if is_plain:
+        _warn_of_changes(folder)
     return Predictor.load(run, device=device)
+
+
+def _warn_of_changes(folder: Path) -> None:
+    changed = [part for part in changed_parts(folder, Plan.load(folder)) if part in _LEARNED]
+    if changed:
+        warnings.warn(
+            f"{PLAN_FILE} in {folder} has another {cut_list(changed)} than the run was begun with. This changes "
+            "nothing: scans are predicted as the network was trained. `Predictor` in Python takes other values.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def has_folds(run: PathLike) -> bool:

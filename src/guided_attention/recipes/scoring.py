@@ -1,5 +1,6 @@
 """Scores of a run: predictions against references, as tables."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +25,10 @@ from guided_attention.inference import LedgerEntry, Predictor
 from guided_attention.inference.ledger import LedgerStatus
 from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
+from guided_attention.recipes._begun import changed_parts
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan
 from guided_attention.recipes._held_out import cases_of_run
+from guided_attention.recipes.plan import PLAN_FILE
 from guided_attention.recipes.prediction import has_folds, plan_of_run, predictor_of_run, source_for_run
 from guided_attention.sampling.cache import digest_of
 
@@ -69,7 +72,8 @@ def evaluate(
             cases of the run's plan, or its validation cases where no test case has a reference.
         predictions: Folder that holds the predictions as ``<case_id>_prediction.nii.gz`` or ``<case_id>.nii.gz``; None
             predicts into ``<out>/predictions``, where complete predictions of this run are used again.
-        out: Folder to write to; None is ``evaluation`` in the run folder.
+        out: Folder to write to; None is ``evaluation`` in the run folder, and ``evaluation-NAME`` for `cases` in a
+            folder NAME.
         device: A torch device, or ``"auto"`` for a GPU if there is one.
         on_case: Called with an entry for each case when it is scored, with the hash of its scan and labels, or failed,
             with its error.
@@ -79,15 +83,15 @@ def evaluate(
 
     Raises:
         MissingFileError: There is no run, its folds are not finalized, or there is no folder of this name.
-        DataError: No case has a reference, or no case could be scored. Or cases of the plan of a run of folds were
-            moved since.
+        DataError: No case has a reference, or no case could be scored. Or cases of the plan were moved since the
+            training.
         ArgumentError: There is neither `cases` nor a plan, or `out` is needed.
         CheckpointError, ExistingFileError: See `predict`.
     """
     predictor = predictor_of_run(run, device)
     source, names, about = _chosen(run, cases, predictor.labels)
     given = None if predictions is None else _existing(predictions)
-    target = scores_folder(run, out)
+    target = scores_folder(run, out, cases)
     about += "" if given is None else f"; predictions in {given}, not made by this command"
     scoring = _Scoring(source, predictor.labels, about, on_case)
     folder = target / PREDICTIONS if given is None else given
@@ -103,8 +107,14 @@ def evaluate(
 def _chosen(run: PathLike, cases: object, labels: LabelSpec) -> tuple[Source, list[str], str]:
     """Return the cases to score, and a line about them."""
     plan = plan_of_run(run)
-    if plan is not None and has_folds(run):
-        cases_of_run(require_path("run", run), plan)  # raises where they are no longer those of the plan
+    if plan is not None:
+        folder = require_path("run", run)
+        wanted, got = f"a plan with the cases that {folder} was trained on", f"another data in {PLAN_FILE}"
+        cure = "Put back what was changed: a case that was trained on could be taken for one of the test."
+        same = "data" not in changed_parts(folder, plan)
+        require(same, "run", wanted, got, cure, error=DataError, file=folder)
+        if has_folds(folder):
+            cases_of_run(folder, plan)  # raises where they are no longer those of the plan
     if cases is not None:
         source = source_for_run(plan, cases, labels)
         names, part = source.case_ids, f"all of {source.folder or 'the list'}"
@@ -132,14 +142,18 @@ def _chosen(run: PathLike, cases: object, labels: LabelSpec) -> tuple[Source, li
     return source, scored, about
 
 
-def scores_folder(run: PathLike, out: PathLike | None) -> Path:
-    """Return the folder that `evaluate` writes to, which is made."""
+def scores_folder(run: PathLike, out: PathLike | None, cases: object) -> Path:
+    """Return the folder that `evaluate` writes to, which is made: other cases have one of their own."""
     if out is not None:
         return made_folder(out, "out")
     folder = require_path("run", run)
     wanted, cure = "given where the run is no folder", "Name a folder for the scores."
     require(folder.is_dir(), "out", wanted, None, cure)
-    return made_folder(folder / EVALUATION, "out")
+    if cases is None:
+        return made_folder(folder / EVALUATION, "out")
+    place = cases.folder if isinstance(cases, Cohort) else cases
+    name = Path(place).resolve().name if isinstance(place, (str, os.PathLike)) else "cases"
+    return made_folder(folder / f"{EVALUATION}-{name}", "out")
 
 
 def _existing(predictions: PathLike) -> Path:

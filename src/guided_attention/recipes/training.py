@@ -15,6 +15,7 @@ from guided_attention.evaluation import Validation
 from guided_attention.inference import Predictor
 from guided_attention.inference.saved import FOLDS_FILE
 from guided_attention.models import build
+from guided_attention.recipes._begun import changed_parts, hashes_of_parts, keys_of_another_plan
 from guided_attention.recipes._cases import Source, cases_of_plan
 from guided_attention.recipes._curves import Curves
 from guided_attention.recipes._initial import initial_weights, load_initial
@@ -28,24 +29,13 @@ from guided_attention.recipes._parts import (
     schedule_of,
 )
 from guided_attention.recipes._volumes import RunData, sweep
-from guided_attention.recipes.plan import PLAN_FILE, Plan, differing_keys
+from guided_attention.recipes.plan import PLAN_FILE, Plan
 from guided_attention.training import Trainer, TrainerConfig, TrainingResult, seed_everything
 from guided_attention.training.progress import Progress
 from guided_attention.training.provenance import PROVENANCE
 from guided_attention.training.run_folder import files_of_run, require_no_run
 
-__all__ = ["keys_of_another_plan", "require_same_plan", "run_folder", "train"]
-
-_MAY_CHANGE = (
-    "budget.",
-    "data.cache",
-    "data.folder",
-    "reasons.",
-    "sampling.workers",
-    "training.patience",
-    "training.validate_every",
-)
-"""What a resumed run may be given anew: nothing that a step of training depends on, but the limits."""
+__all__ = ["require_same_plan", "run_folder", "train"]
 
 
 def train(
@@ -161,11 +151,10 @@ def require_same_plan(folder: Path, plan: Plan) -> None:
     keys = keys_of_another_plan(folder, plan)
     cure = "Train with these values into another folder."
     require(not keys, "plan", f"that of the run in {folder}", f"another {cut_list(keys)}", cure)
-
-
-def keys_of_another_plan(folder: Path, plan: Plan) -> list[str]:
-    """Return the keys in which a plan differs from that of the run in a folder, so that it cannot resume it."""
-    return [key for key in differing_keys(plan, Plan.load(folder)) if not key.startswith(_MAY_CHANGE)]
+    parts = changed_parts(folder, plan)
+    wanted, got = f"the one that the run in {folder} was begun with", f"another {cut_list(parts)}"
+    cure = f"Put back what was changed in {PLAN_FILE}, or train into another folder."
+    require(not parts, "plan", wanted, got, cure)
 
 
 def _require_no_folds(folder: Path) -> None:
@@ -204,7 +193,8 @@ def _trainer(
     validated = data.validation() if plan.data.val else None
     quick = predictor_of(plan, model, mirrored=False)
     validation = None if validated is None else Validation(quick.with_model, validated, plan.labels)
-    about = {"plan": sha256_of_json(plan.to_dict()), "data": data.digest(), "curves": curves.about}
+    hashes = {"plan": sha256_of_json(plan.to_dict()), **hashes_of_parts(plan), "data": data.digest()}
+    about = {**hashes, "curves": curves.about}
     return Trainer(
         model,
         loss_of(plan),
