@@ -290,8 +290,9 @@ def test_another_scan_of_the_same_name_is_predicted_anew(tmp_path):
 def test_nothing_of_the_earlier_scan_of_a_name_is_left(tmp_path):
     _threshold().predict_to(tmp_path, [_case(1), _case(2), _case(3)], also=["uncertainty"])
     blank, other = replace(scan(2), case_id="case 1"), replace(_case(9), case_id="case 2")
+    (tmp_path / "case 3_prediction.nii.gz").write_bytes(b"cut")  # of the same scan, as is its uncertainty
     entries = _threshold().predict_to(tmp_path, [blank, other, _case(3)], resume=True)
-    assert _statuses(entries) == [("case 1", "failed"), ("case 2", "done"), ("case 3", "skipped")]
+    assert _statuses(entries) == [("case 1", "failed"), ("case 2", "done"), ("case 3", "done")]
     kept = ["case 2_prediction.nii.gz", "case 3_prediction.nii.gz", "case 3_uncertainty.nii.gz"]
     assert _names(tmp_path) == [*kept, "ledger.jsonl"]
 
