@@ -15,7 +15,7 @@ from scans to scores:
   guided-attention plan SCANS --out RUN
   guided-attention train RUN
   guided-attention predict RUN --out PREDICTIONS
-  guided-attention evaluate RUN --predictions PREDICTIONS
+  guided-attention evaluate RUN
 
 in folds, each case predicted by a network that has not seen it:
   guided-attention train RUN --folds 5
@@ -176,7 +176,8 @@ def _add_plan(verbs: "_Verbs") -> None:
 def _add_train(verbs: "_Verbs") -> None:
     text = (
         "Train what RUN/plan.json says. Progress goes to standard error. Ctrl-C finishes the step, stores the\n"
-        "state and exits with code 75; --resume continues, and gives the same weights as a run never stopped.\n"
+        "state and exits with code 75; --resume continues. Where the limit is in epochs, the weights are those of a\n"
+        "run never stopped.\n"
         "With --folds, all labelled cases but those of the test are divided into folds. Each fold trains a network\n"
         "that then predicts the cases of the fold; the minutes of the plan are for each fold.\n"
         "Processes that torchrun starts train together and write one run; with --folds, each trains its own folds."
@@ -232,7 +233,7 @@ def _add_predict(verbs: "_Verbs") -> None:
     )
     parser = _verb(verbs, "predict", "predict scans with a trained run", text, example)
     parser.add_argument("run", metavar="RUN", help="run folder")
-    what = "files, folders of scans, DICOM folders (default: the test cases of the plan)"
+    what = "files, folders of scans, DICOM folders (default: the test cases of the plan, or its validation cases)"
     parser.add_argument("scans", metavar="SCANS", nargs="*", help=what)
     parser.add_argument("--out", metavar="FOLDER", required=True, help="folder for the predictions")
     _add_series(parser)
@@ -274,7 +275,10 @@ def _add_evaluate(verbs: "_Verbs") -> None:
     )
     parser = _verb(verbs, "evaluate", "score predictions", text, example)
     parser.add_argument("run", metavar="RUN", help="run folder")
-    what = "folder of scans with reference (default: the test cases of the plan)"
+    what = (
+        "folder of scans with reference (default: the test cases of the plan, or its validation cases where no test "
+        "case has a reference)"
+    )
     parser.add_argument("data", metavar="DATA", nargs="?", help=what)
     parser.add_argument("--predictions", metavar="FOLDER", help="folder that `predict` wrote")
     what = (

@@ -312,6 +312,15 @@ def test_predictions_in_a_folder_are_scored_and_what_is_missing_is_listed(
     assert not (tmp_path / "new").exists()
 
 
+def test_predictions_of_other_cases_than_those_with_a_reference_say_what_to_do(
+    run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "of_test_cases_without_masks_prediction.nii.gz").touch()
+    with pytest.raises(ArgumentError, match=r"with predictions of 2, got .* Leave predictions out"):
+        evaluate(run, predictions=tmp_path, out=tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
 def test_cases_without_a_reference_are_listed_and_not_scored(
     run: Path, cases: list[Case], tmp_path: Path
 ) -> None:

@@ -85,12 +85,17 @@ def evaluate(
         MissingFileError: There is no run, its folds are not finalized, or there is no folder of this name.
         DataError: No case has a reference, or no case could be scored. Or cases of the plan were moved since the
             training.
-        ArgumentError: There is neither `cases` nor a plan, or `out` is needed.
+        ArgumentError: There is neither `cases` nor a plan, `out` is needed, or `predictions` has none of the cases.
         CheckpointError, ExistingFileError: See `predict`.
     """
     predictor = predictor_of_run(run, device)
     source, names, about = _chosen(run, cases, predictor.labels)
     given = None if predictions is None else _existing(predictions)
+    if given is not None and cases is None:
+        held = any(_files_in(given, name) for name in names)
+        wanted, got = f"a folder with predictions of {cut_list(names)}", f"{given}, which has none of them"
+        cure = "These are the cases with a reference. Leave predictions out: then they are predicted too."
+        require(held, "predictions", wanted, got, cure, file=given)
     target = scores_folder(run, out, cases)
     about += "" if given is None else f"; predictions in {given}, not made by this command"
     scoring = _Scoring(source, predictor.labels, about, on_case)
@@ -224,15 +229,20 @@ def write_scores(target: Path, rows: Sequence[CaseScore], about: str, notes: Seq
 
 def read_prediction(case_id: str, folder: Path) -> Prediction:
     """Return the prediction of a case from its file."""
-    paths = [folder / f"{case_id}{ending}" for ending in _ENDINGS]
-    found = next((path for path in paths if path.is_file()), None)
-    if found is None:
-        message = (
-            f"`predictions` must hold {paths[0].name}, got {folder} without it. Predict this case first."
-        )
+    files = _files_in(folder, case_id)
+    if not files:
+        name = f"{case_id}{_ENDINGS[0]}"
+        message = f"`predictions` must hold {name}, got {folder} without it. Predict this case first."
         raise MissingFileError(message, argument="predictions", file=folder)
+    found = files[0]
     volume = read_nifti(found)
     values = np.rint(volume.array).astype(np.uint16)
     good = bool((values == volume.array).all())
     require(good, f"{found}", "a volume of whole numbers", "others", error=DataError, file=found)
     return Prediction(case_id, values, np.zeros(values.shape, np.float32), volume.affine)
+
+
+def _files_in(folder: Path, case_id: str) -> list[Path]:
+    """Return the files that may hold the prediction of a case, the likeliest first."""
+    paths = (folder / f"{case_id}{ending}" for ending in _ENDINGS)
+    return [path for path in paths if path.is_file()]

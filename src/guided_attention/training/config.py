@@ -50,9 +50,9 @@ class TrainerConfig:
     Attributes:
         max_epochs: Maximum number of epochs.
         max_minutes: Maximum number of minutes, the last validation included (see `Trainer`); None sets no limit.
-        precision: ``"fp32"``; ``"bf16"`` or ``"fp16"`` run network and loss under autocast; on a CPU, 3-D convolutions
-            train in ``"fp32"``. With ``"fp16"`` the loss is
-            scaled by a `torch.amp.GradScaler`, which skips a step whose gradient is infinite.
+        precision: ``"fp32"``; ``"bf16"`` or ``"fp16"`` run network and loss under autocast, which is an error for 3-D
+            convolutions on a CPU. With ``"fp16"`` the loss is scaled by a `torch.amp.GradScaler`, which skips a step
+            whose gradient is infinite.
         clip_grad_norm: Maximum norm of the gradient; None does not clip.
         ema_decay: Keep a moving average of the weights with this decay, for example 0.999; it is what is
             validated and stored as best. None keeps none.
