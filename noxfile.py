@@ -189,7 +189,8 @@ def _files_of_core(site: Path) -> set[str]:
 @nox.session(venv_backend="none")
 def newest(session: nox.Session) -> None:
     """Run the unit tests beside the newest torch, and hold encoders and baselines against timm, torchvision and smp."""
-    _NEWEST.run(session, "pytest", "-m", _UNIT, *(session.posargs or _TWO_WORKERS), env=_ONE_THREAD)
+    arguments = session.posargs or ("tests", *_TWO_WORKERS)
+    _NEWEST.run(session, "pytest", "-m", _UNIT, *arguments, env=_ONE_THREAD)
 
 
 @nox.session(default=False)
