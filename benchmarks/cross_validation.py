@@ -277,7 +277,10 @@ def network_of(name: str, in_channels: int) -> nn.Module:
 
 
 def table(runs: Sequence[Run], args: argparse.Namespace) -> str:
-    """Return the runs of a budget as a Markdown table, and what each differs by from the first, paired by case."""
+    """Return the runs of a budget as a Markdown table, and what each differs by from the first, paired by case.
+
+    Pairs are the cases that both have.
+    """
     lines = [
         "| recipe | network | cases | DSC | spread | least | MSD (mm) | epochs | less the first (95 %) |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -306,9 +309,10 @@ def _line(
     dice, distance = (np.array([getattr(row, name) for row in rows]) for name in ("dice", "assd_mm"))
     epochs = np.mean([run["epochs"] for run in runs])
     against = ""
-    if first is not None and {row.case_id for row in first} == {row.case_id for row in rows}:
-        (pair,) = compare_models(rows, first)
-        against = f"{pair.difference:+.3f} ({pair.low:+.3f} to {pair.high:+.3f})"
+    shared = {row.case_id for row in rows} & {row.case_id for row in first or ()}
+    if first is not None and shared:
+        (pair,) = compare_models(*([row for row in each if row.case_id in shared] for each in (rows, first)))
+        against = f"{pair.difference:+.3f} ({pair.low:+.3f} to {pair.high:+.3f}), {len(shared)} cases"
     return (
         f"| {recipe} | {network} | {len(rows)} | {dice.mean():.3f} | {dice.std(ddof=1):.3f} | {dice.min():.3f} "
         f"| {distance.mean():.2f} | {epochs:.0f} | {against} |"

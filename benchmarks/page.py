@@ -1,10 +1,13 @@
 """The tables of docs/benchmarks.md, written between two marks: no number of the page is typed by hand."""
 
+import argparse
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import plans
+from benchmarks.cross_validation import FOLDS, NETWORKS, known, table
 from benchmarks.plots import picture_of, read
 from benchmarks.rows import NOT_RUN, TITLES
 
@@ -30,6 +33,8 @@ def tables(results: Path, images: Path) -> str:
     sections += _loop(results / "loop.json")
     sections += _reading(results / "reading.json")
     sections += _augmentation(results / "augmentation.json")
+    sections += _cross_validation(results / "cross_validation.json")
+    sections += _plans(results / "plans.json")
     sections = sections or ["Nothing has been measured yet."]
     if not any(result["device"].startswith("cuda") for result in found.values()):
         sections.insert(0, "Nothing on this page has run on a GPU.")
@@ -117,6 +122,41 @@ def _augmentation(path: Path) -> list[str]:
         heads = [TITLES.get(library, library) for library in rates]
         parts.append(_table([row["set"], *heads, "ours to the fastest other"], lines))
     return parts
+
+
+def _cross_validation(path: Path) -> list[str]:
+    """Return the section of `benchmarks.cross_validation`: networks and recipes in equal minutes."""
+    if not path.is_file():
+        return []
+    runs, minutes = known(path), 24.0
+    asked = argparse.Namespace(
+        split=False, folds=range(FOLDS), recipes=("new", "old"), networks=NETWORKS, seed=0, minutes=minutes
+    )
+    about = (
+        f"Scans of left atria (MR), cross-validated in {FOLDS} folds; {minutes:.0f} minutes of a processor core a "
+        "fold, counted as the time of the process. Cases tell how many folds have run so far. "
+        f"{_of_runs([run for run in runs if run['minutes'] == minutes])}"
+    )
+    return ["## cross-validation", about, table(runs, asked)]
+
+
+def _plans(path: Path) -> list[str]:
+    """Return the section of `benchmarks.plans`: plans of all dimensions, and what each part of a prediction gains."""
+    if not path.is_file():
+        return []
+    parts = ["## plans"]
+    for name, result in json.loads(path.read_text(encoding="utf-8")).items():
+        about = f"{name[0].upper()}{name[1:]}: each plan trained for {result['minutes']:g} minutes with "
+        about += f"{result['threads']} thread(s) and predicted by the command line. {_of_runs([result])}"
+        parts += [about, plans.table(result["plans"])]
+        folds = f"Below, one network and the ensemble of {plans.FOLDS} folds, a third of the minutes each; seconds "
+        parts += [folds + "are those of the processor for a case.", plans.table(result["gains"])]
+    return parts
+
+
+def _of_runs(runs: Sequence[Mapping[str, Any]]) -> str:
+    found = {name: _each(sorted({str(run[name]) for run in runs})) for name in ("cpu", "torch", "commit")}
+    return f"{found['cpu']}; torch {found['torch']}; commit {found['commit']}."
 
 
 def _circumstances(result: Mapping[str, Any]) -> str:

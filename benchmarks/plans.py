@@ -20,6 +20,8 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
+import torch
+
 from benchmarks.left_atrium_networks import RESULTS, about
 from guided_attention.case import Case
 from guided_attention.data import write_phantom_cohort
@@ -42,7 +44,13 @@ def main() -> None:
     gains = of_folds(args.work / "folds", data, args.minutes / FOLDS)
     path = RESULTS / "plans.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
-    known[args.name] = {**about(), "minutes": args.minutes, "plans": plans, "gains": gains}
+    known[args.name] = {
+        **about(),
+        "minutes": args.minutes,
+        "threads": torch.get_num_threads(),
+        "plans": plans,
+        "gains": gains,
+    }
     path.write_text(json.dumps(known, indent=1) + "\n")
     print(table(plans), table(gains), sep="\n\n")
 
