@@ -373,7 +373,7 @@ def _code_of(entries: Sequence["LedgerEntry"]) -> int:
 
 
 def _code_of_failures() -> int:
-    """Return 3 for failed cases. `torchrun` would stop the work of its other processes: `finalize` and `merge` tell."""
+    """Return 3, or 0 under `torchrun`, which would stop the other processes: `finalize` and `merge` list the cases."""
     from guided_attention._distributed import started  # noqa: PLC0415
 
     return CASES_FAILED if started()[1] == 1 else DONE

@@ -15,7 +15,7 @@ from torch import nn
 
 from guided_attention._files import DRAFT_PREFIX
 from guided_attention.data import read_nifti_case, write_nifti
-from guided_attention.errors import DataError, ExistingFileError, GuidedAttentionError
+from guided_attention.errors import DataError, ExistingFileError, GuidedAttentionError, MissingPackageError
 from guided_attention.inference import LedgerEntry, Predictor, read_ledger, save_prediction
 from guided_attention.inference.writing import PredictionWriter
 from guided_attention.labels import LabelSpec
@@ -105,18 +105,46 @@ def test_a_failed_reader_with_a_name_is_listed_by_it_and_tried_again(tmp_path):
     reader.whole = True
     _threshold().predict_to(tmp_path, [reader], resume=True)
     assert _statuses(read_ledger(tmp_path))[1] == ("case 2", "done")
+    reader.whole = False  # a drive that is away for a while costs no prediction
+    assert _statuses(_threshold().predict_to(tmp_path, [reader], resume=True)) == [("case 2", "failed")]
+    reader.whole = True
+    assert _statuses(_threshold().predict_to(tmp_path, [reader], resume=True)) == [("case 2", "skipped")]
+    reader.whole = False
+    _threshold().predict_to(tmp_path, [reader], resume=True)
+    other = replace(scan(2), case_id="case 2")  # of too many channels, and not the scan that was predicted
+    assert _statuses(_threshold().predict_to(tmp_path, [other], resume=True)) == [("case 2", "failed")]
+    assert not (tmp_path / "case 2_prediction.nii.gz").exists()
 
 
-def test_a_scan_that_memory_cannot_hold_is_listed_and_the_others_are_done(tmp_path):
+def test_a_package_that_is_missing_ends_the_work_at_once(tmp_path, monkeypatch):
+    def needs(_writer, _prediction, _paths):
+        raise MissingPackageError("`nibabel` is not installed.")
+
+    monkeypatch.setattr(PredictionWriter, "write", needs)
+    with pytest.raises(MissingPackageError):
+        _threshold().predict_to(tmp_path, [_case(1), _case(2)])
+    assert read_ledger(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        MemoryError("Unable to allocate 2.00 GiB for an array."),
+    ],
+)
+def test_a_scan_that_memory_cannot_hold_is_listed_and_the_others_are_done(tmp_path, error):
     class Small(Threshold):
         def forward(self, x):
             if x.shape[-1] > 7:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+                raise error
             return super().forward(x)
 
     entries = _threshold(Small()).predict_to(tmp_path, [_case(1, width=11), _case(2)])
     assert _statuses(entries) == [("case 1", "failed"), ("case 2", "done")]
-    assert "Tried to allocate 2.00 GiB. Set a smaller patch_size" in entries[0].error
+    assert "must fit into the memory of the device" in entries[0].error
+    assert f"{error} Set a smaller patch_size" in entries[0].error
 
 
 def test_a_cropped_scan_is_written_on_its_own_grid(tmp_path):

@@ -7,7 +7,15 @@ import pytest
 from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 from guided_attention.models import ModelSettings
-from guided_attention.recipes import BudgetPlan, DataPlan, OptimizerPlan, Plan, SamplingPlan
+from guided_attention.recipes import (
+    BudgetPlan,
+    DataPlan,
+    OptimizerPlan,
+    Plan,
+    SamplingPlan,
+    train,
+    train_folds,
+)
 from guided_attention.recipes.plan import differing_keys
 
 
@@ -219,15 +227,33 @@ def test_no_case_is_in_two_parts_but_a_single_one_may_validate_itself() -> None:
 
 def test_the_cases_of_a_patient_are_in_one_part() -> None:
     about = {"folder": None, "layout": "memory", "patients": (("1", "2"),)}
-    assert DataPlan(train=("3",), val=("4",), test=("1", "2"), **about).test == ("1", "2")
-    assert DataPlan(train=("1", "2"), val=("1", "2"), **about).val == ("1", "2")
+    DataPlan(train=("3",), val=("4",), test=("1", "2"), **about).require_patients_apart()
+    DataPlan(train=("1", "2"), val=("1", "2"), **about).require_patients_apart()
     for parts in (
         {"train": ("1",), "val": ("2",)},
         {"train": ("1", "3"), "val": ("4",), "test": ("2",)},
         {"train": ("3",), "val": ("2", "4"), "test": ("1",)},
     ):
         with pytest.raises(ArgumentError, match=r"one part for the cases of a patient, \('1', '2'\), got"):
-            DataPlan(**about, **parts)
+            DataPlan(**about, **parts).require_patients_apart()
+
+
+def test_cases_of_a_patient_that_are_moved_by_hand_are_refused(plan: Plan, tmp_path: Path) -> None:
+    moved = replace(plan.data, patients=((plan.data.train[0], plan.data.train[1]),))
+    with pytest.raises(ArgumentError, match="one part for the cases of a patient"):
+        replace(plan, data=moved).with_values(
+            {"data.train": plan.data.train[1:], "data.test": plan.data.train[:1]}
+        )
+    parts = {"train": plan.data.train[1:], "test": (*plan.data.test, plan.data.train[0])}
+    by_hand = replace(plan, data=replace(moved, **parts))
+    by_hand.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path) == by_hand  # an older run still predicts
+    with pytest.raises(ArgumentError, match="one part for the cases of a patient"):
+        train(by_hand, tmp_path / "run")
+    on_disk = replace(by_hand, data=replace(by_hand.data, folder="/scans", layout="pairs"))
+    with pytest.raises(ArgumentError, match="one part for the cases of a patient"):
+        train_folds(on_disk, tmp_path / "run", folds=2)
+    assert not (tmp_path / "run").exists()
 
 
 def test_texts_are_read_by_the_type_of_the_field_where_it_is_empty(plan: Plan) -> None:
@@ -243,6 +269,8 @@ def test_the_folder_of_the_data_is_absolute(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert plan.with_values({"data.folder": "scans"}).data.folder == str(tmp_path.resolve() / "scans")
+    with pytest.raises(ArgumentTypeError, match=r"data\.folder"):
+        plan.with_values({"data.folder": 3})
 
 
 def test_another_builder_keeps_the_arguments_that_it_takes(plan: Plan) -> None:

@@ -266,18 +266,21 @@ def test_a_plan_that_was_edited_after_the_training_is_refused_or_said(
     longer = {"budget.epochs": 2, "training.patience": 9}
     other = {**longer, "loss.segmentation": "dice", "inference.overlap": 0.25}
     plan.with_values(other).save(edited / "plan.json")  # as by hand
-    with pytest.raises(ArgumentError, match="begun with, got another loss, inference. Put back"):
+    with pytest.raises(ArgumentError, match="begun with, got other values of loss, inference. Put back"):
         train(edited, resume=True, device="cpu", quiet=True)
-    with pytest.warns(UserWarning, match="has another inference than the run was begun with"):
+    with pytest.warns(UserWarning, match="has other values of inference than the run was begun with"):
         predict(edited, folder, tmp_path / "out", device="cpu")
     first, *rest = plan.data.train
     moved = replace(plan.data, train=tuple(rest), test=(*plan.data.test, first))
     replace(plan, data=moved).save(edited / "plan.json")
     for scans in (None, folder):
-        with pytest.raises(DataError, match="with the cases that .* was trained on, got another data"):
+        with pytest.raises(DataError, match="as it was trained, got .* with other values of data"):
             evaluate(edited, scans, device="cpu")
-    plan.with_values(longer).save(edited / "plan.json")
+    plan.with_values({**longer, "data.max_bytes": 1 << 33}).save(edited / "plan.json")
     assert evaluate(edited, device="cpu") == evaluate(run, device="cpu")
+    plan.with_values({"loss.segmentation": "dice"}).save(edited / "plan.json")
+    train(plan, edited, resume=True, device="cpu", quiet=True)  # with the plan that it was begun with
+    assert Plan.load(edited) == plan
 
 
 def test_scores_of_other_scans_have_a_folder_of_their_own(run: Path, folder: Path, tmp_path: Path) -> None:
@@ -291,6 +294,10 @@ def test_scores_of_other_scans_have_a_folder_of_their_own(run: Path, folder: Pat
     assert read_scores(run / "evaluation-other-hospital/scores.csv") == rows
     assert (run / "evaluation-other-hospital/predictions/1_prediction.nii.gz").is_file()
     assert (run / "evaluation/scores.csv").read_bytes() == before
+    assert evaluate(run, others, device="cpu") == rows
+    shutil.copytree(others, tmp_path / "second/other-hospital")
+    with pytest.raises(ExistingFileError, match="`out` must be given for a second folder of this name"):
+        evaluate(run, tmp_path / "second/other-hospital", device="cpu")
 
 
 def test_predictions_in_a_folder_are_scored_and_what_is_missing_is_listed(

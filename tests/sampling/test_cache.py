@@ -1,5 +1,6 @@
 """Prepared volumes on disk: the same numbers as without, whatever was killed, changed or damaged before."""
 
+import json
 import mmap
 import multiprocessing
 import os
@@ -124,6 +125,34 @@ def test_a_spacing_said_later_makes_another_entry(tmp_path):
     (folder / "dataset.json").write_text('{"spacing_mm": [1.25, 1.5, 1.5]}')
     (volume,) = cache.volumes(open_cohort(folder))
     np.testing.assert_array_equal(np.abs(np.diag(volume.affine)), [1.5, 1.5, 1.25, 1])
+    (folder / "dataset.json").write_text("[1, 2]")  # of something else
+    cache.build(cohort)
+
+
+def test_channels_named_in_another_order_are_read_anew(tmp_path):
+    cohort = open_cohort(_task(tmp_path / "Dataset001", ["t1", "t2"]))
+    cache = VolumeCache(tmp_path / "cache", Preparation(slice_axis="axial", intensity=None).fit(cohort))
+    (first,) = cache.volumes(cohort)
+    turned = open_cohort(_task(tmp_path / "Dataset001", ["t2", "t1"]))
+    (second,) = cache.volumes(turned)
+    np.testing.assert_array_equal(second.image, first.image[::-1])
+
+
+def _task(folder, names):
+    """A data set of nnU-Net of one case with two channels; what is there already stays."""
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    affine = affine_of((3.0, 1.0, 1.25))
+    for channel in (0, 1):
+        if not (path := folder / f"imagesTr/a_000{channel}.nii.gz").exists():
+            ramp = np.arange(5 * 13 * 11, dtype=np.float32).reshape(5, 13, 11)
+            write_nifti(path, ramp[::-1] if channel else ramp, affine)
+    if not (path := folder / "labelsTr/a.nii.gz").exists():
+        write_nifti(path, np.ones((5, 13, 11), np.uint8), affine)
+    about = {"channel_names": dict(enumerate(names)), "labels": {"background": 0, "organ": 1}}
+    about |= {"numTraining": 1, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(about))
+    return folder
 
 
 @pytest.mark.parametrize("file", ["image.npy", "labels.npy", "entry.json"])

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -20,6 +20,7 @@ from guided_attention.errors import (
     DataError,
     ExistingFileError,
     GuidedAttentionError,
+    MissingPackageError,
     WriteError,
 )
 from guided_attention.inference.shard import CasesOfShards, Shard, require_same_cases, shards_in
@@ -56,6 +57,7 @@ class LedgerEntry:
         case_id: Name of the case; ``"case number 3"`` where it could not be read and its reader has no `case_id`.
         status: ``"done"``, ``"skipped"`` or ``"failed"``.
         files: SHA-256 of each file written, by name; empty for a file that could hold nothing (DICOM without organs).
+            Those of the last prediction where the case could not be read again.
         scan: SHA-256 of the scan that was predicted, empty where there is no prediction.
         error: Class and message of the error of a failed case, empty otherwise.
 
@@ -182,7 +184,7 @@ class Ledger:
         entry = self.entries.get(case_id)
         return (
             entry is not None
-            and entry.status == "done"
+            and bool(entry.files)
             and entry.scan == scan
             and all(entry.files.get(path.name) == hash_of(path) for path in paths.values())
         )
@@ -362,8 +364,8 @@ class _Run:
         self._discard_of_another(scan, name)
         try:
             self.writer.write(result, paths)
-        except WriteError:
-            raise
+        except (WriteError, MissingPackageError):
+            raise  # it would come again with every case
         except GuidedAttentionError as error:  # of this scan, such as a series that DICOM SEG cannot refer to
             return self._failed(Failure(name, error), 0)
         files = {path.name: hash_of(path) for path in paths.values()}
@@ -371,15 +373,21 @@ class _Run:
 
     def _failed(self, failure: Failure, number: int) -> LedgerEntry:
         name = f"case number {self.shard.place(number)}" if failure.case_id is None else failure.case_id
-        self._discard_of_another(self.scans.pop(name, ""), name)
-        return LedgerEntry(name, "failed", error=f"{type(failure.error).__name__}: {failure.error}")
+        entry = LedgerEntry(name, "failed", error=f"{type(failure.error).__name__}: {failure.error}")
+        scan = self.scans.pop(name, "")
+        self._discard_of_another(scan, name)
+        known = self.ledger.entries.get(name)
+        # What was not read may be the same as before: its prediction stays known.
+        return entry if scan or known is None else replace(entry, files=known.files, scan=known.scan)
 
     def _discard_of_another(self, scan: str, name: str) -> None:
         """Remove what was predicted of another scan of this name: it would be scored and shown as of this one."""
         known = self.ledger.entries.get(name)
         if scan and known is not None and known.scan not in {"", scan}:
-            for ending in ENDINGS.values():
-                (self.root / f"{name}{ending}").unlink(missing_ok=True)
+            for path in (self.root / f"{name}{ending}" for ending in ENDINGS.values()):
+                if path.is_file():
+                    with writing(path):
+                        path.unlink()
 
 
 def hash_of(path: Path) -> str:

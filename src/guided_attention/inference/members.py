@@ -13,6 +13,8 @@ from guided_attention.errors import ArgumentError, ArgumentTypeError
 __all__ = ["common_number", "dims_of_convolutions", "evaluating", "mean_logits", "members_of"]
 
 _CONVOLUTIONS = {2: (nn.Conv2d, nn.ConvTranspose2d), 3: (nn.Conv3d, nn.ConvTranspose3d)}
+_NO_MEMORY = "can't allocate memory"
+"""What torch says of a CPU whose memory is full."""
 _CURE = "Look at the weights: train again with a lower learning rate."
 _CURE_BF16 = "Predict with precision='fp32', or train again with a lower learning rate."
 
@@ -85,6 +87,8 @@ def _called(name: str, model: nn.Module, images: Tensor) -> Tensor:
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError) as error:
+        if _NO_MEMORY in str(error):  # torch has a class of its own for GPUs only
+            raise torch.OutOfMemoryError(str(error)) from error
         others = {p.dtype for p in model.parameters() if p.is_floating_point()} - {images.dtype}
         cure = "If it needs sides that are multiples of a number, set `multiple` in the Preparation, or `patch_size`."
         if others and not torch.is_autocast_enabled(images.device.type):

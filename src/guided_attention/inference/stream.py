@@ -70,7 +70,7 @@ def _worked(work: Callable[[Case], _Result], case: Case) -> _Result | Failure:
     try:
         with _noting(f"predicting case {case.case_id!r}"):
             return work(case)
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, MemoryError) as error:
         told = str(error)  # not the error itself, whose frames hold the tensors that fill the memory
     except (GuidedAttentionError, OSError) as error:
         return Failure(case.case_id, error)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from guided_attention._checks import require, require_choice, require_path, require_type
-from guided_attention._files import PathLike, made_folder
+from guided_attention._files import PathLike, made_folder, writing
 from guided_attention.case import Source, Volume
 from guided_attention.data import write_dicom_seg, write_nifti, write_rtstruct
 from guided_attention.data.dicom import read_headers
@@ -139,7 +139,8 @@ class PredictionWriter:
             return
         if not prediction.labels.any():
             for name in self._of_dicom:
-                paths[name].unlink(missing_ok=True)
+                with writing(paths[name]):
+                    paths[name].unlink(missing_ok=True)
             return
         volume, (folder, series) = Volume(prediction.labels, place), _series_of(source)
         for name in self._of_dicom:

@@ -13,6 +13,7 @@ _MAY_CHANGE = (
     "budget.",
     "data.cache",
     "data.folder",
+    "data.max_bytes",
     "reasons",
     "sampling.workers",
     "training.patience",
@@ -37,15 +38,14 @@ def hashes_of_parts(plan: Plan) -> dict[str, str]:
     return {f"{_PART}{name}": sha256_of_json(values) for name, values in parts.items()}
 
 
-def changed_parts(folder: Path, plan: Plan) -> list[str]:
+def changed_parts(folder: Path, plan: Plan) -> list[str] | None:
     """Return the parts in which a plan differs from the one that the run in a folder was begun with.
 
-    Runs of earlier versions do not tell, nor does a damaged ``run.json``.
+    None where that is not known: of runs of earlier versions, and where ``run.json`` is damaged.
     """
     about = json_mapping(folder / PROVENANCE).get("provenance")
     known = about if isinstance(about, dict) else {}
-    return [
-        key.removeprefix(_PART)
-        for key, found in hashes_of_parts(plan).items()
-        if known.get(key, found) != found
-    ]
+    hashes = hashes_of_parts(plan)
+    if not set(hashes) <= set(known):
+        return None
+    return [key.removeprefix(_PART) for key, found in hashes.items() if known[key] != found]

@@ -89,6 +89,9 @@ class DataPlan:
         ):
             twice = sorted(set(part) & set(others)) or repeated(part)
             require(not twice, name, "without cases of another part", twice)
+
+    def require_patients_apart(self) -> None:
+        """Raise where the cases of one patient are in several parts. What older runs have learned still predicts."""
         parts = {"train": self.train, "val": () if self.val == self.train else self.val, "test": self.test}
         for cases in self.patients:
             held = [f"data.{name}" for name, part in parts.items() if set(part) & set(cases)]

@@ -88,6 +88,8 @@ def train_folds(
     device_of(device)
     require(chosen.data.folder is not None, "plan", "for scans on disk", "one for cases in memory")
     held_out = cases_of_folds(chosen, folds)
+    if not resume:
+        chosen.data.require_patients_apart()
     for name in chain(*held_out):  # each will be predicted, after hours of training
         PredictionWriter().paths(name, "")
     if fold is not None:

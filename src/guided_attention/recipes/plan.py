@@ -220,9 +220,11 @@ class Plan:
                 inner = inner[name]
             inner[last] = value_of(value, example(PARTS.get(way[0] if way else ""), last, inner.get(last)))
         if "data.folder" in values and contents["data"]["folder"] is not None:
-            contents["data"]["folder"] = absolute(Path(contents["data"]["folder"]))
+            contents["data"]["folder"] = absolute(require_path("data.folder", contents["data"]["folder"]))
         reasons = {**self.reasons, **dict.fromkeys(values, _SET)}
-        return Plan.from_dict({"version": _VERSION, **contents, "reasons": reasons})
+        changed = Plan.from_dict({"version": _VERSION, **contents, "reasons": reasons})
+        changed.data.require_patients_apart()
+        return changed
 
 
 PARTS: Mapping[str, type] = {

@@ -177,11 +177,11 @@ def predictor_of_run(run: PathLike, device: str) -> Predictor:
 
 
 def _warn_of_changes(folder: Path) -> None:
-    changed = [part for part in changed_parts(folder, Plan.load(folder)) if part in _LEARNED]
+    changed = [part for part in changed_parts(folder, Plan.load(folder)) or () if part in _LEARNED]
     if changed:
         warnings.warn(
-            f"{PLAN_FILE} in {folder} has another {cut_list(changed)} than the run was begun with. This changes "
-            "nothing: scans are predicted as the network was trained. `Predictor` in Python takes other values.",
+            f"{PLAN_FILE} in {folder} has other values of {cut_list(changed)} than the run was begun with. This "
+            "changes nothing: scans are predicted as the network was trained. `Predictor` in Python takes others.",
             UserWarning,
             stacklevel=4,
         )

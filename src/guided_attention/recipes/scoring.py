@@ -11,7 +11,13 @@ from guided_attention._checks import cut_list, require, require_path
 from guided_attention._files import PathLike, made_folder, replacing
 from guided_attention.case import Case
 from guided_attention.data import Cohort, read_nifti
-from guided_attention.errors import ArgumentError, DataError, GuidedAttentionError, MissingFileError
+from guided_attention.errors import (
+    ArgumentError,
+    DataError,
+    ExistingFileError,
+    GuidedAttentionError,
+    MissingFileError,
+)
 from guided_attention.evaluation import (
     CaseScore,
     definitions,
@@ -86,7 +92,8 @@ def evaluate(
         DataError: No case has a reference, or no case could be scored. Or cases of the plan were moved since the
             training.
         ArgumentError: There is neither `cases` nor a plan, `out` is needed, or `predictions` has none of the cases.
-        CheckpointError, ExistingFileError: See `predict`.
+        ExistingFileError: `out` is None, and another folder of the name of `cases` was scored before; or see `predict`.
+        CheckpointError: See `predict`.
     """
     predictor = predictor_of_run(run, device)
     source, names, about = _chosen(run, cases, predictor.labels)
@@ -97,6 +104,8 @@ def evaluate(
         cure = "These are the cases with a reference. Leave predictions out: then they are predicted too."
         require(held, "predictions", wanted, got, cure, file=given)
     target = scores_folder(run, out, cases)
+    if out is None and cases is not None:
+        _require_same_scans(target, source)
     about += "" if given is None else f"; predictions in {given}, not made by this command"
     scoring = _Scoring(source, predictor.labels, about, on_case)
     folder = target / PREDICTIONS if given is None else given
@@ -114,15 +123,17 @@ def _chosen(run: PathLike, cases: object, labels: LabelSpec) -> tuple[Source, li
     plan = plan_of_run(run)
     if plan is not None:
         folder = require_path("run", run)
-        wanted, got = f"a plan with the cases that {folder} was trained on", f"another data in {PLAN_FILE}"
+        wanted = f"a run whose {PLAN_FILE} is as it was trained"
         cure = "Put back what was changed: a case that was trained on could be taken for one of the test."
-        same = "data" not in changed_parts(folder, plan)
-        require(same, "run", wanted, got, cure, error=DataError, file=folder)
+        same = "data" not in (changed_parts(folder, plan) or ())
+        require(
+            same, "run", wanted, f"{folder}, with other values of data", cure, error=DataError, file=folder
+        )
         if has_folds(folder):
             cases_of_run(folder, plan)  # raises where they are no longer those of the plan
     if cases is not None:
         source = source_for_run(plan, cases, labels)
-        names, part = source.case_ids, f"all of {source.folder or 'the list'}"
+        names, part = source.case_ids, _all_of(source).removeprefix("(")
         known = (
             [] if plan is None or plan.data.folder != source.folder else [*plan.data.train, *plan.data.val]
         )
@@ -159,6 +170,19 @@ def scores_folder(run: PathLike, out: PathLike | None, cases: object) -> Path:
     place = cases.folder if isinstance(cases, Cohort) else cases
     name = Path(place).resolve().name if isinstance(place, (str, os.PathLike)) else "cases"
     return made_folder(folder / f"{EVALUATION}-{name}", "out")
+
+
+def _require_same_scans(target: Path, source: Source) -> None:
+    """Raise where a folder of the same name as that of the scans was scored before."""
+    place = target / SCORES
+    told = place.read_text(encoding="utf-8").partition("\n")[0] if place.is_file() else ""
+    if told and _all_of(source) not in told:
+        message = f"`out` must be given for a second folder of this name, got None, and {target} has scores of another."
+        raise ExistingFileError(f"{message} Name a folder for the scores.", argument="out", file=target)
+
+
+def _all_of(source: Source) -> str:
+    return f"(all of {source.folder or 'the list'}"
 
 
 def _existing(predictions: PathLike) -> Path:

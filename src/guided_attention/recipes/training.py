@@ -110,6 +110,7 @@ def _begun(
         _require_resumable(folder, chosen, init_from)
     else:
         require_no_run(folder)
+        chosen.data.require_patients_apart()
     wanted, got = f"at least {world_size()}, a patch for each process", chosen.sampling.batch_size
     cure = "Set a larger one in a new plan, or start fewer processes."
     require(got >= world_size(), "sampling.batch_size", wanted, got, cure)
@@ -148,11 +149,15 @@ def _require_resumable(folder: Path, plan: Plan, init_from: PathLike | None) -> 
 
 def require_same_plan(folder: Path, plan: Plan) -> None:
     """Raise where a plan differs from that of the run in a folder in what a step of training depends on."""
-    keys = keys_of_another_plan(folder, plan)
+    parts, keys = changed_parts(folder, plan), keys_of_another_plan(folder, plan)
+    if parts == []:  # then plan.json has been edited, and is written anew
+        return
     cure = "Train with these values into another folder."
     require(not keys, "plan", f"that of the run in {folder}", f"another {cut_list(keys)}", cure)
-    parts = changed_parts(folder, plan)
-    wanted, got = f"the one that the run in {folder} was begun with", f"another {cut_list(parts)}"
+    wanted, got = (
+        f"the one that the run in {folder} was begun with",
+        f"other values of {cut_list(parts or ())}",
+    )
     cure = f"Put back what was changed in {PLAN_FILE}, or train into another folder."
     require(not parts, "plan", wanted, got, cure)
 

@@ -18,12 +18,19 @@ import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import require_integer, require_path, require_positive, require_type
-from guided_attention._files import DRAFT_PREFIX, PathLike, made_folder, replacing, whole_folder
+from guided_attention._files import (
+    DRAFT_PREFIX,
+    PathLike,
+    json_mapping,
+    made_folder,
+    replacing,
+    whole_folder,
+)
 from guided_attention._geometry import Reorientation
 from guided_attention._typing import Affine
 from guided_attention.case import Case
 from guided_attention.data import Cohort
-from guided_attention.data.layouts._records import Scan, dataset_fields
+from guided_attention.data.layouts._records import Scan
 from guided_attention.errors import ExistingFileError
 from guided_attention.preparation import Grid, Preparation, Prepared
 from guided_attention.preparation.grid import Axis
@@ -227,8 +234,10 @@ def _reading_of(cohort: Cohort) -> Mapping[str, Any]:
     """Return what decides, beside the files, which volumes a cohort reads; a limit of memory changes none."""
     how = {name: value for name, value in asdict(cohort.opening).items() if name != "max_bytes"}
     folder = cohort.folder if cohort.folder.is_dir() else cohort.folder.parent
-    said = dataset_fields(folder).get("spacing_mm")  # that of files without geometry
-    return {"labels": None if cohort.labels is None else cohort.labels.to_dict(), "said": said, **how}
+    said = json_mapping(folder / "dataset.json")
+    about = {name: said.get(name) for name in ("spacing_mm", "grey_levels")}
+    labels = None if cohort.labels is None else cohort.labels.to_dict()
+    return {"labels": labels, "channel_names": cohort.channel_names, "dataset.json": about, **how}
 
 
 def digest_of(case: Case) -> str:
