@@ -17,8 +17,9 @@ from guided_attention._maps import chosen_device
 from guided_attention._typing import SpatialDims
 from guided_attention.case import Case
 from guided_attention.errors import DataError
+from guided_attention.inference.folder import existing_of, predict_to
 from guided_attention.inference.knowledge import Knowledge, Precision
-from guided_attention.inference.ledger import LedgerEntry, existing_of, predict_to
+from guided_attention.inference.ledger import LedgerEntry
 from guided_attention.inference.members import (
     common_number,
     dims_of_convolutions,
