@@ -150,7 +150,9 @@ def _plans(path: Path) -> list[str]:
         about += f"{result['threads']} thread(s) and predicted by the command line. {_of_runs([result])}"
         parts += [about, plans.table(result["plans"])]
         folds = f"Below, one network and the ensemble of {plans.FOLDS} folds, a third of the minutes each; seconds "
-        folds += "are those of the processor for a case. A plan of several organs without pairs mirrors nothing."
+        folds += (
+            "are those of the processor for a case. A plan of several organs without pairs mirrors nothing."
+        )
         parts += [folds, plans.table(result["gains"])]
     return parts
 
