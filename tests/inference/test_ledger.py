@@ -165,6 +165,12 @@ def test_a_prediction_that_cannot_be_written_of_its_scan_fails_its_case_only(tmp
     entries = _threshold().predict_to(tmp_path / "out", [moved, _case(2)])
     assert [entry.status for entry in entries] == ["failed", "done"]
     assert "must be on the grid of the volume" in entries[0].error
+    # What was known of an earlier scan of this name went with its files.
+    folder = tmp_path / "again"
+    _threshold().predict_to(folder, [replace(_case(3), case_id=moved.case_id)])
+    (entry,) = _threshold().predict_to(folder, [moved], resume=True)
+    assert (entry.status, entry.files, entry.scan) == ("failed", {}, "")
+    assert _names(folder) == ["ledger.jsonl"]
 
 
 @pytest.mark.parametrize("bad", ["a/b", "..", 'a"b', ".hidden"])

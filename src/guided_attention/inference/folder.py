@@ -137,8 +137,7 @@ def _begin(root: Path, identity: str, existing: Existing, *, in_shards: bool) ->
     )
     sweep_drafts(root)
     for path in _predictions_in(root) if existing == "overwrite" else ():
-        if path.is_file():
-            path.unlink()
+        _remove(path)
 
 
 @dataclass
@@ -202,8 +201,7 @@ class _Run:
 
     def _written(self, result: Prediction) -> LedgerEntry:
         name, paths = result.case_id, self._paths(result.case_id)
-        scan = self.scans.pop(name)
-        self._discard_of_another(scan, name)
+        self._discard_of_another(self.scans[name], name)
         try:
             self.writer.write(result, paths)
         except (WriteError, MissingPackageError):
@@ -211,7 +209,7 @@ class _Run:
         except GuidedAttentionError as error:  # of this scan, such as a series that DICOM SEG cannot refer to
             return self._failed(Failure(name, error), 0)
         files = {path.name: hash_of(path) for path in paths.values()}
-        return LedgerEntry(name, "done", files, scan=scan)
+        return LedgerEntry(name, "done", files, scan=self.scans.pop(name))
 
     def _failed(self, failure: Failure, number: int) -> LedgerEntry:
         name = f"case number {self.shard.place(number)}" if failure.case_id is None else failure.case_id
@@ -226,10 +224,15 @@ class _Run:
         """Remove what was predicted of another scan of this name: it would be scored and shown as of this one."""
         known = self.ledger.entries.get(name)
         if scan and known is not None and known.scan not in {"", scan}:
-            for path in (self.root / f"{name}{ending}" for ending in ENDINGS.values()):
-                if path.is_file():
-                    with writing(path):
-                        path.unlink()
+            for ending in ENDINGS.values():
+                _remove(self.root / f"{name}{ending}")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file; one that another program holds open is a `WriteError`."""
+    if path.is_file():
+        with writing(path):
+            path.unlink()
 
 
 def _scan_hash(case: Case) -> str:

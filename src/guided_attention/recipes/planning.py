@@ -156,7 +156,7 @@ def _labels(survey: Survey, layout: str, why: dict[str, str]) -> LabelSpec:
     why["labels.names"] = (
         f"as said by the layout ({layout}) or by hand"
         if given
-        else "values found in the label volumes of all cases; nothing names them"
+        else "values found in the label volumes of all labelled cases; nothing names them"
     )
     if survey.labels is not None and survey.labels.others_are_background:
         why["labels.names"] += "; other values are background"

@@ -105,7 +105,7 @@ def evaluate(
         require(held, "predictions", wanted, got, cure, file=given)
     target = scores_folder(run, out, cases)
     if out is None and cases is not None:
-        _require_same_scans(target, source)
+        _require_same_folder(target, source)
     about += "" if given is None else f"; predictions in {given}, not made by this command"
     scoring = _Scoring(source, predictor.labels, about, on_case)
     folder = target / PREDICTIONS if given is None else given
@@ -172,7 +172,7 @@ def scores_folder(run: PathLike, out: PathLike | None, cases: object) -> Path:
     return made_folder(folder / f"{EVALUATION}-{name}", "out")
 
 
-def _require_same_scans(target: Path, source: Source) -> None:
+def _require_same_folder(target: Path, source: Source) -> None:
     """Raise where a folder of the same name as that of the scans was scored before."""
     place = target / SCORES
     told = place.read_text(encoding="utf-8").partition("\n")[0] if place.is_file() else ""

@@ -149,9 +149,10 @@ def _require_resumable(folder: Path, plan: Plan, init_from: PathLike | None) -> 
 
 def require_same_plan(folder: Path, plan: Plan) -> None:
     """Raise where a plan differs from that of the run in a folder in what a step of training depends on."""
-    parts, keys = changed_parts(folder, plan), keys_of_another_plan(folder, plan)
-    if parts == []:  # then plan.json has been edited, and is written anew
+    parts = changed_parts(folder, plan)
+    if parts == []:  # whatever stands in plan.json, which is written anew
         return
+    keys = keys_of_another_plan(folder, plan)
     cure = "Train with these values into another folder."
     require(not keys, "plan", f"that of the run in {folder}", f"another {cut_list(keys)}", cure)
     wanted, got = (
