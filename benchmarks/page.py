@@ -148,6 +148,7 @@ def _plans(path: Path) -> list[str]:
     for name, result in json.loads(path.read_text(encoding="utf-8")).items():
         about = f"{name[0].upper()}{name[1:]}: each plan trained for {result['minutes']:g} minutes with "
         about += f"{result['threads']} thread(s) and predicted by the command line. {_of_runs([result])}"
+        about += f" {result['note']}" if "note" in result else ""
         parts += [about, plans.table(result["plans"])]
         folds = f"Below, one network and the ensemble of {plans.FOLDS} folds, a third of the minutes each; seconds "
         folds += (
