@@ -58,6 +58,8 @@ _WORDS = {
     "`also` must be": "`--also` must be",
     "Give `series` one of these names, or each series": "Give each series",
     "pass channels=()": "name the channels with --channel",
+    "Set a smaller patch_size or batch_size in the Predictor, or predict on the CPU": "Pass --device cpu, or set a "
+    "smaller inference.patch_size or inference.batch_size in the plan, before the training",
     "Pass `spacing_mm`": "Pass --spacing",
     "or pass `spacing_mm`": "or pass --spacing",
     "Pass resample_channels=True": "Pass --resample-channels",

@@ -15,7 +15,13 @@ from torch import nn
 
 from guided_attention._files import DRAFT_PREFIX
 from guided_attention.data import read_nifti_case, write_nifti
-from guided_attention.errors import DataError, ExistingFileError, GuidedAttentionError, MissingPackageError
+from guided_attention.errors import (
+    ArgumentError,
+    DataError,
+    ExistingFileError,
+    GuidedAttentionError,
+    MissingPackageError,
+)
 from guided_attention.inference import LedgerEntry, Predictor, read_ledger, save_prediction
 from guided_attention.inference.writing import PredictionWriter
 from guided_attention.labels import LabelSpec
@@ -126,7 +132,7 @@ def test_a_package_that_is_missing_ends_the_work_at_once(tmp_path, monkeypatch):
     assert read_ledger(tmp_path) == []
 
 
-@pytest.mark.parametrize(
+no_memory = pytest.mark.parametrize(
     "error",
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -134,17 +140,37 @@ def test_a_package_that_is_missing_ends_the_work_at_once(tmp_path, monkeypatch):
         MemoryError("Unable to allocate 2.00 GiB for an array."),
     ],
 )
-def test_a_scan_that_memory_cannot_hold_is_listed_and_the_others_are_done(tmp_path, error):
-    class Small(Threshold):
-        def forward(self, x):
-            if x.shape[-1] > 7:
-                raise error
-            return super().forward(x)
 
-    entries = _threshold(Small()).predict_to(tmp_path, [_case(1, width=11), _case(2)])
+
+class Small(Threshold):
+    """A network that holds images up to 7 voxels wide."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def forward(self, x):
+        if x.shape[-1] > 7:
+            raise self.error
+        return super().forward(x)
+
+
+@no_memory
+def test_a_scan_that_memory_cannot_hold_is_listed_and_the_others_are_done(tmp_path, error):
+    entries = _threshold(Small(error)).predict_to(tmp_path, [_case(1, width=11), _case(2)])
     assert _statuses(entries) == [("case 1", "failed"), ("case 2", "done")]
     assert "must fit into the memory of the device" in entries[0].error
     assert f"{error} Set a smaller patch_size" in entries[0].error
+
+
+@no_memory
+@pytest.mark.parametrize("method", ["predict", "probabilities", "__call__"])
+def test_one_scan_that_memory_cannot_hold_is_an_error_that_holds_no_tensors(error, method):
+    with pytest.raises(ArgumentError, match="'case 1' must fit into the memory of the device") as raised:
+        getattr(_threshold(Small(error)), method)(_case(1, width=11))
+    assert str(error) in str(raised.value)
+    assert raised.value.__cause__ is None
+    assert raised.value.__context__ is None
 
 
 def test_a_cropped_scan_is_written_on_its_own_grid(tmp_path):

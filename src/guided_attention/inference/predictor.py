@@ -31,7 +31,7 @@ from guided_attention.inference.mirrors import MirrorAxis, mean_over_mirrors, mi
 from guided_attention.inference.postprocess import PostProcessing
 from guided_attention.inference.saved import load_knowledge, save_knowledge
 from guided_attention.inference.shard import Shard
-from guided_attention.inference.stream import stream
+from guided_attention.inference.stream import stream, within_memory
 from guided_attention.inference.windows import Windows
 from guided_attention.inference.writing import ExtraFile, PredictionWriter
 from guided_attention.labels import LabelSpec
@@ -136,11 +136,15 @@ class Predictor:
 
         Raises:
             DataError: The scan has other channels than the network was trained on.
-            ArgumentError: The network does not return logits of the size and the classes expected, or NaN.
+            ArgumentError: The network does not return logits of the size and the classes expected, or NaN; or the scan
+                does not fit into memory.
 
         Warns:
             SpacingWarning, IntensityWarning: The scan is unlike those that the preparation was fitted on.
         """
+        return within_memory(self._predict, case)
+
+    def _predict(self, case: Case) -> Prediction:
         prepared = self._prepared(case)
         labels = np.empty(prepared.grid.scan_shape, np.min_scalar_type(self.labels.values[-1]))
         uncertainty = np.empty(labels.shape, np.float32)
@@ -161,6 +165,9 @@ class Predictor:
         Raises:
             DataError, ArgumentError: As `predict`.
         """
+        return within_memory(self._probabilities, case)
+
+    def _probabilities(self, case: Case) -> npt.NDArray[np.float32]:
         prepared = self._prepared(case)
         out = np.empty((self.labels.num_classes, *prepared.grid.scan_shape), np.float32)
         view = prepared.grid.turn.apply(out)

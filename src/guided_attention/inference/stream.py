@@ -14,7 +14,7 @@ from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, ArgumentTypeError, GuidedAttentionError
 from guided_attention.outputs import Prediction
 
-__all__ = ["Failure", "Reader", "outcomes", "stream"]
+__all__ = ["Failure", "Reader", "outcomes", "stream", "within_memory"]
 
 Reader: TypeAlias = Case | Callable[[], Case]
 """A case, or a function that reads one."""
@@ -69,16 +69,23 @@ def outcomes(
 def _worked(work: Callable[[Case], _Result], case: Case) -> _Result | Failure:
     try:
         with _noting(f"predicting case {case.case_id!r}"):
-            return work(case)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        told = str(error)  # not the error itself, whose frames hold the tensors that fill the memory
+            return within_memory(work, case)
     except (GuidedAttentionError, OSError) as error:
         return Failure(case.case_id, error)
+
+
+def within_memory(work: Callable[[Case], _Result], case: Case) -> _Result:
+    """Return what `work` makes of a case; a case that does not fit into memory is an `ArgumentError`."""
+    try:
+        return work(case)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        told = str(error)
+    # Raised out here, so that it does not hold the first error, whose frames hold the tensors that fill the memory.
     message = (
         f"`case` {case.case_id!r} must fit into the memory of the device, got: {told} "
         "Set a smaller patch_size or batch_size in the Predictor, or predict on the CPU."
     )
-    return Failure(case.case_id, ArgumentError(message, argument="case"))
+    raise ArgumentError(message, argument="case")
 
 
 def _read(cases: Iterator[Reader], number: int) -> Case | Failure | None:
