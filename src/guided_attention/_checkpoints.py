@@ -254,6 +254,8 @@ def read_contents(
 ) -> object:
     """Return what a file holds, or the bytes that were read from it; see `load_checkpoint`."""
     file = existing_file(path, argument)
+    # Beside a checkpoint lie others of its run; beside a file of weights, those of other networks.
+    instead = _instead(file) if argument == "path" else "Copy the file again."
 
     def refused(fault: str) -> CheckpointError:
         message = f"`{argument}` must be {wanted}, got {file}, {fault}"
@@ -267,13 +269,13 @@ def read_contents(
         try:
             _test_checksums(stream)
         except _DAMAGED_ZIP as error:
-            fault = f"which torch cannot read: it is damaged or cut short ({error}). {_instead(file)}"
+            fault = f"which torch cannot read: it is damaged or cut short ({error}). {instead}"
             raise refused(fault) from error
         try:
             return _parsed(stream, file.suffix)
         except _UNREADABLE as error:
             fault = "which torch cannot read with weights_only=True: it is damaged, or holds more than plain tensors"
-            raise refused(f"{fault} and numbers. Save a state_dict() only. {_instead(file)}") from error
+            raise refused(f"{fault} and numbers. Save a state_dict() only. {instead}") from error
 
 
 def existing_file(path: PathLike, argument: str) -> Path:

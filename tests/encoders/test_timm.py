@@ -72,17 +72,50 @@ def test_maps_of_a_quarter_and_coarser_are_kept_channels_first(name, asked):
     assert asked[0]["features_only"] is True
 
 
+def saved(tmp_path, state):
+    torch.save(state, tmp_path / "weights.pth")
+    return tmp_path / "weights.pth"
+
+
 def test_weights_come_from_timm_or_from_a_file(asked, tmp_path):
-    path = tmp_path / "weights.pth"
-    path.touch()
+    state = Maps(1, Layout.FIRST).state_dict() | {"head.weight": torch.ones(2)}
     TimmEncoder("first")
     TimmEncoder("first.tag", encoder_weights="pretrained")
-    TimmEncoder("first", encoder_weights=path)
-    assert [(call["name"], call["pretrained"], call["pretrained_cfg_overlay"]) for call in asked] == [
-        ("first", False, {}),
-        ("first.tag", True, {}),
-        ("first", True, {"file": str(path)}),
+    TimmEncoder("first", encoder_weights=saved(tmp_path, state))
+    assert [(call["name"], call["pretrained"]) for call in asked] == [
+        ("first", False),
+        ("first.tag", True),
+        ("first", True),
     ]
+    assert [set(call["pretrained_cfg_overlay"]) for call in asked] == [set(), set(), {"state_dict"}]
+    torch.testing.assert_close(asked[2]["pretrained_cfg_overlay"]["state_dict"], state, rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_file_must_have_every_entry_of_the_network(tmp_path):
+    state = Maps(1, Layout.FIRST).state_dict()
+    flat = {name.replace("project.1", "project_1"): value for name, value in state.items()}
+    TimmEncoder("first", encoder_weights=saved(tmp_path, flat))
+    del state["project.1.bias"]
+    with pytest.raises(CheckpointError, match=r"got a file without project\.1\.bias\. Save the state_dict"):
+        TimmEncoder("first", encoder_weights=saved(tmp_path, state))
+    wrapped = {f"model.{name}": value for name, value in Maps(1, Layout.FIRST).state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"weights of the whole network, got a file without project"):
+        TimmEncoder("first", encoder_weights=saved(tmp_path, wrapped))
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_damaged_file_is_an_error_before_timm_reads_it(tmp_path):
+    path = saved(tmp_path, Maps(1, Layout.FIRST).state_dict())
+    (tmp_path / "other.pth").touch()
+    damaged = bytearray(path.read_bytes())
+    place = damaged.find(torch.load(path)["project.2.weight"].numpy().tobytes()[:8])
+    damaged[place] ^= 1
+    for content in (bytes(damaged), b"no weights at all"):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match="which torch cannot read") as raised:
+            TimmEncoder("first", encoder_weights=path)
+        assert str(raised.value).endswith("Copy the file again.")  # the other file is of another network
 
 
 @pytest.mark.usefixtures("asked")

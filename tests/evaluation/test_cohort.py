@@ -111,8 +111,17 @@ def test_a_case_that_cannot_be_scored_is_an_error_before_its_prediction():
     with pytest.raises(
         DataError, match=r"`cases` must be of different names, got two called 'a'\. Give each"
     ):
-        evaluate(lambda case: seen.append(case) or volume(2), [scan("a", 0), scan("a", 1)], LABELS)
+        evaluate(lambda case: seen.append(case) or volume(2), iter([scan("a", 0), scan("a", 1)]), LABELS)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_no_case_of_a_list_is_predicted_where_one_cannot_be_scored(kind):
+    bare = Case("7", np.zeros((1, *SHAPE)), None, affine_of(SPACING_MM))
+    with pytest.raises(DataError, match=r"got case '7' without any"):
+        evaluate(never, kind([scan("a", 0), bare]), LABELS)
+    with pytest.raises(DataError, match=r"got two called 'a'"):
+        evaluate(never, kind([scan("a", 0), scan("a", 1)]), LABELS)
 
 
 SHEARED = np.array([[1.3, 0, 0, 5], [0, 1.5, 2.8, 7], [0, 0, 7.7, 9], [0, 0, 0, 1]])
@@ -261,12 +270,30 @@ def test_a_validation_is_the_mean_over_organs_and_cases(metric):
         assert mean == mean_dice(wanted())
 
 
-@pytest.mark.parametrize("metric", ["ravd_percent", "assd_mm", "masd_mm", "hausdorff95_mm", "hausdorff_mm"])
+@pytest.mark.parametrize("metric", ["assd_mm", "masd_mm", "hausdorff95_mm", "hausdorff_mm"])
 def test_what_is_better_when_lower_has_a_minus_sign(metric):
-    cases, definition = [scan("a", 0), scan("b", 1)], DistanceDefinition("surfel")
+    cases, definition = [scan("a", 0), scan("b", 1)], DistanceDefinition("surfel", one_empty="diagonal")
     validation = Validation(with_model, cases, LABELS, metric=metric, definition=definition)
     assert validation(network()) == -summarize_metric(wanted(definition=definition), metric)[-1].mean < 0
-    assert validation(network(0.0)) == (-100.0 if metric == "ravd_percent" else -math.inf)
+    diagonal = math.dist(np.multiply(SHAPE, SPACING_MM), (0, 0, 0))
+    assert validation(network(0.0)) == pytest.approx(-diagonal, rel=0.2)  # of the outermost voxel centres
+
+
+@pytest.mark.parametrize("metric", ["assd_mm", "masd_mm", "hausdorff95_mm", "hausdorff_mm"])
+def test_of_two_networks_that_miss_an_organ_the_better_one_has_the_higher_score(metric):
+    """With infinite distances every epoch would be as bad as the first, whose weights would be kept."""
+    cases, liver = [scan("a", 0)], next(iter(LABELS.names))
+
+    def predicting(shift):
+        return lambda _: lambda case: np.roll(np.where(case.labels == liver, liver, 0), shift, axis=-1)
+
+    scores = [Validation(predicting(shift), cases, LABELS, metric=metric)(network()) for shift in (3, 0)]
+    assert -math.inf < scores[0] < scores[1] < 0
+    message = f"`one_empty` must be 'diagonal' for the validation by {metric}, got 'inf'. Set one_empty"
+    with pytest.raises(ValueError, match=message):
+        Validation(with_model, cases, LABELS, metric=metric, definition=DistanceDefinition())
+    with pytest.raises(ValueError, match="`metric` must be one of .*, got 'ravd_percent'"):
+        Validation(with_model, cases, LABELS, metric="ravd_percent")
 
 
 def test_a_validation_measures_distances_only_for_a_metric_that_needs_them(monkeypatch):

@@ -161,6 +161,8 @@ def test_a_mean_over_distances_measured_in_two_ways_is_refused():
     message = r"`scores` must be of one DistanceDefinition, got .*surfel.*voxel"
     with pytest.raises(ValueError, match=message):
         summarize_metric(rows, "hausdorff95_mm")
+    with pytest.raises(ValueError, match=message):
+        summarize(rows)
     assert summarize_metric(rows, "dice")[0].count == 2
     assert definitions(rows) == (
         "surface: voxel; HD95 of both directions: max; organ in only one volume: inf and "

@@ -227,9 +227,15 @@ def test_the_report_names_the_definitions_and_the_worst(tmp_path):
     )
     assert format_table(summarize(scores)) in text
     assert "## 95th percentile of the surface distances in mm\n" in text
-    assert "| liver  | inf ± – |    inf | 3.000 to inf | 2 |       0 |      1 |" in text
+    assert "| liver  | inf ± – |    inf |  3.000 to inf | 2 |       0 |      1 |" in text
     assert "Surface Dice" not in text  # not measured
     assert text.endswith("| liver |    b | missed | 0.000 |    inf |     inf |\n")
+
+
+@pytest.mark.parametrize(("level", "shown"), [(0.95, "95 %"), (0.995, "99.5 %"), (0.9, "90 %")])
+def test_a_report_names_the_level_of_its_intervals(tmp_path, level, shown):
+    write_report(tmp_path / "report.md", [score("a", "liver", 0.5)], level=level)
+    assert f" {shown} interval |" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 def test_a_report_without_scores_says_so(tmp_path):

@@ -78,6 +78,21 @@ def test_the_papers_network_trains_on_each(name, side):
     assert stem.grad.isfinite().all()
 
 
+@pytest.mark.parametrize(("name", "side"), [(name, sides[-1]) for name, sides, _, _ in FAMILIES])
+def test_a_file_of_timms_weights_fits_each_family(tmp_path, name, side):
+    import timm
+
+    whole = timm.create_model(name).eval()
+    torch.save(whole.state_dict(), tmp_path / "weights.pth")
+    encoder = TimmEncoder(name, in_channels=3, encoder_weights=tmp_path / "weights.pth").eval()
+    plain = timm.create_model(name, features_only=True).eval()
+    plain.load_state_dict(encoder.network.state_dict())
+    held = {key.replace(".", "_"): value for key, value in whole.state_dict().items()}
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(value, held[key.removeprefix("model.").replace(".", "_")], rtol=0, atol=0)
+    assert len(encoder(drawn(1, 3, side, side))) > 0
+
+
 def test_a_file_of_timms_weights_loads_and_its_stem_is_adapted(tmp_path):
     import timm
 

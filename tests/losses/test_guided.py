@@ -217,6 +217,20 @@ def test_held_fixed_reaches_guidance_and_reconstruction():
         assert second.grad is not None
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (1, 1)])
+def test_only_a_segmentation_loss_of_one_number_is_added(shape):
+    logits, target = torch.zeros(2, 2, 3, 5), torch.ones(2, 3, 5, dtype=torch.long)
+    loss = GuidedAttentionLoss(lambda logits, _: logits.mean() * torch.ones(shape))
+    if shape == (1, 1):
+        assert loss(logits, target).total.shape == ()
+        return
+    message = (
+        r"`segmentation\(logits, target\)` must be a scalar tensor, got one of shape \(2, 3\)\. Take its mean"
+    )
+    with pytest.raises(ValueError, match=message):
+        loss(logits, target)
+
+
 def test_the_segmentation_loss_moves_with_the_module():
     loss = GuidedAttentionLoss(CrossEntropyLoss([1.0, 2.0, 3.0]))
     assert_close(dict(loss.state_dict()), {"segmentation.class_weights": torch.tensor([1.0, 2.0, 3.0])})

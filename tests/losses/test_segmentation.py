@@ -285,6 +285,15 @@ def test_weights_that_are_no_weights_are_refused(module, weights):
 
 
 @pytest.mark.parametrize("loss", FUNCTIONS)
+@pytest.mark.parametrize("kind", [list, torch.tensor])
+@pytest.mark.parametrize("weights", [[1.0, -2.0, 1.0, 1.0], [1.0, float("nan"), 1.0, 1.0], [0.0] * 4])
+def test_functions_refuse_weights_that_are_none_whatever_holds_them(loss, kind, weights):
+    logits, target = inputs()
+    with pytest.raises(ValueError, match=r"`class_weights` must be finite numbers, none below 0, not all 0"):
+        loss(logits, target, class_weights=kind(weights))
+
+
+@pytest.mark.parametrize("loss", FUNCTIONS)
 @pytest.mark.usefixtures("without_shape_checks")
 def test_a_loss_compiles_into_one_graph(loss):
     logits, target = inputs(dtype=torch.float32)

@@ -3,6 +3,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.reference import calibration as written_out
@@ -36,6 +37,17 @@ def test_both_equal_the_sums_written_out(shape, dtype):
             assert found == pytest.approx(wanted, rel=1e-12)
         wanted = written_out.brier_score(probabilities, reference, where)
         assert brier_score(probabilities, reference, mask=where) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_probabilities_of_every_half_precision_pass_for_some():
+    logits = torch.randn(5, 11, 13, 7, generator=torch.Generator().manual_seed(0))
+    reference = logits.argmax(0).numpy()
+    for dtype in (torch.float16, torch.bfloat16):
+        probabilities = torch.softmax(logits, 0).to(dtype)
+        wanted = written_out.brier_score(probabilities.double().numpy(), reference)
+        assert brier_score(probabilities, reference) == pytest.approx(wanted, rel=1e-12)
+    with pytest.raises(ValueError, match="of sum 1 over the classes"):
+        brier_score(torch.softmax(logits, 0) * 1.01, reference)
 
 
 @given(tenths=st.lists(st.tuples(st.integers(0, 10), st.integers(0, 1)), min_size=1, max_size=13))

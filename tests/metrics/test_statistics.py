@@ -111,6 +111,24 @@ def test_the_p_value_equals_the_exact_one_of_scipy(pairs):
     assert paired_wilcoxon(first.tolist(), second.tolist()) == pytest.approx(float(theirs), rel=1e-9)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.7, 0.01, 1e-300, 1e300])
+@pytest.mark.parametrize("shift", [0.0, 0.1, 3.0])
+def test_rounding_decides_neither_ties_nor_differences(scale, shift):
+    whole = (
+        [86, 81, 81, 97, 95, 73, 73, 77, 76, 74, 97, 83],
+        [88, 81, 80, 99, 95, 74, 72, 79, 80, 76, 101, 81],
+    )
+    first, second = ([(value + shift) * scale for value in values] for values in whole)
+    wanted = pytest.approx(slow_p_value(*whole), rel=1e-12)
+    assert paired_wilcoxon(first, second) == paired_wilcoxon(*whole) == wanted
+    assert wanted.expected > 0.08
+
+
+def test_differences_beyond_rounding_are_ranked_apart():
+    # Ranks 1 to 3, of which 2 and 3 rise: W = 5; 5 or more in 2 of 8 tosses.
+    assert paired_wilcoxon([1.0, 1.0, 1.0], [1 + 1e-12, 1 - 2e-12, 1 - 3e-12]) == 2 * 2 / 8
+
+
 def test_the_test_has_no_side():
     first, second = np.random.default_rng(2).normal(size=(2, 13)).tolist()
     assert paired_wilcoxon(first, second) == paired_wilcoxon(second, first) < 1.0

@@ -264,6 +264,37 @@ def test_weights_for_an_encoder_of_ones_own_are_refused():
 
 
 @pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize("name", BUILDERS)
+def test_an_encoder_of_other_channels_or_dimensions_is_refused(name):
+    with torch.device("meta"):
+        slices = resnet_encoder("resnet18", in_channels=2)
+        message = "`encoder.spatial_dims` must be 3, as `spatial_dims`, got 2. Pass the encoder's own"
+        with pytest.raises(ArgumentError, match=message):
+            small(name, encoder=slices, in_channels=2, spatial_dims=3)
+        message = "`encoder.in_channels` must be 4, as `in_channels`, got 2. Pass the encoder's own number as `in_ch"
+        with pytest.raises(ArgumentError, match=message):
+            small(name, encoder=slices, in_channels=4)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_parts_of_other_dimensions_are_refused():
+    with torch.device("meta"):
+        slices, volumes = (resnet_encoder("resnet18", spatial_dims=dims) for dims in (2, 3))
+        fusion = MultiScaleFusion((64, 128, 256, 512), channels=4)
+        with pytest.raises(
+            ArgumentError, match="`encoder.spatial_dims` must be 2, as that of `fusion`, got 3"
+        ):
+            SegmentationModel(volumes, fusion, MultiScaleGuidedAttention(4), num_classes=2)
+        attention = MultiScaleGuidedAttention(4, spatial_dims=3)
+        with pytest.raises(
+            ArgumentError, match="`attention.spatial_dims` must be 2, as that of `fusion`, got 3"
+        ):
+            SegmentationModel(slices, fusion, attention, num_classes=2)
+        with pytest.raises(ArgumentError, match="`encoder.spatial_dims` must be 2, as `spatial_dims`, got 3"):
+            DualAttentionNetwork(volumes, 4, num_classes=2)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
 def test_whole_numbers_of_numpy_are_numbers():
     model = small("daf", num_classes=np.int64(3), in_channels=np.int32(2))
     assert model(drawn(1, 2, 37, 53)).shape == (1, 3, 37, 53)

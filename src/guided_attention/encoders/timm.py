@@ -1,5 +1,6 @@
 """Any network of timm as an encoder."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -7,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from guided_attention._checks import needs_extra, require, require_count, require_type
+from guided_attention._checks import cut_list, needs_extra, require, require_count, require_type
 from guided_attention._files import PathLike
 from guided_attention._maps import first_weight, require_map
 from guided_attention._typing import Image
-from guided_attention.encoders._weights import checked_file
+from guided_attention.encoders._weights import checked_file, read
 from guided_attention.errors import ArgumentError, CheckpointError, MissingPackageError
 
 __all__ = ["TimmEncoder"]
@@ -38,8 +39,7 @@ class TimmEncoder(nn.Module):
         name: As ``timm.list_models()`` has it; behind a dot, a tag of pretrained weights.
         in_channels: Channels of the image; timm adapts weights to them.
         encoder_weights: None initializes at random. ``"pretrained"`` downloads timm's weights. Anything else is the
-            path of a state dict with timm's names; the classifier's entries are omitted. timm loads it loosely:
-            entries that the file lacks stay random without a warning.
+            path of a state dict with timm's names; the classifier's entries are omitted, and no other may be missing.
 
     Attributes:
         out_channels: Channels of the maps that are kept.
@@ -147,16 +147,17 @@ def _features_of(name: str, in_channels: int, encoder_weights: PathLike | None) 
     """Return timm's network that returns its maps."""
     timm = _timm()
     _require_known(name, timm.list_models())
-    file = {} if encoder_weights in (None, "pretrained") else {"file": str(encoder_weights)}
+    file = None if encoder_weights == "pretrained" else encoder_weights
+    state = None if file is None else read(file)
     try:
-        return timm.create_model(
+        network = timm.create_model(
             name,
             pretrained=encoder_weights is not None,
-            pretrained_cfg_overlay=file,
+            pretrained_cfg_overlay={} if state is None else {"state_dict": dict(state)},
             features_only=True,
             in_chans=in_channels,
         )
-    except (RuntimeError, AttributeError, TypeError, AssertionError, OSError, ValueError) as error:
+    except (RuntimeError, AttributeError, TypeError, AssertionError, OSError, ValueError, KeyError) as error:
         # timm has no error of its own for a network without maps: each of these names what was missing.
         if any(word in str(error) for word in ("features_only", "feature_info", "out_indices")):
             message = f"`name` must be a network of timm that returns its maps, got {name!r} ({error})."
@@ -164,7 +165,23 @@ def _features_of(name: str, in_channels: int, encoder_weights: PathLike | None) 
         if encoder_weights is None:
             raise
         message = f"`encoder_weights` must be weights that timm can load into {name}, got {encoder_weights}: {error}"
-        raise CheckpointError(message, argument="encoder_weights", file=file.get("file")) from error
+        raise CheckpointError(message, argument="encoder_weights", file=file) from error
+    if state is not None:
+        _require_all(network, state, file)
+    return network
+
+
+def _require_all(network: nn.Module, state: Mapping[str, Tensor], file: object) -> None:
+    """Raise where the file lacks an entry of the network: timm itself would leave it random without a word."""
+    # timm wraps networks in two ways: `layers.0.weight` becomes `layers_0.weight`, or `cls_token` `model.cls_token`.
+    held = {name.replace(".", "_") for name in state}
+    names = list(network.state_dict())
+    wrapper = "model." if all(name.startswith("model.") for name in names) else ""
+    wanted = [name.removeprefix(wrapper) for name in names if not name.endswith("num_batches_tracked")]
+    missing = [name for name in wanted if name.replace(".", "_") not in held]
+    got, cure = f"a file without {cut_list(missing)}", "Save the state_dict() of timm's own network."
+    good = "weights of the whole network"
+    require(not missing, "encoder_weights", good, got, cure, error=CheckpointError, file=file)
 
 
 def _timm() -> Any:  # noqa: ANN401

@@ -273,7 +273,8 @@ def _require_whole(held: Sequence[_Held]) -> None:
             for index, fingerprint in indices.items():
                 if slices[case_id].setdefault(index, fingerprint) != fingerprint:
                     clashes.append(f"slice {index} of case {case_id!r}")
-    cure = "Give cases that were evaluated more than once different ids, or reset() in between."
+    cure = "Give cases that were evaluated more than once different ids, or reset() in between. What a sampler repeats "
+    cure += "must be left out where the network rounds otherwise in another batch."
     listed = ", ".join(dict.fromkeys(clashes))
     require(not clashes, "case_id", "of one content each", f"two for {listed}", cure=cure)
     both = sorted(volumes.keys() & slices.keys())

@@ -87,6 +87,7 @@ def evaluate(
     _require_function("predict", predict, "a function from a case to its label volume")
     _require_collection(cases)
     _require_settings(labels, definition, workers)
+    _require_scorable_list(cases, labels, definition)
     rows: list[CaseScore] = []
     for case in _different(cases):
         require_scorable(case, labels, definition)
@@ -156,21 +157,23 @@ class Validation:
 
     ``validation(model)`` predicts all cases and averages the metric over the organs of each case, then over the cases:
     the row ``mean`` of `summarize_metric`. Of several processes, each predicts its part of the cases; all must
-    call, and all get the same number. A metric that is better when lower (a distance, `ravd_percent`) comes with a
-    minus sign, because the trainer keeps the weights of the highest score. Distances are measured only if the metric
-    needs them.
+    call, and all get the same number. A distance, which is better when lower, comes with a minus sign, because the
+    trainer keeps the weights of the highest score. Distances are measured only if the metric needs them. The score of a
+    missed organ is finite, so that a network that misses one can still become better than another: for a distance it
+    is the diagonal of the volume. `ravd_percent`, which is infinite for an organ that is not there, is no choice.
 
     Args:
         with_model: Takes a network to a function from a case to its label volume or `Prediction`, for example the
             method `with_model` of a predictor.
         cases: With labels; a list or another collection that can be read once for each validation.
         labels: The organs and their values.
-        metric: Name of an attribute of `CaseScore`.
-        definition: How surface distances are measured.
+        metric: Name of an attribute of `CaseScore`, except `ravd_percent`.
+        definition: How surface distances are measured, with ``one_empty="diagonal"``.
         workers: Threads that search for the nearest points; -1 for all cores.
 
     Raises:
-        ArgumentError: There is no such metric, `surface_dice` is asked for without a tolerance, or there is no case.
+        ArgumentError: There is no such metric, `surface_dice` is asked for without a tolerance, a distance with
+            ``one_empty="inf"``, or there is no case.
         ArgumentTypeError: An argument has the wrong type; an iterator, which is used up after one validation.
         DataError: A case of a list cannot be scored, see `evaluate`.
 
@@ -190,27 +193,31 @@ class Validation:
         labels: LabelSpec,
         *,
         metric: MetricName = "dice",
-        definition: DistanceDefinition = DistanceDefinition(),
+        definition: DistanceDefinition = DistanceDefinition(one_empty="diagonal"),
         workers: int = 1,
     ) -> None:
         wanted = "a function from a network to one that predicts a case"
         _require_function("with_model", with_model, wanted)
-        as_choice("metric", metric, METRIC_NAMES)
+        as_choice("metric", metric, tuple(name for name in METRIC_NAMES if name != "ravd_percent"))
         require_type("definition", definition, DistanceDefinition, "a DistanceDefinition")
         self._definition = definition if metric in OF_SURFACES else None
         _require_settings(labels, self._definition, workers)
         cure = "Pass definition=DistanceDefinition(tolerance_mm=...)."
         has_tolerance = metric != "surface_dice" or definition.tolerance_mm is not None
         require(has_tolerance, "tolerance_mm", "given for surface_dice", None, cure=cure)
+        finite = metric not in OF_SURFACES or metric == "surface_dice" or definition.one_empty == "diagonal"
+        wanted, cure = (
+            f"'diagonal' for the validation by {metric}",
+            'Set one_empty="diagonal" in `definition`.',
+        )
+        require(finite, "one_empty", wanted, repr(definition.one_empty), cure)
         _require_collection(cases)
         again = not isinstance(cases, Iterator)
         cure = "Write list(...)."
         require(again, "cases", "a collection that can be read more than once", "an iterator", cure=cure)
         some = not isinstance(cases, Sized) or len(cases) > 0
         require(some, "cases", "at least one case", "none")
-        if isinstance(cases, (list, tuple)):  # in memory: an error now costs less than one after an epoch
-            for case in _different(cases):
-                require_scorable(case, labels, self._definition)
+        _require_scorable_list(cases, labels, self._definition)
         self._with_model, self._cases, self._labels = with_model, cases, labels
         self._metric: MetricName = metric
         self._workers = workers
@@ -250,6 +257,15 @@ def _require_settings(labels: object, definition: object, workers: object) -> No
     require_label_spec(labels)
     require_definition(definition)
     as_workers(workers)
+
+
+def _require_scorable_list(
+    cases: Iterable[Case], labels: LabelSpec, definition: DistanceDefinition | None
+) -> None:
+    """Raise for a case of a list that cannot be scored, before any is predicted; a generator tells too late."""
+    if isinstance(cases, (list, tuple)):
+        for case in _different(cases):
+            require_scorable(case, labels, definition)
 
 
 def _different(cases: Iterable[Case]) -> Iterator[Case]:

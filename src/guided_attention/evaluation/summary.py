@@ -136,7 +136,7 @@ def summarize(scores: Sequence[CaseScore]) -> list[OrganSummary]:
         The organs in the order of their first appearance, then the row ``mean``, which is there even without scores.
 
     Raises:
-        ArgumentError: A case has two rows for one organ.
+        ArgumentError: A case has two rows for one organ, or distances were measured by more than one definition.
         ArgumentTypeError: `scores` is not a list of `CaseScore`.
 
     Example:
@@ -148,7 +148,9 @@ def summarize(scores: Sequence[CaseScore]) -> list[OrganSummary]:
         >>> liver.dice_mean, liver.assd_mm_mean, liver.assd_mm_mean_scored, liver.failed
         (0.45, inf, 1.0, 1)
     """
-    by_organ, by_case = _groups(single_rows(scores))
+    rows = single_rows(scores)
+    require_one_definition("scores", rows, "assd_mm")
+    by_organ, by_case = _groups(rows)
     return [*(_summary(organ, groups) for organ, groups in by_organ.items()), _summary("mean", by_case)]
 
 

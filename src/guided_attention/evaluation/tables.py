@@ -123,7 +123,7 @@ def write_report(
 
 
 def _metric_table(summaries: Sequence[MetricSummary], level: float) -> str:
-    header = ["organ", "mean", "median", f"{level:.0%} interval", "n", "skipped", "failed"]
+    header = ["organ", "mean", "median", f"{100 * level:g} % interval", "n", "skipped", "failed"]
     rows = [
         [
             summary.organ,

@@ -20,6 +20,8 @@ __all__ = [
     "weights_buffer",
 ]
 
+_WEIGHTS = "finite numbers, none below 0, not all 0"
+
 
 def full_precision(x: Tensor) -> Tensor:
     """Return `x` in float32, or float64 if it is that: sums over many pixels overflow in half precision."""
@@ -36,16 +38,23 @@ def weights_buffer(class_weights: Sequence[float] | None) -> Tensor | None:
     """Return the weights as a tensor for a module to register, checked except for their number."""
     if class_weights is None:
         return None
-    wanted = "finite numbers, none below 0, not all 0"
-    require_type("class_weights", class_weights, (Sequence, np.ndarray, Tensor), f"a list of {wanted}")
+    require_type("class_weights", class_weights, (Sequence, np.ndarray, Tensor), f"a list of {_WEIGHTS}")
     try:
         weights = torch.as_tensor(class_weights, dtype=torch.float32).detach().clone()
     except (TypeError, ValueError, RuntimeError) as error:
-        message = f"`class_weights` must be {wanted}, got {class_weights!r}."
+        message = f"`class_weights` must be {_WEIGHTS}, got {class_weights!r}."
         raise ArgumentTypeError(message, argument="class_weights") from error
-    valid = bool(torch.isfinite(weights).all()) and bool((weights >= 0).all()) and bool((weights > 0).any())
-    require(valid, "class_weights", wanted, list(class_weights))
+    _require_valid(weights)
     return weights
+
+
+def _require_valid(weights: Tensor) -> None:
+    # A compiled graph cannot look at values, and a tensor without memory has none.
+    if torch.compiler.is_compiling() or weights.is_meta:
+        return
+    valid = torch.isfinite(weights).all() & (weights >= 0).all() & (weights > 0).any()
+    if not valid:
+        require(False, "class_weights", _WEIGHTS, weights.tolist())  # noqa: FBT003
 
 
 def checked_weights(logits: Logits, class_weights: Tensor | Sequence[float] | None) -> Tensor | None:
@@ -53,6 +62,8 @@ def checked_weights(logits: Logits, class_weights: Tensor | Sequence[float] | No
     weights = class_weights if isinstance(class_weights, Tensor) else weights_buffer(class_weights)
     if weights is None:
         return None
+    if weights is class_weights:
+        _require_valid(weights)
     wanted = f"one weight for each of the {logits.shape[1]} classes of `logits`"
     require(tuple(weights.shape) == (logits.shape[1],), "class_weights", wanted, f"{weights.numel()} weights")
     return weights.to(logits)

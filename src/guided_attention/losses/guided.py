@@ -158,10 +158,11 @@ class GuidedAttentionLoss(nn.Module):
         return LossTerms(total, {name: part.detach() for name, part in parts.items()})
 
     def _judged(self, logits: Tensor, target: Tensor) -> Tensor:
-        loss = require_tensor(
-            "segmentation(logits, target)", self.segmentation(logits, target), "a scalar tensor"
-        )
-        return plain(loss)
+        called, wanted = "segmentation(logits, target)", "a scalar tensor"
+        loss = plain(require_tensor(called, self.segmentation(logits, target), wanted))
+        cure = "Take its mean."
+        require(loss.numel() == 1, called, wanted, f"one of shape {tuple(loss.shape)}", cure)
+        return loss.reshape(())
 
 
 def _sum_of_squares(

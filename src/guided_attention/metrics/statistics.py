@@ -15,6 +15,8 @@ __all__ = ["holm", "mean_interval", "paired_wilcoxon"]
 _Values: TypeAlias = npt.NDArray[np.float64]
 
 _MOST_RESAMPLES = 1_000_000
+_ROUNDING = 16 * float(np.finfo(np.float64).eps)
+"""What two differences of equal size may differ by, in parts of the largest value."""
 _LEAVE_OUT = "Leave out what cannot be scored, and say how many there were."
 
 
@@ -74,7 +76,8 @@ def paired_wilcoxon(first: Numbers, second: Numbers) -> float:
         W = Σ rank(|first - second|) over the pairs with first > second
         p = min(1, 2 · min(P(W or less), P(W or more)))
 
-    Pairs without a difference are left out, as Wilcoxon does; p is 1 where none is left. With n pairs left p is never
+    Differences that only rounding makes unequal are equal. Pairs without a difference are left out, as Wilcoxon does; p
+    is 1 where none is left. With n pairs left p is never
     below 2 / 2ⁿ: fewer than six cannot reach 0.05.
 
     Args:
@@ -100,9 +103,12 @@ def paired_wilcoxon(first: Numbers, second: Numbers) -> float:
     ours, theirs = _without_nan("first", first), _without_nan("second", second)
     require(len(ours) == len(theirs), "first", f"of the length of `second`, {len(theirs)}", len(ours))
     require(len(ours) > 0, "first", "at least one number", "none")
-    differ = ours != theirs
+    differ = ours != theirs  # two infinite ones have no difference that could be taken
     differences = ours[differ] - theirs[differ]
-    ranks = _doubled_ranks(np.abs(differences))
+    finite = np.concatenate([ours[np.isfinite(ours)], theirs[np.isfinite(theirs)], np.zeros(1)])
+    rounding = _ROUNDING * float(np.abs(finite).max())
+    differences = differences[np.abs(differences) > rounding]
+    ranks = _doubled_ranks(np.abs(differences), rounding)
     chances = _chances_of_sums(ranks)
     found = int(ranks[differences > 0].sum())
     tail = min(chances[: found + 1].sum(), chances[found:].sum())
@@ -151,11 +157,17 @@ def _without_nan(argument: str, values: Numbers) -> _Values:
     return numbers
 
 
-def _doubled_ranks(sizes: _Values) -> npt.NDArray[np.int64]:
+def _doubled_ranks(sizes: _Values, rounding: float) -> npt.NDArray[np.int64]:
     """Rank from the smallest, twice the rank so that the mean of tied ranks is whole."""
-    _, place, counts = np.unique(sizes, return_inverse=True, return_counts=True)
+    order = np.argsort(sizes, kind="stable")
+    ascending = sizes[order]
+    larger = ascending[1:] - rounding > ascending[:-1]
+    tied = np.concatenate([np.zeros(min(1, len(sizes)), np.intp), np.cumsum(larger)])
+    counts = np.bincount(tied)
     doubled: npt.NDArray[Any] = 2 * np.cumsum(counts) - counts + 1
-    return doubled[place].astype(np.int64)
+    ranks = np.empty(len(sizes), np.int64)
+    ranks[order] = doubled[tied]
+    return ranks
 
 
 def _chances_of_sums(ranks: npt.NDArray[np.int64]) -> _Values:

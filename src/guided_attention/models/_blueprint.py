@@ -57,6 +57,12 @@ class Blueprint:
             require(
                 weights is None, "encoder_weights", "None where `encoder` is a module", repr(weights), cure
             )
+            for name, wanted in (("in_channels", self.in_channels), ("spatial_dims", self.spatial_dims)):
+                got, cure = (
+                    getattr(self.encoder, name, None),
+                    f"Pass the encoder's own number as `{name}` too.",
+                )
+                require(got in (None, wanted), f"encoder.{name}", f"{wanted}, as `{name}`", got, cure)
 
     @property
     def settings(self) -> ModelSettings | None:

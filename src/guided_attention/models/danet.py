@@ -14,7 +14,7 @@ from guided_attention._typing import Image, Logits, SpatialDims
 from guided_attention.attention import CAM, PAM, ChannelEnergy
 from guided_attention.encoders import Encoder, ResNetName
 from guided_attention.models._blueprint import Blueprint
-from guided_attention.models.segmentation import no_module, require_classes
+from guided_attention.models.segmentation import no_module, require_classes, require_dims
 from guided_attention.outputs import SegmentationOutput
 
 __all__ = ["DualAttentionNetwork", "danet"]
@@ -82,6 +82,7 @@ class DualAttentionNetwork(nn.Module):
         require_classes(num_classes)
         require_choice("spatial_dims", spatial_dims, (2, 3))
         dims = spatial_dims
+        require_dims("encoder", encoder, dims, "as `spatial_dims`")
         channel = CAM() if channel_attention is None else channel_attention
         require_module("channel_attention", channel, "a torch.nn.Module, such as CAM()")
         self.encoder = encoder

@@ -19,7 +19,7 @@ from guided_attention.errors import ArgumentTypeError
 from guided_attention.fusion import MultiScaleFusion
 from guided_attention.outputs import SegmentationOutput
 
-__all__ = ["SegmentationModel", "no_module", "require_classes"]
+__all__ = ["SegmentationModel", "no_module", "require_classes", "require_dims"]
 
 
 class SegmentationModel(nn.Module):
@@ -206,6 +206,12 @@ def no_module(argument: str, value: object, protocol: str) -> ArgumentTypeError:
     return ArgumentTypeError(message, argument=argument)
 
 
+def require_dims(name: str, part: object, dims: SpatialDims, reason: str) -> None:
+    """Raise where a part knows its dimensions, and they are others."""
+    got = getattr(part, "spatial_dims", None)
+    require(got in (None, dims), f"{name}.spatial_dims", f"{dims}, {reason}", got)
+
+
 def require_classes(num_classes: int) -> None:
     """Raise unless there is a class beside the background."""
     require_count("num_classes", num_classes)
@@ -237,3 +243,5 @@ def _check_fit(encoder: Encoder, fusion: MultiScaleFusion, attention: MultiScale
     require(attention.num_scales == scales, "attention", f"made for {scales} scales", attention.num_scales)
     wanted = f"made for the fusion's {fusion.channels} channels"
     require(attention.channels == fusion.channels, "attention", wanted, attention.channels)
+    for name, part in (("encoder", encoder), ("attention", attention)):
+        require_dims(name, part, fusion.spatial_dims, "as that of `fusion`")
