@@ -137,7 +137,37 @@ def _cross_validation(path: Path) -> list[str]:
         "fold, counted as the time of the process. Cases tell how many folds have run so far. "
         f"{_of_runs([run for run in runs if run['minutes'] == minutes])}"
     )
-    return ["## cross-validation", about, table(runs, asked)]
+    return [
+        "## cross-validation",
+        about,
+        table(runs, asked),
+        *_split([run for run in runs if run["fold"] == "split"]),
+    ]
+
+
+def _split(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what other numbers of minutes give on the parts of the folder."""
+    if not runs:
+        return []
+    rows = [
+        (
+            f"{run['minutes']:g}",
+            run["network"],
+            run["recipe"],
+            "yes" if run["bf16"] else "no",
+            run["epochs"],
+            f"{run['dice']:.3f}",
+            f"{min(score['dice'] for score in run['scores']):.3f}",
+            f"{sum(score['assd_mm'] for score in run['scores']) / len(run['scores']):.2f}",
+        )
+        for run in sorted(runs, key=lambda run: run["minutes"])
+    ]
+    header = ("minutes", "network", "recipe", "fast bfloat16", "epochs", "DSC", "least", "MSD (mm)")
+    about = (
+        "Below, the six test cases of the folder, for other numbers of minutes of a core. A processor with fast "
+        f"bfloat16 takes twice the steps in a minute; those of the table above have it. {_of_runs(runs)}"
+    )
+    return [about, _table(header, rows)]
 
 
 def _plans(path: Path) -> list[str]:
