@@ -1,5 +1,7 @@
 """One file a structure, as TotalSegmentator writes it, and names in segmentations of 3D Slicer."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -178,3 +180,15 @@ def test_spellings_of_a_name_are_one_organ(tmp_path):
     assert [_planes(case) for case in open_cohort(tmp_path, labels={7: "LEFT KIDNEY"})] == [[0, 7, 0]] * 2 + [
         [7, 0, 0]
     ]
+
+
+def test_a_list_of_cases_gives_the_organs_that_files_name_their_values(tmp_path):
+    for name in "ab":
+        write_nifti(tmp_path / f"{name}.nii.gz", np.zeros(SHAPE, np.int16), AFFINE)
+        _slicer(tmp_path / f"{name}.seg.nrrd", ("liver", 1), ("tumour", 2))
+    content = {"train": ["a"], "val": ["b"], "labels": {"background": 0, "tumour": 1, "liver": 2}}
+    (tmp_path / "cases.json").write_text(json.dumps(content))
+    cohort = open_cohort(tmp_path)
+    assert dict(cohort.labels.names) == {1: "tumour", 2: "liver"}
+    assert [_planes(case) for case in cohort] == [[2, 1, 0]] * 2
+    assert [_planes(case) for case in open_cohort(tmp_path, labels={5: "tumour"})] == [[0, 5, 0]] * 2
