@@ -37,16 +37,22 @@ def identified_series(folder, volume, **geometry):
     return write_series(folder, volume, **tags, **geometry)
 
 
-def overlapping_seg(path, series, masks):
-    """Write masks by name as segments, which may overlap, by the program that is the reference for the format."""
+def overlapping_seg(path, series, masks, kind="BINARY"):
+    """Write masks by name as segments, which may overlap, by the program that is the reference for the format.
+
+    In a label map, of two the later one stays.
+    """
     described = [_described(n, LabelSpec({n: name}), n) for n, name in enumerate(masks, start=1)]
     slices = sorted(
         map(pydicom.dcmread, series.iterdir()), key=lambda slice_: -float(slice_.ImagePositionPatient[2])
     )
+    pixels = np.stack(list(masks.values()), axis=-1)
+    if kind == "LABELMAP":
+        pixels = np.max(pixels * np.arange(1, len(masks) + 1), axis=-1)
     made = highdicom.seg.Segmentation(
         slices,
-        np.stack([mask[::-1] for mask in masks.values()], axis=-1).astype(np.uint8),
-        "BINARY",
+        pixels[::-1].astype(np.uint8),
+        kind,
         described,
         series_instance_uid=highdicom.UID(),
         series_number=100,
@@ -232,3 +238,17 @@ def test_of_segments_that_overlap_the_later_is_read_or_the_one_wanted(tmp_path):
     series, masks = identified_series(tmp_path / "series", np.zeros((5, 11, 7), int)), liver_in_body()
     path = overlapping_seg(tmp_path / "seg.dcm", series, masks)
     read_liver_and_tumour(read_dicom_seg, path, series, masks)
+
+
+def test_a_label_map_is_read_though_it_describes_its_background(tmp_path):
+    series, masks = identified_series(tmp_path / "series", np.zeros((5, 11, 7), int)), liver_in_body()
+    path = overlapping_seg(tmp_path / "seg.dcm", series, masks, "LABELMAP")
+    assert [item.SegmentNumber for item in pydicom.dcmread(path).SegmentSequence] == [0, 1, 2, 3]
+    liver, body, tumour = masks.values()
+    read = read_dicom_seg(path, series)
+    np.testing.assert_array_equal(read.volume.array, np.where(tumour, 3, np.where(body, 2, 1 * liver)))
+    assert list(read.labels.names) == [1, 2, 3]
+    chosen = LabelSpec({5: "Body"}, others_are_background=True)
+    np.testing.assert_array_equal(
+        read_dicom_seg(path, series, labels=chosen).volume.array, 5 * (body & ~tumour)
+    )

@@ -301,10 +301,15 @@ def _reading(file: Path) -> Iterator[None]:
         yield
 
 
-def _names_of(seg: Any) -> dict[int, str]:  # noqa: ANN401 - highdicom leaves it untyped
+def _segments_of(seg: Any) -> list[Any]:  # noqa: ANN401 - highdicom leaves it untyped
+    """Return what describes each segment; label maps describe the background as well, as number 0."""
+    return [item for item in seg.SegmentSequence if int(item.SegmentNumber)]
+
+
+def _names_of(seg: Any) -> dict[int, str]:  # noqa: ANN401
     """Return the name of each segment; of equal ones the later get their number."""
     names: dict[int, str] = {}
-    for item in seg.SegmentSequence:
+    for item in _segments_of(seg):
         name = str(item.SegmentLabel)
         names[int(item.SegmentNumber)] = f"{name} {item.SegmentNumber}" if name in names.values() else name
     return names
@@ -313,7 +318,7 @@ def _names_of(seg: Any) -> dict[int, str]:  # noqa: ANN401 - highdicom leaves it
 def _colours_of(seg: Any) -> dict[int, str]:  # noqa: ANN401
     return {
         int(item.SegmentNumber): _hex_of(item.RecommendedDisplayCIELabValue)
-        for item in seg.SegmentSequence
+        for item in _segments_of(seg)
         if "RecommendedDisplayCIELabValue" in item
     }
 
