@@ -274,6 +274,16 @@ def test_png_slices(tmp_path):
     np.testing.assert_array_equal(case.affine, expected.affine)
 
 
+def test_the_files_of_a_subject_in_png_slices_are_its_own(tmp_path):
+    cases = [make_phantom(0, subject=number, size=16) for number in (1, 2)]
+    write_png_slices(cases, tmp_path / "train")
+    for scan in open_cohort(tmp_path, spacing_mm=(9.0, 1.5, 1.25)).scans:
+        names = {f"Subj_{scan.case_id}slice_{place + 1}.png" for place in range(scan.read().image.shape[1])}
+        assert {path.name for path in scan.files()} == names
+        assert {path.parent for path in scan.files()} == {tmp_path / "train/Img", tmp_path / "train/GT"}
+        assert len(scan.files()) == 2 * len(names)
+
+
 def test_png_slices_with_numbers_of_their_own(tmp_path):
     levels = {0: 0, 63: 1, 126: 2, 189: 0, 252: 0}
     write_png_slices([make_phantom(0, size=16)], tmp_path)

@@ -8,7 +8,7 @@ import pytest
 
 from guided_attention.case import affine_of
 from guided_attention.data import convert, open_cohort, write_nifti
-from guided_attention.errors import ArgumentTypeError, DataError, ExistingFileError
+from guided_attention.errors import ArgumentTypeError, DataError, ExistingFileError, MissingFileError
 from guided_attention.labels import LabelSpec
 
 ORGANS = LabelSpec({2: "liver", 5: "spleen"})
@@ -75,6 +75,36 @@ def test_an_image_and_a_mask_of_one_name_are_both_watched(tmp_path):
     _write(tmp_path / "a/images/x.nii.gz", np.full((3, 7, 5), 9))
     got = open_cohort(convert(open_cohort(tmp_path / "a"), tmp_path / "b", "pairs", labels=ORGANS))
     assert got.read("x").image.min() == 9
+
+
+_HEADERS = {
+    "mhd": "ObjectType = Image\nNDims = 3\nDimSize = 5 7 3\nElementSpacing = 1 1 1\nElementType = MET_UCHAR\n"
+    "ElementDataFile = {}\n",
+    "nhdr": "NRRD0004\ntype: uint8\ndimension: 3\nspace: RAS\nsizes: 5 7 3\nencoding: raw\n"
+    "space directions: (1,0,0) (0,1,0) (0,0,1)\ndata file: {}\n\n",
+}
+
+
+@pytest.mark.parametrize("ending", _HEADERS)
+def test_voxels_beside_their_header_are_watched(tmp_path, ending):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for name, value in (("x_image", 7), ("x_label", 2)):
+        (folder / f"{name}.{ending}").write_text(_HEADERS[ending].format(f"{name}.raw"))
+        (folder / f"{name}.raw").write_bytes(bytes([value]) * 105)
+    files = [
+        folder / name for name in (f"x_image.{ending}", "x_image.raw", f"x_label.{ending}", "x_label.raw")
+    ]
+    cohort = open_cohort(folder)
+    assert cohort.scans[0].files() == files
+    convert(cohort, tmp_path / "b", "pairs", labels=ORGANS)
+    (folder / "x_image.raw").write_bytes(bytes([9]) * 105)
+    (folder / "x_label.raw").write_bytes(bytes([5]) * 105)
+    case = open_cohort(convert(cohort, tmp_path / "b", "pairs", labels=ORGANS))[0]
+    assert (set(case.image.flat), set(case.labels.flat)) == ({9.0}, {5})
+    (folder / "x_label.raw").unlink()
+    with pytest.raises(MissingFileError, match=r"data file of .*x_label"):
+        cohort.scans[0].files()
 
 
 @pytest.mark.parametrize("text", ["{no json", "[]", '{"cases": 5}', '{"cases": [{"case_id": "a"}, [], 5]}'])

@@ -8,7 +8,8 @@ import numpy as np
 import pydicom
 import pytest
 from tests.data.dicom_maker import numbered, write_series
-from tests.data.test_dicom_seg import ORGANS, identified_series
+from tests.data.test_dicom_seg import ORGANS, identified_series, liver_in_body, overlapping_seg
+from tests.data.test_rtstruct import overlapping_rtstruct
 
 from guided_attention.data import (
     open_cohort,
@@ -120,9 +121,22 @@ def test_a_table_takes_masks_of_dicom_with_their_names(tmp_path):
     np.testing.assert_array_equal(
         two, np.array([0, 3, 1])[read_dicom_seg(tmp_path / "x/2.dcm", second).volume.array]
     )
-    chosen = open_cohort(table, labels={5: "Aorta"})
-    np.testing.assert_array_equal(chosen[1].labels, np.where(two == 1, 5, 0))
-    assert not chosen[0].labels.any()
+    chosen = open_cohort(table, labels={2: "Aorta"})  # the number of another organ in the first
+    np.testing.assert_array_equal(chosen[1].labels, np.where(two == 1, 2, 0))
+    with pytest.warns(UserWarning, match=r"No segment of .*1\.dcm is Aorta, only liver, spleen"):
+        assert not chosen[0].labels.any()
+
+
+@pytest.mark.parametrize(
+    ("write", "value"), [(overlapping_seg, 1), (overlapping_rtstruct, 1), (overlapping_rtstruct, 2)]
+)
+def test_an_organ_is_read_whole_though_another_covers_it(tmp_path, write, value):
+    series, masks = identified_series(tmp_path / "pat01_dicom", numbered(5, 11, 7)), liver_in_body()
+    write(tmp_path / "pat01_mask.dcm", series, masks)
+    case = open_cohort(tmp_path, labels={value: "liver"})[0]
+    np.testing.assert_array_equal(case.labels, value * masks["liver"])
+    with pytest.warns(UserWarning, match=r"No segment of .*pat01_mask\.dcm is spleen"):
+        assert not open_cohort(tmp_path, labels={value: "spleen"})[0].labels.any()
 
 
 def test_a_mask_of_another_format_of_the_scan(tmp_path):

@@ -10,6 +10,7 @@ from tests.real_data import real_data
 
 from guided_attention.case import Case, Volume
 from guided_attention.data import read_chaos_case, read_dicom_seg, read_dicom_series, write_dicom_seg
+from guided_attention.data.dicom_seg import _described
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 
@@ -34,6 +35,70 @@ def identified_series(folder, volume, **geometry):
         **dict.fromkeys(("StudyDate", "StudyTime", "ReferringPhysicianName", "PatientSex"), ""),
     }
     return write_series(folder, volume, **tags, **geometry)
+
+
+def overlapping_seg(path, series, masks, kind="BINARY"):
+    """Write masks by name as segments, which may overlap, by the program that is the reference for the format.
+
+    In a label map, of two the later one stays.
+    """
+    described = [_described(n, LabelSpec({n: name}), n) for n, name in enumerate(masks, start=1)]
+    slices = sorted(
+        map(pydicom.dcmread, series.iterdir()), key=lambda slice_: -float(slice_.ImagePositionPatient[2])
+    )
+    pixels = np.stack(list(masks.values()), axis=-1)
+    if kind == "LABELMAP":
+        pixels = np.max(pixels * np.arange(1, len(masks) + 1), axis=-1)
+    made = highdicom.seg.Segmentation(
+        slices,
+        pixels[::-1].astype(np.uint8),
+        kind,
+        described,
+        series_instance_uid=highdicom.UID(),
+        series_number=100,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer="another program",
+        manufacturer_model_name="another program",
+        software_versions="1",
+        device_serial_number="0",
+    )
+    made.save_as(path)
+    return path
+
+
+def liver_in_body(shape=(5, 11, 7)):
+    """Return masks of a liver, the body around it, and a tumour that both have."""
+    liver, body, tumour = (np.zeros(shape, bool) for _ in range(3))
+    liver[1:3, 2:5, 1:4], body[1:4, 1:9, 1:6], tumour[2, 4:7, 2:5] = True, True, True
+    return {"liver": liver, "body": body, "Tumour ": tumour}
+
+
+def read_liver_and_tumour(read, path, series, masks):
+    """Check what a reader of segments does with overlaps."""
+    liver, body, tumour = masks.values()
+    twice = int(liver.sum() + (body & tumour).sum() + (~body & liver & tumour).sum())
+    with pytest.warns(
+        UserWarning, match=rf"^{path} has {twice} voxels in two segments: they are read as the later one"
+    ):
+        found = read(path, series)
+    np.testing.assert_array_equal(found.volume.array, np.where(tumour, 3, np.where(body, 2, 1 * liver)))
+    assert list(map(str.strip, found.labels.names.values())) == ["liver", "body", "Tumour"]
+    chosen = LabelSpec({7: "LIVER"}, others_are_background=True)
+    found = read(path, series, labels=chosen)
+    np.testing.assert_array_equal(found.volume.array, 7 * liver)
+    assert found.labels == chosen
+    chosen = LabelSpec({300: "tumour", 7: "liver"}, others_are_background=True)
+    twice = int((liver & tumour).sum())
+    with pytest.warns(UserWarning, match=rf"^{path} has {twice} voxels in two segments"):
+        found = read(path, series, labels=chosen)
+    np.testing.assert_array_equal(found.volume.array, np.where(tumour, 300, 7 * liver))
+    with pytest.warns(UserWarning, match=rf"^No segment of {path} is spleen, only liver, body, Tumour"):
+        found = read(path, series, labels=LabelSpec({1: "spleen"}, others_are_background=True))
+    assert not found.volume.array.any()
+    assert found.volume.array.shape[1:] == liver.shape[1:]
+    with pytest.raises(DataError, match=f"segments of {path}` must be of liver, got body, Tumour"):
+        read(path, series, labels=LabelSpec({1: "liver"}))
 
 
 def _labels(shape=(5, 11, 7)):
@@ -167,3 +232,23 @@ def test_organs_are_coded_by_the_words_of_their_names(tmp_path, name, category, 
     (segment,) = pydicom.dcmread(path).SegmentSequence
     assert segment.SegmentedPropertyCategoryCodeSequence[0].CodeValue == category
     assert segment.SegmentedPropertyTypeCodeSequence[0].CodeValue == code
+
+
+def test_of_segments_that_overlap_the_later_is_read_or_the_one_wanted(tmp_path):
+    series, masks = identified_series(tmp_path / "series", np.zeros((5, 11, 7), int)), liver_in_body()
+    path = overlapping_seg(tmp_path / "seg.dcm", series, masks)
+    read_liver_and_tumour(read_dicom_seg, path, series, masks)
+
+
+def test_a_label_map_is_read_though_it_describes_its_background(tmp_path):
+    series, masks = identified_series(tmp_path / "series", np.zeros((5, 11, 7), int)), liver_in_body()
+    path = overlapping_seg(tmp_path / "seg.dcm", series, masks, "LABELMAP")
+    assert [item.SegmentNumber for item in pydicom.dcmread(path).SegmentSequence] == [0, 1, 2, 3]
+    liver, body, tumour = masks.values()
+    read = read_dicom_seg(path, series)
+    np.testing.assert_array_equal(read.volume.array, np.where(tumour, 3, np.where(body, 2, 1 * liver)))
+    assert list(read.labels.names) == [1, 2, 3]
+    chosen = LabelSpec({5: "Body"}, others_are_background=True)
+    np.testing.assert_array_equal(
+        read_dicom_seg(path, series, labels=chosen).volume.array, 5 * (body & ~tumour)
+    )

@@ -1,5 +1,6 @@
 """NRRD, MetaImage and NumPy files, judged by SimpleITK; damaged ones; segmentations of 3D Slicer."""
 
+import bz2
 import gzip
 import zipfile
 
@@ -203,6 +204,44 @@ def _voxels_or_file_at_fault(path, voxels):
         return np.array_equal(read_volume(path).array, voxels)
     except DataError as error:
         return error.file == path
+
+
+def _of_fewer_slices(path):
+    """Let a file's header claim two of its three slices."""
+    content = path.read_bytes()
+    if path.name.endswith((".nii", ".nii.gz")):
+        whole = bytearray(gzip.decompress(content) if path.suffix == ".gz" else content)
+        whole[46] = 2  # the third side
+        content = gzip.compress(whole) if path.suffix == ".gz" else bytes(whole)
+    path.write_bytes(
+        content.replace(b"sizes: 7 5 3", b"sizes: 7 5 2").replace(b"Size = 7 5 3", b"Size = 7 5 2")
+    )
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+@pytest.mark.parametrize("ending", ["nii", "nrrd", "mha"])
+def test_a_header_that_claims_fewer_slices_than_the_file_holds_is_refused(tmp_path, ending, is_packed):
+    path = tmp_path / f"a.{ending}{'.gz' * (is_packed and ending == 'nii')}"
+    sitk.WriteImage(_image(_voxels()), path, useCompression=is_packed)
+    _of_fewer_slices(path)
+    start = 352 if ending == "nii" else 0
+    wanted = f"its header claims only {start + 140} of {start + 210} bytes"
+    with pytest.raises(DataError, match=wanted) as caught:
+        read_volume(path)
+    assert caught.value.file == path
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "bzip2", "raw"])
+def test_less_than_a_slice_behind_the_voxels_is_padding(tmp_path, encoding):
+    pack = {"gzip": gzip.compress, "bzip2": bz2.compress, "raw": bytes}[encoding]
+    voxels = _voxels("<i2")
+    for left, good in ((69, True), (70, False)):
+        path = _nrrd(tmp_path / "a.nrrd", encoding=encoding, data=pack(voxels.tobytes() + bytes(left)))
+        if good:
+            np.testing.assert_array_equal(read_volume(path).array, voxels)
+            continue
+        with pytest.raises(DataError, match="its header claims only 210 of 280 bytes"):
+            read_volume(path)
 
 
 @pytest.mark.parametrize("ending", ["nrrd", "mha"])

@@ -4,7 +4,14 @@ import numpy as np
 import pydicom
 import pytest
 from rt_utils import RTStructBuilder
-from tests.data.test_dicom_seg import GEOMETRIES, ORGANS, _labels, identified_series
+from tests.data.test_dicom_seg import (
+    GEOMETRIES,
+    ORGANS,
+    _labels,
+    identified_series,
+    liver_in_body,
+    read_liver_and_tumour,
+)
 from tests.real_data import real_data
 
 from guided_attention.case import Case, Volume
@@ -175,3 +182,24 @@ def test_names_that_dicom_cannot_hold(tmp_path, name):
         with pytest.raises(DataError, match="at most 64 characters"):
             write(tmp_path / "a.dcm", np.ones((5, 11, 7), np.uint8), series, LabelSpec({1: name}))
     assert not (tmp_path / "a.dcm").exists()
+
+
+def overlapping_rtstruct(path, series, masks):
+    """Write masks by name as organs, which may overlap."""
+    content = None
+    for number, (name, mask) in enumerate(masks.items(), start=1):
+        one = pydicom.dcmread(write_rtstruct(path, mask.astype(np.uint8), series, LabelSpec({1: name})))
+        one.StructureSetROISequence[0].ROINumber = number
+        one.ROIContourSequence[0].ReferencedROINumber = number
+        content = content or one
+        if content is not one:
+            content.StructureSetROISequence += one.StructureSetROISequence
+            content.ROIContourSequence += one.ROIContourSequence
+    content.save_as(path)
+    return path
+
+
+def test_of_organs_that_overlap_the_later_is_read_or_the_one_wanted(tmp_path):
+    series, masks = identified_series(tmp_path / "series", np.zeros((5, 11, 7), int)), liver_in_body()
+    path = overlapping_rtstruct(tmp_path / "rt.dcm", series, masks)
+    read_liver_and_tumour(read_rtstruct, path, series, masks)

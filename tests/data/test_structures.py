@@ -1,5 +1,7 @@
 """One file a structure, as TotalSegmentator writes it, and names in segmentations of 3D Slicer."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -146,3 +148,47 @@ def test_names_of_slicer_travel_to_the_cohort(tmp_path):
     assert [_planes(case) for case in cohort] == [[1, 2, 0], [2, 1, 0]]
     cohort = open_cohort(tmp_path, labels={7: "spleen"})
     assert [_planes(case) for case in cohort] == [[0, 7, 0], [7, 0, 0]]
+
+
+def test_a_file_of_other_segments_is_background_whatever_their_values(tmp_path):
+    for name, segments in {"ill": (("liver", 1), ("tumour", 2)), "well": (("liver", 1),)}.items():
+        write_nifti(tmp_path / f"{name}.nii.gz", np.zeros(SHAPE, np.int16), AFFINE)
+        _slicer(tmp_path / f"{name}.seg.nrrd", *segments)
+    ill, well = open_cohort(tmp_path, labels={1: "tumour"}).scans
+    assert _planes(ill.read()) == [0, 1, 0]
+    with pytest.warns(
+        UserWarning, match=r"^No segment of .*well\.seg\.nrrd is tumour, only liver: all of it is read"
+    ):
+        assert _planes(well.read()) == [0, 0, 0]
+    wanted = r"segments of .*well\.seg\.nrrd` must be of tumour, got liver"
+    with pytest.raises(DataError, match=wanted):
+        open_cohort(tmp_path, labels=LabelSpec({1: "tumour"})).read("well")
+
+
+def test_spellings_of_a_name_are_one_organ(tmp_path):
+    spelled = {"a": ("Liver", "left kidney"), "b": ("liver", "Left_Kidney"), "c": ("liver ", "left  kidney")}
+    for name, (liver, kidney) in spelled.items():
+        write_nifti(tmp_path / f"{name}.nii.gz", np.zeros(SHAPE, np.int16), AFFINE)
+        _slicer(tmp_path / f"{name}.seg.nrrd", (liver, 3), (kidney, 5))
+    cohort = open_cohort(tmp_path)
+    assert cohort.labels == LabelSpec({3: "Liver", 5: "left kidney"}, {3: "#0000ff", 5: "#00ffff"})
+    assert [_planes(case) for case in cohort] == [[3, 5, 0]] * 3
+    _slicer(tmp_path / "c.seg.nrrd", (" left-kidney", 3), ("LIVER", 5))
+    cohort = open_cohort(tmp_path)
+    assert dict(cohort.labels.names) == {1: "left kidney", 2: "Liver"}
+    assert [_planes(case) for case in cohort] == [[2, 1, 0], [2, 1, 0], [1, 2, 0]]
+    assert [_planes(case) for case in open_cohort(tmp_path, labels={7: "LEFT KIDNEY"})] == [[0, 7, 0]] * 2 + [
+        [7, 0, 0]
+    ]
+
+
+def test_a_list_of_cases_gives_the_organs_that_files_name_their_values(tmp_path):
+    for name in "ab":
+        write_nifti(tmp_path / f"{name}.nii.gz", np.zeros(SHAPE, np.int16), AFFINE)
+        _slicer(tmp_path / f"{name}.seg.nrrd", ("liver", 1), ("tumour", 2))
+    content = {"train": ["a"], "val": ["b"], "labels": {"background": 0, "tumour": 1, "liver": 2}}
+    (tmp_path / "cases.json").write_text(json.dumps(content))
+    cohort = open_cohort(tmp_path)
+    assert dict(cohort.labels.names) == {1: "tumour", 2: "liver"}
+    assert [_planes(case) for case in cohort] == [[2, 1, 0]] * 2
+    assert [_planes(case) for case in open_cohort(tmp_path, labels={5: "tumour"})] == [[0, 5, 0]] * 2

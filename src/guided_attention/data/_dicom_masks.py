@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from guided_attention._checks import require
 from guided_attention._typing import Affine
+from guided_attention.case import Volume
 from guided_attention.data._dicom_kinds import is_rtstruct
-from guided_attention.data.dicom_seg import Segments, read_dicom_seg, read_seg_names
-from guided_attention.data.formats._limits import require_fits
+from guided_attention.data._segments import merged_specs
+from guided_attention.data.dicom_seg import read_dicom_seg, read_seg_names
 from guided_attention.data.formats._nrrd import read_segments
-from guided_attention.data.formats._slicer import SLICER_ENDING, merged_specs, spec_of, values_of
+from guided_attention.data.formats._slicer import SLICER_ENDING, spec_of
 from guided_attention.data.rtstruct import read_rtstruct, read_rtstruct_names
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
@@ -28,50 +29,42 @@ class DicomMask:
 
     Attributes:
         path: The file.
-        segments: What it holds.
-        organs: What values its segments get, by name; None keeps their numbers.
-        max_bytes: What the labels may take in memory.
+        volume: Its labels.
     """
 
     path: Path
-    segments: Segments
-    organs: LabelSpec | None
-    max_bytes: int
+    volume: Volume
 
     @property
     def affine(self) -> Affine:
         """Where its voxels lie."""
-        return self.segments.volume.affine
+        return self.volume.affine
 
     def array(self, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
-        """Return the numbers of the segments."""
-        return np.asarray(self.segments.volume.array, dtype)
+        """Return the labels as `dtype`."""
+        return np.asarray(self.volume.array, dtype)
 
     def labels(self) -> npt.NDArray[Any]:
-        """Return the segments with the values of the organs."""
-        names = self.segments.labels.names
-        values = values_of(list(names.values()), list(names), self.organs, self.path)
-        table = np.zeros(max(names, default=0) + 1, np.min_scalar_type(max(values, default=0)))
-        table[list(names)] = values
-        numbers = self.array()
-        require_fits(self.path, numbers.nbytes + numbers.size * table.itemsize, self.max_bytes)
-        labels: npt.NDArray[Any] = table[numbers]
-        return labels
+        """Return the labels."""
+        return self.array()
 
 
 def open_dicom_mask(
     path: Path, image: Path, series: str | int | None, organs: LabelSpec | None, max_bytes: int
 ) -> DicomMask:
-    """Read a mask on the grid of its series; a DICOM SEG may belong to a file of another format as well."""
+    """Read a mask on the grid of its series; a DICOM SEG may belong to a file of another format as well.
+
+    Segments get the values of the organs of their names; without organs they keep their numbers.
+    """
     folder = image if image.is_dir() else None
     if not is_rtstruct(path):
-        segments = read_dicom_seg(path, folder, series=series, max_bytes=max_bytes)
-        return DicomMask(path, segments, organs, max_bytes)
+        segments = read_dicom_seg(path, folder, series=series, labels=organs, max_bytes=max_bytes)
+        return DicomMask(path, segments.volume)
     cure = "Name the folder of the series that it was made on as the image."
     wanted = "the mask of a DICOM series"
     require(folder is not None, str(path), wanted, f"that of {image}", cure, error=DataError, file=path)
-    segments = read_rtstruct(path, folder or image, series=series, max_bytes=max_bytes)
-    return DicomMask(path, segments, organs, max_bytes)
+    segments = read_rtstruct(path, folder or image, series=series, labels=organs, max_bytes=max_bytes)
+    return DicomMask(path, segments.volume)
 
 
 def common_spec(paths: Sequence[Path]) -> LabelSpec:

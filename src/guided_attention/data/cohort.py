@@ -187,7 +187,7 @@ def open_cohort(
             only in "left" and "right" become a pair. With a `LabelSpec`, its `others_are_background` decides. The
             values are those of the masks, such as grey levels: ``{255: "liver"}``. Masks in colours are read by the
             colours of a `LabelSpec`; where names stand in the files (one file a structure, ``.seg.nrrd``, DICOM SEG,
-            RTSTRUCT), by names.
+            RTSTRUCT), by names: a file without any of them is background, with a warning.
         spacing_mm: Distance between voxel centres of files without geometry (PNG, JPEG, TIFF, NumPy), ``(z, y, x)``;
             1 mm, with a warning, where neither this nor ``dataset.json`` says it. Others have their own.
         channels: What the names of images end in where a scan has one file a channel, in the order wanted, such as

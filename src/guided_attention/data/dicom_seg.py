@@ -2,9 +2,10 @@
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,13 @@ from torch import Tensor
 from guided_attention._checks import cut_list, needs_extra, require, require_path, require_type
 from guided_attention._files import PathLike, replacing
 from guided_attention._geometry import LPS_RAS, checked_affine
-from guided_attention._sides import words_of
+from guided_attention._typing import Affine
 from guided_attention.case import Volume, as_array, on_grid_of
+from guided_attention.data._dicom_codes import coded
 from guided_attention.data._dicom_files import NoScanError, damage, open_beginning, open_dicom
 from guided_attention.data._dicom_frames import Frame
 from guided_attention.data._files import broken, reading, require_file
+from guided_attention.data._segments import values_of, warn_of_overlap
 from guided_attention.data.dicom import read_headers, series_affine
 from guided_attention.data.formats._limits import MAX_BYTES, require_fits
 from guided_attention.errors import DataError
@@ -56,40 +59,6 @@ COPIED = (
     "ReferringPhysicianName",
 )
 """Entries of patient and study that segmentations take from their series, which may lack some."""
-_CODES: Mapping[str, tuple[str, str]] = {
-    "liver": ("10200004", "Liver"),
-    "right kidney": ("9846003", "Right kidney"),
-    "left kidney": ("18639004", "Left kidney"),
-    "spleen": ("78961009", "Spleen"),
-    "pancreas": ("15776009", "Pancreas"),
-    "stomach": ("69695003", "Stomach"),
-    "gallbladder": ("28231008", "Gallbladder"),
-    "aorta": ("15825003", "Aorta"),
-    "heart": ("80891009", "Heart"),
-    "left atrium": ("82471001", "Left atrium"),
-    "right atrium": ("73829009", "Right atrium"),
-    "left ventricle": ("87878005", "Left ventricle"),
-    "right ventricle": ("53085002", "Right ventricle"),
-    "prostate": ("41216001", "Prostate"),
-    "bladder": ("89837001", "Urinary bladder"),
-    "lung": ("39607008", "Lung"),
-    "brain": ("12738006", "Brain"),
-}
-"""SNOMED CT codes of anatomical structures by name; others are coded as "Organ"."""
-_ORGAN, _ANATOMY = ("113343008", "Organ"), ("123037004", "Anatomical Structure")
-_LESION, _ALTERED = ("52988006", "Lesion"), ("49755003", "Morphologically Altered Structure")
-_LESION_WORDS = {
-    "cyst",
-    "edema",
-    "gtv",
-    "lesion",
-    "lesions",
-    "metastasis",
-    "neoplasm",
-    "nodule",
-    "tumor",
-    "tumour",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +66,9 @@ class Segments:
     """What a DICOM SEG holds.
 
     Attributes:
-        volume: Labels ``(depth, height, width)``, with the number of the segment as value, and their affine.
-        labels: Name and colour of each segment by its number.
+        volume: Labels ``(depth, height, width)`` and their affine. The value of a segment is its number, or that of the
+            organs wanted.
+        labels: Name and colour of each segment by its value.
     """
 
     volume: Volume
@@ -199,9 +169,12 @@ def read_dicom_seg(
     folder: PathLike | None = None,
     *,
     series: str | int | None = None,
+    labels: LabelSpec | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Segments:
     """Read a DICOM SEG: segments as one label volume, with names and colours.
+
+    Where segments overlap, the later one counts, with a warning.
 
     Args:
         path: The file.
@@ -209,16 +182,17 @@ def read_dicom_seg(
             ``read_dicom_series(folder, series=series)``. Without it, they end where the segments end, since files leave
             out empty slices.
         series: Which series, where the folder holds more than one.
+        labels: The organs wanted: segments of their names get their values, whatever the case of the letters. With
+            `others_are_background`, others are not read; by default they are errors. None takes all segments by number.
         max_bytes: What the labels may take in memory while they are read, judged before they are unpacked.
 
     Returns:
-        The labels and a `LabelSpec`.
+        The labels and their `LabelSpec`.
 
     Raises:
         MissingFileError: There is no such file.
-        DataError: The file is damaged, no DICOM SEG, or takes more than `max_bytes`; segments overlap or hold
-            shares in place of masks, or they
-            lie on another grid than the series.
+        DataError: The file is damaged, no DICOM SEG, or takes more than `max_bytes`; segments hold shares in place of
+            masks, lie on another grid than the series, or are of organs that `labels` lacks.
         MissingPackageError: highdicom is not installed.
     """
     with needs_extra("dicom-seg"):
@@ -232,20 +206,56 @@ def read_dicom_seg(
         not fractional, str(file), "a DICOM SEG of masks", "one of shares", cure, error=DataError, file=file
     )
     with _reading(file):
-        geometry = seg.get_volume_geometry(allow_missing_positions=True)
-        needed = 0 if geometry is None else math.prod(map(int, geometry.spatial_shape)) * _BYTES
-        require_fits(file, needed, max_bytes)
-        volume = seg.get_volume(combine_segments=True, skip_overlap_checks=False)
-        names, colours = _names_of(seg), _colours_of(seg)
-        array, affine = np.asarray(volume.array), np.asarray(volume.affine, np.float64)
-    # highdicom's affine takes (slice, row, column) to LPS; ours takes (column, row, slice) to RAS.
-    lps = np.eye(4)
-    lps[:3] = affine[:3][:, [2, 1, 0, 3]]
-    place = checked_affine(LPS_RAS @ lps, f"affine of {file}", file=file)
-    found = Volume(array.astype(np.min_scalar_type(int(array.max(initial=0)))), place)
+        own = LabelSpec(_names_of(seg), _colours_of(seg))
+    values = values_of(list(own.names.values()), list(own.names), labels, file)
+    with _reading(file):
+        found, overlap = _volume_of(seg, dict(zip(own.names, values, strict=True)), file, max_bytes)
+    warn_of_overlap(file, overlap)
     frames = None if folder is None else read_headers(folder, series=series)
     whole = found if frames is None else _placed(found, frames, file, max_bytes)
-    return Segments(whole, LabelSpec(names, colours))
+    return Segments(whole, own if labels is None else labels)
+
+
+def _volume_of(
+    seg: Any,  # noqa: ANN401 - highdicom leaves it untyped
+    values: Mapping[int, int],
+    file: Path,
+    max_bytes: int,
+) -> tuple[Volume, int]:
+    """Return segments with their values, those of 0 left out, and how many voxels are in two of them."""
+    geometry = seg.get_volume_geometry(allow_missing_positions=True)
+    if geometry is None:
+        raise broken(file, "DICOM SEG", "its slices are no volume")
+    shape = tuple(map(int, geometry.spatial_shape))
+    require_fits(file, math.prod(shape) * _BYTES, max_bytes)
+    chosen, overlap = [number for number, value in values.items() if value], 0
+    array = np.zeros(shape, np.uint8)
+    if chosen:
+        read = partial(seg.get_volume, segment_numbers=chosen, combine_segments=True)
+        apart = _without_overlap(read)
+        array = np.asarray((read(skip_overlap_checks=True) if apart is None else apart).array)
+        if apart is None:  # of two segments, the one of the higher number was taken
+            sizes = [np.count_nonzero(seg.get_volume(segment_numbers=[number]).array) for number in chosen]
+            overlap = int(sum(sizes) - np.count_nonzero(array))
+    table = np.zeros(max(values) + 1, np.min_scalar_type(max(values.values())))
+    table[list(values)] = list(values.values())
+    require_fits(file, array.nbytes + array.size * table.itemsize, max_bytes)
+    return Volume(table[array], _affine_of(geometry, file)), overlap
+
+
+def _without_overlap(read: Callable[[], Any]) -> Any:  # noqa: ANN401
+    """Return the segments in one volume; None where highdicom refuses, which has no error of its own for overlaps."""
+    try:
+        return read()
+    except RuntimeError:  # whatever else it may be, the next try raises it again
+        return None
+
+
+def _affine_of(geometry: Any, file: Path) -> Affine:  # noqa: ANN401
+    # highdicom's affine takes (slice, row, column) to LPS; ours takes (column, row, slice) to RAS.
+    lps = np.eye(4)
+    lps[:3] = np.asarray(geometry.affine, np.float64)[:3][:, [2, 1, 0, 3]]
+    return checked_affine(LPS_RAS @ lps, f"affine of {file}", file=file)
 
 
 def read_seg_names(path: Path) -> LabelSpec:
@@ -291,10 +301,15 @@ def _reading(file: Path) -> Iterator[None]:
         yield
 
 
-def _names_of(seg: Any) -> dict[int, str]:  # noqa: ANN401 - highdicom leaves it untyped
+def _segments_of(seg: Any) -> list[Any]:  # noqa: ANN401 - highdicom leaves it untyped
+    """Return what describes each segment; label maps describe the background as well, as number 0."""
+    return [item for item in seg.SegmentSequence if int(item.SegmentNumber)]
+
+
+def _names_of(seg: Any) -> dict[int, str]:  # noqa: ANN401
     """Return the name of each segment; of equal ones the later get their number."""
     names: dict[int, str] = {}
-    for item in seg.SegmentSequence:
+    for item in _segments_of(seg):
         name = str(item.SegmentLabel)
         names[int(item.SegmentNumber)] = f"{name} {item.SegmentNumber}" if name in names.values() else name
     return names
@@ -303,7 +318,7 @@ def _names_of(seg: Any) -> dict[int, str]:  # noqa: ANN401 - highdicom leaves it
 def _colours_of(seg: Any) -> dict[int, str]:  # noqa: ANN401
     return {
         int(item.SegmentNumber): _hex_of(item.RecommendedDisplayCIELabValue)
-        for item in seg.SegmentSequence
+        for item in _segments_of(seg)
         if "RecommendedDisplayCIELabValue" in item
     }
 
@@ -313,7 +328,7 @@ def _described(number: int, labels: LabelSpec, value: int) -> Any:  # noqa: ANN4
     from highdicom.sr.coding import CodedConcept  # noqa: PLC0415
 
     name = labels.names[value]
-    category, kind = _coded(name)
+    category, kind = coded(name)
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name="guided-attention",
         family=CodedConcept("123110", "DCM", "Artificial Intelligence"),
@@ -328,14 +343,6 @@ def _described(number: int, labels: LabelSpec, value: int) -> Any:  # noqa: ANN4
         algorithm_identification=algorithm,
         display_color=highdicom.color.CIELabColor.from_string(labels.colours[value]),
     )
-
-
-def _coded(name: str) -> tuple[tuple[str, str], tuple[str, str]]:
-    """Return category and type of an organ, whatever the order of the words in its name: ``kidney_left``."""
-    words = set(words_of(name))
-    if words & _LESION_WORDS:
-        return _ALTERED, _LESION
-    return _ANATOMY, next((code for known, code in _CODES.items() if set(known.split()) == words), _ORGAN)
 
 
 def _hex_of(numbers: Any) -> str:  # noqa: ANN401

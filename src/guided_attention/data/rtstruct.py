@@ -4,7 +4,7 @@ import datetime as dt
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from guided_attention.data._contours import Contour, fill, outlines
 from guided_attention.data._dicom_files import NoScanError, damage, open_beginning, open_dicom
 from guided_attention.data._dicom_frames import Frame
 from guided_attention.data._files import broken, reading, require_file
+from guided_attention.data._segments import painted, values_of, warn_of_overlap
 from guided_attention.data.dicom import read_headers, series_affine
 from guided_attention.data.dicom_seg import COPIED, Segments, checked_organs, require_identifiers
 from guided_attention.data.formats._limits import MAX_BYTES, require_fits
@@ -88,6 +89,7 @@ def read_rtstruct(
     folder: PathLike,
     *,
     series: str | int | None = None,
+    labels: LabelSpec | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Segments:
     """Read the contours of an RTSTRUCT as a label volume on the grid of a series.
@@ -98,17 +100,19 @@ def read_rtstruct(
         path: The file.
         folder: The folder of the series that it was made on.
         series: Which series, where the folder holds more than one.
+        labels: The organs wanted: those of their names get their values, whatever the case of the letters. With
+            `others_are_background`, others are not read; by default they are errors. None takes all organs, numbered.
         max_bytes: What the labels may take in memory, judged before they are made.
 
     Returns:
-        Labels with the number of the organ as value, and names and colours. Organs without a contour are left out;
-        where organs overlap, the later one counts.
+        Labels with the number of the organ as value, or that of `labels`, and names and colours. Organs without a
+        contour are left out; where organs overlap, such as BODY and what lies in it, the later one counts, with a
+        warning.
 
     Raises:
         MissingFileError: There is no such file.
         DataError: The file is damaged, no RTSTRUCT, or takes more than `max_bytes`; it belongs to another
-            series, holds no contour, or a contour lies
-            across slices or between them.
+            series, holds no contour or organs that `labels` lacks, or a contour lies across slices or between them.
         MissingPackageError: pydicom is not installed.
     """
     file, frames = require_file("path", path, "RTSTRUCT"), read_headers(folder, series=series)
@@ -116,32 +120,34 @@ def read_rtstruct(
     affine = series_affine(frames)
     to_voxels = np.linalg.inv(LPS_RAS @ affine).astype(np.float64)
     with reading(file, "RTSTRUCT", damage()):
-        own = {str(item.ReferencedFrameOfReferenceUID) for item in content.StructureSetROISequence}
+        frame_uids = {str(item.ReferencedFrameOfReferenceUID) for item in content.StructureSetROISequence}
         names = _names_of(content)
         organs = [item for item in content.ROIContourSequence if item.get("ContourSequence")]
     here = frames[0].text("FrameOfReferenceUID")
-    good, cure = not here or here in own, "Name the series that it was made on."
+    good, cure = not here or here in frame_uids, "Name the series that it was made on."
     wanted = f"on the frame of reference of {frames[0].path.parent}"
-    require(good, str(file), wanted, cut_list(sorted(own)), cure, error=DataError, file=file)
+    require(good, str(file), wanted, cut_list(sorted(frame_uids)), cure, error=DataError, file=file)
     require(bool(organs), str(file), "with at least one contour", "none", error=DataError, file=file)
-    shape = (len(frames), *frames[0].size)
-    dtype = np.min_scalar_type(len(organs))
-    require_fits(file, math.prod(shape) * dtype.itemsize, max_bytes)
-    labels = np.zeros(shape, dtype)
-    for value, organ in enumerate(organs, start=1):
-        for place, lines in _by_slice(file, organ, to_voxels, (len(frames), *frames[0].size)).items():
-            labels[place][fill(lines, frames[0].size)] = value
     with reading(file, "RTSTRUCT", damage()):
-        found = {
-            value: names.get(int(organ.ReferencedROINumber), "")
-            for value, organ in enumerate(organs, start=1)
-        }
-        colours = {
-            value: colour
-            for value, organ in enumerate(organs, start=1)
-            if (colour := _hex(organ)) is not None
-        }
-    return Segments(Volume(labels, affine), LabelSpec(_different(found), colours))
+        own = _spec_of(organs, names)
+    values = values_of(list(own.names.values()), list(own.names), labels, file)
+    shape, dtype = (len(frames), *frames[0].size), np.min_scalar_type(max(values))
+    require_fits(file, math.prod(shape) * dtype.itemsize, max_bytes)
+    array, overlap = np.zeros(shape, dtype), 0
+    for value, organ in zip(values, organs, strict=True):
+        if value:  # one that is not wanted must not cover one that is
+            for place, lines in _by_slice(file, organ, to_voxels, shape).items():
+                overlap += painted(array[place], fill(lines, frames[0].size), value)
+    warn_of_overlap(file, overlap)
+    return Segments(Volume(array, affine), own if labels is None else labels)
+
+
+def _spec_of(organs: Sequence["Dataset"], names: Mapping[int, str]) -> LabelSpec:
+    """Return names and colours of the organs with contours, numbered from 1."""
+    numbered = list(enumerate(organs, start=1))
+    found = {value: names.get(int(organ.ReferencedROINumber), "") for value, organ in numbered}
+    colours = {value: colour for value, organ in numbered if (colour := _hex(organ)) is not None}
+    return LabelSpec(_different(found), colours)
 
 
 def read_rtstruct_names(path: Path, known: Collection[str] = ()) -> LabelSpec:

@@ -86,7 +86,8 @@ def read_volume_case(
         channel_names: One name a channel.
         resample_channels: Whether a file on another grid than the first is interpolated linearly onto it.
         spacing_mm: Distance between voxel centres, ``(z, y, x)``, where the files hold none.
-        labels: Colours of a mask in colours (black is background); values of segments by their names.
+        labels: Colours of a mask in colours (black is background); values of segments by their names. A file
+            without any of them is background, with a warning.
         max_bytes: What each file may take in memory, see `read_volume`.
 
     Returns:

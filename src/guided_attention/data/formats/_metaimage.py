@@ -25,7 +25,7 @@ from guided_attention.data.formats._limits import MAX_BYTES
 from guided_attention.data.formats._voxels import Packing, StoredVolume, array_shape
 from guided_attention.errors import DataError, GeometryWarning
 
-__all__ = ["open_metaimage"]
+__all__ = ["metaimage_data", "open_metaimage"]
 
 _TYPES: Mapping[str, str] = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
@@ -45,11 +45,9 @@ def open_metaimage(path: PathLike, argument: str, max_bytes: int = MAX_BYTES) ->
         if int(fields["ndims"]) != len(sizes):
             raise ValueError("DimSize does not fit NDims")
         dtype, affine = _dtype(fields, file), _affine(fields, min(len(sizes), _AXES), file)
-        name = fields["elementdatafile"]
-        is_local = name.upper() == "LOCAL"
-        data = file if is_local else beside(file, name)
+        data = _data(fields, file)
         packing: Packing = "zlib" if _is_true(fields, "compresseddata") else ""
-        start = end if is_local else int(fields.get("headersize", "0"))
+        start = end if data == file else int(fields.get("headersize", "0"))
         if start < 0:  # the voxels are the last bytes of the file
             start = data.stat().st_size - math.prod(sizes) * channels * dtype.itemsize
         _refuse_scaling(fields, file)
@@ -64,6 +62,17 @@ def open_metaimage(path: PathLike, argument: str, max_bytes: int = MAX_BYTES) ->
     return StoredVolume(
         file, data, shape, dtype, 0, 1.0, 0.0, affine, "MetaImage", max_bytes, packing, start, channels > 1
     )
+
+
+def metaimage_data(file: Path) -> Path:
+    """Return the file that holds the voxels."""
+    with reading(file, "MetaImage"):
+        return _data(_read_fields(file)[0], file)
+
+
+def _data(fields: Mapping[str, str], file: Path) -> Path:
+    name = fields["elementdatafile"]
+    return file if name.upper() == "LOCAL" else beside(file, name)
 
 
 def _read_fields(path: Path) -> tuple[dict[str, str], int]:

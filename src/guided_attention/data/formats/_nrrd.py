@@ -26,7 +26,7 @@ from guided_attention.data.formats._limits import MAX_BYTES
 from guided_attention.data.formats._voxels import Packing, StoredVolume, array_shape
 from guided_attention.errors import DataError, GeometryWarning
 
-__all__ = ["Segment", "open_nrrd", "read_segments"]
+__all__ = ["Segment", "nrrd_data", "open_nrrd", "read_segments"]
 
 _TYPES: Mapping[str, str] = {
     "signed char": "i1", "int8": "i1", "int8_t": "i1",
@@ -74,9 +74,8 @@ def open_nrrd(path: PathLike, argument: str, max_bytes: int = MAX_BYTES) -> Stor
         dtype = _dtype(fields, file)
         _check_axes(sizes, spatial, file)
         affine = _affine(fields, spatial, file)
-        name = fields.get("data file", fields.get("datafile"))
-        data = file if name is None else beside(file, name)
-        start = _after_lines(data, 0 if name else end, int(fields.get("line skip", "0")))
+        data = _data(fields, file)
+        start = _after_lines(data, end if data == file else 0, int(fields.get("line skip", "0")))
         skip = int(fields.get("byte skip", "0"))
         if skip < 0:  # the voxels are the last bytes of the file
             start, skip = data.stat().st_size - math.prod(sizes) * dtype.itemsize, 0
@@ -87,6 +86,17 @@ def open_nrrd(path: PathLike, argument: str, max_bytes: int = MAX_BYTES) -> Stor
     return StoredVolume(
         file, data, shape, dtype, skip, 1.0, 0.0, affine, "NRRD", max_bytes, packing, start, is_interleaved
     )
+
+
+def nrrd_data(file: Path) -> Path:
+    """Return the file that holds the voxels."""
+    with reading(file, "NRRD"):
+        return _data(_read_fields(file)[0], file)
+
+
+def _data(fields: Mapping[str, str], file: Path) -> Path:
+    name = fields.get("data file", fields.get("datafile"))
+    return file if name is None else beside(file, name)
 
 
 def _check_axes(sizes: Sequence[int], spatial: Sequence[int], path: Path) -> None:

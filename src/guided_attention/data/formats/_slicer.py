@@ -1,7 +1,6 @@
 """Segmentations of 3D Slicer (``.seg.nrrd``): names, values, colours, layers, and masks of a part of the scan."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from guided_attention._files import PathLike
 from guided_attention._sides import left_right_pairs
 from guided_attention._typing import Affine
 from guided_attention.case import Volume, reordered
-from guided_attention.data._files import natural_key
+from guided_attention.data._segments import painted, values_of, warn_of_overlap
 from guided_attention.data.formats._limits import MAX_BYTES, require_fits
 from guided_attention.data.formats._nrrd import Segment, open_nrrd, read_segments
 from guided_attention.data.formats._voxels import StoredVolume
@@ -25,11 +24,9 @@ from guided_attention.labels import LabelSpec
 __all__ = [
     "SLICER_ENDING",
     "SlicerFile",
-    "merged_specs",
     "open_slicer",
     "padded",
     "spec_of",
-    "values_of",
 ]
 
 SLICER_ENDING = ".seg.nrrd"
@@ -76,9 +73,7 @@ class SlicerFile:
         values = self._values()
         labels = np.zeros(layers.shape[1:], np.min_scalar_type(max(values, default=0)))
         overlap = sum(self._merge(layers[:, place], into, values) for place, into in enumerate(labels))
-        if overlap:
-            message = f"{self.path} has {overlap} voxels in two segments: they are read as the later one."
-            warnings.warn(message, UserWarning, stacklevel=2)
+        warn_of_overlap(self.path, overlap)
         return labels
 
     def _merge(self, layers: npt.NDArray[Any], into: npt.NDArray[Any], values: Sequence[int]) -> int:
@@ -89,31 +84,17 @@ class SlicerFile:
             where, wanted = f"values of {self.path}", "values of its segments"
             cure = "Save the segmentation again in 3D Slicer."
             require(not odd, where, wanted, cut_list(odd), cure, error=DataError, file=self.path)
-        overlap = 0
-        for segment, value in zip(self.segments, values, strict=True):
-            if value:
-                mask = layers[segment.layer] == segment.value
-                overlap += int(np.count_nonzero(into[mask]))
-                into[mask] = value
-        return overlap
+        return sum(
+            painted(into, layers[segment.layer] == segment.value, value)
+            for segment, value in zip(self.segments, values, strict=True)
+            if value
+        )
 
     def _values(self) -> list[int]:
         own = spec_of(self.segments, self.path)
         by_name = {name: value for value, name in own.names.items()}
         mine = [by_name[segment.name] for segment in self.segments]
         return values_of([segment.name for segment in self.segments], mine, self.organs, self.path)
-
-
-def values_of(names: Sequence[str], own: list[int], organs: LabelSpec | None, path: Path) -> list[int]:
-    """Return the values that segments get: those of the organs of their names, else their own."""
-    wanted = {} if organs is None else {name.lower(): value for value, name in organs.names.items()}
-    named = [wanted.get(name.lower()) for name in names]
-    if organs is None or not any(named):  # the organs are told by value
-        return own
-    odd = [name for name, value in zip(names, named, strict=True) if value is None]
-    good, listed = not odd or organs.others_are_background, cut_list(list(wanted))
-    require(good, f"segments of {path}", f"of {listed}", cut_list(odd), error=DataError, file=path)
-    return [value or 0 for value in named]
 
 
 def open_slicer(
@@ -141,20 +122,6 @@ def spec_of(segments: tuple[Segment, ...], path: Path) -> LabelSpec:
         return LabelSpec(names, colours, left_right_pairs(names))
     except DataError as error:
         raise DataError(f"{error} Read from {path}.", argument=error.argument, file=path) from error
-
-
-def merged_specs(specs: Sequence[LabelSpec]) -> LabelSpec:
-    """Return names, values and colours of several files; where values differ, names count, in alphabetical order."""
-    values: dict[str, set[int]] = {}
-    for spec in specs:
-        for value, name in spec.names.items():
-            values.setdefault(name, set()).add(value)
-    flat = [value for found in values.values() for value in found]
-    alike = len(flat) == len(set(flat)) == len(values)
-    order = sorted(values, key=natural_key)
-    names = {min(values[name]) if alike else place: name for place, name in enumerate(order, start=1)}
-    colours = {name: spec.colours[value] for spec in reversed(specs) for value, name in spec.names.items()}
-    return LabelSpec(names, {value: colours[name] for value, name in names.items()}, left_right_pairs(names))
 
 
 def padded(mask: Volume, image: Volume) -> Volume:

@@ -16,9 +16,9 @@ from guided_attention.case import Source, Volume, whole_labels
 from guided_attention.data._files import require_file, require_finite
 from guided_attention.data.formats._arrays import read_array
 from guided_attention.data.formats._limits import MAX_BYTES, require_fits
-from guided_attention.data.formats._metaimage import open_metaimage
+from guided_attention.data.formats._metaimage import metaimage_data, open_metaimage
 from guided_attention.data.formats._nifti import NIFTI_ENDINGS, open_nifti
-from guided_attention.data.formats._nrrd import open_nrrd
+from guided_attention.data.formats._nrrd import nrrd_data, open_nrrd
 from guided_attention.data.formats._pictures import PICTURE_ENDINGS, read_image_pages, read_label_pages
 from guided_attention.data.formats._slicer import SLICER_ENDING, open_slicer
 from guided_attention.errors import ArgumentError, DataError
@@ -29,6 +29,7 @@ __all__ = [
     "PLAIN_ENDINGS",
     "OpenedFile",
     "case_id_of",
+    "files_of",
     "has_geometry",
     "image_of",
     "is_volume_file",
@@ -46,6 +47,13 @@ _WITH_GEOMETRY: Mapping[str, _Opener] = {
     ".mha": open_metaimage,
     ".mhd": open_metaimage,
 }
+_DATA: Mapping[str, Callable[[Path], Path]] = {
+    ".nrrd": nrrd_data,
+    ".nhdr": nrrd_data,
+    ".mha": metaimage_data,
+    ".mhd": metaimage_data,
+}
+"""What returns the file with the voxels, in formats whose header may name another one."""
 PLAIN_ENDINGS = (".npy", ".npz", *PICTURE_ENDINGS)
 """Endings of the formats that hold no spacing."""
 ENDINGS = (*_WITH_GEOMETRY, *PLAIN_ENDINGS)
@@ -128,6 +136,12 @@ def _ending_of(name: str, endings: Sequence[str] = ENDINGS) -> str:
 def is_volume_file(path: Path) -> bool:
     """Return whether a file's name ends as that of a known format does."""
     return bool(_ending_of(path.name)) and path.is_file()
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return a file, and the one with its voxels where its header names another."""
+    data = _DATA.get(_ending_of(path.name))
+    return [path] if data is None else list(dict.fromkeys([path, data(path)]))
 
 
 def has_geometry(path: Path) -> bool:

@@ -79,11 +79,14 @@ class StoredVolume:
         if self.offset < 0 or self.start < 0 or needed > most:
             reason = f"its header claims {needed} bytes, the file has {size - self.start}"
             raise broken(self.data, self.kind, reason)
-        slice_bytes = math.prod(self.shape[-2:]) * self.dtype.itemsize
-        if self.packing == "" and size - self.start - needed >= slice_bytes:
-            raise broken(
-                self.data, self.kind, f"its header claims only {needed} of {size - self.start} bytes"
-            )
+        if self.packing == "":
+            self._require_used(size - self.start - needed)
+
+    def _require_used(self, left: int) -> None:
+        """Raise where as much as a slice is left behind the voxels; less is padding, or what a program appends."""
+        if left >= math.prod(self.shape[-2:]) * self.dtype.itemsize:
+            needed = self.offset + math.prod(self.shape) * self.dtype.itemsize
+            raise broken(self.data, self.kind, f"its header claims only {needed} of {needed + left} bytes")
 
     @property
     def _is_scaled(self) -> bool:
@@ -140,6 +143,7 @@ class StoredVolume:
             while content := stream.read(_PIECE):  # the checksum stands at the end
                 unpacked += len(content)
                 require_fits(self.path, unpacked, self.max_bytes)
+        self._require_used(unpacked)
 
     @contextmanager
     def _unpacked(self) -> Iterator["Stream"]:

@@ -23,6 +23,7 @@ from guided_attention.data._files import (
     refuse_dead_links,
 )
 from guided_attention.data.formats._limits import MAX_BYTES
+from guided_attention.data.formats._table import files_of
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 
@@ -98,6 +99,7 @@ class Scan:
         part: The part that the layout puts it in.
         beside: Other files and folders that it is read from, the mask last.
         patient: The patient it is of; empty where that is not known.
+        slices: Its files, where `path` is a folder that it shares with other scans.
     """
 
     case_id: str
@@ -107,16 +109,23 @@ class Scan:
     part: str = ""
     beside: tuple[Path, ...] = ()
     patient: str = ""
+    slices: tuple[Path, ...] = ()
 
     def __call__(self) -> Case:
         """Read it: a scan is a reader that has a name."""
         return self.read()
 
     def files(self) -> list[Path]:
-        """Return every file that the scan is read from."""
+        """Return every file that the scan is read from.
+
+        Raises:
+            DataError: A header that names the file with its voxels cannot be read.
+            MissingFileError: There is no such file.
+        """
         found: list[Path] = []
-        for path in (self.path, *self.beside):
-            found += sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        for path in self.slices or (self.path, *self.beside):
+            is_folder = path.is_dir()
+            found += sorted(one for one in path.rglob("*") if one.is_file()) if is_folder else files_of(path)
         return list(dict.fromkeys(found))
 
 

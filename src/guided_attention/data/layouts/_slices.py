@@ -112,7 +112,13 @@ def find_png(folder: Path, how: Reading) -> Found | None:
     founds = {}
     for part, place in parts.items():
         scans = tuple(
-            Scan(name, place, partial(read_png_subject, name, images, masks, spacing, levels), bool(masks))
+            Scan(
+                name,
+                place,
+                partial(read_png_subject, name, images, masks, spacing, levels),
+                bool(masks),
+                slices=(*images, *masks),
+            )
             for name, (images, masks) in find_png_slices(place).items()
         )
         founds[part] = Found("png", scans, labels)

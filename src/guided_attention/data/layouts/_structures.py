@@ -13,6 +13,7 @@ from guided_attention._checks import cut_list, require
 from guided_attention._sides import left_right_pairs
 from guided_attention.case import Case, Volume, on_grid_of
 from guided_attention.data._files import case_from_files, natural_key
+from guided_attention.data._segments import plain_name
 from guided_attention.data.formats._case_files import Opener
 from guided_attention.data.formats._limits import MAX_BYTES
 from guided_attention.data.formats._table import has_geometry, image_of, is_volume_file, stem_of
@@ -86,7 +87,7 @@ def _subject(folder: Path) -> _Subject | None:
     require(len(images) == 1, str(folder), wanted, got, "Keep one.", error=DataError, file=images[-1])
     named: dict[str, Path] = {}
     for path in masks:
-        other = named.setdefault(_plain(stem_of(path.name)), path)
+        other = named.setdefault(plain_name(stem_of(path.name)), path)
         got, where = f"{other} and {path}", f"masks of {within[0]}"
         require(other is path, where, "one file a structure", got, "Keep one.", error=DataError, file=path)
     return _Subject(folder, images[0], named)
@@ -99,16 +100,12 @@ def _all(names: set[str]) -> LabelSpec:
 
 def _as_files(labels: LabelSpec, names: set[str], folder: Path) -> dict[int, str]:
     """Return the name of the file of each value: spaces and underscores, upper and lower case count as equal."""
-    by_plain = {_plain(name): name for name in names}
-    odd = [name for name in labels.names.values() if _plain(name) not in by_plain]
+    by_plain = {plain_name(name): name for name in names}
+    odd = [name for name in labels.names.values() if plain_name(name) not in by_plain]
     wanted = f"names of structures of {folder}, such as {cut_list(sorted(names))}"
     cure = "Name them as their files are called, without the ending."
     require(not odd, "labels", wanted, cut_list(odd), cure, error=DataError, file=folder)
-    return {value: by_plain[_plain(name)] for value, name in labels.names.items()}
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace(" ", "_").replace("-", "_")
+    return {value: by_plain[plain_name(name)] for value, name in labels.names.items()}
 
 
 def _warn_of_absent(subjects: Sequence[_Subject], known: Mapping[int, str]) -> None:

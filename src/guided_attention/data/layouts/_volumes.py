@@ -120,15 +120,14 @@ def find_volumes(folder: Path, how: Reading) -> Found | None:
     if folder.is_file() and not is_volume_file(folder):
         return None
     if folder.is_file():
-        file = _named(folder, "")
-        how = _completed(how, [file], folder.parent)
+        how = _completed(how, [_named(folder, "")], folder.parent)
         return _found({"": [Pair("", case_id_of(folder), (folder,), None)]}, folder, (), how)
     files = {part: _files(path) for part, path in part_folders(folder).items()}
     files = _without_plain({part: found for part, found in files.items() if found} or {"": _files(folder)})
     every = [file for group in files.values() for file in group]
     if not every:
         return None
-    how = _completed(how, every, folder)
+    asked, how = how.labels, _completed(how, every, folder)
     channels = found_channels(every) if how.channels is None else how.channels
     pairs = {
         part: paired(group, channels, is_choice=how.channels is not None) for part, group in files.items()
@@ -139,6 +138,8 @@ def find_volumes(folder: Path, how: Reading) -> Found | None:
     if "" not in pairs or not is_there(listed):
         return found
     said = with_parts(found, listed)
+    if said.labels is not None and how.labels is not asked:  # the masks name their organs
+        how = replace(how, labels=said.labels)
     read = _found(pairs, folder, said.channel_names or names, how)
     parts = (scan.part for scan in said.scans)
     scans = tuple(replace(scan, part=part) for scan, part in zip(read.scans, parts, strict=True))
