@@ -209,11 +209,11 @@ def dealt(cohort: Cohort, fold: int | str) -> Cohort:
 def trained(cohort: Cohort, network: str, recipe: str, args: argparse.Namespace) -> Run:
     """Train a network on the parts of a cohort, and return the scores of its test cases."""
     varied = RECIPES[recipe]
-    with tempfile.TemporaryDirectory() as folder:
-        if varied is None:
+    if varied is None:
+        with tempfile.TemporaryDirectory() as folder:
             result = _by_old_recipe(cohort, network, args, Path(folder))
-        else:
-            result = _by_plan(cohort, network, varied, args, Path(folder))
+    else:
+        result = planned(cohort, network, varied, args)
     predict, epochs, best = result
     rows = evaluate(predict, cohort.select(cohort.parts["test"]), LABELS)
     mean = round(float(np.mean([row.dice for row in rows])), 4)
@@ -234,10 +234,21 @@ def _by_old_recipe(
     return predictor, result.epochs, result.best_epoch
 
 
+def planned(
+    cohort: Cohort, network: str, recipe: Recipe, args: argparse.Namespace
+) -> tuple[Predictor, int, int]:
+    """Carry out the plan that `plan_for` makes, with another network and the clock of a core.
+
+    Returns:
+        The predictor of the best epoch, the number of epochs, and the best one.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return _by_plan(cohort, network, recipe, args, Path(folder))
+
+
 def _by_plan(
     cohort: Cohort, network: str, recipe: Recipe, args: argparse.Namespace, folder: Path
 ) -> tuple[Predictor, int, int]:
-    """Carry out the plan that `plan_for` makes, with another network and the clock of a core."""
     plan = plan_for(cohort, minutes=args.minutes, seed=args.seed, device="cpu", dimensions=recipe.dimensions)
     plan = plan.with_values(recipe.values)
     seed_everything(args.seed)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plans
+from benchmarks import contrasts, plans
 from benchmarks.cross_validation import FOLDS, NETWORKS, known, table
 from benchmarks.plots import picture_of, read
 from benchmarks.rows import NOT_RUN, TITLES
@@ -34,6 +34,7 @@ def tables(results: Path, images: Path) -> str:
     sections += _reading(results / "reading.json")
     sections += _augmentation(results / "augmentation.json")
     sections += _cross_validation(results / "cross_validation.json")
+    sections += _contrasts(results / "contrasts.json")
     sections += _plans(results / "plans.json")
     sections = sections or ["Nothing has been measured yet."]
     if not any(result["device"].startswith("cuda") for result in found.values()):
@@ -168,6 +169,21 @@ def _split(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         f"bfloat16 takes twice the steps in a minute; those of the table above have it. {_of_runs(runs)}"
     )
     return [about, _table(header, rows)]
+
+
+def _contrasts(path: Path) -> list[str]:
+    """Return the section of `benchmarks.contrasts`: what random curves of intensity gain and cost."""
+    if not path.is_file():
+        return []
+    runs = known(path)
+    about = (
+        "The default plan on left atria (MR), trained with the probabilities of random curves of intensity "
+        "(`augmentation.curve_probability`), tested on the six test cases and on other contrasts that are made from "
+        f"them: mean Dice, in brackets the least. {_of_runs(runs)}"
+    )
+    if not any(run["bf16"] for run in runs):
+        about += " A processor with fast bfloat16 takes twice the steps in a minute."
+    return ["## contrasts", about, contrasts.table(runs)]
 
 
 def _plans(path: Path) -> list[str]:

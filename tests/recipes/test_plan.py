@@ -107,6 +107,7 @@ def test_an_unknown_argument_of_the_network_is_refused_and_the_nearest_named(pla
         ("sampling.foreground", "1.5", "from 0 to 1"),
         ("augmentation.strength", "strongest", "'none', 'standard', 'strong', got 'strongest'"),
         ("augmentation.mirror_axes", "width,width", "different axes"),
+        ("augmentation.curve_probability", "1.5", "from 0 to 1"),
         (
             "augmentation.mirror_axes",
             "depth",

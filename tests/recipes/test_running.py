@@ -26,7 +26,7 @@ from guided_attention.labels import LabelSpec
 from guided_attention.recipes import Plan, evaluate, info, plan_for, predict, train
 from guided_attention.recipes._parts import augmentation_of
 from guided_attention.recipes._shapes import Dimensions
-from guided_attention.sampling import Mirror
+from guided_attention.sampling import IntensityCurve, Mirror
 from guided_attention.training import load_checkpoint, read_log
 
 pytestmark = pytest.mark.example  # a minute in all
@@ -140,6 +140,20 @@ def test_the_changes_of_a_plan_are_those_that_it_names(plan: Plan) -> None:
     only = augmentation_of(mirrored)
     assert only is not None
     assert only.changes == (Mirror((1,), pairs=((2, 3),)),)
+    for neighbours in (0, 1):
+        values: dict[str, object] = {
+            "augmentation.curve_probability": 0.2,
+            "network.arguments.in_channels": 2 * neighbours + 1,
+        }
+        curve = IntensityCurve(0.2, alike=neighbours > 0)
+        chosen = replace(plan, preparation=replace(plan.preparation, neighbours=neighbours))
+        standard, curved = augmentation_of(chosen), augmentation_of(chosen.with_values(values))
+        assert standard is not None
+        assert curved is not None
+        assert curved.changes == (*standard.changes, curve)
+        curved = augmentation_of(chosen.with_values(values | {"augmentation.strength": "none"}))
+        assert curved is not None
+        assert curved.changes == (curve,)
 
 
 def test_cases_in_memory_are_handed_again(cases: list[Case], plan: Plan, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ __all__ = [
     "brightened",
     "coarse",
     "contrasted",
+    "curved",
     "locally_raised",
     "mirrored",
     "raised",
@@ -36,6 +37,18 @@ def raised(channel, exponent, *, inverted):
     low, extent = turned.min(), turned.max() - turned.min()
     powers = sign * np.array([((v - low) / extent) ** exponent for v in turned.flat]).reshape(channel.shape)
     return (powers - powers.mean()) / powers.std() * channel.std() + channel.mean()
+
+
+def curved(channel, heights):
+    """Go along the straight pieces between the heights, voxel by voxel."""
+    low, extent, last = channel.min(), channel.max() - channel.min(), len(heights) - 1
+    values = []
+    for v in channel.flat:
+        place = (v - low) / extent * last
+        piece = min(int(place), last - 1)
+        values.append(heights[piece] + (place - piece) * (heights[piece + 1] - heights[piece]))
+    changed = np.array(values).reshape(channel.shape)
+    return (changed - changed.mean()) / changed.std() * channel.std() + channel.mean()
 
 
 def blurred(channel, sigmas):

@@ -18,6 +18,7 @@ from guided_attention.sampling import (
     Gamma,
     GaussianBlur,
     GaussianNoise,
+    IntensityCurve,
     LowResolution,
     Mirror,
     Sharpening,
@@ -41,7 +42,7 @@ def everything(space):
         replace(each, **{name: p for name, p in often.items() if name in each.__dataclass_fields__})
         for each in augment.changes
     ]
-    return Augmentation(tuple(changes))
+    return Augmentation((*changes, IntensityCurve(0.7)))
 
 
 def batch(space, count=5, channels=2):
@@ -137,7 +138,15 @@ def test_numbers_stay_in_their_ranges_and_fill_them():
 @spaces
 def test_channels_change_apart_or_alike(space):
     for alike in (False, True):
-        for kind in (Brightness, Gamma, GaussianBlur, LowResolution, Sharpening, BlankRectangles):
+        for kind in (
+            Brightness,
+            Gamma,
+            IntensityCurve,
+            GaussianBlur,
+            LowResolution,
+            Sharpening,
+            BlankRectangles,
+        ):
             drawn = Augmentation((kind(probability=1.0, alike=alike),)).draw((3, *space), torch.arange(20))
             shares = [np.array(sample[0]).reshape(3, -1) for sample in drawn if sample[0] is not None]
             assert all((each[0] == each).all() for each in shares) is alike

@@ -1,6 +1,7 @@
 """Each random change against a slow reference implementation, whole tensors, in two and three dimensions."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from guided_attention.sampling import (
     Gamma,
     GaussianBlur,
     GaussianNoise,
+    IntensityCurve,
     LocalGamma,
     LowResolution,
     Mirror,
@@ -77,6 +79,35 @@ def test_contrast(space):
 def test_gamma(space, inverted):
     change = always(Gamma, inverted=inverted)
     assert_channels(change, space, lambda channel, n: reference.raised(channel, *n, inverted=inverted))
+
+
+@spaces
+@pytest.mark.parametrize("knots", [2, 5, 11])
+def test_intensity_curve(space, knots):
+    assert_channels(always(IntensityCurve, knots=knots), space, reference.curved)
+
+
+def test_curves_by_hand():
+    image, labels = torch.tensor([[[0.0, 1.0, 3.0, 4.0]]]), torch.zeros(1, 4, dtype=torch.long)
+    same, _ = IntensityCurve(knots=3).apply(image, labels, [0.0, 0.5, 1.0])
+    torch.testing.assert_close(same, image)
+    # A roof over 0, 2 and 4: both ends as dark as each other, 1 and 3 as bright; the mean is 2, the deviation 1.58.
+    roof, _ = IntensityCurve(knots=3).apply(image, labels, [0.2, 1.0, 0.2])
+    torch.testing.assert_close(
+        roof, torch.tensor([[[0.41886, 3.58114, 3.58114, 0.41886]]]), atol=1e-5, rtol=0
+    )
+    flat, _ = IntensityCurve(knots=2).apply(image, labels, [0.5, 0.5])
+    torch.testing.assert_close(flat, torch.full_like(image, 2.0))
+
+
+def test_curves_reach_from_as_it_was_to_upside_down():
+    heights = np.array([drawn(always(IntensityCurve), (5, 7), 1, seed) for seed in range(300)])
+    distance = np.abs(heights - np.linspace(0, 1, 5)).max(1)
+    assert distance.min() < 0.02
+    assert distance.max() > 0.8
+    assert (heights[:, -1] < heights[:, 0]).mean() == pytest.approx(1.5 - 2 * math.log(2), abs=0.05)
+    with pytest.raises(ValueError, match="`knots` must be at least 2, got 1"):
+        IntensityCurve(knots=1)
 
 
 @spaces
@@ -256,3 +287,9 @@ def test_what_comes_in_from_outside_is_the_lowest_value_and_background():
 def test_constant_channels_stay(change):
     image = torch.full((1, 5, 7), 2.5)
     torch.testing.assert_close(change.apply(image, torch.zeros(5, 7).long(), [0.7])[0], image)
+
+
+def test_a_constant_channel_stays_whatever_the_curve():
+    image = torch.full((1, 5, 7), 2.5)
+    curve = IntensityCurve(knots=3)
+    torch.testing.assert_close(curve.apply(image, torch.zeros(5, 7).long(), [0.7, 0.1, 0.4])[0], image)

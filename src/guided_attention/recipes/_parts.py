@@ -15,7 +15,14 @@ from guided_attention.preparation import Prepared
 from guided_attention.recipes._plan_records import OptimizerPlan
 from guided_attention.recipes._shapes import Shapes
 from guided_attention.recipes.plan import Plan
-from guided_attention.sampling import Augmentation, Mirror, PatchBatches, PatchDataset, default_augmentation
+from guided_attention.sampling import (
+    Augmentation,
+    IntensityCurve,
+    Mirror,
+    PatchBatches,
+    PatchDataset,
+    default_augmentation,
+)
 from guided_attention.training import Schedule, cosine_decay, polynomial_decay
 
 __all__ = ["augmentation_of", "loader_of", "loss_of", "optimizer_of", "predictor_of", "schedule_of"]
@@ -57,12 +64,12 @@ def loader_of(
 def augmentation_of(plan: Plan) -> Augmentation | None:
     """Return the random changes of patches; None for none."""
     chosen, preparation, size = plan.augmentation, plan.preparation, plan.sampling.size
-    if chosen.strength == "none" and not chosen.mirror_axes:
+    if chosen.strength == "none" and not chosen.mirror_axes and not chosen.curve_probability:
         return None
     slice_axis = preparation.slice_axis
     assert slice_axis is not None  # noqa: S101 - a plan is fitted
     axes = [MIRROR_AXES[axis] + len(size) for axis in chosen.mirror_axes]
-    changes = default_augmentation(
+    named = default_augmentation(
         3 if len(size) == len(MIRROR_AXES) else 2,
         labels=plan.labels,
         patch_size=size,
@@ -72,9 +79,12 @@ def augmentation_of(plan: Plan) -> Augmentation | None:
         mirror_axes=axes,
         strength="standard" if chosen.strength == "none" else chosen.strength,
     )
+    changes = named.changes
     if chosen.strength == "none":
-        return Augmentation(tuple(change for change in changes.changes if isinstance(change, Mirror)))
-    return changes
+        changes = tuple(change for change in changes if isinstance(change, Mirror))
+    if chosen.curve_probability:
+        changes += (IntensityCurve(chosen.curve_probability, alike=preparation.neighbours > 0),)
+    return Augmentation(changes)
 
 
 def loss_of(plan: Plan) -> GuidedAttentionLoss:

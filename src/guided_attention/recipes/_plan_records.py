@@ -136,16 +136,21 @@ class AugmentationPlan:
     Attributes:
         strength: Which set of changes: ``"none"``, ``"standard"`` or ``"strong"``.
         mirror_axes: Axes along which patches are mirrored, with probability 1/2 each; no strength mirrors others.
+        curve_probability: How often the intensities of a patch are mapped by an
+            `guided_attention.sampling.IntensityCurve`, for scans of other contrasts than those trained on.
     """
 
     strength: Literal["none", "standard", "strong"] = "standard"
     mirror_axes: tuple[MirrorAxis, ...] = ()
+    curve_probability: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the types."""
         check_fields(self, "augmentation")
         twice = repeated(self.mirror_axes)
         require(not twice, "augmentation.mirror_axes", "different axes", twice)
+        chance = self.curve_probability
+        require(0 <= chance <= 1, "augmentation.curve_probability", "from 0 to 1", chance)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,13 @@ from guided_attention.sampling.augmentation.augmentation import Augmentation
 from guided_attention.sampling.augmentation.change import Change
 from guided_attention.sampling.augmentation.defaults import default_augmentation
 from guided_attention.sampling.augmentation.filters import GaussianBlur, LowResolution, Sharpening
-from guided_attention.sampling.augmentation.intensity import Brightness, Contrast, Gamma, GaussianNoise
+from guided_attention.sampling.augmentation.intensity import (
+    Brightness,
+    Contrast,
+    Gamma,
+    GaussianNoise,
+    IntensityCurve,
+)
 from guided_attention.sampling.augmentation.local import (
     BiasField,
     BlankRectangles,
@@ -25,6 +31,7 @@ __all__ = [
     "Gamma",
     "GaussianBlur",
     "GaussianNoise",
+    "IntensityCurve",
     "LocalGamma",
     "LowResolution",
     "Mirror",

@@ -12,7 +12,13 @@ from guided_attention._checks import cut_list, require, require_choice, require_
 from guided_attention.errors import ArgumentTypeError, DataError
 from guided_attention.sampling.augmentation.change import Change
 from guided_attention.sampling.augmentation.filters import GaussianBlur, LowResolution, Sharpening
-from guided_attention.sampling.augmentation.intensity import Brightness, Contrast, Gamma, GaussianNoise
+from guided_attention.sampling.augmentation.intensity import (
+    Brightness,
+    Contrast,
+    Gamma,
+    GaussianNoise,
+    IntensityCurve,
+)
 from guided_attention.sampling.augmentation.local import (
     BiasField,
     BlankRectangles,
@@ -38,6 +44,7 @@ _KINDS: Mapping[str, type[Any]] = {
         Gamma,
         GaussianBlur,
         GaussianNoise,
+        IntensityCurve,
         LocalGamma,
         LowResolution,
         Mirror,

@@ -1,4 +1,4 @@
-"""Changes of every voxel's intensity by the same rule: noise, brightness, contrast, gamma."""
+"""Changes of every voxel's intensity by the same rule: noise, brightness, contrast, gamma, curves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from guided_attention._checks import require, require_integer
 from guided_attention.sampling.augmentation.change import (
     around_one,
     changed_channels,
@@ -18,7 +19,15 @@ from guided_attention.sampling.augmentation.change import (
     seed,
 )
 
-__all__ = ["Brightness", "Contrast", "Gamma", "GaussianNoise", "deviation", "in_unit_range"]
+__all__ = [
+    "Brightness",
+    "Contrast",
+    "Gamma",
+    "GaussianNoise",
+    "IntensityCurve",
+    "deviation",
+    "in_unit_range",
+]
 
 
 @dataclass(frozen=True)
@@ -191,9 +200,80 @@ class Gamma:
 
     def _raised(self, channel: Tensor, exponent: float) -> Tensor:
         unit, _, _ = in_unit_range(channel)
-        raised = 1 - (1 - unit).pow_(exponent) if self.inverted else unit.pow_(exponent)
-        scale = deviation(channel) / deviation(raised).clamp(min=torch.finfo(channel.dtype).tiny)
-        return raised.sub_(raised.mean()).mul_(scale).add_(channel.mean())
+        return _restored(1 - (1 - unit).pow_(exponent) if self.inverted else unit.pow_(exponent), channel)
+
+
+@dataclass(frozen=True)
+class IntensityCurve:
+    """Map a channel, scaled to 0 to 1, by a random curve; its mean and standard deviation are restored.
+
+    The curve is straight between heights at evenly spaced intensities, and may fall: tissue that is bright can become
+    darker than its surroundings, as in a scan of another sequence or with another contrast agent. Networks then rely
+    less on how bright an organ is. Not for CT, whose numbers mean the same in every scan.
+
+    ::
+
+        height_k = (1 - a) k / (n - 1) + a u_k,    k = 0 … n - 1,    a and u_k drawn evenly from 0 to 1
+
+    Drawn: ``n`` heights a channel.
+
+    Attributes:
+        probability: How often a sample is changed.
+        knots: Number of heights ``n``, at least 2.
+        alike: Whether all channels change alike.
+
+    Example:
+        >>> import torch
+        >>> image, labels = torch.tensor([[[0.0, 1.0, 3.0, 8.0]]]), torch.zeros(1, 4, dtype=torch.long)
+        >>> IntensityCurve(knots=2).apply(image, labels, [1.0, 0.0])[0]  # turned upside down
+        tensor([[[ 6.,  5.,  3., -2.]]])
+
+    References:
+        Zhou et al., Models Genesis, Medical Image Analysis 2021 (non-linear intensity transformation, with curves that
+        rise or fall). Ouyang et al., Causality-inspired single-source domain generalization, IEEE TMI 2023 (random
+        changes of intensity mixed with the image).
+    """
+
+    probability: float = 0.3
+    knots: int = 5
+    alike: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        require_probability("probability", self.probability)
+        require_integer("knots", self.knots)
+        require(self.knots >= 2, "knots", "at least 2", self.knots)  # noqa: PLR2004
+
+    def draw(self, shape: Sequence[int], random: Generator) -> list[float] | None:
+        """Draw the heights of each channel."""
+
+        def heights() -> list[float]:
+            share, drawn = random.random(), random.random(self.knots)
+            return [
+                (1 - share) * number / (self.knots - 1) + share * float(height)
+                for number, height in enumerate(drawn)
+            ]
+
+        return channel_numbers(random, shape[0], heights, probability=self.probability, alike=self.alike)
+
+    def apply(self, image: Tensor, labels: Tensor, numbers: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Map the intensities, then restore mean and standard deviation."""
+        return changed_channels(image, numbers, _mapped, self.knots), labels
+
+
+def _mapped(channel: Tensor, *heights: float) -> Tensor:
+    unit, _, _ = in_unit_range(channel)
+    place = unit.mul_(len(heights) - 1)
+    below = place.floor().clamp_(max=len(heights) - 2)
+    curve = torch.tensor(heights, dtype=channel.dtype, device=channel.device)
+    piece = below.long()
+    return _restored(torch.addcmul(curve[piece], place - below, curve.diff()[piece]), channel)
+
+
+def _restored(changed: Tensor, channel: Tensor) -> Tensor:
+    """Return the changed channel, in place, with the mean and the standard deviation of the channel as it was."""
+    scale = deviation(channel) / deviation(changed).clamp(min=torch.finfo(channel.dtype).eps)
+    return changed.sub_(changed.mean()).mul_(scale).add_(channel.mean())
 
 
 def in_unit_range(channel: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,126 @@
+"""Trains the default plan with and without random curves of intensity, and tests it on scans of other contrasts.
+
+    python -m benchmarks.contrasts --data FOLDER --minutes 12 --probabilities 0 0.15 0.3
+
+FOLDER is that of `examples/train_left_atrium.py`, whose parts are used. The contrasts are made from its test cases: no
+scan of them trains a network. Minutes are those of a processor core. A run that is in the results is not repeated.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+
+from benchmarks.cross_validation import Recipe, known, planned
+from benchmarks.left_atrium_networks import LABELS, RESULTS, about
+from guided_attention.case import Case
+from guided_attention.data import open_cohort
+from guided_attention.evaluation import evaluate
+from guided_attention.recipes._machine import has_fast_bf16
+
+_Image = npt.NDArray[np.float32]
+_Mask = npt.NDArray[np.bool_]
+
+
+def _as_it_is(image: _Image, atrium: _Mask) -> _Image:
+    del atrium
+    return image
+
+
+def _dark_blood(image: _Image, atrium: _Mask) -> _Image:
+    """Whatever is as bright as blood, or brighter, becomes darker than the rest: a smooth fall beyond 0.8."""
+    del atrium
+    return image - 2.2 / (1 + np.exp(-(image - 0.8) / 0.1))
+
+
+def _dark_atrium(image: _Image, atrium: _Mask) -> _Image:
+    """The atrium becomes darker, with soft edges, and other blood does not."""
+    return image - 1.5 * ndimage.gaussian_filter(atrium.astype(np.float32), 1.0)
+
+
+def _folded(image: _Image, atrium: _Mask) -> _Image:
+    """The middle of the intensities is the brightest, blood and air are dark."""
+    del atrium
+    return -np.abs(image - 0.3)
+
+
+def _inverted(image: _Image, atrium: _Mask) -> _Image:
+    del atrium
+    return -image
+
+
+CONTRASTS: Mapping[str, Callable[[_Image, _Mask], _Image]] = {
+    "as it is": _as_it_is,
+    "dark blood": _dark_blood,
+    "dark atrium": _dark_atrium,
+    "folded": _folded,
+    "inverted": _inverted,
+}
+"""Each takes an image of mean 0 and standard deviation 1, and where the atrium is."""
+
+
+def main() -> None:
+    """Train, test on every contrast, and write each run down as it is done."""
+    args = _parse()
+    torch.set_num_threads(args.threads)
+    path, cohort = args.out or RESULTS / "contrasts.json", open_cohort(args.data, labels=LABELS)
+    for probability in args.probabilities:
+        key = {"curve_probability": probability, "seed": args.seed, "minutes": args.minutes}
+        if any(key.items() <= run.items() for run in known(path)):
+            continue
+        values = {"augmentation.curve_probability": probability}
+        predict, epochs, _ = planned(cohort, "MSGA lite", Recipe(values=values), args)
+        run: dict[str, Any] = key | about() | {"bf16": has_fast_bf16(torch.device("cpu")), "epochs": epochs}
+        for name in CONTRASTS:
+            cases = (_changed(cohort.read(case_id), name) for case_id in cohort.parts["test"])
+            rows = evaluate(predict, cases, LABELS, definition=None)
+            run[name] = {row.case_id: round(row.dice, 4) for row in rows}
+        path.write_text(json.dumps([*known(path), run], indent=1) + "\n", encoding="utf-8")
+        print(table([run]), flush=True)
+    print(table(known(path)))
+
+
+def _changed(case: Case, contrast: str) -> Case:
+    image = case.image[0]
+    standard = ((image - image.mean()) / image.std()).astype(np.float32)
+    assert case.labels is not None  # noqa: S101 - the folder has a mask for every scan
+    return replace(case, image=CONTRASTS[contrast](standard, case.labels > 0)[None])
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Return mean and least Dice by contrast as a Markdown table."""
+    lines = [
+        "| random curves | minutes | epochs | " + " | ".join(CONTRASTS) + " |",
+        "|" + "---|" * (3 + len(CONTRASTS)),
+    ]
+    for run in sorted(runs, key=lambda run: (run["minutes"], run["curve_probability"])):
+        cells = [
+            f"{np.mean(list(run[name].values())):.3f} ({min(run[name].values()):.2f})" for name in CONTRASTS
+        ]
+        head = f"| {run['curve_probability']:g} | {run['minutes']:g} | {run['epochs']} | "
+        lines.append(head + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder with the NIfTI pairs and cases.json")
+    parser.add_argument("--probabilities", type=float, nargs="+", default=[0.0, 0.3])
+    parser.add_argument("--minutes", type=float, default=24.0, help="minutes of a core for every run")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="file of the results")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
