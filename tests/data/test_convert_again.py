@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from guided_attention._locks import LOCK
 from guided_attention.case import affine_of
 from guided_attention.data import convert, open_cohort, write_nifti
 from guided_attention.errors import ArgumentTypeError, DataError, ExistingFileError
@@ -169,6 +170,17 @@ def test_organs_that_were_to_be_background_are_read_anew(tmp_path):
         pytest.raises(DataError, match="got also 5"),
     ):
         convert(_unnamed(tmp_path / "a", others_are_background=False), tmp_path / "b", "pairs")
+
+
+def test_the_lock_of_another_machine_is_taken_away_as_the_message_says(tmp_path):
+    _pairs(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    lock = tmp_path / "b" / LOCK
+    lock.write_text(json.dumps({"host": "elsewhere", "process": 7, "since": "2026-01-01"}))
+    with pytest.raises(ExistingFileError, match=rf"process 7 on elsewhere .* delete {lock}\."):
+        convert(open_cohort(tmp_path / "a"), tmp_path / "b", "pairs", labels=ORGANS)
+    lock.unlink()
+    convert(open_cohort(tmp_path / "a"), tmp_path / "b", "pairs", labels=ORGANS)
 
 
 def test_a_limit_of_memory_changes_no_case(tmp_path):
