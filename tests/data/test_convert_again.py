@@ -1,16 +1,20 @@
 """A conversion that is called again with something else: nothing stale, nothing outside, no foreign manifest."""
 
 import json
+import os
 import re
+import signal
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
+from guided_attention._cli_report import in_words_of_a_shell
 from guided_attention._locks import LOCK
 from guided_attention.case import affine_of
-from guided_attention.data import convert, open_cohort, write_nifti
-from guided_attention.errors import ArgumentTypeError, DataError, ExistingFileError
+from guided_attention.data import check, convert, open_cohort, write_nifti
+from guided_attention.errors import ArgumentTypeError, DataError, ExistingFileError, ProcessLostError
 from guided_attention.labels import LabelSpec
 
 ORGANS = LabelSpec({2: "liver", 5: "spleen"})
@@ -181,6 +185,28 @@ def test_the_lock_of_another_machine_is_taken_away_as_the_message_says(tmp_path)
         convert(open_cohort(tmp_path / "a"), tmp_path / "b", "pairs", labels=ORGANS)
     lock.unlink()
     convert(open_cohort(tmp_path / "a"), tmp_path / "b", "pairs", labels=ORGANS)
+
+
+def _killed(**_options):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("work", ["convert", "check"])
+def test_a_process_that_is_killed_is_told_with_case_and_cure(tmp_path, work):
+    _pairs(tmp_path / "a", ("a", "b", "c"))
+    source = open_cohort(tmp_path / "a")
+    scans = [replace(scan, read=_killed) if scan.case_id == "b" else scan for scan in source.scans]
+    cohort = replace(source, scans=tuple(scans))
+    message = r"`workers` must be so few .* got 2, .* before case '[ab]' was done.* Set workers=1\."
+    run = check if work == "check" else partial(convert, folder=tmp_path / "b", layout="pairs", labels=ORGANS)
+    with pytest.raises(ProcessLostError, match=message) as error:
+        run(cohort, workers=2)
+    assert error.value.file in {tmp_path / "a/a_image.nii.gz", tmp_path / "a/b_image.nii.gz"}
+    said = in_words_of_a_shell(error.value)
+    assert said.endswith("most likely for lack of memory. Pass --workers 1.")
+    if work == "convert":  # the next call continues
+        convert(source, tmp_path / "b", "pairs", labels=ORGANS)
+        assert open_cohort(tmp_path / "b").case_ids == ("a", "b", "c")
 
 
 def test_a_limit_of_memory_changes_no_case(tmp_path):

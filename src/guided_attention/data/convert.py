@@ -77,6 +77,7 @@ def convert(
         DataError: A case cannot be read or does not fit the layout, its name cannot be that of a file, or the organs
             are not known.
         WriteError: The disk is full, or the folder cannot be written to.
+        ProcessLostError: A process that reads was killed, most likely for lack of memory. The next call continues.
 
     Example:
         >>> from tempfile import TemporaryDirectory
