@@ -200,6 +200,29 @@ def test_a_stale_draft_of_a_folder_is_deleted(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
+@pytest.mark.parametrize("refused", ["second", "second and third"])
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+def test_the_old_folder_is_kept_until_the_new_one_is_in_its_place(tmp_path, monkeypatch, error, refused):
+    folder, renames, rename = tmp_path / "a", [], Path.rename
+    folder.mkdir()
+    (folder / "x").write_text("old")
+
+    def failing(self, target):
+        renames.append(self.name)
+        if len(renames) in {"second": {2}, "second and third": {2, 3}}[refused]:
+            raise error if len(renames) == 2 else OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises((WriteError, KeyboardInterrupt)):
+        whole_folder(folder, lambda draft: (draft / "x").write_text("new"), replaceable=("x",))
+    held = list(tmp_path.iterdir())
+    assert [(one / "x").read_text() for one in held] == ["old"]
+    assert held[0] == folder if refused == "second" else held[0].name.startswith(DRAFT_PREFIX)
+    whole_folder(folder, lambda draft: (draft / "x").write_text("newer"), replaceable=("x",))
+    assert (folder / "x").read_text() == "newer"
+
+
 # Every reader, and the file in its folder that is opened.
 READERS = {
     "scores, json": ("scores.json", read_scores),

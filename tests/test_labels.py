@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from guided_attention._sides import left_right_pairs
 from guided_attention.errors import ArgumentTypeError, DataError
 from guided_attention.labels import LabelSpec
 
@@ -276,3 +277,33 @@ def test_what_does_not_fit_is_refused(fields, error, wanted):
 def test_a_dictionary_that_is_no_record_is_refused(values, error, wanted):
     with pytest.raises(error, match=wanted):
         LabelSpec.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (("Left-Lateral-Ventricle", "Right-Lateral-Ventricle", "Left-Hippocampus", "Right-Hippocampus"), 2),
+        (("Left-Inf-Lat-Vent", "Right-Inf-Lat-Vent"), 1),
+        (("left inferior lateral ventricle", "right inferior lateral ventricle"), 1),
+        (("LateralVentricle_L", "LateralVentricle_R"), 1),
+        (("lat_ventricle_left", "lat_ventricle_right"), 1),
+        (("left brain ventricle", "right brain ventricle"), 1),
+        (("atrium of left lateral ventricle", "atrium of right lateral ventricle"), 1),
+        (("ctx-lh-cuneus", "ctx-rh-cuneus"), 1),
+        (("left auricle of ear", "right auricle of ear"), 1),
+        (("left ventricle", "right ventricle", "left atrium", "right atrium"), 0),
+        (("Ventricle_L", "Ventricle_R"), 0),
+        (("heart_ventricle_left", "heart_ventricle_right"), 0),
+        (("lateral wall of left ventricle", "lateral wall of right ventricle"), 0),
+    ],
+)
+def test_ventricles_of_the_brain_are_pairs_and_those_of_the_heart_are_not(names, pairs):
+    numbered = dict(enumerate(names, 1))
+    wanted = tuple((2 * place + 2, 2 * place + 1) for place in range(pairs))
+    assert left_right_pairs(numbered) == wanted
+    LabelSpec(numbered, pairs=wanted).require_sides("labels")
+    if wanted:
+        with pytest.raises(DataError, match="of left and right organs in pairs"):
+            LabelSpec(numbered).require_sides("labels")
+    else:
+        LabelSpec(numbered).require_sides("labels")

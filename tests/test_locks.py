@@ -50,8 +50,16 @@ def test_a_holder_on_another_machine_is_taken_over_on_demand(tmp_path):
     with pytest.raises(
         ExistingFileError, match=r"process 7 on elsewhere .* If it has ended, set take_over=True"
     ):
-        entered(tmp_path)
+        entered(tmp_path, take_over=False)
     assert "process 7 on elsewhere" in entered(tmp_path, take_over=True)
+    assert entered(tmp_path) == ""
+
+
+def test_where_nothing_takes_over_the_file_to_delete_is_named(tmp_path):
+    (tmp_path / LOCK).write_text(json.dumps({"host": "elsewhere", "process": 7, "since": "2026-01-01"}))
+    with pytest.raises(ExistingFileError, match=rf"If it has ended, delete {tmp_path / LOCK}\.$"):
+        entered(tmp_path)
+    (tmp_path / LOCK).unlink()
     assert entered(tmp_path) == ""
 
 

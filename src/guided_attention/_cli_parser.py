@@ -91,7 +91,7 @@ def _add_check(verbs: "_Verbs") -> None:
 def _add_convert(verbs: "_Verbs") -> None:
     text = (
         "Write the cases in DATA in another layout, with a manifest of what came from where. The same command\n"
-        "continues a conversion that was interrupted."
+        "continues a conversion that was interrupted, and converts anew the cases that have changed."
     )
     example = (
         "  guided-attention convert scans --out Dataset001_Liver --to nnunet --organ 1=liver\n"

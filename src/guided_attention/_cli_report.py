@@ -60,6 +60,8 @@ _WORDS = {
     "pass channels=()": "name the channels with --channel",
     "Set a smaller patch_size or batch_size in the Predictor, or predict on the CPU": "Pass --device cpu, or set a "
     "smaller inference.patch_size or inference.batch_size in the plan, before the training",
+    "Set workers=": "Pass --workers ",
+    ' In a script, call it below `if __name__ == "__main__":`.': "",
     "Pass `spacing_mm`": "Pass --spacing",
     "or pass `spacing_mm`": "or pass --spacing",
     "Pass resample_channels=True": "Pass --resample-channels",

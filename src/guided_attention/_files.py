@@ -194,8 +194,8 @@ def refuse_filled(folder: PathLike) -> Path:
 def whole_folder(folder: PathLike, fill: Callable[[Path], None], *, replaceable: Sequence[str] = ()) -> Path:
     """Let `fill` write into a draft folder beside `folder`, and rename the draft when it is complete.
 
-    A folder that only holds files with the names in `replaceable` is replaced: a crash leaves the old one, under its
-    own name or as a draft.
+    A folder that only holds files with the names in `replaceable` is replaced. The old one is deleted when the new one
+    is in its place: until then an error, Ctrl-C or a crash leaves it, under its own name or as a draft.
     """
     path = _replaceable(_as_path(folder, "folder"), replaceable).absolute()
     made_folder(path.parent)
@@ -206,18 +206,17 @@ def whole_folder(folder: PathLike, fill: Callable[[Path], None], *, replaceable:
             fill(draft)
             if path.exists():
                 path.rename(old)
-            try:
-                draft.rename(path)
-            except OSError:
-                if old.exists():
-                    old.rename(path)
-                raise
+            draft.rename(path)
     except WriteError as error:  # about a file in the draft: call it what it would have become
         message, file = (str(text).replace(draft.name, path.name) for text in (error, error.file))
         raise WriteError(message, file=file, errno=error.errno) from error
     finally:
+        if old.exists() and not path.exists():  # an error or Ctrl-C came between the two renames
+            with suppress(OSError):
+                old.rename(path)
         shutil.rmtree(draft, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
     _sweep_stale_drafts(path)
     return path
 

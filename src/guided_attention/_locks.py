@@ -39,12 +39,13 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def locked_folder(
-    folder: Path, *, argument: str = "folder", doing: str = "writing to", take_over: bool = False
+    folder: Path, *, argument: str = "folder", doing: str = "writing to", take_over: bool | None = None
 ) -> Iterator[str]:
     """Keep every other process and thread out of a folder; give a text about a dead one whose place this takes.
 
     The system's lock decides, and is taken back when a process ends, however it ends. Where a disk has no locks, or
-    another machine may have the folder, the file `LOCK` decides, and `take_over` goes past it.
+    another machine may have the folder, the file `LOCK` decides, and `take_over` goes past it: None where the caller
+    has no such argument, so that the file is deleted by hand.
 
     Raises:
         ExistingFileError: Another process has the folder; the message names it.
@@ -58,7 +59,8 @@ def locked_folder(
                 folder, argument, doing, holder, f"Wait for it, stop it, or name another {argument}."
             )
         if foreign and not take_over:
-            raise _in_use(folder, argument, doing, holder, "If it has ended, set take_over=True.")
+            cure = f"delete {folder / LOCK}" if take_over is None else "set take_over=True"
+            raise _in_use(folder, argument, doing, holder, f"If it has ended, {cure}.")
         with replacing(folder / LOCK) as draft:
             draft.write_text(json.dumps(_ourselves()), encoding="utf-8")
         if handle is not None:

@@ -9,13 +9,17 @@ _SIDES: Mapping[str, str] = {
     "right": "right",
     "rt": "right",
     "r": "right",
+    "rh": "right",
     "left": "left",
     "lt": "left",
     "l": "left",
+    "lh": "left",
 }
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _OF_THE_HEART = {"atrium", "atria", "atrial", "auricle", "ventricle", "ventricular", "myocardium", "coronary"}
 """Of each there is one: a mirrored left atrium is still the left one."""
+_OF_TWO = {"lateral", "lat", "temporal", "inf", "inferior", "brain", "cerebral", "ear"}
+"""Beside these words it is of the brain or the ear, which have two: the left lateral ventricle, its temporal horn."""
 
 
 def words_of(name: str) -> list[str]:
@@ -32,10 +36,13 @@ def side_and_rest(name: str) -> tuple[str, str]:
 
     >>> side_and_rest("right kidney"), side_and_rest("Lung_L"), side_and_rest("left atrium")
     (('right', 'kidney'), ('left', 'lung'), ('', 'left atrium'))
+    >>> side_and_rest("left ventricle"), side_and_rest("Left-Lateral-Ventricle")
+    (('', 'left ventricle'), ('left', 'lateral ventricle'))
     """
     words = words_of(name)
     sided = [word for word in words if word in _SIDES]
-    if len(sided) != 1 or _OF_THE_HEART & set(words):
+    is_of_heart = bool(_OF_THE_HEART & set(words)) and ("wall" in words or not _OF_TWO & set(words))
+    if len(sided) != 1 or is_of_heart:
         return "", " ".join(words)
     return _SIDES[sided[0]], " ".join(word for word in words if word not in _SIDES)
 

@@ -12,7 +12,7 @@ class                       also a                 raised for
 `WriteError`                `OSError`              a file that cannot be written: disk full, no permission
 `MissingPackageError`       `ModuleNotFoundError`  an optional package that is not installed
 `NonFiniteError`            `FloatingPointError`   NaN or infinite values during training
-`ProcessLostError`          `RuntimeError`         another process that trains with this one has ended
+`ProcessLostError`          `RuntimeError`         another process that works with this one has ended
 `TrainingInterrupted`       `SystemExit`           a training run that a signal ended; it can be resumed
 ==========================  =====================  ====================================================
 """
@@ -113,7 +113,7 @@ class NonFiniteError(GuidedAttentionError, FloatingPointError):
 
 
 class ProcessLostError(GuidedAttentionError, RuntimeError):
-    """Another process that trains with this one has ended, or cannot be reached."""
+    """Another process that trains, reads or loads batches with this one has ended, or cannot be reached."""
 
 
 class TrainingInterrupted(SystemExit):

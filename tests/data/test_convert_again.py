@@ -1,14 +1,26 @@
 """A conversion that is called again with something else: nothing stale, nothing outside, no foreign manifest."""
 
 import json
+import os
 import re
+import signal
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
+from guided_attention._cli_report import in_words_of_a_shell
+from guided_attention._locks import LOCK
 from guided_attention.case import affine_of
-from guided_attention.data import convert, open_cohort, write_nifti
-from guided_attention.errors import ArgumentTypeError, DataError, ExistingFileError, MissingFileError
+from guided_attention.data import check, convert, open_cohort, write_nifti
+from guided_attention.errors import (
+    ArgumentTypeError,
+    DataError,
+    ExistingFileError,
+    MissingFileError,
+    ProcessLostError,
+)
 from guided_attention.labels import LabelSpec
 
 ORGANS = LabelSpec({2: "liver", 5: "spleen"})
@@ -58,7 +70,8 @@ def test_a_mask_that_was_taken_away_is_taken_from_the_copy(tmp_path):
     (tmp_path / "a/b_label.nii.gz").unlink()
     with pytest.warns(UserWarning, match="no mask"):
         source = open_cohort(tmp_path / "a")
-    convert(source, tmp_path / "b", "nnunet", labels=ORGANS)
+    with pytest.warns(UserWarning, match="converted anew, .*: b"):
+        convert(source, tmp_path / "b", "nnunet", labels=ORGANS)
     files = {path.relative_to(tmp_path / "b").as_posix() for path in (tmp_path / "b").rglob("*.nii.gz")}
     kept = {f"{place}/{name}" for name in "ac" for place in ("imagesTr", "labelsTr")}
     assert files == {*(f"{name}_0000.nii.gz" if "images" in name else f"{name}.nii.gz" for name in kept)} | {
@@ -73,7 +86,8 @@ def test_an_image_and_a_mask_of_one_name_are_both_watched(tmp_path):
     source = json.loads((tmp_path / "b/manifest.json").read_text())["cases"][0]["source"]
     assert set(source) == {"x.nii.gz", "../labels/x.nii.gz"}
     _write(tmp_path / "a/images/x.nii.gz", np.full((3, 7, 5), 9))
-    got = open_cohort(convert(open_cohort(tmp_path / "a"), tmp_path / "b", "pairs", labels=ORGANS))
+    with pytest.warns(UserWarning, match="converted anew, .*: x"):
+        got = open_cohort(convert(open_cohort(tmp_path / "a"), tmp_path / "b", "pairs", labels=ORGANS))
     assert got.read("x").image.min() == 9
 
 
@@ -100,11 +114,142 @@ def test_voxels_beside_their_header_are_watched(tmp_path, ending):
     convert(cohort, tmp_path / "b", "pairs", labels=ORGANS)
     (folder / "x_image.raw").write_bytes(bytes([9]) * 105)
     (folder / "x_label.raw").write_bytes(bytes([5]) * 105)
-    case = open_cohort(convert(cohort, tmp_path / "b", "pairs", labels=ORGANS))[0]
+    with pytest.warns(UserWarning, match="converted anew.*: x"):
+        case = open_cohort(convert(cohort, tmp_path / "b", "pairs", labels=ORGANS))[0]
     assert (set(case.image.flat), set(case.labels.flat)) == ({9.0}, {5})
     (folder / "x_label.raw").unlink()
     with pytest.raises(MissingFileError, match=r"data file of .*x_label"):
         cohort.scans[0].files()
+
+
+def _files(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def _moved(folder):
+    lists = {"train": ["b"], "test": ["a", "c"]}
+    (folder / "cases.json").write_text(json.dumps({"labels": {"2": "liver", "5": "spleen"}, **lists}))
+    return open_cohort(folder)
+
+
+def _unnamed(folder, *, others_are_background):
+    return open_cohort(folder, labels=LabelSpec({2: "liver"}, others_are_background=others_are_background))
+
+
+def _in_parts(folder):
+    _pairs(folder, ("a", "b", "c"))
+    lists = {"train": ["a", "b"], "test": ["c"]}
+    (folder / "cases.json").write_text(json.dumps({"labels": {"2": "liver", "5": "spleen"}, **lists}))
+    return folder
+
+
+def _of_channels(folder):
+    for number, name in enumerate(("a_t1", "a_t2", "b_t1", "b_t2")):
+        _write(folder / f"{name}.nii.gz", np.random.default_rng(number).integers(0, 256, (3, 7, 5)))
+    for name in "ab":
+        _write(folder / f"{name}_seg.nii.gz", np.full((3, 7, 5), 2))
+    return folder
+
+
+def _slices(folder):
+    plain = np.diag([-1.0, -1.0, 1.0, 1.0])
+    return convert(open_cohort(_pairs(folder.parent / "p", affine=plain)), folder, "png", labels=ORGANS)
+
+
+def _said(folder):
+    about = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(about | {"spacing_mm": [9, 1.5, 1.5]}))
+    return open_cohort(folder)
+
+
+CORRECTIONS = [
+    (
+        _slices,
+        partial(open_cohort, spacing_mm=(1, 1, 1)),
+        partial(open_cohort, spacing_mm=(9, 1.5, 1.5)),
+        "a, b",
+    ),
+    (_slices, open_cohort, _said, "a, b"),
+    (
+        _of_channels,
+        partial(open_cohort, channels=("t1", "t2")),
+        partial(open_cohort, channels=("t2", "t1")),
+        "a, b",
+    ),
+    (_in_parts, open_cohort, _moved, "a"),
+    (_pairs, open_cohort, lambda folder: open_cohort(folder).without_labels(), "a, b"),
+]
+
+
+@pytest.mark.parametrize("layout", ["pairs", "nnunet", "png"])
+@pytest.mark.parametrize(("make", "first", "corrected", "anew"), CORRECTIONS)
+def test_what_was_corrected_is_converted_anew(tmp_path, make, first, corrected, anew, layout):
+    folder = make(tmp_path / "a")
+    organs = ORGANS if first(folder).labels is None else None
+    if layout == "png" and make is _of_channels:
+        pytest.skip("slices have one channel")
+    convert(first(folder), tmp_path / "b", layout, labels=organs)
+    source, seen = corrected(folder), []
+    with pytest.warns(UserWarning, match=rf"{anew.count(',') + 1} cases in .* has changed: {anew}\."):
+        convert(source, tmp_path / "b", layout, labels=organs)
+    convert(source, tmp_path / "fresh", layout, labels=organs)
+    assert _files(tmp_path / "b") == _files(tmp_path / "fresh")
+    convert(
+        source, tmp_path / "b", layout, labels=organs, on_case=seen.append
+    )  # and then nothing is left to do
+    assert seen == list(source.case_ids)
+
+
+def test_organs_that_were_to_be_background_are_read_anew(tmp_path):
+    """What is given up must not stay in the files that another opening of the same organs has written."""
+    _pairs(tmp_path / "a")
+    convert(_unnamed(tmp_path / "a", others_are_background=True), tmp_path / "b", "pairs")
+    with (
+        pytest.warns(UserWarning, match="converted anew"),
+        pytest.raises(DataError, match="got also 5"),
+    ):
+        convert(_unnamed(tmp_path / "a", others_are_background=False), tmp_path / "b", "pairs")
+
+
+def test_the_lock_of_another_machine_is_taken_away_as_the_message_says(tmp_path):
+    _pairs(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    lock = tmp_path / "b" / LOCK
+    lock.write_text(json.dumps({"host": "elsewhere", "process": 7, "since": "2026-01-01"}))
+    with pytest.raises(ExistingFileError, match=rf"process 7 on elsewhere .* delete {lock}\."):
+        convert(open_cohort(tmp_path / "a"), tmp_path / "b", "pairs", labels=ORGANS)
+    lock.unlink()
+    convert(open_cohort(tmp_path / "a"), tmp_path / "b", "pairs", labels=ORGANS)
+
+
+def _killed(**_options):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("work", ["convert", "check"])
+def test_a_process_that_is_killed_is_told_with_case_and_cure(tmp_path, work):
+    _pairs(tmp_path / "a", ("a", "b", "c"))
+    source = open_cohort(tmp_path / "a")
+    scans = [replace(scan, read=_killed) if scan.case_id == "b" else scan for scan in source.scans]
+    cohort = replace(source, scans=tuple(scans))
+    message = r"`workers` must be so few .* got 2, .* before case '[ab]' was done.* Set workers=1\."
+    run = check if work == "check" else partial(convert, folder=tmp_path / "b", layout="pairs", labels=ORGANS)
+    with pytest.raises(ProcessLostError, match=message) as error:
+        run(cohort, workers=2)
+    assert error.value.file in {tmp_path / "a/a_image.nii.gz", tmp_path / "a/b_image.nii.gz"}
+    said = in_words_of_a_shell(error.value)
+    assert said.endswith("most likely for lack of memory. Pass --workers 1.")
+    if work == "convert":  # the next call continues
+        convert(source, tmp_path / "b", "pairs", labels=ORGANS)
+        assert open_cohort(tmp_path / "b").case_ids == ("a", "b", "c")
+
+
+def test_a_limit_of_memory_changes_no_case(tmp_path):
+    _pairs(tmp_path / "a")
+    convert(open_cohort(tmp_path / "a"), tmp_path / "b", "pairs", labels=ORGANS)
+    convert(open_cohort(tmp_path / "a", max_bytes=10**6), tmp_path / "b", "pairs", labels=ORGANS)
 
 
 @pytest.mark.parametrize("text", ["{no json", "[]", '{"cases": 5}', '{"cases": [{"case_id": "a"}, [], 5]}'])

@@ -1,5 +1,7 @@
 import json
+from collections import Counter
 
+import numpy as np
 import pytest
 
 from guided_attention.data import Split, k_fold, read_nnunet_splits, split_subjects, write_nnunet_splits
@@ -200,6 +202,34 @@ def test_each_fold_has_its_share_of_every_stratum(seed):
         counts = [len({_patient(name) for name in split.test if sites[name] == site}) for split in splits]
         assert sum(counts) == patients
         assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("rare", [False, True])
+def test_parts_have_their_share_of_every_stratum(seed, rare):
+    """Also where a stratum has one member, as a rare combination of organs."""
+    rng = np.random.default_rng(seed)
+    names = [str(number) for number in range(rng.integers(8, 60))]
+    kinds = [
+        f"only {name}" if rare and int(name) % 2 else "abcde"[rng.choice(2 if rare else 5)] for name in names
+    ]
+    strata = dict(zip(names, kinds, strict=True))
+    train, val = (int(count) for count in rng.multinomial(len(names), (0.5, 0.2, 0.3))[:2])
+    split = split_subjects(
+        names, train=train, val=val, test=len(names) - train - val, seed=seed, strata=strata
+    )
+    for part, most in ((split.train, 1), (split.val, 2), (split.test, 1)):
+        _require_shares(part, strata, most)
+    folds = k_fold(names, folds=4, val=1, seed=seed, strata=strata)
+    assert sorted(name for fold in folds for name in fold.test) == sorted(names)
+    for fold in folds:
+        _require_shares(fold.test, strata, 2)
+
+
+def _require_shares(part, strata, most):
+    held = Counter(strata[name] for name in part)
+    for kind, count in Counter(strata.values()).items():
+        assert abs(held[kind] - count * len(part) / len(strata)) < most
 
 
 def test_strata_change_nothing_where_all_are_equal():

@@ -10,6 +10,7 @@ import pytest
 from tests.inference.conftest import scan
 from tests.inference.test_ledger import _threshold
 
+from guided_attention._locks import LOCK
 from guided_attention.errors import ArgumentError, DataError, ExistingFileError, MissingFileError
 from guided_attention.inference import Shard, merge_shards, read_ledger
 from guided_attention.recipes._cases import source_of
@@ -294,3 +295,21 @@ def test_folders_that_only_look_like_shards_are_ignored(tmp_path):
         (tmp_path / name).mkdir()
     entries = _threshold().predict_to(tmp_path, [scan(case_id="one")])
     assert [entry.status for entry in entries] == ["done"]
+
+
+@pytest.mark.parametrize("shard", [None, Shard(1, 2)])
+def test_the_lock_of_another_machine_is_taken_away_as_the_message_says(tmp_path, shard):
+    """A job that was killed may start again on another node."""
+    folder = tmp_path if shard is None else shard.folder(tmp_path)
+    _threshold().predict_to(tmp_path, readers(), shard=shard)
+    (folder / LOCK).write_text(json.dumps({"host": "elsewhere", "process": 7, "since": "2026-01-01"}))
+    message = rf"process 7 on elsewhere .* delete {folder / LOCK}\."
+    for work in (
+        partial(_threshold().predict_to, tmp_path, readers(), shard=shard, resume=True),
+        merge_shards,
+    ):
+        with pytest.raises(ExistingFileError, match=message):
+            work() if isinstance(work, partial) else work(tmp_path)
+    (folder / LOCK).unlink()
+    _threshold().predict_to(tmp_path, readers(), shard=shard, resume=True)
+    assert len(merge_shards(tmp_path).entries) == (CASES if shard is None else 4)

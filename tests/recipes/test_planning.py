@@ -113,8 +113,10 @@ def test_left_and_right_are_mirrored_as_pairs(block: Block) -> None:
         plan_for(cases, labels=unpaired, device="cpu")
     with pytest.raises(DataError, match=message):
         replace(plan, labels=unpaired)
-    alone = plan_for([block("1")], labels=LabelSpec({1: "left kidney"}), device="cpu")
-    assert alone.augmentation.mirror_axes == ()
+    for name in ("left kidney", "Kidney_L", "Kidney_R", "Left-Lateral-Ventricle"):
+        single = plan_for([block("1")], labels=LabelSpec({1: name}), device="cpu")
+        assert single.augmentation.mirror_axes == single.inference.mirror_axes == ()
+        assert single.reasons["augmentation.mirror_axes"].startswith(f"{name}, which looks like the organ of")
     atrium = plan_for([block("1")], labels=LabelSpec({1: "left atrium"}), device="cpu")
     assert atrium.augmentation.mirror_axes == IN_PLANE
 

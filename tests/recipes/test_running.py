@@ -141,12 +141,14 @@ def test_the_changes_of_a_plan_are_those_that_it_names(plan: Plan) -> None:
     assert only is not None
     assert only.changes == (Mirror((1,), pairs=((2, 3),)),)
     for neighbours in (0, 1):
-        values: dict[str, object] = {
-            "augmentation.curve_probability": 0.2,
-            "network.arguments.in_channels": 2 * neighbours + 1,
-        }
+        values: dict[str, object] = {"augmentation.curve_probability": 0.2}
         curve = IntensityCurve(0.2, alike=neighbours > 0)
-        chosen = replace(plan, preparation=replace(plan.preparation, neighbours=neighbours))
+        arguments = {**plan.network.arguments, "in_channels": 2 * neighbours + 1}
+        chosen = replace(
+            plan,
+            preparation=replace(plan.preparation, neighbours=neighbours),
+            network=replace(plan.network, arguments=arguments),
+        )
         standard, curved = augmentation_of(chosen), augmentation_of(chosen.with_values(values))
         assert standard is not None
         assert curved is not None

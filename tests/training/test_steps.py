@@ -12,8 +12,15 @@ import pytest
 import torch
 from tests.training.conftest import BATCHES, toy_data, toy_loss, toy_network
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
-from guided_attention.errors import ArgumentError, ArgumentTypeError, NonFiniteError, TrainingInterrupted
+from guided_attention.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    NonFiniteError,
+    ProcessLostError,
+    TrainingInterrupted,
+)
 from guided_attention.outputs import LossTerms, takes_outputs
 from guided_attention.training import (
     Logger,
@@ -309,6 +316,25 @@ def test_a_worker_that_ends_with_the_signal_is_an_interruption_and_any_other_is_
 
     with pytest.raises(RuntimeError, match="exited unexpectedly"):
         make_trainer("b", loss=other).fit()
+
+
+class _Deadly(Dataset):
+    """Its workers are killed, as by a system whose memory is full."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, _index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_worker_that_is_killed_is_told_with_a_cure(make_trainer):
+    trainer = make_trainer(loader=DataLoader(_Deadly(), num_workers=1))
+    message = r"^A process that loads batches was killed, .* \(DataLoader worker .*\)\. Set fewer workers \(num_workers"
+    with pytest.raises(ProcessLostError, match=message) as error:
+        trainer.fit()
+    assert error.value.argument == "train_loader"
 
 
 @pytest.mark.parametrize("minutes", [4.0, 10.0])

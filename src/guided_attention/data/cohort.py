@@ -1,10 +1,10 @@
 """Cohort: the cases of a folder, found by name at once and read when asked for."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from guided_attention._checks import (
     cut_list,
@@ -15,7 +15,7 @@ from guided_attention._checks import (
     require_path,
     require_type,
 )
-from guided_attention._files import PathLike
+from guided_attention._files import PathLike, json_mapping
 from guided_attention._sides import left_right_pairs
 from guided_attention._typing import LabelVolume, SpacingMm
 from guided_attention.case import Case, affine_of
@@ -30,7 +30,7 @@ from guided_attention.data.layouts._volumes import Reading, find_task, find_volu
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 
-__all__ = ["Cohort", "Layout", "Opening", "open_cohort", "organs_of"]
+__all__ = ["Cohort", "Layout", "Opening", "open_cohort", "organs_of", "reading_of"]
 
 _WHITE = 255
 _LOOKED_FOR = (
@@ -273,6 +273,16 @@ def organs_of(labels: LabelSpec | Mapping[int, str] | None) -> LabelSpec | None:
         return labels
     # The names are checked before their sides are compared.
     return replace(LabelSpec(labels, others_are_background=True), pairs=left_right_pairs(labels))
+
+
+def reading_of(cohort: Cohort) -> Mapping[str, Any]:
+    """Return what decides, beside the files, which volumes a cohort reads; a limit of memory changes none."""
+    how = {name: value for name, value in asdict(cohort.opening).items() if name != "max_bytes"}
+    folder = cohort.folder if cohort.folder.is_dir() else cohort.folder.parent
+    said = json_mapping(folder / "dataset.json")
+    about = {name: said.get(name) for name in ("spacing_mm", "grey_levels")}
+    labels = None if cohort.labels is None else cohort.labels.to_dict()
+    return {"labels": labels, "channel_names": cohort.channel_names, "dataset.json": about, **how}
 
 
 def _checked_channels(channels: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from guided_attention.data._writers import (
     require_layout,
     write_case,
 )
-from guided_attention.data.cohort import Cohort
+from guided_attention.data.cohort import Cohort, reading_of
 from guided_attention.data.layouts._records import Scan
 from guided_attention.errors import DataError, ExistingFileError, GuidedAttentionError
 from guided_attention.labels import LabelSpec
@@ -52,9 +52,11 @@ def convert(
 ) -> Path:
     """Write the cases of a cohort in another layout.
 
-    A conversion that was interrupted is continued: cases whose files are whole are left as they are. When it is
-    complete, ``manifest.json`` says for each case its source files with their SHA-256, spacing, orientation, labels
-    seen, and its new files. Names of cases are the only thing about patients that is written.
+    A conversion that was interrupted is continued: cases whose files are whole are left as they are. Cases whose source
+    files, part or way of being read (the arguments of `open_cohort`) have changed since are converted anew, with a
+    warning, and their old files are deleted. When it is complete, ``manifest.json`` says for each case its source files
+    with their SHA-256, spacing, orientation, labels seen, and its new files. Names of cases are the only thing about
+    patients that is written.
 
     Args:
         cohort: The cases.
@@ -75,6 +77,7 @@ def convert(
         DataError: A case cannot be read or does not fit the layout, its name cannot be that of a file, or the organs
             are not known.
         WriteError: The disk is full, or the folder cannot be written to.
+        ProcessLostError: A process that reads was killed, most likely for lack of memory. The next call continues.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -140,12 +143,18 @@ def _convert(
     for path in (root, *(one for one in root.rglob("*") if one.is_dir())):
         sweep_drafts(path)
     parts = {scan.case_id: scan.part for scan in cohort.scans}
-    left = [scan for scan in cohort.scans if not _is_whole(root, done.get(scan.case_id), scan)]
+    reading = sha256_of_json(reading_of(cohort), str)
+    changed = _changed(cohort.scans, done, reading)
+    left = [scan for scan in cohort.scans if scan.case_id in changed or not _is_whole(root, done, scan)]
+    if changed:
+        why = "their source files, their part or how they are read has changed"
+        message = f"{len(changed)} cases in {root} are converted anew, as {why}: {cut_list(changed)}."
+        warnings.warn(message, UserWarning, stacklevel=3)
     for scan in cohort.scans:
         if scan not in left:
             on_case(scan.case_id)
     with (root / _DONE).open("a", encoding="utf-8") as file:
-        for line in each(partial(_converted, target=target), left, workers):
+        for line in each(partial(_converted, target=target, reading=reading), left, workers):
             earlier = done.get(line["case_id"], {"files": {}})["files"]
             for name in set(earlier) - set(line["files"]):  # such as those of a mask that was taken away
                 (root / name).unlink(missing_ok=True)
@@ -161,7 +170,7 @@ def _convert(
     (root / _DONE).unlink()
 
 
-def _converted(scan: Scan, target: Target) -> dict[str, Any]:
+def _converted(scan: Scan, target: Target, reading: str) -> dict[str, Any]:
     """Convert one case, and return its line of the manifest."""
     try:
         case = scan.read()
@@ -175,8 +184,7 @@ def _converted(scan: Scan, target: Target) -> dict[str, Any]:
     return {
         "target": _key(target),
         "case_id": scan.case_id,
-        "part": scan.part,
-        "source": _sources(scan),
+        **_made_of(scan, reading),
         "files": {path.relative_to(target.folder).as_posix(): sha256_of_file(path) for path in files},
         "spacing_mm": list(case.spacing_mm),
         "orientation": case.orientation,
@@ -195,14 +203,27 @@ def _sources(scan: Scan) -> dict[str, str]:
     }
 
 
-def _is_whole(root: Path, line: Mapping[str, Any] | None, scan: Scan) -> bool:
-    """Whether a case was written from these very files, and its own are whole."""
-    return line is not None and (
-        line["source"] == _sources(scan)
-        and all(
-            (root / name).is_file() and sha256_of_file(root / name) == wanted
-            for name, wanted in line["files"].items()
-        )
+def _made_of(scan: Scan, reading: str) -> dict[str, Any]:
+    """Return what decides, beside the target, which files a case becomes."""
+    how = sha256_of_json([reading, scan.is_labelled])
+    return {"part": scan.part, "source": _sources(scan), "reading": how}
+
+
+def _changed(scans: Sequence[Scan], done: Mapping[str, Mapping[str, Any]], reading: str) -> list[str]:
+    """Return the cases that were made of something else than what they are now."""
+    return [
+        scan.case_id
+        for scan in scans
+        if scan.case_id in done
+        and any(done[scan.case_id].get(key) != value for key, value in _made_of(scan, reading).items())
+    ]
+
+
+def _is_whole(root: Path, done: Mapping[str, Mapping[str, Any]], scan: Scan) -> bool:
+    """Whether a case was converted, and its files are whole."""
+    files = done[scan.case_id]["files"] if scan.case_id in done else {}
+    return bool(files) and all(
+        (root / name).is_file() and sha256_of_file(root / name) == wanted for name, wanted in files.items()
     )
 
 

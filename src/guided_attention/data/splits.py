@@ -125,7 +125,7 @@ def split_subjects(
         patients: The patient of each case, where a patient has several: all cases of one go to one part, and the three
             numbers count patients.
         strata: A property of each case, such as its site or the organs that it has: each part gets its share of every
-            value, give or take one. All cases of a patient count as the first.
+            value to within two, and `train` to within one. All cases of a patient count as the first.
 
     Returns:
         The split, each part sorted.
@@ -173,7 +173,7 @@ def k_fold(
         val: How many validate in each.
         seed: Seed of the shuffle.
         patients: See `split_subjects`; ``folds`` and ``val`` then cut and count patients.
-        strata: See `split_subjects`.
+        strata: See `split_subjects`: each test part gets its share of every value to within two.
 
     Returns:
         One split a fold.
@@ -276,9 +276,28 @@ def _ring(
     members: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
     for unit in shuffled:
         members[strata[unit[0]]].append(unit)
-    # Each stratum is spread evenly over the order.
-    placed = [((rank + 0.5) / len(some), unit) for some in members.values() for rank, unit in enumerate(some)]
-    return [unit for _, unit in sorted(placed, key=lambda pair: pair[0])]
+    return _spread(members)
+
+
+def _spread(members: Mapping[str, list[tuple[str, ...]]]) -> list[tuple[str, ...]]:
+    """Return the members of all strata in an order whose every beginning has its share of each, to within one.
+
+    Of the strata that a beginning has too few of, the one comes next whose next member would first be late: the
+    earliest deadline of periodic tasks, which misses none.
+    """
+    total, sizes = sum(map(len, members.values())), {name: len(some) for name, some in members.items()}
+    taken = dict.fromkeys(members, 0)
+    order = []
+    for place in range(1, total + 1):
+        due = {
+            name: -(-(taken[name] + 1) * total // size)
+            for name, size in sizes.items()
+            if taken[name] * total < place * size
+        }
+        chosen = min(due, key=lambda name: due[name])
+        order.append(members[chosen][taken[chosen]])
+        taken[chosen] += 1
+    return order
 
 
 def patient_of(patients: Patients, case_id: str) -> str:

@@ -14,7 +14,7 @@ from guided_attention._checks import (
     require_seed,
     require_type,
 )
-from guided_attention._sides import is_sided, left_right_pairs
+from guided_attention._sides import left_right_pairs, side_and_rest
 from guided_attention.data import Patients
 from guided_attention.errors import DataError
 from guided_attention.inference import MirrorAxis, Precision
@@ -247,7 +247,7 @@ def _mirrored(labels: LabelSpec, dims: int, why: dict[str, str]) -> tuple[Mirror
     elif len(names) > 1:
         # A mirrored liver teaches a network to look for it on the left.
         axes, reason = (), "several organs, which are told apart by their sides"
-    elif is_sided(names[0]):
+    elif side_and_rest(names[0])[0]:  # also by a single letter: not to mirror is the safe side
         axes, reason = (), f"{names[0]}, which looks like the organ of the other side when mirrored"
     else:
         reason = "one organ, which looks alike mirrored"

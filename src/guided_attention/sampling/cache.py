@@ -21,7 +21,6 @@ from guided_attention._checks import require_integer, require_path, require_posi
 from guided_attention._files import (
     DRAFT_PREFIX,
     PathLike,
-    json_mapping,
     made_folder,
     replacing,
     whole_folder,
@@ -30,6 +29,7 @@ from guided_attention._geometry import Reorientation
 from guided_attention._typing import Affine
 from guided_attention.case import Case
 from guided_attention.data import Cohort
+from guided_attention.data.cohort import reading_of
 from guided_attention.data.layouts._records import Scan
 from guided_attention.errors import ExistingFileError
 from guided_attention.preparation import Grid, Preparation, Prepared
@@ -170,7 +170,7 @@ class VolumeCache:
         require_integer("workers", workers)
         require_positive("workers", workers)
         made_folder(self.folder)
-        done, build = on_case or (lambda _name: None), partial(self._built, _reading_of(cohort))
+        done, build = on_case or (lambda _name: None), partial(self._built, reading_of(cohort))
         if workers == 1:
             for scan in cohort.scans:
                 done(build(scan))
@@ -194,7 +194,7 @@ class VolumeCache:
         """
         require_type("cohort", cohort, Cohort, "a Cohort")
         made_folder(self.folder)
-        reading = _reading_of(cohort)
+        reading = reading_of(cohort)
         return CachedVolumes(tuple(_Entry.of(self._entry(reading, scan)) for scan in cohort.scans))
 
     def _built(self, reading: Mapping[str, Any], scan: Scan) -> str:
@@ -228,16 +228,6 @@ class VolumeCache:
         digest = _hash({"about": about})[:20]
         plain = "".join(char if char.isalnum() or char in "-." else "_" for char in scan.case_id)
         return f"{plain[:60].lstrip('.')}-{digest}"
-
-
-def _reading_of(cohort: Cohort) -> Mapping[str, Any]:
-    """Return what decides, beside the files, which volumes a cohort reads; a limit of memory changes none."""
-    how = {name: value for name, value in asdict(cohort.opening).items() if name != "max_bytes"}
-    folder = cohort.folder if cohort.folder.is_dir() else cohort.folder.parent
-    said = json_mapping(folder / "dataset.json")
-    about = {name: said.get(name) for name in ("spacing_mm", "grey_levels")}
-    labels = None if cohort.labels is None else cohort.labels.to_dict()
-    return {"labels": labels, "channel_names": cohort.channel_names, "dataset.json": about, **how}
 
 
 def digest_of(case: Case) -> str:

@@ -1,6 +1,7 @@
 """What surrounds the loop: folder, lock, signals and reports; how a run begins, is stored and is resumed."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
@@ -34,6 +35,8 @@ __all__ = ["Session"]
 
 _MUCH, _LONG = 0.03, 2.0
 """Share of an epoch, and seconds, of waiting for data that are worth a word."""
+_LOST_WORKER = re.compile(r"DataLoader worker \(pid.*(killed by signal|exited unexpectedly)")
+"""What torch says of a process that is gone, and of no error within one."""
 
 
 class Session:
@@ -104,9 +107,10 @@ class Session:
                 raise
             except RuntimeError as error:
                 # The signal went to the workers too, and one of them has ended before the step.
-                if self.interruption.name is None or "DataLoader worker" not in str(error):
-                    raise
-                raise TrainingInterrupted(folder.path) from error
+                if self.interruption.name is not None and "DataLoader worker" in str(error):
+                    raise TrainingInterrupted(folder.path) from error
+                _require_workers(error)
+                raise
 
     def _locked(self, stack: ExitStack, *, take_over: bool) -> str:
         made_folder(self._folder.path, "run_dir")
@@ -292,3 +296,11 @@ class Session:
         )
         if self.run.pieces > 1:
             amend_session(self._folder.path, {"pieces": self.run.pieces})
+
+
+def _require_workers(error: RuntimeError) -> None:
+    """Raise where an error tells that a process that loads batches is gone."""
+    if _LOST_WORKER.search(str(error)):
+        cause = "A process that loads batches was killed, most likely for lack of memory"
+        cure = "Set fewer workers (num_workers of the loader, sampling.workers of a plan), and resume."
+        raise ProcessLostError(f"{cause} ({error}). {cure}", argument="train_loader") from error

@@ -197,6 +197,7 @@ class Trainer:
             WriteError: The disk is full, or there is no permission.
             NonFiniteError: The loss, one of its parts or a gradient is NaN or infinite.
             TrainingInterrupted: There was a signal.
+            ProcessLostError: A process that loads batches was killed.
         """
         with self._session.opened(resume=resume, take_over=take_over):
             run = self._session.run

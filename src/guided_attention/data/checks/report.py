@@ -92,6 +92,7 @@ def check(
 
     Raises:
         ArgumentError, ArgumentTypeError: An argument is out of range, or of the wrong type.
+        ProcessLostError: A process that reads was killed, most likely for lack of memory.
 
     Example:
         >>> from tempfile import TemporaryDirectory
