@@ -9,7 +9,7 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 def opened(module: _Module, *, seed: int = 0) -> _Module:
-    """Draw every parameter and running statistic at random, gates too: a shut gate hides what is behind it."""
+    """Draw every parameter, running statistic and class weight at random, gates too: a shut gate hides what follows."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -18,7 +18,8 @@ def opened(module: _Module, *, seed: int = 0) -> _Module:
         for name, buffer in module.named_buffers():
             if buffer.dtype.is_floating_point:
                 drawn = torch.rand(buffer.shape, generator=generator)
-                buffer.copy_(drawn + 0.5 if name.endswith("var") else drawn - 0.5)
+                positive = name.endswith(("var", "class_weights"))
+                buffer.copy_(drawn + 0.5 if positive else drawn - 0.5)
     return module
 
 

@@ -37,7 +37,13 @@ COMMON = {"level": 0.9, "seed": 0, "metric": "dice"}
 CALLS = {
     "evaluate": {"predict": lambda case: case.labels, "cases": [CASE], **SETTINGS},
     "evaluate_prediction": {"prediction": VOLUME, "case": CASE, **SETTINGS},
-    "Validation": {"with_model": lambda _: None, "cases": [CASE], "metric": "assd_mm", **SETTINGS},
+    "Validation": {
+        "with_model": lambda _: None,
+        "cases": [CASE],
+        "metric": "assd_mm",
+        **SETTINGS,
+        "definition": DistanceDefinition(one_empty="diagonal"),
+    },
     "evaluate_case": {
         "prediction": VOLUME,
         "reference": VOLUME,
