@@ -295,6 +295,9 @@ def test_a_dictionary_that_is_no_record_is_refused(values, error, wanted):
         (("Ventricle_L", "Ventricle_R"), 0),
         (("heart_ventricle_left", "heart_ventricle_right"), 0),
         (("lateral wall of left ventricle", "lateral wall of right ventricle"), 0),
+        (("left ventricle inferior", "right ventricle inferior"), 0),
+        (("vertebrae_L3", "vertebrae_R3"), 0),
+        (("kidney_L", "kidney_R"), 1),
     ],
 )
 def test_ventricles_of_the_brain_are_pairs_and_those_of_the_heart_are_not(names, pairs):

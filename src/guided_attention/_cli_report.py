@@ -58,7 +58,7 @@ _WORDS = {
     "`also` must be": "`--also` must be",
     "Give `series` one of these names, or each series": "Give each series",
     "pass channels=()": "name the channels with --channel",
-    "Set a smaller patch_size or batch_size in the Predictor, or predict on the CPU": "Pass --device cpu, or set a "
+    "Set a smaller patch_size or batch_size in the Predictor, or predict on another device": "Pass --device, or set a "
     "smaller inference.patch_size or inference.batch_size in the plan, before the training",
     "Set workers=": "Pass --workers ",
     ' In a script, call it below `if __name__ == "__main__":`.': "",

@@ -18,7 +18,7 @@ _SIDES: Mapping[str, str] = {
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _OF_THE_HEART = {"atrium", "atria", "atrial", "auricle", "ventricle", "ventricular", "myocardium", "coronary"}
 """Of each there is one: a mirrored left atrium is still the left one."""
-_OF_TWO = {"lateral", "lat", "temporal", "inf", "inferior", "brain", "cerebral", "ear"}
+_OF_TWO = {"lateral", "lat", "temporal", "brain", "cerebral", "ear"}
 """Beside these words it is of the brain or the ear, which have two: the left lateral ventricle, its temporal horn."""
 
 
@@ -40,11 +40,17 @@ def side_and_rest(name: str) -> tuple[str, str]:
     (('', 'left ventricle'), ('left', 'lateral ventricle'))
     """
     words = words_of(name)
-    sided = [word for word in words if word in _SIDES]
+    # The L of a vertebra, L3, is no side.
+    sided = [
+        place
+        for place, (word, after) in enumerate(zip(words, [*words[1:], ""], strict=True))
+        if word in _SIDES and not (len(word) == 1 and after.isdigit())
+    ]
     is_of_heart = bool(_OF_THE_HEART & set(words)) and ("wall" in words or not _OF_TWO & set(words))
     if len(sided) != 1 or is_of_heart:
         return "", " ".join(words)
-    return _SIDES[sided[0]], " ".join(word for word in words if word not in _SIDES)
+    side = words.pop(sided[0])
+    return _SIDES[side], " ".join(words)
 
 
 def is_sided(name: str) -> bool:

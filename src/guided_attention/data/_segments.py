@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import cut_list, require
+from guided_attention._checks import cut_list, require, require_type
 from guided_attention._sides import left_right_pairs
 from guided_attention.data._files import natural_key
 from guided_attention.errors import DataError
@@ -27,13 +27,15 @@ def values_of(names: Sequence[str], own: list[int], organs: LabelSpec | None, pa
 
     A file without any of the organs is background, with a warning: its values may be those of other organs elsewhere.
     """
+    require_type("labels", organs, (LabelSpec, type(None)), "a LabelSpec or None")
     if organs is None:
         return own
     wanted = {plain_name(name): value for value, name in organs.names.items()}
     values = [wanted.get(plain_name(name), 0) for name in names]
     odd = [name for name, value in zip(names, values, strict=True) if not value]
     good, listed = not odd or organs.others_are_background, cut_list(list(organs.names.values()))
-    require(good, f"segments of {path}", f"of {listed}", cut_list(odd), error=DataError, file=path)
+    cure = "Rename the segments, or leave others out with `labels={value: name}`."
+    require(good, f"segments of {path}", f"of {listed}", cut_list(odd), cure, error=DataError, file=path)
     if not any(values):
         message = (
             f"No segment of {path} is {listed}, only {cut_list(odd)}: all of it is read as background. "

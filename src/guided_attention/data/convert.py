@@ -147,7 +147,7 @@ def _convert(
     changed = _changed(cohort.scans, done, reading)
     left = [scan for scan in cohort.scans if scan.case_id in changed or not _is_whole(root, done, scan)]
     if changed:
-        why = "their source files, their part or how they are read has changed"
+        why = "their source files, their part or how they are read has changed, or an earlier version wrote them"
         message = f"{len(changed)} cases in {root} are converted anew, as {why}: {cut_list(changed)}."
         warnings.warn(message, UserWarning, stacklevel=3)
     for scan in cohort.scans:

@@ -80,15 +80,18 @@ def _logits(name: str, model: nn.Module, images: Tensor, classes: int) -> Tensor
     return single
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch could not allocate a tensor; it has a class of its own for GPUs only."""
+    return isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY in str(error)
+
+
 def _called(name: str, model: nn.Module, images: Tensor) -> Tensor:
     """Return the logits of a batch; an error of the network is raised as one that names the input shape."""
     try:
         logits: object = model(images)
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, ValueError) as error:
-        if _NO_MEMORY in str(error):  # torch has a class of its own for GPUs only
-            raise torch.OutOfMemoryError(str(error)) from error
+        if is_out_of_memory(error):
+            raise
         others = {p.dtype for p in model.parameters() if p.is_floating_point()} - {images.dtype}
         cure = "If it needs sides that are multiples of a number, set `multiple` in the Preparation, or `patch_size`."
         if others and not torch.is_autocast_enabled(images.device.type):

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TypeAlias, TypeVar
 
-import torch
-
 from guided_attention._checks import require_type
 from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, ArgumentTypeError, GuidedAttentionError
+from guided_attention.inference.members import is_out_of_memory
 from guided_attention.outputs import Prediction
 
 __all__ = ["Failure", "Reader", "outcomes", "stream", "within_memory"]
@@ -78,12 +77,14 @@ def within_memory(work: Callable[[Case], _Result], case: Case) -> _Result:
     """Return what `work` makes of a case; a case that does not fit into memory is an `ArgumentError`."""
     try:
         return work(case)
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+            raise
         told = str(error)
     # Raised out here, so that it does not hold the first error, whose frames hold the tensors that fill the memory.
     message = (
-        f"`case` {case.case_id!r} must fit into the memory of the device, got: {told} "
-        "Set a smaller patch_size or batch_size in the Predictor, or predict on the CPU."
+        f"`case` {case.case_id!r} must fit into memory, got: {told} "
+        "Set a smaller patch_size or batch_size in the Predictor, or predict on another device."
     )
     raise ArgumentError(message, argument="case")
 

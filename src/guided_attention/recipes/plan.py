@@ -42,7 +42,7 @@ __all__ = [
     "require_buildable",
 ]
 
-_VERSION = 2
+_VERSION = 3
 PLAN_FILE = "plan.json"
 """Name of the plan in a run folder."""
 _VOLUMES = 3
