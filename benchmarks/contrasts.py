@@ -18,12 +18,11 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from benchmarks.cross_validation import Recipe, known, planned
+from benchmarks.cross_validation import Recipe, kind_of_processor, known, planned
 from benchmarks.left_atrium_networks import LABELS, RESULTS, about
 from guided_attention.case import Case
 from guided_attention.data import open_cohort
 from guided_attention.evaluation import evaluate
-from guided_attention.recipes._machine import has_fast_bf16
 
 _Image = npt.NDArray[np.float32]
 _Mask = npt.NDArray[np.bool_]
@@ -71,13 +70,14 @@ def main() -> None:
     args = _parse()
     torch.set_num_threads(args.threads)
     path, cohort = args.out or RESULTS / "contrasts.json", open_cohort(args.data, labels=LABELS)
+    fast = kind_of_processor(path, args.minutes)
     for probability in args.probabilities:
         key = {"curve_probability": probability, "seed": args.seed, "minutes": args.minutes}
         if any(key.items() <= run.items() for run in known(path)):
             continue
         values = {"augmentation.curve_probability": probability}
         predict, epochs, _ = planned(cohort, "MSGA lite", Recipe(values=values), args)
-        run: dict[str, Any] = key | about() | {"bf16": has_fast_bf16(torch.device("cpu")), "epochs": epochs}
+        run: dict[str, Any] = key | about() | {"bf16": fast, "epochs": epochs}
         for name in CONTRASTS:
             cases = (_changed(cohort.read(case_id), name) for case_id in cohort.parts["test"])
             rows = evaluate(predict, cases, LABELS, definition=None)

@@ -166,11 +166,7 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
     path, cohort = args.out or RESULTS / "cross_validation.json", open_cohort(args.data, labels=LABELS)
-    fast = has_fast_bf16(torch.device("cpu"))
-    if any(run["minutes"] == args.minutes and run["bf16"] != fast for run in known(path)):
-        sys.exit(
-            f"{path} has runs of {args.minutes:g} minutes on another kind of processor. Pass another --out."
-        )
+    fast = kind_of_processor(path, args.minutes)
     for fold in ["split"] if args.split else args.folds:
         for recipe in args.recipes:
             for network in args.networks:
@@ -187,6 +183,14 @@ def main() -> None:
                     path.write_text(json.dumps([*known(path), run], indent=1) + "\n")
                     print({name: run[name] for name in (*key, "epochs", "dice")}, flush=True)
     print(table(known(path), args))
+
+
+def kind_of_processor(path: Path, minutes: float) -> bool:
+    """Return whether bfloat16 is fast here; stop where the file has runs of so many minutes of the other kind."""
+    fast = has_fast_bf16(torch.device("cpu"))
+    if any(run["minutes"] == minutes and run["bf16"] != fast for run in known(path)):
+        sys.exit(f"{path} has runs of {minutes:g} minutes on another kind of processor. Pass another --out.")
+    return fast
 
 
 def known(path: Path) -> list[Run]:
