@@ -298,6 +298,8 @@ def test_a_dictionary_that_is_no_record_is_refused(values, error, wanted):
         (("left ventricle inferior", "right ventricle inferior"), 0),
         (("vertebrae_L3", "vertebrae_R3"), 0),
         (("kidney_L", "kidney_R"), 1),
+        (("123", "!!"), 0),
+        (("_", "Ж"), 0),
     ],
 )
 def test_ventricles_of_the_brain_are_pairs_and_those_of_the_heart_are_not(names, pairs):

@@ -43,8 +43,8 @@ def side_and_rest(name: str) -> tuple[str, str]:
     # The L of a vertebra, L3, is no side.
     sided = [
         place
-        for place, (word, after) in enumerate(zip(words, [*words[1:], ""], strict=True))
-        if word in _SIDES and not (len(word) == 1 and after.isdigit())
+        for place, word in enumerate(words)
+        if word in _SIDES and not (len(word) == 1 and "".join(words[place + 1 : place + 2]).isdigit())
     ]
     is_of_heart = bool(_OF_THE_HEART & set(words)) and ("wall" in words or not _OF_TWO & set(words))
     if len(sided) != 1 or is_of_heart:

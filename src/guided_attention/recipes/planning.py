@@ -224,7 +224,7 @@ def _sampling(
     why["sampling.foreground"] = "as nnU-Net: organs are small, and most patches would hold none"
     why["augmentation.strength"] = "the changes of nnU-Net's trainer"
     why["augmentation.curve_probability"] = (
-        "scans to predict are taken to be of the same contrast; for others try 0.3 (benchmarks/results/contrasts.json)"
+        "scans to predict are taken to be of the same contrast; for others try 0.15 (benchmarks/results/contrasts.json)"
     )
     workers = 0 if device.type == "cpu" else max(0, min(4, machine.cores() - 1))
     why["sampling.workers"] = (
