@@ -10,7 +10,6 @@ import argparse
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from benchmarks.cross_validation import Recipe, kind_of_processor, known, planned
+from benchmarks.cross_validation import Recipe, kind_of_processor, known, parser_of_runs, planned
 from benchmarks.left_atrium_networks import LABELS, RESULTS, about
 from guided_attention.case import Case
 from guided_attention.data import open_cohort
@@ -110,15 +109,8 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder with the NIfTI pairs and cases.json")
+    parser = parser_of_runs(__doc__)
     parser.add_argument("--probabilities", type=float, nargs="+", default=[0.0, 0.3])
-    parser.add_argument("--minutes", type=float, default=24.0, help="minutes of a core for every run")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="file of the results")
     return parser.parse_args()
 
 

@@ -344,19 +344,25 @@ def _line(
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder with the NIfTI pairs and cases.json")
+    parser = parser_of_runs(__doc__)
     parser.add_argument("--split", action="store_true", help="the parts of cases.json, in place of folds")
     parser.add_argument("--folds", type=int, nargs="+", default=list(range(FOLDS)))
     parser.add_argument("--recipes", nargs="+", choices=tuple(RECIPES), default=["old", "new"])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    return parser.parse_args()
+
+
+def parser_of_runs(description: str | None) -> argparse.ArgumentParser:
+    """Return what benchmarks that train in equal minutes have in common."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder with the NIfTI pairs and cases.json")
     parser.add_argument("--minutes", type=float, default=24.0, help="minutes of a core for every run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="file of the results")
-    return parser.parse_args()
+    return parser
 
 
 if __name__ == "__main__":

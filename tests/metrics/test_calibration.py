@@ -46,8 +46,9 @@ def test_probabilities_of_every_half_precision_pass_for_some():
         probabilities = torch.softmax(logits, 0).to(dtype)
         wanted = written_out.brier_score(probabilities.double().numpy(), reference)
         assert brier_score(probabilities, reference) == pytest.approx(wanted, rel=1e-12)
-    with pytest.raises(ValueError, match="of sum 1 over the classes"):
-        brier_score(torch.softmax(logits, 0) * 1.01, reference)
+    for odd in (torch.softmax(logits, 0) * 1.003, torch.softmax(logits, 0).bfloat16() * 1.02):
+        with pytest.raises(ValueError, match="of sum 1 over the classes"):
+            brier_score(odd, reference)
 
 
 @given(tenths=st.lists(st.tuples(st.integers(0, 10), st.integers(0, 1)), min_size=1, max_size=13))

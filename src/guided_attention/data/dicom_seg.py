@@ -193,6 +193,7 @@ def read_dicom_seg(
         MissingFileError: There is no such file.
         DataError: The file is damaged, no DICOM SEG, or takes more than `max_bytes`; segments hold shares in place of
             masks, lie on another grid than the series, or are of organs that `labels` lacks.
+        ArgumentTypeError: `labels` is no LabelSpec.
         MissingPackageError: highdicom is not installed.
     """
     with needs_extra("dicom-seg"):

@@ -113,6 +113,7 @@ def read_rtstruct(
         MissingFileError: There is no such file.
         DataError: The file is damaged, no RTSTRUCT, or takes more than `max_bytes`; it belongs to another
             series, holds no contour or organs that `labels` lacks, or a contour lies across slices or between them.
+        ArgumentTypeError: `labels` is no LabelSpec.
         MissingPackageError: pydicom is not installed.
     """
     file, frames = require_file("path", path, "RTSTRUCT"), read_headers(folder, series=series)

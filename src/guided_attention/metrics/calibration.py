@@ -26,6 +26,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from guided_attention._checks import require, require_same_shape
 from guided_attention._typing import AnyLabels, AnyMask, AnyProbabilities, LabelArray, MaskArray, Numbers
@@ -35,13 +36,13 @@ __all__ = ["UncertaintyCorrelation", "brier_score", "expected_calibration_error"
 
 _Values: TypeAlias = npt.NDArray[np.float64]
 _Indices: TypeAlias = npt.NDArray[np.intp]
-_Volumes: TypeAlias = tuple[npt.NDArray[np.floating], LabelArray, MaskArray | None]
-"""Probabilities, reference and mask."""
+_Volumes: TypeAlias = tuple[npt.NDArray[np.floating], LabelArray, MaskArray | None, float]
+"""Probabilities, reference, mask, and how far from 1 the probabilities of a voxel may add up."""
 
 # Voxels that are looked at together: some megabytes, whatever the size of the volume.
 _CHUNK_VOXELS = 1 << 18
-# bfloat16 rounds each probability by up to a part in 256 of it.
-_SUM_TOLERANCE = 4e-3
+# Half precision rounds each probability by up to 0.0005; bfloat16 by up to a part in 256 of it.
+_SUM_TOLERANCE, _SUM_TOLERANCE_BF16 = 2e-3, 4e-3
 _ENOUGH_PAIRS = 2
 _MOST_BINS = 1_000_000
 
@@ -165,6 +166,8 @@ def uncertainty_correlation(uncertainties: Numbers, dice: Numbers) -> Uncertaint
 
 def _checked(probabilities: object, reference: object, mask: object) -> _Volumes:
     shares = as_array("probabilities", probabilities)
+    is_bf16 = getattr(probabilities, "dtype", None) is torch.bfloat16
+    tolerance = _SUM_TOLERANCE_BF16 if is_bf16 else _SUM_TOLERANCE
     got = f"an array of {shares.dtype} with {shares.ndim} axes"
     wanted = "of floating point with an axis of classes and one of space or more"
     require(shares.dtype.kind == "f" and shares.ndim > 1, "probabilities", wanted, got)
@@ -176,14 +179,17 @@ def _checked(probabilities: object, reference: object, mask: object) -> _Volumes
     require(expected.dtype.kind in "iu", "reference", "an array of integers", got)
     require_same_shape("reference", expected.shape, "probabilities[0]", shares.shape[1:])
     if mask is None:
-        return shares, expected, None
+        return shares, expected, None, tolerance
     kept = as_mask("mask", mask)
     require_same_shape("mask", kept.shape, "reference", expected.shape)
-    return shares, expected, kept
+    return shares, expected, kept, tolerance
 
 
 def _chunks(
-    probabilities: npt.NDArray[np.floating], reference: LabelArray, mask: MaskArray | None
+    probabilities: npt.NDArray[np.floating],
+    reference: LabelArray,
+    mask: MaskArray | None,
+    tolerance: float,
 ) -> Iterator[tuple[_Values, _Indices]]:
     """Give the voxels that count, part by part and checked: probabilities ``(classes, n)`` and expected classes.
 
@@ -200,18 +206,18 @@ def _chunks(
         # Double precision is copied too: whoever gets a part may write to it.
         shares, expected = np.array(flat, dtype=np.float64), expected.astype(np.intp)
         if expected.size:
-            _require_probabilities(shares)
+            _require_probabilities(shares, tolerance)
             _require_classes(expected, classes)
             yield shares, expected
 
 
-def _require_probabilities(shares: _Values) -> None:
+def _require_probabilities(shares: _Values, tolerance: float) -> None:
     lowest, sums = float(shares.min()), shares.sum(axis=0)
     cure = "Pass the softmax of the logits over the classes."
     # A comparison with NaN is false, so that NaN is refused too.
     require(lowest >= 0, "probabilities", "from 0 to 1", lowest, cure=cure)
     furthest = float(sums[np.abs(sums - 1).argmax()])
-    close = abs(furthest - 1) <= _SUM_TOLERANCE
+    close = abs(furthest - 1) <= tolerance
     require(close, "probabilities", "of sum 1 over the classes", f"a voxel with {furthest}", cure=cure)
 
 
