@@ -11,7 +11,7 @@ from tests.real_data import real_data
 from guided_attention.case import Case, Volume
 from guided_attention.data import read_chaos_case, read_dicom_seg, read_dicom_series, write_dicom_seg
 from guided_attention.data.dicom_seg import _described
-from guided_attention.errors import DataError, MissingFileError
+from guided_attention.errors import ArgumentTypeError, DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 
 ORGANS = LabelSpec(
@@ -252,3 +252,11 @@ def test_a_label_map_is_read_though_it_describes_its_background(tmp_path):
     np.testing.assert_array_equal(
         read_dicom_seg(path, series, labels=chosen).volume.array, 5 * (body & ~tumour)
     )
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_the_organs_wanted_are_a_label_spec(tmp_path):
+    series, masks = identified_series(tmp_path / "series", np.zeros((5, 11, 7), int)), liver_in_body()
+    path = overlapping_seg(tmp_path / "seg.dcm", series, masks, "LABELMAP")
+    with pytest.raises(ArgumentTypeError, match="`labels` must be a LabelSpec or None, got a dict"):
+        read_dicom_seg(path, series, labels={1: "liver"})
