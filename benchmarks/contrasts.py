@@ -1,26 +1,27 @@
 """Trains the default plan with and without random curves of intensity, and tests it on scans of other contrasts.
 
     python -m benchmarks.contrasts --data FOLDER --minutes 12 --probabilities 0 0.15 0.3
+    python -m benchmarks.contrasts --data FOLDER --folds 0 1 --probabilities 0 0.15
 
-FOLDER is that of `examples/train_left_atrium.py`, whose parts are used. The contrasts are made from its test cases: no
-scan of them trains a network. Minutes are those of a processor core. A run that is in the results is not repeated.
+FOLDER is that of `examples/train_left_atrium.py`, whose parts are used; with `--folds`, those of
+`benchmarks.cross_validation`. The contrasts are made from the test cases: no scan of them trains a network. Minutes are
+those of a processor core. A run that is in the results is not repeated.
 """
 
 import argparse
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from benchmarks.cross_validation import Recipe, kind_of_processor, known, parser_of_runs, planned
+from benchmarks.cross_validation import Recipe, Run, dealt, kind_of_processor, known, parser_of_runs, planned
 from benchmarks.left_atrium_networks import LABELS, RESULTS, about
 from guided_attention.case import Case
-from guided_attention.data import open_cohort
+from guided_attention.data import Cohort, open_cohort
 from guided_attention.evaluation import evaluate
 
 _Image = npt.NDArray[np.float32]
@@ -70,20 +71,32 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     path, cohort = args.out or RESULTS / "contrasts.json", open_cohort(args.data, labels=LABELS)
     fast = kind_of_processor(path, args.minutes)
-    for probability in args.probabilities:
-        key = {"curve_probability": probability, "seed": args.seed, "minutes": args.minutes}
-        if any(key.items() <= run.items() for run in known(path)):
-            continue
-        values = {"augmentation.curve_probability": probability}
-        predict, epochs, _ = planned(cohort, "MSGA lite", Recipe(values=values), args)
-        run: dict[str, Any] = key | about() | {"bf16": fast, "epochs": epochs}
-        for name in CONTRASTS:
-            cases = (_changed(cohort.read(case_id), name) for case_id in cohort.parts["test"])
-            rows = evaluate(predict, cases, LABELS, definition=None)
-            run[name] = {row.case_id: round(row.dice, 4) for row in rows}
-        path.write_text(json.dumps([*known(path), run], indent=1) + "\n", encoding="utf-8")
-        print(table([run]), flush=True)
+    for fold in args.folds or ["split"]:
+        for probability in args.probabilities:
+            key = {
+                "curve_probability": probability,
+                "fold": fold,
+                "seed": args.seed,
+                "minutes": args.minutes,
+            }
+            if not any(key.items() <= run.items() for run in known(path)):
+                run = key | about() | {"bf16": fast} | _trained(dealt(cohort, fold), probability, args)
+                # Read anew: another process may have written runs meanwhile.
+                path.write_text(json.dumps([*known(path), run], indent=1) + "\n", encoding="utf-8")
+                print(table([run]), flush=True)
     print(table(known(path)))
+
+
+def _trained(cohort: Cohort, probability: float, args: argparse.Namespace) -> Run:
+    """Train on the parts of a cohort, and return the Dice of its test cases by contrast."""
+    values = {"augmentation.curve_probability": probability}
+    predict, epochs, _ = planned(cohort, "MSGA lite", Recipe(values=values), args)
+    run: Run = {"epochs": epochs}
+    for name in CONTRASTS:
+        cases = (_changed(cohort.read(case_id), name) for case_id in cohort.parts["test"])
+        rows = evaluate(predict, cases, LABELS, definition=None)
+        run[name] = {row.case_id: round(row.dice, 4) for row in rows}
+    return run
 
 
 def _changed(case: Case, contrast: str) -> Case:
@@ -93,24 +106,35 @@ def _changed(case: Case, contrast: str) -> Case:
     return replace(case, image=CONTRASTS[contrast](standard, case.labels > 0)[None])
 
 
-def table(runs: list[dict[str, Any]]) -> str:
-    """Return mean and least Dice by contrast as a Markdown table."""
+def table(runs: list[Run]) -> str:
+    """Return mean and least Dice by contrast as a Markdown table, over all folds of a probability."""
     lines = [
-        "| random curves | minutes | epochs | " + " | ".join(CONTRASTS) + " |",
-        "|" + "---|" * (3 + len(CONTRASTS)),
+        "| random curves | minutes | folds | cases | epochs | " + " | ".join(CONTRASTS) + " |",
+        "|" + "---|" * (5 + len(CONTRASTS)),
     ]
-    for run in sorted(runs, key=lambda run: (run["minutes"], run["curve_probability"])):
-        cells = [
-            f"{np.mean(list(run[name].values())):.3f} ({min(run[name].values()):.2f})" for name in CONTRASTS
-        ]
-        head = f"| {run['curve_probability']:g} | {run['minutes']:g} | {run['epochs']} | "
+    for (minutes, split, probability), chosen in _grouped(runs).items():
+        dice = {name: [value for run in chosen for value in run[name].values()] for name in CONTRASTS}
+        cells = [f"{np.mean(values):.3f} ({min(values):.2f})" for values in dice.values()]
+        folds = "the split" if split else ", ".join(str(run["fold"]) for run in chosen)
+        epochs = np.mean([run["epochs"] for run in chosen])
+        head = f"| {probability:g} | {minutes:g} | {folds} | {len(dice['as it is'])} | {epochs:.0f} | "
         lines.append(head + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _grouped(runs: list[Run]) -> dict[tuple[float, bool, float], list[Run]]:
+    """Return the runs by minutes, whether they are of the split, and probability; the folds in order."""
+    found: dict[tuple[float, bool, float], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: (run["minutes"], str(run["fold"]), run["curve_probability"])):
+        key = run["minutes"], run["fold"] == "split", run["curve_probability"]
+        found.setdefault(key, []).append(run)
+    return found
 
 
 def _parse() -> argparse.Namespace:
     parser = parser_of_runs(__doc__)
     parser.add_argument("--probabilities", type=float, nargs="+", default=[0.0, 0.3])
+    parser.add_argument("--folds", type=int, nargs="+", help="folds, in place of the parts of cases.json")
     return parser.parse_args()
 
 
