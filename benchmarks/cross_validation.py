@@ -67,9 +67,12 @@ class Recipe:
     values: Mapping[str, object] = field(default_factory=dict)
 
 
+WITHOUT_CURVES: Mapping[str, object] = {"augmentation.curve_probability": 0.0}
+"""The runs of "new" were trained before random curves of intensity became part of the default plan."""
 RECIPES: Mapping[str, Recipe | None] = {
     "old": None,
     "new": Recipe(),
+    "new, curves": Recipe(values={"augmentation.curve_probability": 0.15}),
     "new, 2-D": Recipe("2d"),
     "new, 3-D": Recipe("3d"),
     "new, strong": Recipe(values={"augmentation.strength": "strong"}),
@@ -254,7 +257,7 @@ def _by_plan(
     cohort: Cohort, network: str, recipe: Recipe, args: argparse.Namespace, folder: Path
 ) -> tuple[Predictor, int, int]:
     plan = plan_for(cohort, minutes=args.minutes, seed=args.seed, device="cpu", dimensions=recipe.dimensions)
-    plan = plan.with_values(recipe.values)
+    plan = plan.with_values({**WITHOUT_CURVES, **recipe.values})
     seed_everything(args.seed)
     channels = plan.preparation.in_channels
     model = build(plan.network) if network == "MSGA lite" else network_of(network, channels)

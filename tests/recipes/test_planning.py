@@ -76,6 +76,18 @@ def test_mr_is_scaled_case_by_case_ct_by_the_cohort_and_a_mixture_case_by_case(b
     assert plan_for([*ct, *mr], device="cpu").preparation.intensity == (ZScore(),)
 
 
+def test_random_curves_of_intensity_are_for_mr_and_not_for_ct(block: Block) -> None:
+    mr, ct = [block("1"), block("2")], [block("3", low=-1000.0), block("4", low=-1000.0)]
+    for cases, probability, reason in (
+        (mr, 0.15, "scans of other contrasts score higher"),
+        (ct, 0.0, "values of CT mean the same"),
+        ([*ct, *mr], 0.15, "scans of other contrasts score higher"),
+    ):
+        plan = plan_for(cases, device="cpu")
+        assert plan.augmentation.curve_probability == probability
+        assert plan.reasons["augmentation.curve_probability"].startswith(reason)
+
+
 def test_labels_are_those_given_else_one_organ_a_value(block: Block) -> None:
     cases = [block("1"), block("2", value=7), block("3")]
     assert plan_for(cases, device="cpu").labels.names == {1: "label 1", 7: "label 7"}

@@ -64,7 +64,7 @@ def loader_of(
 def augmentation_of(plan: Plan) -> Augmentation | None:
     """Return the random changes of patches; None for none."""
     chosen, preparation, size = plan.augmentation, plan.preparation, plan.sampling.size
-    if chosen.strength == "none" and not chosen.mirror_axes and not chosen.curve_probability:
+    if chosen.strength == "none" and not chosen.mirror_axes:
         return None
     slice_axis = preparation.slice_axis
     assert slice_axis is not None  # noqa: S101 - a plan is fitted
@@ -79,12 +79,12 @@ def augmentation_of(plan: Plan) -> Augmentation | None:
         mirror_axes=axes,
         strength="standard" if chosen.strength == "none" else chosen.strength,
     )
-    changes = named.changes
     if chosen.strength == "none":
-        changes = tuple(change for change in changes if isinstance(change, Mirror))
-    if chosen.curve_probability:
-        changes += (IntensityCurve(chosen.curve_probability, alike=preparation.neighbours > 0),)
-    return Augmentation(changes)
+        return Augmentation(tuple(change for change in named.changes if isinstance(change, Mirror)))
+    if not chosen.curve_probability:
+        return named
+    curve = IntensityCurve(chosen.curve_probability, alike=preparation.neighbours > 0)
+    return Augmentation((*named.changes, curve))
 
 
 def loss_of(plan: Plan) -> GuidedAttentionLoss:

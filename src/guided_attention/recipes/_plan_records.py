@@ -134,10 +134,11 @@ class AugmentationPlan:
     """How patches are changed at random, see `guided_attention.sampling.default_augmentation`.
 
     Attributes:
-        strength: Which set of changes: ``"none"``, ``"standard"`` or ``"strong"``.
+        strength: Which set of changes: ``"standard"`` or ``"strong"``. ``"none"`` only mirrors.
         mirror_axes: Axes along which patches are mirrored, with probability 1/2 each; no strength mirrors others.
         curve_probability: How often the intensities of a patch are mapped by an
-            `guided_attention.sampling.IntensityCurve`, for scans of other contrasts than those trained on.
+            `guided_attention.sampling.IntensityCurve`, for scans of other contrasts than those trained on; never
+            with the strength ``"none"``.
     """
 
     strength: Literal["none", "standard", "strong"] = "standard"

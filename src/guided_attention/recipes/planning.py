@@ -48,6 +48,7 @@ _ENCODER, _CHANNELS = "resnet18", 32
 _BATCH = {2: 8, 3: 2}
 """Patches that a step sees, of slices and of volumes."""
 _FOREGROUND = 1 / 3
+_CURVES = 0.15
 _LEAST_STEPS, _MOST_STEPS = 4, 250
 """Batches of an epoch."""
 _VOLUMES = 3
@@ -135,17 +136,17 @@ def plan_for(
             "name a folder to keep them for other runs"
         )
     sampling, accumulate = _sampling(size, shapes, network, place, why)
-    mirrored = _mirrored(organs, len(size), why)
+    augmentation = _augmentation(organs, len(size), is_ct=is_ct, why=why)
     return Plan(
         data=parts,
         labels=organs,
         preparation=preparation,
         sampling=sampling,
         network=network,
-        augmentation=AugmentationPlan(mirror_axes=mirrored),
+        augmentation=augmentation,
         budget=_budget(minutes, place, why),
         training=_training(accumulate, sampling, shapes, len(parts.val), place, why),
-        inference=_inference(survey, size, mirrored, place, why),
+        inference=_inference(survey, size, augmentation.mirror_axes, place, why),
         seed=seed,
         reasons=why,
     )
@@ -222,10 +223,6 @@ def _sampling(
         f"{_MOST_STEPS}"
     )
     why["sampling.foreground"] = "as nnU-Net: organs are small, and most patches would hold none"
-    why["augmentation.strength"] = "the changes of nnU-Net's trainer"
-    why["augmentation.curve_probability"] = (
-        "scans to predict are taken to be of the same contrast; for others try 0.15 (benchmarks/results/contrasts.json)"
-    )
     workers = 0 if device.type == "cpu" else max(0, min(4, machine.cores() - 1))
     why["sampling.workers"] = (
         "the network needs the cores itself"
@@ -234,6 +231,19 @@ def _sampling(
     )
     record = SamplingPlan(size=size, batch_size=batch, steps=steps, foreground=_FOREGROUND, workers=workers)
     return record, max(1, wanted // batch)
+
+
+def _augmentation(labels: LabelSpec, dims: int, *, is_ct: bool, why: dict[str, str]) -> AugmentationPlan:
+    why["augmentation.strength"] = "the changes of nnU-Net's trainer"
+    why["augmentation.curve_probability"] = (
+        "values of CT mean the same in every scan"
+        if is_ct
+        else "scans of other contrasts score higher, those of the same contrast about the same: "
+        "benchmarks/results/contrasts.json"
+    )
+    return AugmentationPlan(
+        mirror_axes=_mirrored(labels, dims, why), curve_probability=0.0 if is_ct else _CURVES
+    )
 
 
 def _mirrored(labels: LabelSpec, dims: int, why: dict[str, str]) -> tuple[MirrorAxis, ...]:
