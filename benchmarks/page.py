@@ -135,7 +135,7 @@ def _cross_validation(path: Path) -> list[str]:
     )
     about = (
         f"Scans of left atria (MR), cross-validated in {FOLDS} folds; {minutes:.0f} minutes of a processor core a "
-        "fold, counted as the time of the process. \"new\" is the default plan without random curves of intensity, "
+        'fold, counted as the time of the process. "new" is the default plan without random curves of intensity, '
         "which came later. Cases tell how many folds have run so far. "
         f"{_of_runs([run for run in runs if run['minutes'] == minutes])}"
     )
