@@ -1,7 +1,9 @@
 """The networks of a predictor: one, or several whose logits are averaged."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,15 @@ from guided_attention._checks import require, require_type
 from guided_attention._state_dicts import plain_network
 from guided_attention.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["common_number", "dims_of_convolutions", "evaluating", "mean_logits", "members_of"]
+__all__ = [
+    "common_number",
+    "dims_of_convolutions",
+    "evaluating",
+    "is_out_of_memory",
+    "mean_logits",
+    "members_of",
+    "set_evaluation",
+]
 
 _CONVOLUTIONS = {2: (nn.Conv2d, nn.ConvTranspose2d), 3: (nn.Conv3d, nn.ConvTranspose3d)}
 _NO_MEMORY = "can't allocate memory"
@@ -111,11 +121,39 @@ def _called(name: str, model: nn.Module, images: Tensor) -> Tensor:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Set evaluation mode, then give each module its own mode back: parts of a network may be frozen."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
+def set_evaluation(model: nn.Module) -> None:
+    """Set evaluation mode; a program of `torch.export`, which has the one it was exported in, is left as it is."""
+    for module in model.modules():
+        if module.training:
+            with suppress(NotImplementedError):  # such a program ends the call for the modules after it
+                module.eval()
+
+
+@dataclass
+class _Mode:
+    """The mode that a module had before the first of its users, and how many there are."""
+
+    training: bool
+    users: int = 0
+
+
+_modes: dict[nn.Module, _Mode] = {}
+"""Of each module that predicts now, of all predictors together: two may have one network, and each its own thread."""
+_lock = Lock()
+
+
+    """Set evaluation mode; the last thread to leave gives each module its own back: parts may be frozen."""
+    modules = list(model.modules())
+    with _lock:
+        for module in modules:
+            _modes.setdefault(module, _Mode(module.training)).users += 1
     try:
         yield
     finally:
-        for module, training in modes.items():
-            module.training = training
+        with _lock:
+            set_evaluation(model)
+        with _lock:
+            for module in modules:
+                _modes[module].users -= 1
+                if not _modes[module].users:
+                    module.training = _modes.pop(module).training

@@ -26,6 +26,7 @@ from guided_attention.inference.members import (
     evaluating,
     mean_logits,
     members_of,
+    set_evaluation,
 )
 from guided_attention.inference.mirrors import MirrorAxis, mean_over_mirrors, mirrors_of
 from guided_attention.inference.postprocess import PostProcessing
@@ -53,6 +54,8 @@ class Predictor:
 
     Logits are interpolated to the scan's grid before both. Memory holds the scan, the prepared scan, the two volumes of
     the result, and one batch or, with windows, the slices that later windows still change.
+
+    Threads may share a predictor, and predictors a network. All but networks and device may be set later.
 
     Args:
         model: Takes images ``(batch, in_channels, *space)`` to logits ``(batch, classes, *space)``. A list of networks
@@ -273,7 +276,7 @@ class Predictor:
         device: torch.device | str | None = "auto",
         model: nn.Module | Sequence[nn.Module] | None = None,
     ) -> "Predictor":
-        """Load a predictor from a run folder, a checkpoint, or a folder of `save`.
+        """Load a predictor from a run folder, a checkpoint, or a folder of `save`, with networks in evaluation mode.
 
         Args:
             path: A folder that `save` wrote, the run folder of a `Trainer` (its ``best.pt`` is used), a finalized run
@@ -294,6 +297,7 @@ class Predictor:
             known.labels,
             device=device,
             batch_size=known.batch_size,
+        set_evaluation(members)
             precision=known.precision,
             spatial_dims=known.spatial_dims,
             patch_size=known.patch_size,
