@@ -112,8 +112,14 @@ class Predictor:
         self.spatial_dims = _checked_dims(self.members, self.spatial_dims)
         vars(self).update(vars(self._knowledge))  # as checked, with tuples in place of lists
         self._check_fit()
-        self.device = chosen_device(self.members, self.device)
+        vars(self)["device"] = chosen_device(self.members, self.device)
         self.members.to(self.device)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set a value, but for those that were checked and moved when the predictor was made."""
+        good, cure = name not in _FIXED or name not in vars(self), _FIXED.get(name, "")
+        require(good, name, "what the predictor was made with", f"another {name}", cure)
+        super().__setattr__(name, value)
 
     def _check_fit(self) -> None:
         classes, channels = (common_number(self.members, name) for name in ("num_classes", "in_channels"))
@@ -353,6 +359,13 @@ class Predictor:
                 yield predict(prepared.slices(start, min(start + self.batch_size, depth))).transpose(0, 1)
 
 
+_OTHER_NETWORK: Final = "Make another predictor: predictor.with_model(model)."
+_FIXED: Final = {
+    "model": _OTHER_NETWORK,
+    "members": _OTHER_NETWORK,
+    "device": "Make another predictor: dataclasses.replace(predictor, device=device).",
+}
+"""What of a predictor cannot be set, and how to change it."""
 _VOLUME: Final = 3
 _BYTE = 256
 
