@@ -184,7 +184,7 @@ def test_every_module_gets_its_own_mode_back(fails):
     predictor = Predictor(model, AS_IT_IS, ORGANS)
     if fails:
         model[4].register_forward_hook(lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ArgumentError, match="got ZeroDivisionError from it"):
             predictor.predict(scan())
     else:
         predictor.predict(scan())

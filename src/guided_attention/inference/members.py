@@ -91,15 +91,16 @@ def _logits(name: str, model: nn.Module, images: Tensor, classes: int) -> Tensor
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether torch could not allocate a tensor; it has a class of its own for GPUs only."""
-    return isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY in str(error)
+    """Whether memory is full; torch has a class of its own for that of GPUs only."""
+    told = isinstance(error, RuntimeError) and _NO_MEMORY in str(error)
+    return told or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def _called(name: str, model: nn.Module, images: Tensor) -> Tensor:
     """Return the logits of a batch; an error of the network is raised as one that names the input shape."""
     try:
         logits: object = model(images)
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # whatever a network of the user's own raises: of this input only
         if is_out_of_memory(error):
             raise
         others = {p.dtype for p in model.parameters() if p.is_floating_point()} - {images.dtype}
@@ -107,7 +108,8 @@ def _called(name: str, model: nn.Module, images: Tensor) -> Tensor:
         if others and not torch.is_autocast_enabled(images.device.type):
             cure = "Its weights are of another number type than images: call model.float() first."
         message = (
-            f"`{name}` must take images of shape {tuple(images.shape)}, got an error from it: {error}. {cure}"
+            f"`{name}` must take images of shape {tuple(images.shape)}, got {type(error).__name__} from it: "
+            f"{error}. {cure}"
         )
         raise ArgumentError(message, argument="model") from error
     if not isinstance(logits, Tensor):
@@ -119,8 +121,6 @@ def _called(name: str, model: nn.Module, images: Tensor) -> Tensor:
     return logits
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
 def set_evaluation(model: nn.Module) -> None:
     """Set evaluation mode; a program of `torch.export`, which has the one it was exported in, is left as it is."""
     for module in model.modules():
@@ -142,16 +142,18 @@ _modes: dict[nn.Module, _Mode] = {}
 _lock = Lock()
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Set evaluation mode; the last thread to leave gives each module its own back: parts may be frozen."""
     modules = list(model.modules())
     with _lock:
         for module in modules:
             _modes.setdefault(module, _Mode(module.training)).users += 1
     try:
-        yield
-    finally:
         with _lock:
             set_evaluation(model)
+        yield
+    finally:
         with _lock:
             for module in modules:
                 _modes[module].users -= 1

@@ -237,7 +237,7 @@ class Predictor:
             DataError: With `resume`, the folder was begun with another network or preparation; or it holds shards of
                 another number.
         """
-        writer = PredictionWriter(tuple(also), self.labels)
+        writer = PredictionWriter(also, self.labels)
         return predict_to(
             self.predict,
             cases,

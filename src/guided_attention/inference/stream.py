@@ -78,7 +78,7 @@ def within_memory(work: Callable[[Case], _Result], case: Case) -> _Result:
     try:
         return work(case)
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         told = str(error)
     # Raised out here, so that it does not hold the first error, whose frames hold the tensors that fill the memory.
