@@ -160,7 +160,10 @@ def test_a_scan_that_memory_cannot_hold_is_listed_and_the_others_are_done(tmp_pa
     entries = _threshold(Small(error)).predict_to(tmp_path, [_case(1, width=11), _case(2)])
     assert _statuses(entries) == [("case 1", "failed"), ("case 2", "done")]
     assert "must fit into memory" in entries[0].error
-    assert f"{error} Set a smaller patch_size" in entries[0].error
+    assert f"{error} Set a smaller batch_size in the Predictor, or predict on another" in entries[0].error
+    assert entries[0].error.endswith(
+        "a smaller patch_size, and predict into another folder: it changes the labels."
+    )
 
 
 @no_memory
@@ -255,6 +258,18 @@ def test_a_text_is_no_list_of_formats(tmp_path):
         with pytest.raises(TypeError, match="`also` must be a list of formats, got a NoneType"):
             call(None)
     assert not (tmp_path / "out").exists()
+
+
+def test_another_batch_size_continues_a_folder_and_another_size_of_windows_does_not(tmp_path):
+    first = Predictor(network(), AS_IT_IS, ORGANS, patch_size=(5, 7))
+    first.predict_to(tmp_path, [_case(1)])
+    smaller = replace(first, batch_size=1)
+    assert _statuses(smaller.predict_to(tmp_path, [_case(1), _case(2)], resume=True)) == [
+        ("case 1", "skipped"),
+        ("case 2", "done"),
+    ]
+    with pytest.raises(DataError, match="`folder` must be begun with this predictor"):
+        replace(first, patch_size=(3, 7)).predict_to(tmp_path, [_case(3)], resume=True)
 
 
 def test_resume_skips_what_is_whole_and_does_the_rest(tmp_path):

@@ -222,8 +222,8 @@ class Predictor:
             cases: Cases, or functions without arguments that read one, such as ``partial(read_nifti_case, path)``: an
                 error in such a function fails its case only.
             also: Other files to write: see `save_prediction`.
-            resume: Continue in a folder that an earlier call has begun: cases whose files are complete are skipped,
-                failed ones are tried again, drafts of a killed process are removed.
+            resume: Continue in a folder that an earlier call has begun, with any `batch_size`: cases whose files are
+                complete are skipped, failed ones are tried again, drafts of a killed process are removed.
             overwrite: Discard what an earlier call has written.
             shard: The part of the cases to predict, into a folder within `folder`, for `merge_shards`: several
                 processes have one each. Pass functions that read a case, so that those of other shards are not read.
@@ -297,13 +297,13 @@ class Predictor:
                 ensemble was made.
         """
         members, known = load_knowledge(path, model)
+        set_evaluation(members)
         return cls(
             members[0] if len(members) == 1 else list(members),
             known.preparation,
             known.labels,
             device=device,
             batch_size=known.batch_size,
-        set_evaluation(members)
             precision=known.precision,
             spatial_dims=known.spatial_dims,
             patch_size=known.patch_size,
@@ -313,7 +313,7 @@ class Predictor:
         )
 
     def _identity(self) -> str:
-        """Return a hash of weights and settings, by which a folder of predictions is known as this predictor's."""
+        """Return a hash of all that labels depend on, by which a folder of predictions is known as this one's."""
         return self._knowledge.identity(self.members)
 
     def _prepared(self, case: Case) -> Prepared:

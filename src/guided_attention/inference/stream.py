@@ -84,7 +84,8 @@ def within_memory(work: Callable[[Case], _Result], case: Case) -> _Result:
     # Raised out here, so that it does not hold the first error, whose frames hold the tensors that fill the memory.
     message = (
         f"`case` {case.case_id!r} must fit into memory, got: {told} "
-        "Set a smaller patch_size or batch_size in the Predictor, or predict on another device."
+        "Set a smaller batch_size in the Predictor, or predict on another device. "
+        "Or set a smaller patch_size, and predict into another folder: it changes the labels."
     )
     raise ArgumentError(message, argument="case")
 
