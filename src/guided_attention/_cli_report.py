@@ -58,8 +58,9 @@ _WORDS = {
     "`also` must be": "`--also` must be",
     "Give `series` one of these names, or each series": "Give each series",
     "pass channels=()": "name the channels with --channel",
-    "Set a smaller patch_size or batch_size in the Predictor, or predict on another device": "Pass --device, or set a "
-    "smaller inference.patch_size or inference.batch_size in the plan, before the training",
+    "Set a smaller batch_size in the Predictor, or predict on another device. Or set a smaller patch_size, and predict "
+    "into another folder: it changes the labels": "Pass --device, or set a smaller inference.batch_size or "
+    "inference.patch_size in the plan, before the training",
     "Set workers=": "Pass --workers ",
     ' In a script, call it below `if __name__ == "__main__":`.': "",
     "Pass `spacing_mm`": "Pass --spacing",

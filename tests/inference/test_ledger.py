@@ -160,7 +160,10 @@ def test_a_scan_that_memory_cannot_hold_is_listed_and_the_others_are_done(tmp_pa
     entries = _threshold(Small(error)).predict_to(tmp_path, [_case(1, width=11), _case(2)])
     assert _statuses(entries) == [("case 1", "failed"), ("case 2", "done")]
     assert "must fit into memory" in entries[0].error
-    assert f"{error} Set a smaller patch_size" in entries[0].error
+    assert f"{error} Set a smaller batch_size in the Predictor, or predict on another" in entries[0].error
+    assert entries[0].error.endswith(
+        "a smaller patch_size, and predict into another folder: it changes the labels."
+    )
 
 
 @no_memory
@@ -206,10 +209,67 @@ def test_an_id_that_cannot_be_a_file_name_is_listed(tmp_path, bad):
     assert _names(tmp_path) == ["b_prediction.nii.gz", "ledger.jsonl"]
 
 
-def test_the_second_case_of_one_id_is_listed(tmp_path):
-    entries = _threshold().predict_to(tmp_path, [_case(1), scan(case_id="case 1", seed=9)])
-    assert _statuses(entries) == [("case 1", "done"), ("case 1", "failed")]
+def test_the_second_case_of_one_id_is_listed_by_its_number(tmp_path):
+    cases = [_case(1), scan(case_id="case 1", seed=9)]
+    entries = _threshold().predict_to(tmp_path, cases)
+    assert _statuses(entries) == [("case 1", "done"), ("case number 2", "failed")]
+    assert entries[1].error == (
+        "DataError: `cases` must be of different ids, got two of 'case 1'. "
+        "Give each case an id of its own: one prediction would replace the other."
+    )
     np.testing.assert_array_equal(_written(tmp_path, 1), _case(1).image[0] > 0)
+    # What the ledger tells of the first stays: it is not predicted again.
+    assert read_ledger(tmp_path) == entries
+    again = _threshold().predict_to(tmp_path, cases, resume=True)
+    assert _statuses(again) == [("case 1", "skipped"), ("case number 2", "failed")]
+
+
+def test_a_network_that_raises_any_error_fails_its_case_only(tmp_path):
+    class Looks(Threshold):
+        def forward(self, x):
+            {7: 0}[x.shape[-1]]  # a KeyError for other widths
+            return super().forward(x)
+
+    entries = _threshold(Looks()).predict_to(tmp_path, [_case(1, width=11), _case(2)])
+    assert _statuses(entries) == [("case 1", "failed"), ("case 2", "done")]
+    assert entries[0].error.startswith(
+        "ArgumentError: `model` must take images of shape (3, 1, 5, 11), got KeyError from it: 11. "
+    )
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_what_is_no_shard_is_refused_before_the_folder_is_made(tmp_path):
+    for wrong in ((1, 2), "1/2"):
+        with pytest.raises(TypeError, match=r"`shard` must be a Shard, got a .*\. Write Shard\(1, 2\)"):
+            _threshold().predict_to(tmp_path / "out", [_case(1)], shard=wrong)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_text_is_no_list_of_formats(tmp_path):
+    prediction = _threshold().predict(_case(1))
+    for call in (
+        lambda also: _threshold().predict_to(tmp_path / "out", [_case(1)], also=also),
+        lambda also: save_prediction(prediction, tmp_path / "out", also=also),
+    ):
+        with pytest.raises(TypeError, match="`also` must be a list of formats, got 'uncertainty'") as caught:
+            call("uncertainty")
+        assert str(caught.value).endswith("Write ['uncertainty'].")
+        with pytest.raises(TypeError, match="`also` must be a list of formats, got a NoneType"):
+            call(None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_batch_size_continues_a_folder_and_another_size_of_windows_does_not(tmp_path):
+    first = Predictor(network(), AS_IT_IS, ORGANS, patch_size=(5, 7))
+    first.predict_to(tmp_path, [_case(1)])
+    smaller = replace(first, batch_size=1)
+    assert _statuses(smaller.predict_to(tmp_path, [_case(1), _case(2)], resume=True)) == [
+        ("case 1", "skipped"),
+        ("case 2", "done"),
+    ]
+    with pytest.raises(DataError, match="`folder` must be begun with this predictor"):
+        replace(first, patch_size=(3, 7)).predict_to(tmp_path, [_case(3)], resume=True)
 
 
 def test_resume_skips_what_is_whole_and_does_the_rest(tmp_path):

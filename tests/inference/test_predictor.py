@@ -12,7 +12,7 @@ from torch import nn
 
 from guided_attention import MSGA
 from guided_attention.case import Case
-from guided_attention.errors import GuidedAttentionError
+from guided_attention.errors import ArgumentError, GuidedAttentionError
 from guided_attention.inference import PostProcessing, Predictor, keep_largest_component
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation import CenterCrop, Preparation, Window
@@ -184,7 +184,7 @@ def test_every_module_gets_its_own_mode_back(fails):
     predictor = Predictor(model, AS_IT_IS, ORGANS)
     if fails:
         model[4].register_forward_hook(lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ArgumentError, match="got ZeroDivisionError from it"):
             predictor.predict(scan())
     else:
         predictor.predict(scan())
@@ -376,6 +376,35 @@ def test_a_predictor_of_another_network_shares_all_else():
         Predictor(other, AS_IT_IS, ORGANS, postprocess=LARGEST).predict(case).labels,
     )
     assert (changed.batch_size, changed.postprocess, changed.preparation) == (3, LARGEST, AS_IT_IS)
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("model", "predictor.with_model(model)."),
+        ("members", "predictor.with_model(model)."),
+        ("device", "dataclasses.replace(predictor, device=device)."),
+    ],
+)
+def test_networks_and_device_cannot_be_set_later(name, cure):
+    predictor, values = Predictor(network(), AS_IT_IS, ORGANS), {"device": "cpu"}
+    before = getattr(predictor, name)
+    with pytest.raises(ArgumentError) as caught:
+        setattr(predictor, name, values.get(name, network()))
+    assert str(caught.value) == (
+        f"`{name}` must be what the predictor was made with, got another {name}. Make another predictor: {cure}"
+    )
+    assert getattr(predictor, name) is before
+
+
+def test_what_is_set_later_is_used():
+    case, predictor = scan(), Predictor(network(), AS_IT_IS, ORGANS)
+    changes = {"patch_size": (5, 7), "overlap": 0.25, "mirror_axes": ("width",), "batch_size": 2}
+    for name, value in (changes | {"postprocess": LARGEST}).items():
+        setattr(predictor, name, value)
+    wanted = Predictor(network(), AS_IT_IS, ORGANS, **changes, postprocess=LARGEST).predict(case)
+    np.testing.assert_array_equal(predictor.predict(case).labels, wanted.labels)
+    np.testing.assert_array_equal(predictor.predict(case).uncertainty, wanted.uncertainty)
 
 
 def test_a_fitted_window_makes_the_same_prediction_as_the_windowed_scan_seen_as_it_is():

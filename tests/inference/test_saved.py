@@ -151,6 +151,21 @@ def test_a_network_of_ones_own_is_saved_by_checkpoint_and_loaded_into(tmp_path):
     np.testing.assert_array_equal(got.labels, predictor.predict(case).labels)
 
 
+def test_loaded_networks_are_in_evaluation_mode(tmp_path):
+    rebuilt, own = Predictor(MSGA(1, 3, **SMALL), AS_IT_IS, ORGANS), Predictor(network(), AS_IT_IS, ORGANS)
+    for name, one in (("rebuilt", rebuilt), ("own", own)):
+        values = {"model": one.model.state_dict(), "metadata": one.metadata}
+        save_checkpoint(tmp_path / f"{name}.pt", values)
+    rebuilt.save(tmp_path / "saved")
+    loaded = [
+        Predictor.load(tmp_path / "rebuilt.pt"),
+        Predictor.load(tmp_path / "saved"),
+        Predictor.load(tmp_path / "saved", model=MSGA(1, 3, **SMALL).train()),
+        Predictor.load(tmp_path / "own.pt", model=network().train()),
+    ]
+    assert [any(module.training for module in one.model.modules()) for one in loaded] == [False] * 4
+
+
 def test_weights_without_metadata_say_how_to_go_on(tmp_path):
     save_checkpoint(tmp_path / "bare.pt", {"model": network().state_dict()})
     with pytest.raises(CheckpointError, match=r"holds weights only\. Train with Trainer\(metadata=pred"):

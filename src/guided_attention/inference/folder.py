@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, TypeAlias
 
 from guided_attention._checks import cut_list, require, require_type
@@ -45,6 +46,7 @@ def predict_to(
 ) -> list[LedgerEntry]:
     """Predict cases into a folder: see `Predictor.predict_to`. `identity` tells predictors apart."""
     require_type("cases", cases, Iterable, "an iterable of cases")
+    require_type("shard", shard, (Shard, NoneType), "a Shard", "Write Shard(1, 2) for the first of two.")
     whole = made_folder(folder)
     _require_shards(whole, shard)
     root = whole if shard is None else made_folder(shard.folder(whole))
@@ -168,11 +170,13 @@ class _Run:
             finally:
                 results.close()
 
-    def _predicted_once(self, seen: set[str]) -> Callable[[Case], Prediction | LedgerEntry]:
-        def predict(case: Case) -> Prediction | LedgerEntry:
+    def _predicted_once(self, seen: set[str]) -> Callable[[Case], Prediction | LedgerEntry | Failure]:
+        def predict(case: Case) -> Prediction | LedgerEntry | Failure:
             name = case.case_id
-            cure = "Give each case an id of its own: one prediction would replace the other."
-            require(name not in seen, "cases", "of different ids", f"two of {name!r}", cure, error=DataError)
+            if name in seen:  # listed by its number: the line of this id tells of the first of them
+                cure = "Give each case an id of its own: one prediction would replace the other."
+                message = f"`cases` must be of different ids, got two of {name!r}. {cure}"
+                return Failure(None, DataError(message, argument="cases"))
             seen.add(name)
             paths, scan = self._paths(name), _scan_hash(case)
             if self.resume and self.ledger.is_complete(name, scan, paths):

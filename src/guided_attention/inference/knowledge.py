@@ -126,8 +126,10 @@ class Knowledge:
         return cls(**rest)
 
     def identity(self, members: nn.ModuleList) -> str:
-        """Return a hash of the weights and of everything here."""
-        digest = hashlib.sha256(json.dumps(self.to_dict(members), sort_keys=True).encode())
+        """Return a hash of the weights and of all here that labels depend on: all but the size of batches."""
+        values = self.to_dict(members)
+        del values["batch_size"]
+        digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
         for name, tensor in sorted(members.state_dict().items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).tobytes())

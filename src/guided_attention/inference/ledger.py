@@ -26,7 +26,8 @@ class LedgerEntry:
     """The result of one case.
 
     Attributes:
-        case_id: Name of the case; ``"case number 3"`` where it could not be read and its reader has no `case_id`.
+        case_id: Name of the case; ``"case number 3"`` where it could not be read and its reader has no `case_id`, or
+            where an earlier case has its name.
         status: ``"done"``, ``"skipped"`` or ``"failed"``.
         files: SHA-256 of each file written, by name; empty for a file that could hold nothing (DICOM without organs).
             Those of the last prediction where the case could not be read again.

@@ -1,7 +1,9 @@
 """The networks of a predictor: one, or several whose logits are averaged."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,15 @@ from guided_attention._checks import require, require_type
 from guided_attention._state_dicts import plain_network
 from guided_attention.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["common_number", "dims_of_convolutions", "evaluating", "mean_logits", "members_of"]
+__all__ = [
+    "common_number",
+    "dims_of_convolutions",
+    "evaluating",
+    "is_out_of_memory",
+    "mean_logits",
+    "members_of",
+    "set_evaluation",
+]
 
 _CONVOLUTIONS = {2: (nn.Conv2d, nn.ConvTranspose2d), 3: (nn.Conv3d, nn.ConvTranspose3d)}
 _NO_MEMORY = "can't allocate memory"
@@ -81,15 +91,16 @@ def _logits(name: str, model: nn.Module, images: Tensor, classes: int) -> Tensor
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether torch could not allocate a tensor; it has a class of its own for GPUs only."""
-    return isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY in str(error)
+    """Whether memory is full; torch has a class of its own for that of GPUs only."""
+    told = isinstance(error, RuntimeError) and _NO_MEMORY in str(error)
+    return told or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def _called(name: str, model: nn.Module, images: Tensor) -> Tensor:
     """Return the logits of a batch; an error of the network is raised as one that names the input shape."""
     try:
         logits: object = model(images)
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # whatever a network of the user's own raises: of this input only
         if is_out_of_memory(error):
             raise
         others = {p.dtype for p in model.parameters() if p.is_floating_point()} - {images.dtype}
@@ -97,7 +108,8 @@ def _called(name: str, model: nn.Module, images: Tensor) -> Tensor:
         if others and not torch.is_autocast_enabled(images.device.type):
             cure = "Its weights are of another number type than images: call model.float() first."
         message = (
-            f"`{name}` must take images of shape {tuple(images.shape)}, got an error from it: {error}. {cure}"
+            f"`{name}` must take images of shape {tuple(images.shape)}, got {type(error).__name__} from it: "
+            f"{error}. {cure}"
         )
         raise ArgumentError(message, argument="model") from error
     if not isinstance(logits, Tensor):
@@ -109,13 +121,41 @@ def _called(name: str, model: nn.Module, images: Tensor) -> Tensor:
     return logits
 
 
+def set_evaluation(model: nn.Module) -> None:
+    """Set evaluation mode; a program of `torch.export`, which has the one it was exported in, is left as it is."""
+    for module in model.modules():
+        if module.training:
+            with suppress(NotImplementedError):  # such a program ends the call for the modules after it
+                module.eval()
+
+
+@dataclass
+class _Mode:
+    """The mode that a module had before the first of its users, and how many there are."""
+
+    training: bool
+    users: int = 0
+
+
+_modes: dict[nn.Module, _Mode] = {}
+"""Of each module that predicts now, of all predictors together: two may have one network, and each its own thread."""
+_lock = Lock()
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Set evaluation mode, then give each module its own mode back: parts of a network may be frozen."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
+    """Set evaluation mode; the last thread to leave gives each module its own back: parts may be frozen."""
+    modules = list(model.modules())
+    with _lock:
+        for module in modules:
+            _modes.setdefault(module, _Mode(module.training)).users += 1
     try:
+        with _lock:
+            set_evaluation(model)
         yield
     finally:
-        for module, training in modes.items():
-            module.training = training
+        with _lock:
+            for module in modules:
+                _modes[module].users -= 1
+                if not _modes[module].users:
+                    module.training = _modes.pop(module).training

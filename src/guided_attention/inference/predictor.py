@@ -26,6 +26,7 @@ from guided_attention.inference.members import (
     evaluating,
     mean_logits,
     members_of,
+    set_evaluation,
 )
 from guided_attention.inference.mirrors import MirrorAxis, mean_over_mirrors, mirrors_of
 from guided_attention.inference.postprocess import PostProcessing
@@ -53,6 +54,8 @@ class Predictor:
 
     Logits are interpolated to the scan's grid before both. Memory holds the scan, the prepared scan, the two volumes of
     the result, and one batch or, with windows, the slices that later windows still change.
+
+    Threads may share a predictor, and predictors a network. All but networks and device may be set later.
 
     Args:
         model: Takes images ``(batch, in_channels, *space)`` to logits ``(batch, classes, *space)``. A list of networks
@@ -109,8 +112,14 @@ class Predictor:
         self.spatial_dims = _checked_dims(self.members, self.spatial_dims)
         vars(self).update(vars(self._knowledge))  # as checked, with tuples in place of lists
         self._check_fit()
-        self.device = chosen_device(self.members, self.device)
+        vars(self)["device"] = chosen_device(self.members, self.device)
         self.members.to(self.device)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set a value, but for those that were checked and moved when the predictor was made."""
+        good, cure = name not in _FIXED or name not in vars(self), _FIXED.get(name, "")
+        require(good, name, "what the predictor was made with", f"another {name}", cure)
+        super().__setattr__(name, value)
 
     def _check_fit(self) -> None:
         classes, channels = (common_number(self.members, name) for name in ("num_classes", "in_channels"))
@@ -213,8 +222,8 @@ class Predictor:
             cases: Cases, or functions without arguments that read one, such as ``partial(read_nifti_case, path)``: an
                 error in such a function fails its case only.
             also: Other files to write: see `save_prediction`.
-            resume: Continue in a folder that an earlier call has begun: cases whose files are complete are skipped,
-                failed ones are tried again, drafts of a killed process are removed.
+            resume: Continue in a folder that an earlier call has begun, with any `batch_size`: cases whose files are
+                complete are skipped, failed ones are tried again, drafts of a killed process are removed.
             overwrite: Discard what an earlier call has written.
             shard: The part of the cases to predict, into a folder within `folder`, for `merge_shards`: several
                 processes have one each. Pass functions that read a case, so that those of other shards are not read.
@@ -228,7 +237,7 @@ class Predictor:
             DataError: With `resume`, the folder was begun with another network or preparation; or it holds shards of
                 another number.
         """
-        writer = PredictionWriter(tuple(also), self.labels)
+        writer = PredictionWriter(also, self.labels)
         return predict_to(
             self.predict,
             cases,
@@ -273,7 +282,7 @@ class Predictor:
         device: torch.device | str | None = "auto",
         model: nn.Module | Sequence[nn.Module] | None = None,
     ) -> "Predictor":
-        """Load a predictor from a run folder, a checkpoint, or a folder of `save`.
+        """Load a predictor from a run folder, a checkpoint, or a folder of `save`, with networks in evaluation mode.
 
         Args:
             path: A folder that `save` wrote, the run folder of a `Trainer` (its ``best.pt`` is used), a finalized run
@@ -288,6 +297,7 @@ class Predictor:
                 ensemble was made.
         """
         members, known = load_knowledge(path, model)
+        set_evaluation(members)
         return cls(
             members[0] if len(members) == 1 else list(members),
             known.preparation,
@@ -303,7 +313,7 @@ class Predictor:
         )
 
     def _identity(self) -> str:
-        """Return a hash of weights and settings, by which a folder of predictions is known as this predictor's."""
+        """Return a hash of all that labels depend on, by which a folder of predictions is known as this one's."""
         return self._knowledge.identity(self.members)
 
     def _prepared(self, case: Case) -> Prepared:
@@ -349,6 +359,13 @@ class Predictor:
                 yield predict(prepared.slices(start, min(start + self.batch_size, depth))).transpose(0, 1)
 
 
+_OTHER_NETWORK: Final = "Make another predictor: predictor.with_model(model)."
+_FIXED: Final = {
+    "model": _OTHER_NETWORK,
+    "members": _OTHER_NETWORK,
+    "device": "Make another predictor: dataclasses.replace(predictor, device=device).",
+}
+"""What of a predictor cannot be set, and how to change it."""
 _VOLUME: Final = 3
 _BYTE = 256
 

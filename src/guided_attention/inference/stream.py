@@ -78,13 +78,14 @@ def within_memory(work: Callable[[Case], _Result], case: Case) -> _Result:
     try:
         return work(case)
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         told = str(error)
     # Raised out here, so that it does not hold the first error, whose frames hold the tensors that fill the memory.
     message = (
         f"`case` {case.case_id!r} must fit into memory, got: {told} "
-        "Set a smaller patch_size or batch_size in the Predictor, or predict on another device."
+        "Set a smaller batch_size in the Predictor, or predict on another device. "
+        "Or set a smaller patch_size, and predict into another folder: it changes the labels."
     )
     raise ArgumentError(message, argument="case")
 

@@ -1,6 +1,6 @@
 """Predictions as files that lie on the scan in every viewer: NIfTI, and DICOM on its series."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -12,7 +12,7 @@ from guided_attention.data import write_dicom_seg, write_nifti, write_rtstruct
 from guided_attention.data.dicom import read_headers
 from guided_attention.data.dicom_seg import require_identifiers
 from guided_attention.data.nifti import is_nifti
-from guided_attention.errors import ArgumentError, DataError, ExistingFileError
+from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, ExistingFileError
 from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
 
@@ -74,7 +74,7 @@ def save_prediction(
         '7_prediction.nii.gz'
     """
     require_type("prediction", prediction, Prediction, "a Prediction")
-    writer = PredictionWriter(tuple(also), labels)
+    writer = PredictionWriter(also, labels)
     root = made_folder(folder)
     paths = writer.paths(prediction.case_id, root)
     writer.require_series(prediction.source)
@@ -94,11 +94,16 @@ def save_prediction(
 class PredictionWriter:
     """Which files are written of each prediction."""
 
-    also: tuple[ExtraFile, ...] = ()
+    also: Sequence[ExtraFile] = ()
     labels: LabelSpec | None = None
 
     def __post_init__(self) -> None:
         """Check the formats."""
+        # A text is a sequence too, of its letters.
+        good, got = not isinstance(self.also, str), repr(self.also)
+        require(good, "also", "a list of formats", got, f"Write [{got}].", error=ArgumentTypeError)
+        require_type("also", self.also, Iterable, "a list of formats")
+        object.__setattr__(self, "also", tuple(self.also))
         for name in self.also:
             require_choice("also", name, get_args(ExtraFile))
         if self._of_dicom and self.labels is None:
