@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from guided_attention._files import DRAFT_PREFIX
 from guided_attention.errors import GuidedAttentionError, WriteError
 from tests.test_files import FOLDERS, WRITERS, Writer
 
@@ -55,7 +56,19 @@ def is_read_only(error: GuidedAttentionError, path: Path) -> None:
     assert not isinstance(error, WriteError) or error.errno == errno.EROFS
 
 
+def fill_the_disk_itself(disk: Path) -> None:
+    """Write every folder to a mount point, which cannot be renamed."""
+    for write in FOLDERS.values():
+        subprocess.run(["mount", "-t", "tmpfs", "none", disk], check=True)
+        write(disk)
+        names = [path.name for path in disk.iterdir()]
+        assert names, write
+        assert not [name for name in names if name.startswith(DRAFT_PREFIX)], names
+        subprocess.run(["umount", disk], check=True)
+
+
 def main(disk: Path) -> None:
+    fill_the_disk_itself(disk)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], check=True)
     for name, write in WRITERS.values():
         (disk / name).write_bytes(OLD)

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 import guided_attention
 from guided_attention import cli, recipes
-from guided_attention._cli_report import CaseReport
+from guided_attention._cli_report import _BY_VERB, CaseReport, shell_words
 from guided_attention.data import write_nifti
 from guided_attention.errors import (
     ArgumentError,
@@ -311,6 +312,34 @@ def test_warnings_are_one_line(answer, capsys):
     assert capsys.readouterr().err == "warning: spacing is unlike\n"
 
 
+@pytest.mark.parametrize(("verb", "cure"), [("info", " there."), ("convert", " there, or pass --spacing.")])
+def test_warnings_offer_options_that_the_verb_has(tmp_path, capsys, verb, cure):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    np.save(scans / "a.npy", np.zeros((3, 5, 7), np.int16))
+    options = (
+        ["--out", str(tmp_path / "raw"), "--to", "pairs", "--organ", "1=liver"] if verb == "convert" else []
+    )
+    assert cli.main([verb, str(scans), *options]) == 0
+    told = (
+        f"warning: PNG files and others without geometry hold no spacing: 1 mm is assumed for {scans}, so distances in "
+        f'mm count pixels. Write {{"spacing_mm": [z, y, x]}} into dataset.json{cure}'
+    )
+    assert told in capsys.readouterr().err.splitlines()
+
+
+def test_words_for_options_are_those_of_messages_and_of_each_verb(capsys):
+    package = Path(guided_attention.__file__).parent
+    source = "".join(path.read_text(encoding="utf-8") for path in (package / "data").rglob("*.py"))
+    for verb in wrong_uses.VERBS:
+        cli.main([verb, "--help"])
+        options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+        for word in (entry[0] for entry in _BY_VERB):
+            assert word in source
+            said = shell_words(word, verb).partition("`guided-attention convert")[0]
+            assert set(re.findall(r"--[a-z-]+", said)) <= options, (verb, said)
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -356,6 +385,28 @@ def test_a_full_disk_under_the_results_is_said_and_stops_no_case(answer, monkeyp
         "error: standard output cannot be written: No space left on device. The work goes on without it.\n"
     )
     assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name", "shown"),
+    [("cp1252", "a中", r"a\u4e2d"), ("ascii", "é", r"\xe9"), ("utf-8", "a\udcff", r"a\udcff")],
+)
+def test_a_name_that_the_console_cannot_show_stops_no_case(answer, monkeypatch, encoding, name, shown):
+    """The last is a name of bytes that are no letters, as Python reads it from the disk."""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+    done = LedgerEntry(name, "done", {f"{name}_prediction.nii.gz": "1f"}, scan="2e")
+    answer(predicting([done, ENTRIES[2]]))
+    assert cli.main(["predict", "runs", "--out", "p"]) == 0
+    lines = f"{shown}  done  {Path('p', shown)}_prediction.nii.gz\nc  skipped\n"
+    assert sys.stdout.buffer.getvalue().decode("ascii") == lines
+
+
+def test_a_scan_whose_name_the_console_cannot_show_is_listed(tmp_path, monkeypatch):
+    for name in ("a中", "b"):
+        write_nifti(tmp_path / f"{name}.nii.gz", np.zeros((3, 5, 7), np.uint8), np.eye(4))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "cp1252"))
+    assert cli.main(["info", str(tmp_path)]) == 0
+    assert r"a\u4e2d, b" in sys.stdout.buffer.getvalue().decode("ascii")
 
 
 def test_no_standard_error_harms_nothing(answer, monkeypatch, capsys):

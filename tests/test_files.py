@@ -223,6 +223,66 @@ def test_the_old_folder_is_kept_until_the_new_one_is_in_its_place(tmp_path, monk
     assert (folder / "x").read_text() == "newer"
 
 
+def _held(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_stays_and_the_folder_that_it_leads_to_is_filled(tmp_path, is_there):
+    model, link = _model(), tmp_path / "link"
+    link.symlink_to("disk")
+    if is_there:
+        (tmp_path / "disk").mkdir()
+    plain = _held(save_pretrained(model, tmp_path / "plain"))
+    for overwrite in (False, True):
+        assert save_pretrained(model, link, overwrite=overwrite) == link
+        assert (link.readlink(), _held(tmp_path / "disk")) == (Path("disk"), plain)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link", "plain"]
+
+
+def test_the_working_directory_is_filled_and_stays(tmp_path, monkeypatch):
+    model, here = _model(), tmp_path / "here"
+    here.mkdir()
+    plain = _held(save_pretrained(model, tmp_path / "plain"))
+    monkeypatch.chdir(here)
+    for overwrite in (False, True):
+        assert save_pretrained(model, ".", overwrite=overwrite) == here
+        assert (Path.cwd(), _held(here)) == (here, plain)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "plain"]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+def test_a_mount_point_gets_all_its_files_or_keeps_the_old_ones(tmp_path, monkeypatch, error, number):
+    folder, renames, rename = tmp_path / "a", [], Path.rename
+    folder.mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda self: self == folder)
+
+    def write(text):
+        def fill(draft):
+            for name in ("x", "y"):
+                (draft / name).write_text(text)
+
+        whole_folder(folder, fill, replaceable=("x", "y"))
+
+    def failing(self, target):
+        renames.append(self.name)
+        if len(renames) == number:
+            raise error
+        return rename(self, target)
+
+    write("old")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", failing)
+        with pytest.raises((WriteError, KeyboardInterrupt)):
+            write("new")
+    assert _held(tmp_path) == {"a/x": b"old", "a/y": b"old"}
+    write("newer")
+    assert _held(tmp_path) == {"a/x": b"newer", "a/y": b"newer"}
+
+
 # Every reader, and the file in its folder that is opened.
 READERS = {
     "scores, json": ("scores.json", read_scores),

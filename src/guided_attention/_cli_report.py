@@ -52,24 +52,44 @@ _WORDS = {
     "`finalize(run)`": "`guided-attention finalize RUN`",
     "`plan_for(data).save(path)`": "`guided-attention plan DATA --out RUN`",
     "`values`": "`--set`",
-    " to the reader or to `open_cohort`": " (or set data.max_bytes in the plan)",
-    "pass `max_bytes=": "pass `--max-bytes ",
-    "leave `shard` out": "pass --shard 1/1",
     "`also` must be": "`--also` must be",
-    "Give `series` one of these names, or each series": "Give each series",
-    "pass channels=()": "name the channels with --channel",
+    "pass channels=()": "list them in a CSV file",
     "Set a smaller batch_size in the Predictor, or predict on another device. Or set a smaller patch_size, and predict "
     "into another folder: it changes the labels": "Pass --device, or set a smaller inference.batch_size or "
     "inference.patch_size in the plan, before the training",
     "Set workers=": "Pass --workers ",
     ' In a script, call it below `if __name__ == "__main__":`.': "",
-    "Pass `spacing_mm`": "Pass --spacing",
-    "or pass `spacing_mm`": "or pass --spacing",
-    "Pass resample_channels=True": "Pass --resample-channels",
-    "Give `series` one of these names": "Pass --series with one of these names",
+    "`spacing_mm` changes nothing": "--spacing changes nothing",
+    "`channels` changes nothing": "--channel changes nothing",
+    "`resample_channels` changes nothing": "--resample-channels changes nothing",
+    "`series` changes nothing": "--series changes nothing",
     "Pass `labels`, such as LabelSpec({1: 'liver'})": "Name them with --organ, such as --organ 1=liver",
 }
 """What messages call things in Python, and what a shell calls them."""
+_OPENING = ("check", "convert", "plan")
+_BY_VERB = (
+    (", or pass `spacing_mm`", _OPENING, ", or pass --spacing", ""),
+    (
+        "Pass resample_channels=True to interpolate it onto that grid",
+        _OPENING,
+        "Pass --resample-channels to interpolate it onto that grid",
+        "Interpolate it onto that grid first, with `guided-attention convert --resample-channels`",
+    ),
+    (
+        "Give `series` one of these names, or each series",
+        (*_OPENING, "predict"),
+        "Pass --series with one of these names, or give each series",
+        "Give each series",
+    ),
+    ("pass `max_bytes=", _OPENING, "pass `--max-bytes ", "set `data.max_bytes="),
+    (
+        " to the reader or to `open_cohort`",
+        _OPENING,
+        " (or set data.max_bytes in the plan)",
+        " in the plan",
+    ),
+)
+"""What messages call options that only some verbs have, these verbs, and what to say there and elsewhere."""
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -88,6 +108,9 @@ def _write(name: Literal["stdout", "stderr"], text: str) -> None:
     stream: TextIO | None = sys.stdout if name == "stdout" else sys.stderr
     if stream is None:
         return
+    encoding = stream.encoding or "utf-8"
+    # Names of files may hold letters that the console has not, or bytes that are no letters.
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
     try:
         stream.write(text)
         stream.flush()
@@ -127,8 +150,8 @@ def print_nested(values: Mapping[str, object], indent: str = "") -> None:
 
 
 @contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Show each warning as one line, without file and code."""
+def plain_warnings(verb: str) -> Iterator[None]:
+    """Show each warning as one line, without file and code, in the words of a verb."""
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("default", UserWarning)
@@ -141,7 +164,7 @@ def plain_warnings() -> Iterator[None]:
             file: TextIO | None = None,  # noqa: ARG001
             line: str | None = None,  # noqa: ARG001
         ) -> None:
-            tell(f"warning: {message}")
+            tell(f"warning: {shell_words(str(message), verb)}")
 
         warnings.showwarning = show
         yield
@@ -179,15 +202,16 @@ class CaseReport:
         return f"{done}/{self._total} |{filled:20}| ETA {format_duration(seconds)}"
 
 
-def in_words_of_a_shell(error: GuidedAttentionError | OSError) -> str:
-    """Return the message of an error, as a shell calls things."""
+def in_words_of_a_shell(error: GuidedAttentionError | OSError, verb: str) -> str:
+    """Return the message of an error of a verb, as a shell calls things."""
     if isinstance(error, OSError) and not isinstance(error, GuidedAttentionError):
         return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-    return shell_words(str(error))
+    return shell_words(str(error), verb)
 
 
-def shell_words(text: str) -> str:
-    """Return a text in which options have the names that they have on the command line."""
-    for word, other in _WORDS.items():
+def shell_words(text: str, verb: str) -> str:
+    """Return a text in which options have the names that they have on the command line of a verb."""
+    by_verb = {word: there if verb in verbs else elsewhere for word, verbs, there, elsewhere in _BY_VERB}
+    for word, other in (_WORDS | by_verb).items():
         text = text.replace(word, other)
     return text

@@ -13,7 +13,7 @@ from guided_attention._cli_report import DONE, FAILED, print_json, say, shell_wo
 from guided_attention.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from guided_attention.data import Opening
+    from guided_attention.data import Cohort, Opening
 
 __all__ = ["check", "convert", "plan"]
 
@@ -41,7 +41,7 @@ def check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(report.to_dict(), indent=2)
     else:
-        say(shell_words(str(report)))
+        say(shell_words(str(report), arguments.verb))
     if pattern is not None and names:
         _patients(pattern, names)
     return FAILED if report.errors or (arguments.strict and report.warnings) else DONE
@@ -51,7 +51,7 @@ def convert(arguments: argparse.Namespace) -> int:
     """Write a folder of scans in another layout."""
     from guided_attention.data import convert as convert_data  # noqa: PLC0415
 
-    cohort = _opening(arguments).open(arguments.data, _organs(arguments.organ))
+    cohort = _opened(arguments)
     folder = convert_data(cohort, arguments.out, arguments.to, workers=arguments.workers, on_case=tell)
     say(f"Wrote {len(cohort)} cases and manifest.json to {folder}")
     return DONE
@@ -68,7 +68,7 @@ def plan(arguments: argparse.Namespace) -> int:
     run = Path(arguments.out)
     refuse_filled(run)
     pattern = None if arguments.patient is None else _pattern(arguments.patient)
-    cohort = _opening(arguments).open(arguments.data, _organs(arguments.organ))
+    cohort = _opened(arguments)
     patients = None if pattern is None else _patients(pattern, cohort.case_ids)
     made_folder(run, "out")
     chosen = plan_for(
@@ -138,6 +138,13 @@ def _opening(arguments: argparse.Namespace) -> "Opening":
         Opening.max_bytes if arguments.max_bytes is None else arguments.max_bytes,
         arguments.series,
     )
+
+
+def _opened(arguments: argparse.Namespace) -> "Cohort":
+    """Open the scans, with a warning of options that change nothing."""
+    from guided_attention.data import open_cohort  # noqa: PLC0415
+
+    return open_cohort(arguments.data, labels=_organs(arguments.organ), **vars(_opening(arguments)))
 
 
 def _organs(named: Sequence[tuple[int, str]]) -> dict[int, str] | None:

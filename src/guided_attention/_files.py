@@ -195,30 +195,64 @@ def whole_folder(folder: PathLike, fill: Callable[[Path], None], *, replaceable:
     """Let `fill` write into a draft folder beside `folder`, and rename the draft when it is complete.
 
     A folder that only holds files with the names in `replaceable` is replaced. The old one is deleted when the new one
-    is in its place: until then an error, Ctrl-C or a crash leaves it, under its own name or as a draft.
+    is in its place: until then an error, Ctrl-C or a crash leaves it, under its own name or as a draft. A link stays,
+    and the folder that it leads to is filled. A mount point and the working directory stay as well: their drafts are
+    inside, and the files are moved one after another.
     """
     path = _replaceable(_as_path(folder, "folder"), replaceable).absolute()
-    made_folder(path.parent)
-    draft, old = draft_of(path), draft_of(path)
+    place = path.resolve()
+    made_folder(place.parent)
+    stays = _must_stay(place)
+    beside = place / place.name if stays else place
+    draft, old, done = draft_of(beside), draft_of(beside), False
     try:
         with writing(path):
             draft.mkdir()
             fill(draft)
-            if path.exists():
-                path.rename(old)
-            draft.rename(path)
+            if stays:
+                _exchange(place, draft, old)
+            else:
+                if place.exists():
+                    place.rename(old)
+                draft.rename(place)
+            done = True
     except WriteError as error:  # about a file in the draft: call it what it would have become
-        message, file = (str(text).replace(draft.name, path.name) for text in (error, error.file))
+        message, file = (str(text).replace(str(draft), str(path)) for text in (error, error.file))
         raise WriteError(message, file=file, errno=error.errno) from error
     finally:
-        if old.exists() and not path.exists():  # an error or Ctrl-C came between the two renames
+        if old.exists() and not place.exists():  # an error or Ctrl-C came between the two renames
             with suppress(OSError):
-                old.rename(path)
+                old.rename(place)
         shutil.rmtree(draft, ignore_errors=True)
-        if path.exists():
+        if done:
             shutil.rmtree(old, ignore_errors=True)
-    _sweep_stale_drafts(path)
+    _sweep_stale_drafts(beside)
     return path
+
+
+def _must_stay(folder: Path) -> bool:
+    """Return whether a folder cannot be renamed (a mount point), or would be lost to this process by it."""
+    with suppress(OSError):  # there is no such folder, or no working directory any more
+        return folder.is_mount() or folder.samefile(os.curdir)
+    return False
+
+
+def _exchange(place: Path, draft: Path, old: Path) -> None:
+    """Move what a folder holds into `old`, and what the draft holds into the folder; all of it back on an error."""
+    old.mkdir()
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for source, into in ((place, old), (draft, place)):
+            for entry in [one for one in source.iterdir() if not one.name.startswith(DRAFT_PREFIX)]:
+                moved.append((entry, into / entry.name))
+                entry.rename(into / entry.name)
+    except BaseException:
+        for before, after in reversed(moved):
+            with suppress(OSError):
+                after.rename(before)
+        with suppress(OSError):  # what could not be moved back stays in it
+            old.rmdir()
+        raise
 
 
 def _replaceable(folder: PathLike, names: Sequence[str]) -> Path:

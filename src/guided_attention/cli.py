@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     output_lost.clear()
     try:
         arguments = make_parser().parse_args(argv)
-        with plain_warnings():
+        with plain_warnings(arguments.verb):
             code = _VERBS[arguments.verb](arguments)
             return code or (FAILED if output_lost else DONE)
     except KeyboardInterrupt:
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(end.code or 0)
     except (GuidedAttentionError, OSError) as error:
         if not (isinstance(error, GuidedAttentionError) and error.elsewhere):
-            tell(f"error: {in_words_of_a_shell(error)}")
+            tell(f"error: {in_words_of_a_shell(error, '' if arguments is None else arguments.verb)}")
         return WRONG_USAGE if isinstance(error, _USAGE) else FAILED
 
 
@@ -177,7 +177,7 @@ def _train_folds(arguments: argparse.Namespace) -> int:
         take_over=arguments.take_over,
     )
     for fold in found:
-        say(shell_words(str(fold)))
+        say(shell_words(str(fold), arguments.verb))
     failed = [fold for fold in found if fold.missing and not fold.held_by]
     if failed:
         way = f"guided-attention train {_quoted(run)} --folds {folds} --resume"
@@ -216,7 +216,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print_json(_row_of(entry, root))
         else:
-            rest = shell_words(" ".join(entry.error.split())) or " ".join(_files_of(entry, root))
+            rest = shell_words(" ".join(entry.error.split()), "predict") or " ".join(_files_of(entry, root))
             say(f"{entry.case_id}  {entry.status}  {rest}".rstrip())
 
     expected = _expected(run, arguments.scans)
@@ -234,14 +234,15 @@ def _predict(arguments: argparse.Namespace) -> int:
                 resume=resume,
                 overwrite=overwrite,
                 on_case=report,
-            )
+            ),
+            arguments.verb,
         )
     report = CaseReport(shard.size(range(expected)) or 0, show)
     found = predict_shard(
         run, scans or None, out, shard, device=device, also=also, resume=resume, on_case=report
     )
     tell(f"Shard {shard} is done. Next, when all are: guided-attention merge {_quoted(out)}")
-    return _code_of(found)
+    return _code_of(found, arguments.verb)
 
 
 def _shard(arguments: argparse.Namespace) -> "Shard | None":
@@ -286,7 +287,7 @@ def _merge(arguments: argparse.Namespace) -> int:
     if merged.is_complete:
         if not arguments.json:
             say(f"{len(merged.entries)} cases are in {folder}, with one ledger")
-        return _code_of(merged.entries)
+        return _code_of(merged.entries, arguments.verb)
     for what, shards in (("never ran", merged.absent), ("did not finish", merged.unfinished)):
         for shard in shards:
             tell(f"shard {shard} {what}")
@@ -319,7 +320,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         folder = scores_folder(arguments.run, arguments.out, arguments.data)
         say((folder / SCORES).read_text(encoding="utf-8").rstrip())
         say(f"Wrote the scores of each case to {folder}")
-    return _code_of(report.entries)
+    return _code_of(report.entries, arguments.verb)
 
 
 def _rows_of_cases(
@@ -363,10 +364,10 @@ def _expected(run: str, scans: Sequence[str]) -> int:
         return 0
 
 
-def _code_of(entries: Sequence["LedgerEntry"]) -> int:
+def _code_of(entries: Sequence["LedgerEntry"], verb: str) -> int:
     failed = [entry for entry in entries if entry.status == "failed"]
     for entry in failed:
-        tell(f"failed: {entry.case_id}: {shell_words(entry.error)}")
+        tell(f"failed: {entry.case_id}: {shell_words(entry.error, verb)}")
     if failed:
         tell(f"error: {len(failed)} of {len(entries)} cases failed")
     return _code_of_failures() if failed else DONE

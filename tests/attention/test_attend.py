@@ -75,6 +75,38 @@ def test_first_and_second_derivatives_across_tiles(queries, keys, batch, side, t
     assert torch.autograd.gradgradcheck(attend, inputs(min(queries, 3), min(keys, 5), batch=batch))
 
 
+@pytest.mark.parametrize("moved", [(0, None, None), (None, 1, None), (None, None, 2), (0, 1, 2)])
+def test_vmap_over_each_of_the_three_and_over_all(moved):
+    parts = [
+        rows.detach() if dim is None else torch.stack([rows.detach(), rows.detach() + 1], dim)
+        for rows, dim in zip(inputs(5, 7, batch=3), moved, strict=True)
+    ]
+    expected = [
+        twin.attend(
+            *(rows if dim is None else rows.select(dim, i) for rows, dim in zip(parts, moved, strict=True))
+        )
+        for i in range(2)
+    ]
+    torch.testing.assert_close(torch.func.vmap(attend, moved)(*parts), torch.stack(expected))
+
+
+def test_torch_func_takes_gradients_of_each_sample_and_jacobians():
+    parts = [rows.detach() for rows in inputs(5, 7, batch=2)]
+
+    def stored(query, key, value):
+        return torch.softmax(query @ key.mT, dim=-1) @ value
+
+    def of_each(function):
+        def lost(*sample):
+            return function(*(rows[None] for rows in sample)).square().sum()
+
+        return torch.func.vmap(torch.func.grad(lost, (0, 1, 2)))(*parts)
+
+    torch.testing.assert_close(of_each(attend), of_each(stored))
+    jacobians = (torch.func.jacrev(function, (0, 1, 2))(*parts) for function in (attend, stored))
+    torch.testing.assert_close(*jacobians)
+
+
 def exact(query, key, value, gradient):
     """Value and gradients by stored weights in double precision."""
     wide = [rows.detach().double().requires_grad_() for rows in (query, key, value)]

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tests.modules import drawn, opened
 from tests.reference import attention as twin
+from torch import nn
 
 from guided_attention import PAM
 
@@ -45,6 +46,30 @@ def test_the_attention_map_in_three_dimensions():
     pam, x = opened(PAM(11, reduction=2, spatial_dims=3)), drawn(1, 11, 2, 3, 5)
     rows = twin.pam_weights(x, pam.state_dict())[:, [1 * 15 + 2 * 5 + 4]].reshape(1, 1, 2, 3, 5)
     torch.testing.assert_close(pam.attention_map(x, [(1, 2, 4)]), rows)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_attention_map_of_half_precision_neither_overflows_nor_is_rounded(dtype):
+    """The scores are above 65,504, the largest number in float16."""
+    pam = PAM(8, reduction=1).to(dtype)
+    for projection in (pam.query, pam.key):
+        nn.init.zeros_(projection.bias)
+        projection.weight.data.copy_(torch.eye(8)[..., None, None])
+    x = 300 * torch.eye(8, dtype=dtype).reshape(1, 8, 2, 4)
+    expected = torch.zeros(1, 2, 2, 4)
+    expected[0, 0, 0, 0] = expected[0, 1, 1, 3] = 1
+    torch.testing.assert_close(pam.attention_map(x, [(0, 0), (1, 3)]), expected)
+    even = torch.full((1, 1, 2, 5), 0.1)
+    torch.testing.assert_close(pam.attention_map(torch.zeros(1, 8, 2, 5, dtype=dtype), [(0, 0)]), even)
+
+
+def test_autocast_does_not_change_the_weights_of_the_same_scores():
+    pam, x = opened(PAM(5, reduction=2)), drawn(1, 5, 3, 7).bfloat16().float()
+    rounded = PAM(5, reduction=2)
+    rounded.load_state_dict(pam.state_dict())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = pam.attention_map(x, [(1, 1)])
+    torch.testing.assert_close(actual, rounded.bfloat16().attention_map(x.bfloat16(), [(1, 1)]))
 
 
 @pytest.mark.parametrize("position", [(3, 0), (0, 5), (-1, 0), (0,), (0, 0, 0)])

@@ -245,6 +245,11 @@ def test_numbers_of_numpy_are_counts():
             ArgumentError,
             "`compare_modules` must be False with an",
         ),
+        (
+            lambda: MultiScaleGuidedAttention(3, autoencoder=None, shared_guide=False),
+            ArgumentError,
+            "`shared_guide` must be True without an autoencoder, got False. Leave out `shared_guide`, or set",
+        ),
         (lambda: attention_branch(3, CAM, 3), ArgumentTypeError, "`attention` must be a module"),
         (
             lambda: MultiScaleGatedAttention(CAM(), 3),

@@ -241,7 +241,7 @@ def test_a_process_that_is_killed_is_told_with_case_and_cure(tmp_path, work):
     with pytest.raises(ProcessLostError, match=message) as error:
         run(cohort, workers=2)
     assert error.value.file in {tmp_path / "a/a_image.nii.gz", tmp_path / "a/b_image.nii.gz"}
-    said = in_words_of_a_shell(error.value)
+    said = in_words_of_a_shell(error.value, work)
     assert said.endswith("most likely for lack of memory. Pass --workers 1.")
     if work == "convert":  # the next call continues
         convert(source, tmp_path / "b", "pairs", labels=ORGANS)

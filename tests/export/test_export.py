@@ -50,3 +50,13 @@ def test_onnx_takes_a_block_without_a_program_and_names_its_axes():
     assert [str(side) for side in exported.model.graph.inputs[0].shape] == ["batch", "3", "height", "width"]
     run = _session(exported)
     torch.testing.assert_close([run(x) for x in others], [block(x) for x in others], rtol=0, atol=2e-5)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # the trace is for one size
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_trace_is_stored_and_gives_the_same_numbers(name, tmp_path):
+    module, (example, _) = network(name), images(name)
+    torch.jit.trace(module, example).save(tmp_path / "traced.pt")
+    traced = torch.jit.load(tmp_path / "traced.pt")
+    torch.testing.assert_close(traced(example), module(example), rtol=0, atol=1e-4)

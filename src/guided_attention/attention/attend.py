@@ -15,6 +15,7 @@ from guided_attention._typing import Keys, QueriedValues, Queries, Values
 
 __all__ = ["attend"]
 
+_Two: TypeAlias = tuple[Tensor, Tensor]
 _Three: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
 _SIDE = 512
@@ -36,9 +37,10 @@ def attend(query: Queries, key: Keys, value: Values) -> QueriedValues:
     even during training: memory grows with the number of positions, not with its square. Scores, softmax and sums are
     at least in single precision, so that unscaled scores of half precision do not overflow.
 
-    On CUDA, and in a compiled or exported graph, this is torch's ``scaled_dot_product_attention`` on rows padded with
-    zeros to one width. On the CPU, and in double precision on CUDA, it works tile by tile: torch's CPU kernel would
-    spend most of its time on those zeros. A second derivative stores the weights; ``torch.compile`` has none.
+    On CUDA, and in a compiled, exported or traced graph, this is torch's ``scaled_dot_product_attention`` on rows
+    padded with zeros to one width. On the CPU, and in double precision on CUDA, it works tile by tile: torch's CPU
+    kernel would spend most of its time on those zeros. A second derivative stores the weights, and so do the gradients
+    of ``torch.func``; ``torch.compile`` has no second derivative.
 
     Args:
         query: What each output position looks for, ``(batch, queries, head_width)``.
@@ -64,14 +66,20 @@ def attend(query: Queries, key: Keys, value: Values) -> QueriedValues:
 
 def weighted_average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return what `attend` does, without its checks: for modules that made the three themselves."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return _by_torch(query, key, value)
     # The autograd function works with the memory of its inputs, where a tensor subclass would interfere.
     query, key, value = plain(query), plain(key), plain(value)
     if query.is_cuda and query.dtype != torch.float64:
         return _by_torch(query, key, value)
-    by_tiles: Callable[[Tensor, Tensor, Tensor], Tensor] = _ByTiles.apply  # torch leaves it untyped
-    return by_tiles(query, key, value)
+    averaged, _ = _by_tiles(query, key, value)
+    return averaged.to(value.dtype)
+
+
+def stored_weights(query: Tensor, key: Tensor) -> Tensor:
+    """Return the weights of `weighted_average`, ``(batch, queries, keys)``, in single precision at least."""
+    with without_autocast(query.device.type):
+        return torch.softmax(_wide(query) @ _wide(key).mT, dim=-1)
 
 
 def _require_rows(query: Tensor, key: Tensor, value: Tensor) -> None:
@@ -115,32 +123,55 @@ def _padded(rows: Tensor, width: int) -> Tensor:
 
 
 class _ByTiles(Function):
-    """The same average over tiles of queries and keys, with a backward pass that computes the weights once more."""
+    """The average over tiles of queries and keys, with a backward pass that computes the weights once more.
+
+    It returns the averages in single precision at least, and what `_average` returns beside them.
+    """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # noqa: ANN401
+    def forward(query: Tensor, key: Tensor, value: Tensor) -> _Two:
         with without_autocast(query.device.type):
             samples = [_average(*sample) for sample in _samples(query, key, value)]
             averaged, log_sums = (torch.cat(parts) for parts in zip(*samples, strict=True))
-        ctx.save_for_backward(query, key, value, averaged, log_sums)
-        return averaged.to(value.dtype)
+        return averaged, log_sums
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: _Three, output: _Two) -> None:  # noqa: ANN401
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*inputs, *output)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> _Three:  # noqa: ANN401
-        (gradient,) = map(plain, gradients)
+        gradient = plain(gradients[0])
         saved = ctx.saved_tensors  # read once: checkpointing allows no more
-        inputs = saved[:3]
+        query, key, value = saved[:3]
         with without_autocast(gradient.device.type):
             if torch.is_grad_enabled():  # the gradients themselves will be differentiated
-                found = torch.autograd.grad(_stored(*inputs), inputs, gradient, create_graph=True)
+                d_query, d_key, d_value = _stored_gradients(query, key, value, gradient)
             else:
                 samples = [_gradients(*sample) for sample in _samples(*saved, gradient)]
-                found = tuple(torch.cat(parts) for parts in zip(*samples, strict=True))
-        d_query, d_key, d_value = (grad.to(like.dtype) for grad, like in zip(found, inputs, strict=True))
-        return d_query, d_key, d_value
+                d_query, d_key, d_value = (torch.cat(parts) for parts in zip(*samples, strict=True))
+        return d_query.to(query.dtype), d_key.to(key.dtype), d_value.to(value.dtype)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *rows: Tensor) -> tuple[_Two, tuple[int, int]]:  # noqa: ANN401
+        """Let ``torch.func.vmap`` put its axis into the batch."""
+        mapped = info.batch_size
+        flat = (
+            one.expand(mapped, *one.shape) if dim is None else one.movedim(dim, 0)
+            for one, dim in zip(rows, in_dims, strict=True)
+        )
+        averaged, log_sums = (
+            found.reshape(mapped, -1, *found.shape[1:])
+            for found in _by_tiles(*(one.flatten(0, 1) for one in flat))
+        )
+        return (averaged, log_sums), (0, 0)
 
 
-def _average(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+_by_tiles: Callable[..., _Two] = _ByTiles.apply  # torch leaves it untyped
+
+
+def _average(query: Tensor, key: Tensor, value: Tensor) -> _Two:
     """Return the averages, and the logarithm (base 2) of the sum that each row of weights was divided by."""
     query, key, value = (_wide(rows) for rows in (query, key, value))
     groups = _num_groups(query)
@@ -241,10 +272,12 @@ def _tile(buffer: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return buffer[: math.prod(shape)].view(shape)
 
 
-def _stored(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return the average with the weights stored, which torch can differentiate any number of times."""
-    weights = torch.softmax(_wide(query) @ _wide(key).mT, dim=-1)
-    return (weights @ _wide(value)).to(value.dtype)
+def _stored_gradients(query: Tensor, key: Tensor, value: Tensor, gradient: Tensor) -> _Three:
+    """Return what `_gradients` does by stored weights, which torch can differentiate any number of times."""
+    query, key, value, gradient = (_wide(rows) for rows in (query, key, value, gradient))
+    weights, d_weights = stored_weights(query, key), gradient @ value.mT
+    d_scores = weights * (d_weights - (weights * d_weights).sum(dim=2, keepdim=True))
+    return d_scores @ key, d_scores.mT @ query, weights.mT @ gradient
 
 
 def _wide(rows: Tensor) -> Tensor:

@@ -94,7 +94,8 @@ class MultiScaleGuidedAttention(nn.Module):
         autoencoder: Builds the autoencoder of a step from its channels and ``spatial_dims``: `SemanticAutoencoder`,
             ``partial(SemanticAutoencoder, width=…)``; None for attention without guidance.
         compare_modules: Whether the loss compares input and output of PAM and CAM; only without an autoencoder.
-        shared_guide: Whether all scales share the convolution ``guide`` of a step, or each has its own.
+        shared_guide: Whether all scales share the convolution ``guide`` of a step, or each has its own; the second only
+            with an autoencoder.
         channel_attention: Builds the channel attention: `CAM`, or ``partial(CAM, energy="paper")``.
         spatial_dims: 2 for images, 3 for volumes.
 
@@ -132,6 +133,9 @@ class MultiScaleGuidedAttention(nn.Module):
             require(
                 not compare_modules, "compare_modules", "False with an autoencoder", compare_modules, cure
             )
+        else:
+            cure = "Leave out `shared_guide`, or set `autoencoder`: without one there is no `guide`."
+            require(shared_guide, "shared_guide", "True without an autoencoder", shared_guide, cure)
         self.channels = channels
         self.num_scales = num_scales
         self.spatial_dims = spatial_dims

@@ -9,7 +9,7 @@ from guided_attention._checks import require, require_count, require_integer, re
 from guided_attention._layers import conv
 from guided_attention._maps import require_map
 from guided_attention._typing import AnyFeatureMap, FeatureMap, Keys, SpatialDims
-from guided_attention.attention.attend import weighted_average
+from guided_attention.attention.attend import stored_weights, weighted_average
 
 __all__ = ["PAM"]
 
@@ -68,7 +68,8 @@ class PAM(nn.Module):
             positions: Coordinates in array order: ``(row, column)`` in 2-D, ``(slice, row, column)`` in 3-D.
 
         Returns:
-            ``(batch, len(positions), *space)``: the weights of each position over all positions; they sum to 1.
+            ``(batch, len(positions), *space)``: the weights of each position over all positions, in single precision at
+            least; they sum to 1.
 
         Example:
             >>> PAM(16).attention_map(torch.randn(1, 16, 5, 7), [(0, 0), (4, 6)]).shape
@@ -77,7 +78,7 @@ class PAM(nn.Module):
         require_map("x", x, channels=self.channels, spatial_dims=self.spatial_dims, like=self.gate)
         space = x.shape[2:]
         queries = _rows(self.query(x))[:, _flat_index(positions, space)]
-        weights = torch.softmax(queries @ _rows(self.key(x)).mT, dim=-1)
+        weights = stored_weights(queries, _rows(self.key(x)))
         return weights.reshape(x.shape[0], len(positions), *space)
 
 

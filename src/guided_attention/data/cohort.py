@@ -26,6 +26,7 @@ from guided_attention.data.layouts._records import Found, Layout, ReadCase, Scan
 from guided_attention.data.layouts._slices import find_chaos, find_png
 from guided_attention.data.layouts._structures import find_structures
 from guided_attention.data.layouts._table import find_table
+from guided_attention.data.layouts._unused import warn_of_unused
 from guided_attention.data.layouts._volumes import Reading, find_task, find_volumes
 from guided_attention.errors import DataError, MissingFileError
 from guided_attention.labels import LabelSpec
@@ -151,17 +152,8 @@ class Opening:
     series: str | int | None = None
 
     def open(self, folder: PathLike, labels: LabelSpec | Mapping[int, str] | None = None) -> Cohort:
-        """Return `open_cohort` with these arguments."""
-        return open_cohort(
-            folder,
-            layout=self.layout,
-            labels=labels,
-            spacing_mm=self.spacing_mm,
-            channels=self.channels,
-            resample_channels=self.resample_channels,
-            max_bytes=self.max_bytes,
-            series=self.series,
-        )
+        """Return `open_cohort` with these arguments, without a warning of those that change nothing for a folder."""
+        return _open(folder, labels, self)[0]
 
 
 def open_cohort(
@@ -209,6 +201,9 @@ def open_cohort(
             with masks is a warning, and so are scans that belong to no case.)
         ArgumentError: The layout is unknown, or the spacing, the limit or a channel is not valid.
 
+    Warns:
+        UserWarning: `spacing_mm`, `channels`, `resample_channels` or `series` changes nothing for this folder.
+
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> from guided_attention.data import write_phantom_cohort
@@ -217,29 +212,44 @@ def open_cohort(
         ...     print(cohort.layout, cohort.case_ids, cohort.read("2").image.shape[2:])
         chaos ('1', '2') (16, 16)
     """
-    require_choice("layout", layout, ("auto", *get_args(Layout)))
+    opening = Opening(layout, spacing_mm, _checked_channels(channels), resample_channels, max_bytes, series)
+    cohort, found, how = _open(folder, labels, opening)
+    warn_of_unused(found, cohort.folder, how)
+    return cohort
+
+
+def _open(
+    folder: PathLike, labels: LabelSpec | Mapping[int, str] | None, opening: Opening
+) -> tuple[Cohort, Found, Reading]:
+    """Return the cohort, with what the folder holds and how it is read."""
+    require_choice("layout", opening.layout, ("auto", *get_args(Layout)))
     organs = organs_of(labels)
-    if spacing_mm is not None:
-        affine_of(spacing_mm)  # raises where it is not valid
-    require_count("max_bytes", max_bytes)
-    require_type("series", series, (str, int, type(None)), "the name or number of a series, or None")
+    if opening.spacing_mm is not None:
+        affine_of(opening.spacing_mm)  # raises where it is not valid
+    require_count("max_bytes", opening.max_bytes)
+    require_type("series", opening.series, (str, int, type(None)), "the name or number of a series, or None")
     root = require_path("folder", folder)
     if not root.exists():
         message = f"`folder` must be an existing folder or file, got {root}."
         raise MissingFileError(message, argument="folder", file=root)
-    how = Reading(_checked_channels(channels), resample_channels, spacing_mm, organs, series)
-    found = _find(root, layout, how)
+    channels = _checked_channels(opening.channels)
+    how = Reading(channels, opening.resample_channels, opening.spacing_mm, organs, opening.series)
+    found = _find(root, opening.layout, how)
     _check(found, root)
     warn_of_left_over(found, root)
     has_parts = len({scan.part for scan in found.scans}) > 1
     # A single part for all cases says nothing about which train and which test.
     scans = tuple(
-        replace(scan, part=scan.part if has_parts else "", read=partial(scan.read, max_bytes=max_bytes))
+        replace(
+            scan,
+            part=scan.part if has_parts else "",
+            read=partial(scan.read, max_bytes=opening.max_bytes),
+        )
         for scan in found.scans
     )
-    opening = Opening(found.layout, spacing_mm, found.channels, resample_channels, max_bytes, series)
-    cohort = Cohort(root, found.layout, found.labels, found.channel_names, scans, opening)
-    return cohort if organs is None else cohort.with_labels(organs)
+    as_found = replace(opening, layout=found.layout, channels=found.channels)
+    cohort = Cohort(root, found.layout, found.labels, found.channel_names, scans, as_found)
+    return cohort if organs is None else cohort.with_labels(organs), found, how
 
 
 def _without_others(

@@ -16,7 +16,7 @@ from guided_attention.data._processes import each
 from guided_attention.data.checks._facts import CaseFacts, facts_of
 from guided_attention.data.checks._suspicions import Suspicion, in_cases
 from guided_attention.data.checks._unlike import in_cohort
-from guided_attention.data.cohort import Cohort, Opening, organs_of
+from guided_attention.data.cohort import Cohort, Opening, open_cohort, organs_of
 from guided_attention.data.splits import Patients, Split, patient_of
 from guided_attention.errors import GuidedAttentionError
 from guided_attention.labels import LabelSpec
@@ -128,7 +128,7 @@ def _opened(
         return cohort, []
     root, aside, found, last = require_path("cohort", cohort), list[Path](), list[Suspicion](), ""
     while True:
-        opened, notes = _tried(partial(opening.open, root, labels), aside)
+        opened, notes = _tried(partial(open_cohort, root, labels=labels, **vars(opening)), aside)
         if isinstance(opened, Cohort):
             return opened, [*found, *(Suspicion("warning", "layout", "", root, note) for note in notes)]
         # Where the same error comes again, setting the file aside did not help: its folder is next.

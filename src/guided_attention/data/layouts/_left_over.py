@@ -50,7 +50,7 @@ def warn_of_left_over(found: Found, root: Path) -> None:
             f"{len(left)} files of {root} look like scans and belong to no case: {cut_list(left, shown=3)}. "
             "Move them to where the layout has its scans, convert them, or delete them."
         )
-        warnings.warn(message, LeftOutWarning, stacklevel=3)
+        warnings.warn(message, LeftOutWarning, stacklevel=4)
 
 
 def _left(root: Path, used: set[Path], endings: tuple[str, ...]) -> Iterator[Path]:
