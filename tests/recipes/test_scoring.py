@@ -1,17 +1,21 @@
 """What `evaluate` says of the cases that it scores, and which scores it keeps; with a network that is not trained."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 from guided_attention.case import Case
-from guided_attention.data import open_cohort, write_nifti
-from guided_attention.errors import ExistingFileError
+from guided_attention.data import open_cohort, read_nifti, write_nifti
+from guided_attention.errors import DataError, ExistingFileError
 from guided_attention.models import build
 from guided_attention.recipes import Plan, evaluate
 from guided_attention.recipes._parts import predictor_of
+from guided_attention.recipes.scoring import read_prediction
 from guided_attention.training import save_checkpoint
 
 
@@ -98,3 +102,27 @@ def test_a_folder_whose_path_begins_that_of_another_of_its_name_is_another(
     inner.rmdir()
     with pytest.raises(ExistingFileError, match="a second folder of this name, got None, and .* of another"):
         evaluate(run, tmp_path / "test", predictions=drawn, device="cpu")
+
+
+def test_predictions_are_read_as_references_are(cases: list[Case], tmp_path: Path) -> None:
+    case, path = cases[0], tmp_path / "1_prediction.nii.gz"
+    assert case.labels is not None
+    image = nibabel.Nifti1Image(case.labels.T.astype(np.int16), case.affine)
+    image.header.set_slope_inter(0.9999847, 0.0)
+    nibabel.save(image, path)
+    assert not np.array_equal(read_nifti(path).array, case.labels)  # 3.99994 in place of 4
+    read = read_prediction("1", tmp_path)
+    assert (read.labels.dtype, read.case_id) == (np.uint8, "1")
+    assert np.array_equal(read.labels, case.labels)
+    assert np.allclose(read.affine, case.affine)
+    for value, told in (
+        (-1, "0 or above, got -1. Set voxels without a label to 0."),
+        (70000, "at most 65535, got 70000. Pass the mask"),
+        (0.5, "whole numbers from 0, got 0.5. Pass the mask"),
+    ):
+        labels = case.labels.astype(np.int32 if isinstance(value, int) else np.float32)
+        labels[0, 0, 0] = value
+        write_nifti(path, labels, case.affine)
+        with pytest.raises(DataError, match=re.escape(f"`values of {path}` must be {told}")) as caught:
+            read_prediction("1", tmp_path)
+        assert caught.value.file == path

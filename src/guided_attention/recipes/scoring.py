@@ -10,7 +10,7 @@ import numpy as np
 
 from guided_attention._checks import cut_list, require, require_path
 from guided_attention._files import PathLike, made_folder, replacing
-from guided_attention.case import Case
+from guided_attention.case import Case, whole_labels
 from guided_attention.data import Cohort, read_nifti
 from guided_attention.errors import (
     ArgumentError,
@@ -289,9 +289,7 @@ def read_prediction(case_id: str, folder: Path) -> Prediction:
         raise MissingFileError(message, argument="predictions", file=folder)
     found = files[0]
     volume = read_nifti(found)
-    values = np.rint(volume.array).astype(np.uint16)
-    good = bool((values == volume.array).all())
-    require(good, f"{found}", "a volume of whole numbers", "others", error=DataError, file=found)
+    values = whole_labels(volume.array, f"values of {found}", file=found)
     return Prediction(case_id, values, np.zeros(values.shape, np.float32), volume.affine)
 
 
