@@ -24,6 +24,7 @@ __all__ = [
     "LPS_RAS",
     "Reorientation",
     "affine_of",
+    "anatomical_order",
     "check_orientation",
     "checked_affine",
     "checked_spacing",
@@ -296,6 +297,20 @@ def check_orientation(argument: str, orientation: object) -> None:
     require_type(argument, orientation, str, wanted)
     good = sorted(map(_axis, str(orientation))) == [0, 1, 2]
     require(good, argument, wanted, repr(orientation))
+
+
+def anatomical_order(slice_axis: SliceAxis) -> tuple[int, int, int]:
+    """Return for depth, height and width of a slice axis their place among feet-head, front-back and right-left.
+
+    >>> anatomical_order("axial"), anatomical_order("coronal")
+    ((0, 1, 2), (1, 0, 2))
+    """
+    depth, height, width = (_place(letter) for letter in reversed(CANONICAL[slice_axis]))
+    return depth, height, width
+
+
+def _place(letter: str) -> int:
+    return next(place for place, pair in enumerate(("SI", "AP", "RL")) if letter in pair)
 
 
 def slice_axis_of(scans: Sequence[tuple[Affine, tuple[int, ...]]]) -> SliceAxis:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from guided_attention._typing import SliceAxis
+from guided_attention.case import Case
 from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 from guided_attention.models import ModelSettings
@@ -16,7 +18,9 @@ from guided_attention.recipes import (
     train,
     train_folds,
 )
+from guided_attention.recipes._shapes import Shapes
 from guided_attention.recipes.plan import differing_keys
+from guided_attention.recipes.values import check_values
 
 
 def test_a_plan_comes_back_from_json(plan: Plan, tmp_path: Path) -> None:
@@ -264,6 +268,40 @@ def test_texts_are_read_by_the_type_of_the_field_where_it_is_empty(plan: Plan) -
     assert (data.series, data.channels, data.test) == ("3", ("t1", "7"), ("9",))
     assert data.spacing_mm == (5.0, 1.0, 1.0)
     assert plan.with_values({"data.channels": "none"}).data.channels is None
+
+
+def test_none_empties_a_list_that_cannot_be_none(plan: Plan) -> None:
+    axes = {"inference.mirror_axes": "width", "augmentation.mirror_axes": "width"}
+    mirrored = plan.with_values({"labels.pairs": ((2, 3),), **axes})
+    assert (mirrored.inference.mirror_axes, mirrored.augmentation.mirror_axes) == (("width",), ("width",))
+    emptied = dict.fromkeys((*axes, "data.test", "inference.patch_size"), "none")
+    check_values(emptied)
+    other = mirrored.with_values(emptied)
+    assert (other.inference.mirror_axes, other.augmentation.mirror_axes) == ((), ())
+    assert (other.data.test, other.inference.patch_size) == ((), None)
+    with pytest.raises(ArgumentError, match=r"`data\.train` must be at least one case, got none"):
+        plan.with_values({"data.train": "none"})
+    with pytest.raises(ArgumentError, match=r"`sampling\.size` must be a height and a width"):
+        plan.with_values({"sampling.size": "none"})
+
+
+@pytest.mark.parametrize("axis", ["axial", "coronal", "sagittal"])
+def test_another_slice_axis_turns_the_fingerprint(plan: Plan, cases: list[Case], axis: SliceAxis) -> None:
+    trained = [case for case in cases if case.case_id in plan.data.train]
+    fresh = replace(plan.preparation, slice_axis=axis).fit(trained, plan.labels)
+    for was in ("coronal", "sagittal"):
+        before = plan.with_values({"preparation.slice_axis": was})
+        turned = before.with_values({"preparation.slice_axis": axis})
+        assert turned.preparation == fresh
+        assert Shapes.of(turned.preparation) == Shapes.of(fresh)
+
+
+def test_a_preparation_that_is_to_be_fitted_again_is_refused(plan: Plan) -> None:
+    with pytest.raises(ArgumentError, match="of a known axis and spacing, got None and"):
+        plan.with_values({"preparation.slice_axis": "none"})
+    median = replace(plan.preparation, spacing_mm="median")
+    with pytest.raises(ArgumentError, match="and median. Call `Preparation.fit`"):
+        replace(plan, preparation=median)
 
 
 def test_the_folder_of_the_data_is_absolute(

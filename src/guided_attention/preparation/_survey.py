@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import require, require_type
-from guided_attention._geometry import CANONICAL, reorientation, slice_axis_of, spacing_of
+from guided_attention._geometry import CANONICAL, anatomical_order, reorientation, slice_axis_of, spacing_of
 from guided_attention._typing import Affine, SliceAxis, SpacingMm
 from guided_attention.case import Case
 from guided_attention.errors import DataError
@@ -151,7 +151,7 @@ class Survey:
 
     def fingerprint(self, slice_axis: SliceAxis, intensities: tuple[Intensity, ...] | None) -> Fingerprint:
         """Return the fingerprint in the canonical orientation of a slice axis."""
-        target, order = CANONICAL[slice_axis], _order(slice_axis)
+        target, order = CANONICAL[slice_axis], anatomical_order(slice_axis)
         observed = []
         for number, quantiles in enumerate(self._quantiles):
             scales = [
@@ -179,16 +179,6 @@ def _fixed_scale(intensities: tuple[Intensity, ...] | None, channel: int) -> Sca
     one = intensities[channel]
     assert not isinstance(one, ZScore)  # noqa: S101 - its scale is the case's own
     return one.scale(None, "")
-
-
-def _order(slice_axis: SliceAxis) -> tuple[int, int, int]:
-    """Return for depth, height and width of a slice axis their place in the axial order."""
-    depth, height, width = (_place(letter) for letter in reversed(CANONICAL[slice_axis]))
-    return depth, height, width
-
-
-def _place(letter: str) -> int:
-    return next(place for place, pair in enumerate(("SI", "AP", "RL")) if letter in pair)
 
 
 def _labels_of(case: Case) -> npt.NDArray[Any]:

@@ -4,20 +4,21 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from guided_attention._checks import require, require_known_keys, require_type
-from guided_attention._typing import SpacingMm
+from guided_attention._geometry import anatomical_order
+from guided_attention._typing import SliceAxis, SpacingMm
 from guided_attention.errors import DataError, IntensityWarning, SpacingWarning
 from guided_attention.preparation._percentiles import thinned
 from guided_attention.preparation._values import number, whole
 from guided_attention.preparation.intensity import Scale
 
-__all__ = ["Fingerprint", "Observed", "Quantiles", "quantiles_of", "scaled"]
+__all__ = ["Fingerprint", "Observed", "Quantiles", "quantiles_of", "scaled", "turned"]
 
 _QUANTILES = (0.5, 50.0, 99.0, 99.5)
 _SPACING_FACTOR = 1.5
@@ -238,6 +239,17 @@ class Fingerprint:
             for name in ("intensities", "prepared_intensities")
         }
         return cls(**{**values, **pairs})
+
+
+def turned(seen: Fingerprint, was: SliceAxis, wanted: SliceAxis) -> Fingerprint:
+    """Return the fingerprint of the same scans in the canonical orientation of another slice axis."""
+    before = anatomical_order(was)
+    order = [before.index(place) for place in anatomical_order(wanted)]
+    sizes, spacings_mm = (
+        tuple(_three([row[place] for place in order]) for row in rows)
+        for rows in (seen.sizes, seen.spacings_mm)
+    )
+    return replace(seen, sizes=sizes, spacings_mm=spacings_mm)
 
 
 def _checked(name: str, value: object, size: tuple[int, ...], least: float = -math.inf) -> Any:  # noqa: ANN401

@@ -35,6 +35,7 @@ def _checked(where: str, value: object, hint: Any) -> object:  # noqa: ANN401 - 
 
 
 def _checked_tuple(where: str, value: object, options: tuple[Any, ...]) -> tuple[object, ...]:
+    value = () if value is None and options[-1] is Ellipsis else value  # `parsed` takes "none" for None
     require_type(where, value, (tuple, list), "a list")
     parts = tuple(value) if isinstance(value, (tuple, list)) else ()
     if options[-1] is not Ellipsis:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ import torch
 from guided_attention._checkpoints import Plain
 from guided_attention._checks import require, require_known_keys, require_path, require_seed, require_type
 from guided_attention._files import PathLike, write_json
+from guided_attention._geometry import CANONICAL
 from guided_attention._sides import mirrors_sides
 from guided_attention.errors import DataError, GuidedAttentionError, MissingFileError
 from guided_attention.labels import LabelSpec
 from guided_attention.models import ModelSettings, build
 from guided_attention.models.pretrained import arguments_of
 from guided_attention.preparation import Preparation
+from guided_attention.preparation.fingerprint import turned
 from guided_attention.recipes._plan_records import (
     AugmentationPlan,
     BudgetPlan,
@@ -113,6 +115,9 @@ class Plan:
         got = arguments.get("num_classes")
         require(got == wanted, "network.arguments.num_classes", f"that of the labels, {wanted}", got)
         require(self.preparation.fingerprint is not None, "preparation", "fitted", "one that is not", _FIT)
+        axis, spacing = self.preparation.slice_axis, self.preparation.spacing_mm
+        known, found = axis is not None and spacing != "median", f"{axis} and {spacing}"
+        require(known, "preparation", "of a known axis and spacing", found, _FIT)
         channels, got = self.preparation.in_channels, arguments.get("in_channels")
         require(got == channels, "network.arguments.in_channels", f"that of the scans, {channels}", got)
         require_buildable(self.network)
@@ -199,7 +204,8 @@ class Plan:
         Args:
             values: Values by key; texts are read as the type of the value that they replace. Keys are those of
                 `to_dict`, and every argument of the network's builder as ``network.arguments.<name>``. Another
-                ``network.builder`` keeps the arguments that it takes.
+                ``network.builder`` keeps the arguments that it takes. Another ``preparation.slice_axis`` turns the
+                fingerprint; spacing and sizes, (depth, height, width), stay as planned for the old axis.
 
         Raises:
             ArgumentError: A key is unknown (the nearest known one is named), or see `Plan`.
@@ -207,6 +213,7 @@ class Plan:
         """
         require_type("values", values, Mapping, "a mapping from a dotted key to a value")
         contents = {name: part for name, part in self.to_dict().items() if name not in _FIXED}
+        contents["preparation"] = _along(self.preparation, values.get("preparation.slice_axis")).to_dict()
         known = tuple(key for key, _ in flat_values(contents))
         require_keys([key for key in values if not _is_argument(key)], known)
         if values.get("network.builder", self.network.builder) != self.network.builder:
@@ -247,6 +254,15 @@ _OLD = "Plan and train anew; what an older run has learned still predicts: name 
 ARGUMENTS = "network.arguments."
 """What the keys of the arguments of a network's builder begin with."""
 _FIT = "Call `Preparation.fit` with the training cases."
+
+
+def _along(preparation: Preparation, wanted: object) -> Preparation:
+    """Return a fitted preparation with the fingerprint of another slice axis; as it is where `wanted` is none."""
+    was, seen = preparation.slice_axis, preparation.fingerprint
+    axis = next((one for one in CANONICAL if one == wanted), None)
+    if axis is None or was is None or seen is None:
+        return preparation
+    return replace(preparation, fingerprint=turned(seen, was, axis))
 
 
 def differing_keys(plan: Plan, other: Plan) -> list[str]:

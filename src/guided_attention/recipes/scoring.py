@@ -1,6 +1,7 @@
 """Scores of a run: predictions against references, as tables."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 
 from guided_attention._checks import cut_list, require, require_path
 from guided_attention._files import PathLike, made_folder, replacing
-from guided_attention.case import Case
+from guided_attention.case import Case, whole_labels
 from guided_attention.data import Cohort, read_nifti
 from guided_attention.errors import (
     ArgumentError,
@@ -23,6 +24,7 @@ from guided_attention.evaluation import (
     definitions,
     evaluate_prediction,
     format_table,
+    read_scores,
     summarize,
     write_scores_csv,
     write_scores_json,
@@ -34,7 +36,7 @@ from guided_attention.outputs import Prediction
 from guided_attention.recipes._begun import changed_parts
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan
 from guided_attention.recipes._held_out import cases_of_run
-from guided_attention.recipes.plan import PLAN_FILE
+from guided_attention.recipes.plan import PLAN_FILE, Plan
 from guided_attention.recipes.prediction import has_folds, plan_of_run, predictor_of_run, source_for_run
 from guided_attention.sampling.cache import digest_of
 
@@ -55,6 +57,7 @@ TABLE = "scores.csv"
 """The scores of each case and organ."""
 EVALUATION, PREDICTIONS = "evaluation", "predictions"
 """Folder of the scores in a run folder, and of the predictions in that."""
+_SEEN = ", of which "
 _ENDINGS = ("_prediction.nii.gz", ".nii.gz", "_prediction.nii", ".nii")
 
 
@@ -92,7 +95,8 @@ def evaluate(
         DataError: No case has a reference, or no case could be scored. Or cases of the plan were moved since the
             training.
         ArgumentError: There is neither `cases` nor a plan, `out` is needed, or `predictions` has none of the cases.
-        ExistingFileError: `out` is None, and another folder of the name of `cases` was scored before; or see `predict`.
+        ExistingFileError: `out` is None, and scores would be lost: those of another folder of the name of `cases`, or
+            of cases that are not among these. Or see `predict`.
         CheckpointError: See `predict`.
     """
     predictor = predictor_of_run(run, device)
@@ -105,7 +109,7 @@ def evaluate(
         require(held, "predictions", wanted, got, cure, file=given)
     target = scores_folder(run, out, cases)
     if out is None and cases is not None:
-        _require_same_folder(target, source)
+        _require_none_lost(target, source, names)
     about += "" if given is None else f"; predictions in {given}, not made by this command"
     scoring = _Scoring(source, predictor.labels, about, on_case)
     folder = target / PREDICTIONS if given is None else given
@@ -133,12 +137,7 @@ def _chosen(run: PathLike, cases: object, labels: LabelSpec) -> tuple[Source, li
             cases_of_run(folder, plan)  # raises where they are no longer those of the plan
     if cases is not None:
         source = source_for_run(plan, cases, labels)
-        names, part = source.case_ids, _all_of(source).removeprefix("(")
-        known = (
-            [] if plan is None or plan.data.folder != source.folder else [*plan.data.train, *plan.data.val]
-        )
-        seen = sorted(set(known) & set(names))
-        part += f", of which {len(seen)} were trained or validated on: {cut_list(seen)}" if seen else ""
+        names, part = source.case_ids, f"{_share(source, cases)} of {_place(source)}{_seen(plan, source)}"
     elif plan is None:
         message = f"`cases` must be given for a run without a plan, got None for {run}. Name a folder."
         raise ArgumentError(message, argument="cases")
@@ -172,17 +171,47 @@ def scores_folder(run: PathLike, out: PathLike | None, cases: object) -> Path:
     return made_folder(folder / f"{EVALUATION}-{name}", "out")
 
 
-def _require_same_folder(target: Path, source: Source) -> None:
-    """Raise where a folder of the same name as that of the scans was scored before."""
+def _share(source: Source, cases: object) -> str:
+    """Return how many cases these are of those that lie in their place."""
+    if not isinstance(cases, Cohort):
+        return "all"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they were said when the cohort was opened
+        total = len(cases.opening.open(cases.folder).case_ids)
+    return "all" if len(source.case_ids) == total else f"{len(source.case_ids)} of {total}"
+
+
+def _place(source: Source) -> str:
+    return source.folder or "the list"
+
+
+def _seen(plan: Plan | None, source: Source) -> str:
+    """Return which cases trained the run. Their names tell: the scans may lie in another folder by now."""
+    known = () if plan is None else (*plan.data.train, *plan.data.val)
+    names = sorted(set(known) & set(source.case_ids))
+    if plan is None or not names:
+        return ""
+    is_known = source.folder is not None and source.folder == plan.data.folder
+    said = "were" if is_known else "have the names of cases that were"
+    return f"{_SEEN}{len(names)} {said} trained or validated on: {cut_list(names)}"
+
+
+def _require_none_lost(target: Path, source: Source, names: Sequence[str]) -> None:
+    """Raise where scores would be replaced that are of a folder of the same name, or of cases that are left out now."""
     place = target / SCORES
     told = place.read_text(encoding="utf-8").partition("\n")[0] if place.is_file() else ""
-    if told and _all_of(source) not in told:
-        message = f"`out` must be given for a second folder of this name, got None, and {target} has scores of another."
-        raise ExistingFileError(f"{message} Name a folder for the scores.", argument="out", file=target)
-
-
-def _all_of(source: Source) -> str:
-    return f"(all of {source.folder or 'the list'}"
+    if not told:
+        return
+    known = {row.case_id for row in read_scores(target / TABLE)} if (target / TABLE).is_file() else set()
+    same = any(f" of {_place(source)}{end}" in told for end in (")", _SEEN))
+    lost = sorted(known - set(names)) if same else []
+    what, whose = (
+        (f"cases without {cut_list(lost)}", "them") if same else ("a second folder of this name", "another")
+    )
+    if lost or not same:
+        message = f"`out` must be given for {what}, got None, and {target} has scores of {whose}."
+        cure = "Name a folder for the scores, or delete that one."
+        raise ExistingFileError(f"{message} {cure}", argument="out", file=target)
 
 
 def _existing(predictions: PathLike) -> Path:
@@ -260,9 +289,7 @@ def read_prediction(case_id: str, folder: Path) -> Prediction:
         raise MissingFileError(message, argument="predictions", file=folder)
     found = files[0]
     volume = read_nifti(found)
-    values = np.rint(volume.array).astype(np.uint16)
-    good = bool((values == volume.array).all())
-    require(good, f"{found}", "a volume of whole numbers", "others", error=DataError, file=found)
+    values = whole_labels(volume.array, f"values of {found}", file=found)
     return Prediction(case_id, values, np.zeros(values.shape, np.float32), volume.affine)
 
 

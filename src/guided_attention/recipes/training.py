@@ -64,7 +64,7 @@ def train(
         resume: Continue the run in the folder. A plan that is passed may then differ in its budget, patience, interval
             of validation, workers and place of the data; all else is that of the run.
         init_from: A run folder, a checkpoint or a saved predictor whose weights training starts from. With other
-            classes, the layers that depend on them are new.
+            organs, or an order of values that is another, the layers that depend on the classes are new.
         device: A torch device, or ``"auto"`` for a GPU if there is one.
         quiet: Whether to report no progress.
         take_over: Whether to take the lock of a run whose process is dead, see `Trainer.fit`.
@@ -75,7 +75,8 @@ def train(
     Raises:
         ExistingFileError: The folder holds a run and `resume` is not set.
         MissingFileError: There is no plan, nothing to resume, or the scans are gone.
-        ArgumentError: A resumed run is given another plan, `init_from` has another network, or see `Plan`.
+        ArgumentError: A resumed run is given another plan, `init_from` has another network or order of
+            channels, or see `Plan`.
         DataError: A scan cannot be used; the message names it. Or scans have changed since the run was begun.
         ProcessLostError: Another process ended before the first step.
 
@@ -189,7 +190,7 @@ def _trainer(
     seed_everything(plan.seed)
     model = build(plan.network)
     if start is not None:
-        load_initial(model, start)
+        load_initial(model, start, plan)
     model.to(device)
     tell = _ignored if quiet else Progress(epochs=1, batches=None).say
     data, curves = RunData(plan, source, folder, tell), Curves(folder)
