@@ -1,7 +1,7 @@
 """Prediction of many cases into a folder, where a ledger tells what is done."""
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -21,7 +21,7 @@ from guided_attention.errors import (
     WriteError,
 )
 from guided_attention.inference.ledger import LEDGER, LEDGER_VERSION, Ledger, LedgerEntry, hash_of
-from guided_attention.inference.shard import CasesOfShards, Shard, require_same_cases, shards_in
+from guided_attention.inference.shard import CasesOfShards, Shard, names_of, require_same_cases, shards_in
 from guided_attention.inference.stream import Failure, Reader, outcomes
 from guided_attention.inference.writing import ENDINGS, PredictionWriter
 from guided_attention.outputs import Prediction
@@ -49,12 +49,13 @@ def predict_to(
     _require_shards(whole, shard)
     root = whole if shard is None else made_folder(shard.folder(whole))
     of = CasesOfShards.of(cases)
+    of_cases = {file for name in names_of(cases) if name for file in writer.names(name).values()}
     with locked_folder(root, doing="predicting into"):
         if shard is not None and existing != "overwrite":
             require_same_cases([*(Ledger(held.folder(whole)).of for held in shards_in(whole)), of])
         if shard is not None and existing == "refuse":
             _require_no_predictions(whole, "Move them, or name another folder.")
-        _begin(root, identity, existing, in_shards=shard is not None)
+        _begin(root, identity, existing, of_cases, in_shards=shard is not None)
         ledger = Ledger(root)
         ledger.discard_cut_line()
         header: dict[str, Any] = {"version": LEDGER_VERSION, "predictor": identity}
@@ -107,8 +108,9 @@ def _require_shards(root: Path, shard: Shard | None) -> None:
 
 
 def _predictions_in(root: Path) -> list[Path]:
-    ours = (LEDGER, *ENDINGS.values())
-    return [path for path in sorted(root.iterdir()) if path.name.endswith(ours)]
+    endings = tuple(ENDINGS.values())
+    files = (path for path in sorted(root.iterdir()) if path.is_file())
+    return [path for path in files if path.name == LEDGER or path.name.endswith(endings)]
 
 
 def _require_no_predictions(root: Path, cure: str) -> None:
@@ -118,12 +120,18 @@ def _require_no_predictions(root: Path, cure: str) -> None:
         raise ExistingFileError(message, argument="folder", file=root)
 
 
-def _begin(root: Path, identity: str, existing: Existing, *, in_shards: bool) -> None:
-    """Raise for a folder that cannot be continued or discarded, and tidy it."""
-    discard = f"delete {root}" if in_shards else "overwrite=True to discard them"
-    if existing == "refuse":
-        _require_no_predictions(root, f"Set resume=True to continue, {discard}, or name another folder.")
-    known = Ledger(root).identity if existing == "resume" else None
+def _begin(
+    root: Path, identity: str, existing: Existing, of_cases: Collection[str], *, in_shards: bool
+) -> None:
+    """Raise for a folder that cannot be continued or discarded, and tidy it; `of_cases` are files of this call."""
+    # The ledger comes before all predictions, and goes after them: those without one are not of this library.
+    is_begun = (root / LEDGER).exists()
+    if existing == "refuse" or (existing == "resume" and not is_begun):
+        discard = f"delete {root}" if in_shards else "overwrite=True to discard them"
+        cure = f"Set resume=True to continue, {discard}" if is_begun else "Move them"
+        _require_no_predictions(root, f"{cure}, or name another folder.")
+    ledger = Ledger(root)
+    known = ledger.identity if existing == "resume" else None
     cure = "Name another folder" + (" for all shards." if in_shards else ", or set overwrite=True.")
     same = known is None or known == identity
     require(
@@ -135,9 +143,21 @@ def _begin(root: Path, identity: str, existing: Existing, *, in_shards: bool) ->
         error=DataError,
         file=root,
     )
+    held = _predictions_in(root) if existing == "overwrite" else []
+    _require_ours(root, held, {LEDGER, *ledger.written, *of_cases})
     sweep_drafts(root)
-    for path in _predictions_in(root) if existing == "overwrite" else ():
+    for path in sorted(held, key=lambda path: path.name == LEDGER):
         _remove(path)
+
+
+def _require_ours(root: Path, held: Sequence[Path], ours: Collection[str]) -> None:
+    """Raise where files that are to be discarded are not of this library, such as the contours of an expert."""
+    others = [path.name for path in held if path.name not in ours]
+    if others:
+        wanted = f"without predictions that {LEDGER} does not name"
+        message = f"`folder` must be {wanted}, got {root} with {cut_list(others)}."
+        cure = "Move them, or name another folder."
+        raise ExistingFileError(f"{message} {cure}", argument="folder", file=root / others[0])
 
 
 @dataclass
@@ -224,8 +244,8 @@ class _Run:
         """Remove what was predicted of another scan of this name: it would be scored and shown as of this one."""
         known = self.ledger.entries.get(name)
         if scan and known is not None and known.scan not in {"", scan}:
-            for ending in ENDINGS.values():
-                _remove(self.root / f"{name}{ending}")
+            for file in {f"{name}{ending}" for ending in ENDINGS.values()} & self.ledger.written:
+                _remove(self.root / file)
 
 
 def _remove(path: Path) -> None:
