@@ -8,8 +8,8 @@ from tests.inference.conftest import AS_IT_IS, Never, Threshold, scan
 
 from guided_attention.case import Case
 from guided_attention.data import write_nifti
-from guided_attention.errors import ExistingFileError
-from guided_attention.inference import Predictor, read_ledger
+from guided_attention.errors import DataError, ExistingFileError
+from guided_attention.inference import Predictor, Shard, merge_shards, read_ledger
 from guided_attention.labels import LabelSpec
 
 pytest.importorskip("nibabel")
@@ -121,3 +121,53 @@ def test_another_scan_of_a_name_takes_away_only_what_the_ledger_names(tmp_path: 
         *(f"{name}_{kind}.nii.gz" for name in "bc" for kind in ("prediction", "uncertainty")),
         "ledger.jsonl",
     ]
+
+
+def test_a_merge_moves_only_what_the_ledgers_name(tmp_path: Path) -> None:
+    _threshold().predict_to(tmp_path / "whole", CASES, also=["uncertainty"])
+    root = tmp_path / "root"
+    others = {}
+    for number in (1, 2):
+        _threshold().predict_to(root, CASES, also=["uncertainty"], shard=Shard(number, 2))
+        for name in ("log.txt", "expert_rtstruct.dcm", "@eaDir/thumbnail"):
+            path = Shard(number, 2).folder(root) / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"{name} of {number}")
+            others[str(path.relative_to(root))] = path.read_bytes()
+    assert merge_shards(root).is_complete
+    assert _contents(root) == _contents(tmp_path / "whole") | others
+    assert merge_shards(root).is_complete
+
+
+@pytest.mark.parametrize("existing", ["resume", "overwrite"])
+def test_a_merged_folder_whose_shards_held_other_folders_is_used_as_any_other(
+    tmp_path: Path, existing: str
+) -> None:
+    for number in (1, 2):
+        _threshold().predict_to(tmp_path, CASES, shard=Shard(number, 2))
+        (Shard(number, 2).folder(tmp_path) / ".ipynb_checkpoints").mkdir()
+    merge_shards(tmp_path)
+    whole = _contents(tmp_path)
+    assert sorted(whole) == [*(f"{name}_prediction.nii.gz" for name in "abc"), "ledger.jsonl"]
+    assert Shard(1, 2).folder(tmp_path).is_dir()
+    entries = _threshold().predict_to(tmp_path, CASES, **{existing: True})
+    assert [entry.status for entry in entries] == ["skipped" if existing == "resume" else "done"] * 3
+    assert _contents(tmp_path) == whole
+    with pytest.raises(DataError, match=r"which holds ledger\.jsonl\. .* leave `shard` out"):
+        _threshold().predict_to(tmp_path, CASES, shard=Shard(1, 2), resume=True)
+
+
+def test_a_merged_folder_with_a_shard_that_is_not_cleared_yet_is_merged_first(tmp_path: Path) -> None:
+    """As a merge leaves it that was killed after the ledger of the whole folder."""
+    for number in (1, 2):
+        _threshold().predict_to(tmp_path, CASES, shard=Shard(number, 2))
+    held = _contents(Shard(2, 2).folder(tmp_path))
+    merge_shards(tmp_path)
+    Shard(2, 2).folder(tmp_path).mkdir()
+    (Shard(2, 2).folder(tmp_path) / "ledger.jsonl").write_bytes(held["ledger.jsonl"])
+    with pytest.raises(DataError, match="got none for shards of 2. Merge these shards first"):
+        _threshold().predict_to(tmp_path, CASES, resume=True)
+    merge_shards(tmp_path)
+    assert [entry.status for entry in _threshold().predict_to(tmp_path, CASES, resume=True)] == [
+        "skipped"
+    ] * 3

@@ -86,7 +86,8 @@ def existing_of(*, resume: bool, overwrite: bool) -> Existing:
 
 def _require_shards(root: Path, shard: Shard | None) -> None:
     """Raise where a folder holds shards of another number, or a shard comes to a folder that is merged."""
-    counts = sorted({held.count for held in shards_in(root)})
+    # A merge takes away the ledgers of shards, and their folders where nothing else lies in these.
+    counts = sorted({held.count for held in shards_in(root) if (held.folder(root) / LEDGER).exists()})
     ours = 1 if shard is None else shard.count
     got, cure = f"shards of {cut_list(counts)}", "Predict with shards of this number, or name another folder."
     if shard is None:
