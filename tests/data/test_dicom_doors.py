@@ -224,7 +224,7 @@ def test_scans_are_predicted_in_a_series(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     cohorts = in_series(run, [tmp_path / "pat01", other], "late")
-    read = [reader() for reader in readers_of(run, cohorts, LabelSpec({1: "liver"}))]
+    read = [reader() for reader in readers_of(run, cohorts, LabelSpec({1: "liver"}), tmp_path / "out")]
     assert [(case.case_id, case.source.series) for case in read] == [("pat01", "2"), ("pat02", "3")]
 
 

@@ -317,10 +317,13 @@ def test_a_folder_of_another_predictor_is_not_continued(tmp_path):
     assert (tmp_path / "ledger.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("held", ["ledger.jsonl", "case 9_prediction.nii.gz"])
-def test_a_folder_with_predictions_is_refused_before_the_network(tmp_path, held):
+@pytest.mark.parametrize(
+    ("held", "cure"),
+    [("ledger.jsonl", "Set resume=True"), ("case 9_prediction.nii.gz", "Move them, or name")],
+)
+def test_a_folder_with_predictions_is_refused_before_the_network(tmp_path, held, cure):
     (tmp_path / held).write_text("")
-    with pytest.raises(ExistingFileError, match=rf"which holds {held}\. Set resume=True"):
+    with pytest.raises(ExistingFileError, match=rf"which holds {held}\. {cure}"):
         Predictor(Never(), AS_IT_IS, ORGANS).predict_to(tmp_path, [_case(1)])
     assert _names(tmp_path) == [held]
 

@@ -250,10 +250,12 @@ def test_scans_are_a_file_a_folder_a_list_or_cases(
 
 
 def test_one_damaged_scan_is_listed_and_the_others_are_done(run: Path, folder: Path, tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
     for name in ("1", "2", "3"):
-        (tmp_path / f"{name}.nii.gz").write_bytes((folder / f"{name}_image.nii.gz").read_bytes())
-    (tmp_path / "2.nii.gz").write_bytes((folder / "2_image.nii.gz").read_bytes()[:500])
-    entries = predict(run, tmp_path, tmp_path / "out", device="cpu")
+        (scans / f"{name}.nii.gz").write_bytes((folder / f"{name}_image.nii.gz").read_bytes())
+    (scans / "2.nii.gz").write_bytes((folder / "2_image.nii.gz").read_bytes()[:500])
+    entries = predict(run, scans, tmp_path / "out", device="cpu")
     assert [entry.status for entry in entries] == ["done", "failed", "done"]
     assert "2.nii.gz" in entries[1].error
 

@@ -1,7 +1,7 @@
 """Prediction of many cases into a folder, where a ledger tells what is done."""
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -22,7 +22,7 @@ from guided_attention.errors import (
     WriteError,
 )
 from guided_attention.inference.ledger import LEDGER, LEDGER_VERSION, Ledger, LedgerEntry, hash_of
-from guided_attention.inference.shard import CasesOfShards, Shard, require_same_cases, shards_in
+from guided_attention.inference.shard import CasesOfShards, Shard, names_of, require_same_cases, shards_in
 from guided_attention.inference.stream import Failure, Reader, outcomes
 from guided_attention.inference.writing import ENDINGS, PredictionWriter
 from guided_attention.outputs import Prediction
@@ -51,12 +51,13 @@ def predict_to(
     _require_shards(whole, shard)
     root = whole if shard is None else made_folder(shard.folder(whole))
     of = CasesOfShards.of(cases)
+    of_cases = {file for name in names_of(cases) if name for file in writer.names(name).values()}
     with locked_folder(root, doing="predicting into"):
         if shard is not None and existing != "overwrite":
             require_same_cases([*(Ledger(held.folder(whole)).of for held in shards_in(whole)), of])
         if shard is not None and existing == "refuse":
             _require_no_predictions(whole, "Move them, or name another folder.")
-        _begin(root, identity, existing, in_shards=shard is not None)
+        _begin(root, identity, existing, of_cases, in_shards=shard is not None)
         ledger = Ledger(root)
         ledger.discard_cut_line()
         header: dict[str, Any] = {"version": LEDGER_VERSION, "predictor": identity}
@@ -87,7 +88,8 @@ def existing_of(*, resume: bool, overwrite: bool) -> Existing:
 
 def _require_shards(root: Path, shard: Shard | None) -> None:
     """Raise where a folder holds shards of another number, or a shard comes to a folder that is merged."""
-    counts = sorted({held.count for held in shards_in(root)})
+    # A merge takes away the ledgers of shards, and their folders where nothing else lies in these.
+    counts = sorted({held.count for held in shards_in(root) if (held.folder(root) / LEDGER).exists()})
     ours = 1 if shard is None else shard.count
     got, cure = f"shards of {cut_list(counts)}", "Predict with shards of this number, or name another folder."
     if shard is None:
@@ -109,8 +111,9 @@ def _require_shards(root: Path, shard: Shard | None) -> None:
 
 
 def _predictions_in(root: Path) -> list[Path]:
-    ours = (LEDGER, *ENDINGS.values())
-    return [path for path in sorted(root.iterdir()) if path.name.endswith(ours)]
+    endings = tuple(ENDINGS.values())
+    files = (path for path in sorted(root.iterdir()) if path.is_file())
+    return [path for path in files if path.name == LEDGER or path.name.endswith(endings)]
 
 
 def _require_no_predictions(root: Path, cure: str) -> None:
@@ -120,12 +123,18 @@ def _require_no_predictions(root: Path, cure: str) -> None:
         raise ExistingFileError(message, argument="folder", file=root)
 
 
-def _begin(root: Path, identity: str, existing: Existing, *, in_shards: bool) -> None:
-    """Raise for a folder that cannot be continued or discarded, and tidy it."""
-    discard = f"delete {root}" if in_shards else "overwrite=True to discard them"
-    if existing == "refuse":
-        _require_no_predictions(root, f"Set resume=True to continue, {discard}, or name another folder.")
-    known = Ledger(root).identity if existing == "resume" else None
+def _begin(
+    root: Path, identity: str, existing: Existing, of_cases: Collection[str], *, in_shards: bool
+) -> None:
+    """Raise for a folder that cannot be continued or discarded, and tidy it; `of_cases` are files of this call."""
+    # The ledger comes before all predictions, and goes after them: those without one are not of this library.
+    is_begun = (root / LEDGER).exists()
+    if existing == "refuse" or (existing == "resume" and not is_begun):
+        discard = f"delete {root}" if in_shards else "overwrite=True to discard them"
+        cure = f"Set resume=True to continue, {discard}" if is_begun else "Move them"
+        _require_no_predictions(root, f"{cure}, or name another folder.")
+    ledger = Ledger(root)
+    known = ledger.identity if existing == "resume" else None
     cure = "Name another folder" + (" for all shards." if in_shards else ", or set overwrite=True.")
     same = known is None or known == identity
     require(
@@ -137,9 +146,21 @@ def _begin(root: Path, identity: str, existing: Existing, *, in_shards: bool) ->
         error=DataError,
         file=root,
     )
+    held = _predictions_in(root) if existing == "overwrite" else []
+    _require_ours(root, held, {LEDGER, *ledger.written, *of_cases})
     sweep_drafts(root)
-    for path in _predictions_in(root) if existing == "overwrite" else ():
+    for path in sorted(held, key=lambda path: path.name == LEDGER):
         _remove(path)
+
+
+def _require_ours(root: Path, held: Sequence[Path], ours: Collection[str]) -> None:
+    """Raise where files that are to be discarded are not of this library, such as the contours of an expert."""
+    others = [path.name for path in held if path.name not in ours]
+    if others:
+        wanted = f"without predictions that {LEDGER} does not name"
+        message = f"`folder` must be {wanted}, got {root} with {cut_list(others)}."
+        cure = "Move them, or name another folder."
+        raise ExistingFileError(f"{message} {cure}", argument="folder", file=root / others[0])
 
 
 @dataclass
@@ -228,8 +249,8 @@ class _Run:
         """Remove what was predicted of another scan of this name: it would be scored and shown as of this one."""
         known = self.ledger.entries.get(name)
         if scan and known is not None and known.scan not in {"", scan}:
-            for ending in ENDINGS.values():
-                _remove(self.root / f"{name}{ending}")
+            for file in {f"{name}{ending}" for ending in ENDINGS.values()} & self.ledger.written:
+                _remove(self.root / file)
 
 
 def _remove(path: Path) -> None:

@@ -79,6 +79,7 @@ class Ledger:
     Attributes:
         path: The file.
         entries: The last entry of each case.
+        written: Names of all files that its lines tell of, those of earlier tries too.
         identity: The predictor that it was begun with, None where it has not been begun.
         expected: Cases of a shard, where that was known at its beginning.
         of: The cases that it is a shard of, as far as they were known then; older versions did not write them.
@@ -92,6 +93,7 @@ class Ledger:
         self.of = CasesOfShards()
         self.finished: list[str] | None = None
         self.entries: dict[str, LedgerEntry] = {}
+        self.written: set[str] = set()
         *lines, _cut_short = self._content().split(b"\n")
         for number, line in enumerate(lines, start=1):
             self._take(number, line.decode(errors="replace"))
@@ -122,6 +124,7 @@ class Ledger:
             raise DataError(message, file=self.path) from error
         if entry is not None:
             self.entries[entry.case_id] = entry
+            self.written |= entry.files.keys()
             return
         require(
             values["version"] == LEDGER_VERSION,

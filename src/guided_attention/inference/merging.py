@@ -8,7 +8,7 @@ from pathlib import Path
 
 from guided_attention._checks import cut_list, repeated, require, require_path
 from guided_attention._files import PathLike, sweep_drafts, writing
-from guided_attention._locks import LOCK, locked_folder
+from guided_attention._locks import locked_folder
 from guided_attention.errors import DataError, ExistingFileError, MissingFileError
 from guided_attention.inference.ledger import LEDGER, Ledger, LedgerEntry, hash_of
 from guided_attention.inference.shard import Shard, require_same_cases, shards_in
@@ -49,7 +49,8 @@ def merge_shards(folder: PathLike) -> Merged:
     """Bring the predictions of all shards into one folder with one ledger, as one process would have left it.
 
     Where shards never ran or did not finish, nothing is changed: run these, with ``resume=True``, and merge again. A
-    merge that was killed is done by calling it again; in a folder that is merged, nothing is left to do.
+    merge that was killed is done by calling it again; in a folder that is merged, nothing is left to do. Files in the
+    folders of shards that their ledgers do not name, such as logs, stay there.
 
     Args:
         folder: The folder that was given to `Predictor.predict_to` with `shard`.
@@ -169,7 +170,7 @@ def _gone(root: Path, shard: Shard, ledger: Ledger) -> list[str]:
 
 def _move(root: Path, ledgers: dict[Shard, Ledger], merged: Merged) -> None:
     """Move the files, then write the ledger, which tells that all are there."""
-    files = [path for shard in ledgers for path in _files_of(shard.folder(root))]
+    files = [path for shard, ledger in ledgers.items() for path in _files_of(shard.folder(root), ledger)]
     _require_free(root, files)
     for path in files:
         with writing(root / path.name):
@@ -178,9 +179,10 @@ def _move(root: Path, ledgers: dict[Shard, Ledger], merged: Merged) -> None:
     Ledger(root).begin(first.identity or "", [asdict(entry) for entry in merged.entries])
 
 
-def _files_of(folder: Path) -> list[Path]:
+def _files_of(folder: Path, ledger: Ledger) -> list[Path]:
+    """Return the files that a ledger names, also of earlier tries; others, such as logs, stay where they are."""
     sweep_drafts(folder)
-    return [path for path in sorted(folder.iterdir()) if path.name not in {LEDGER, LOCK} and path.is_file()]
+    return [path for path in sorted(folder.iterdir()) if path.name in ledger.written and path.is_file()]
 
 
 def _require_free(root: Path, files: Sequence[Path]) -> None:

@@ -224,7 +224,7 @@ class Predictor:
             also: Other files to write: see `save_prediction`.
             resume: Continue in a folder that an earlier call has begun, with any `batch_size`: cases whose files are
                 complete are skipped, failed ones are tried again, drafts of a killed process are removed.
-            overwrite: Discard what an earlier call has written.
+            overwrite: Discard what an earlier call has written: the files that the ledger names, and those of `cases`.
             shard: The part of the cases to predict, into a folder within `folder`, for `merge_shards`: several
                 processes have one each. Pass functions that read a case, so that those of other shards are not read.
             on_case: Called with the entry of each case when it is settled, for example to show progress.
@@ -233,7 +233,8 @@ class Predictor:
             One entry a case, in their order: done, skipped or failed, with files or error.
 
         Raises:
-            ExistingFileError: The folder holds predictions, and neither `resume` nor `overwrite` is set.
+            ExistingFileError: The folder holds predictions, and neither `resume` nor `overwrite` is set; or it holds
+                files of such names that its ledger does not name.
             DataError: With `resume`, the folder was begun with another network or preparation; or it holds shards of
                 another number.
         """

@@ -15,7 +15,7 @@ from guided_attention._distributed import started
 from guided_attention.data import Cohort
 from guided_attention.errors import DataError
 
-__all__ = ["CasesOfShards", "Shard", "require_same_cases", "shards_in"]
+__all__ = ["CasesOfShards", "Shard", "names_of", "require_same_cases", "shards_in"]
 
 _T = TypeVar("_T")
 _PREFIX = "shard-"
@@ -115,10 +115,15 @@ class CasesOfShards:
     def of(cls, cases: object) -> "CasesOfShards":
         """Return those of a list of cases, or of functions that have a `case_id` as `Cohort.readers` has."""
         total = len(cases) if isinstance(cases, Sized) else None
-        listed = cases.scans if isinstance(cases, Cohort) else cases if isinstance(cases, Sequence) else ()
-        names = [getattr(case, "case_id", None) for case in listed]
+        names = names_of(cases)
         known = bool(names) and None not in names
         return cls(total, hashlib.sha256(json.dumps(names).encode()).hexdigest() if known else None)
+
+
+def names_of(cases: object) -> list[str | None]:
+    """Return the names of cases, and None for each that has none before it is read; nothing for an iterator."""
+    listed = cases.scans if isinstance(cases, Cohort) else cases if isinstance(cases, Sequence) else ()
+    return [getattr(case, "case_id", None) for case in listed]
 
 
 def require_same_cases(found: Iterable[CasesOfShards]) -> None:

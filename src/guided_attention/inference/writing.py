@@ -123,7 +123,11 @@ class PredictionWriter:
         wanted = f"fit for a file name, of at most {_LONGEST} bytes"
         require(plain, "case_id", wanted, repr(case_id), "Rename the case.", error=DataError)
         root = require_path("folder", folder)
-        return {kind: root / f"{case_id}{ENDINGS[kind]}" for kind in ("prediction", *self.also)}
+        return {kind: root / name for kind, name in self.names(case_id).items()}
+
+    def names(self, case_id: str) -> dict[str, str]:
+        """Return what each file of a case is called, whether its id can be part of a name or not."""
+        return {kind: f"{case_id}{ENDINGS[kind]}" for kind in ("prediction", *self.also)}
 
     def require_series(self, source: Source | None) -> None:
         """Raise where DICOM is to be written and the scan is no series that it can refer to."""

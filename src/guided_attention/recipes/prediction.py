@@ -33,6 +33,9 @@ __all__ = [
 _LEARNED = ("labels", "preparation", "network", "inference")
 """Parts of a plan that a trained network keeps with its weights."""
 
+_OF_ALL_FOLDERS = ("pairs", "dicom")
+"""Layouts that take volumes in the folders below theirs for scans."""
+
 Scans = PathLike | Sequence[PathLike | Cohort] | Cohort | Sequence[Case]
 """A file or folder, a cohort, a list of these, or cases in memory."""
 
@@ -59,12 +62,13 @@ def predict(
         scans: A file, a folder in one of the layouts of `guided_attention.data.open_cohort`, or the folder of a DICOM
             series; a `Cohort`; a list of these; or cases. None predicts the test cases of the run's plan, or the
             validation cases where it has no test cases; folds have none.
-        out: Folder to write ``<case_id>_prediction.nii.gz`` and the ledger to; created where it is missing.
+        out: Folder to write ``<case_id>_prediction.nii.gz`` and the ledger to; created where it is missing. It must be
+            apart from the scans: predictions there would be scans when the folder is opened again.
         device: A torch device, or ``"auto"`` for a GPU if there is one.
         also: Other files to write, ``"uncertainty"``, ``"dicom-seg"`` or ``"rtstruct"``: see
             `guided_attention.inference.save_prediction`.
         resume: Continue in a folder of predictions: cases that are complete are skipped.
-        overwrite: Discard the predictions that the folder holds.
+        overwrite: Discard the predictions that the ledger of the folder names, or that are of these cases.
         on_case: Called with the entry of each case when it is settled.
 
     Returns:
@@ -74,14 +78,15 @@ def predict(
         MissingFileError: There is no run, or no scan of this name.
         DataError: A folder of scans has no known layout.
         CheckpointError: The weights are damaged.
-        ExistingFileError: `out` holds predictions, and neither `resume` nor `overwrite` is set.
-        ArgumentError: There is neither `scans` nor a plan, or two scans have one name.
+        ExistingFileError: `out` holds predictions, and neither `resume` nor `overwrite` is set; or files of such names
+            that its ledger does not name.
+        ArgumentError: There is neither `scans` nor a plan, two scans have one name, or `out` is a folder of the scans.
 
     Warns:
         SpacingWarning, IntensityWarning: A scan is unlike those that the network was trained on.
     """
     predictor = predictor_of_run(run, device)
-    readers = _readers(run, scans, predictor.labels)
+    readers = _readers(run, scans, predictor.labels, out)
     return predictor.predict_to(
         out,
         readers,
@@ -127,11 +132,11 @@ def predict_shard(
         MissingFileError, CheckpointError, ArgumentError: See `predict`.
     """
     predictor = predictor_of_run(run, device)
-    readers = _readers(run, scans, predictor.labels)
+    readers = _readers(run, scans, predictor.labels, out)
     return predictor.predict_to(out, readers, also=also, resume=resume, shard=shard, on_case=on_case)
 
 
-def _readers(run: PathLike, scans: Scans | None, labels: LabelSpec) -> list[Reader]:
+def _readers(run: PathLike, scans: Scans | None, labels: LabelSpec, out: PathLike) -> list[Reader]:
     plan = plan_of_run(run)
     if scans is None:
         if plan is None:
@@ -142,12 +147,29 @@ def _readers(run: PathLike, scans: Scans | None, labels: LabelSpec) -> list[Read
         names = plan.data.test or (() if has_folds(run) else plan.data.val)
         cure = "Name a file or folder."
         require(bool(names), "scans", "given for a run without test cases", None, cure)
-        return cases_of_plan(plan, image_only=True).readers(names)
+        source = cases_of_plan(plan, image_only=True)
+        _require_apart(out, source.cohort)
+        return source.readers(names)
     sources = [source_for_run(plan, part, labels, image_only=True) for part in _in_parts(scans)]
     twice = repeated(name for source in sources for name in source.case_ids)
     cure = "Rename one: its prediction would replace the other."
     require(not twice, "scans", "of different names", f"{cut_list(twice)} more than once", cure)
+    for source in sources:
+        _require_apart(out, source.cohort)
     return [reader for source in sources for reader in source.readers(source.case_ids)]
+
+
+def _require_apart(out: PathLike, cohort: Cohort | None) -> None:
+    """Raise where predictions would become scans of the folder, when it is opened again."""
+    if cohort is None:
+        return
+    target, root = require_path("out", out).resolve(), cohort.folder.resolve()
+    paths = {path for scan in cohort.scans for path in (scan.path, *scan.beside)}
+    places = {path.resolve() for path in paths | {path.parent for path in paths}}
+    is_below = cohort.layout in _OF_ALL_FOLDERS and root in target.parents
+    wanted, cure = "a folder apart from the scans", "Predictions would become scans. Name another folder."
+    apart = target != root and target not in places and not is_below
+    require(apart, "out", wanted, f"{out}, and scans of {cohort.folder}", cure, file=out)
 
 
 def _in_parts(scans: Scans) -> list[object]:

@@ -1,0 +1,78 @@
+"""Predictions are not written where they would be scans: a folder is opened again as it was."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+from guided_attention.case import Case
+from guided_attention.data import CHAOS_MR_LABELS, open_cohort, write_nifti
+from guided_attention.errors import ArgumentError
+from guided_attention.inference import Predictor, Shard
+from guided_attention.models import msga_lite
+from guided_attention.preparation import Preparation
+from guided_attention.recipes import predict, predict_shard
+
+pytest.importorskip("nibabel")
+
+
+@pytest.fixture(scope="module")
+def saved(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that has learned nothing."""
+    folder = tmp_path_factory.mktemp("saved") / "predictor"
+    preparation = Preparation(slice_axis="axial", min_size=(32, 32)).fit(cases)
+    network = msga_lite(1, 5, encoder="resnet18", channels=4)
+    Predictor(network, preparation, CHAOS_MR_LABELS, device="cpu").save(folder)
+    return folder
+
+
+@pytest.fixture
+def scans(cases: list[Case], tmp_path: Path) -> Path:
+    folder = tmp_path / "data" / "scans"
+    folder.mkdir(parents=True)
+    for case in cases[:2]:
+        write_nifti(folder / f"{case.case_id}.nii.gz", case.image[0], case.affine)
+    return folder
+
+
+def test_predictions_among_the_scans_are_refused(saved: Path, scans: Path) -> None:
+    linked = scans.parent / "linked"
+    linked.symlink_to(scans)
+    file, before = scans / "1.nii.gz", sorted(scans.rglob("*"))
+    for given, out in (
+        (scans, scans),
+        (scans, linked),
+        (scans, scans / "predictions"),
+        (open_cohort(scans), scans),
+        (file, scans),
+        ([file, scans / "2.nii.gz"], scans),
+    ):
+        message = rf"`out` must be a folder apart from the scans, got .*{out.name}, .* Name another folder\."
+        with pytest.raises(ArgumentError, match=message):
+            predict(saved, given, out, device="cpu", overwrite=True)
+        with pytest.raises(ArgumentError, match=message):
+            predict_shard(saved, given, out, Shard(1, 2), device="cpu")
+    assert sorted(scans.rglob("*")) == before
+
+
+def test_predictions_apart_from_the_scans_change_no_cohort(saved: Path, scans: Path) -> None:
+    before = open_cohort(scans).case_ids
+    for out in (scans.parent, scans.parent / "predictions"):
+        entries = predict(saved, scans, out, device="cpu")
+        assert [entry.status for entry in entries] == ["done", "done"], entries
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_cohort(scans).case_ids == before
+
+
+def test_predictions_of_a_task_may_lie_in_its_folder_and_not_among_its_images(
+    saved: Path, cases: list[Case], tmp_path: Path
+) -> None:
+    for kind in ("imagesTr", "labelsTr"):
+        (tmp_path / kind).mkdir()
+    write_nifti(tmp_path / "imagesTr/1.nii.gz", cases[0].image[0], cases[0].affine)
+    write_nifti(tmp_path / "labelsTr/1.nii.gz", cases[0].labels, cases[0].affine)
+    for out in (tmp_path, tmp_path / "imagesTr", tmp_path / "labelsTr"):
+        with pytest.raises(ArgumentError, match="`out` must be a folder apart from the scans"):
+            predict(saved, tmp_path, out, device="cpu")
+    assert predict(saved, tmp_path, tmp_path / "predictions", device="cpu")[0].status == "done"
