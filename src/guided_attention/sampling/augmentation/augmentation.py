@@ -10,6 +10,7 @@ from torch import Tensor
 
 from guided_attention._checks import cut_list, require, require_choice, require_known_keys, require_type
 from guided_attention.errors import ArgumentTypeError, DataError
+from guided_attention.sampling.augment import full_precision
 from guided_attention.sampling.augmentation.change import Change
 from guided_attention.sampling.augmentation.filters import GaussianBlur, LowResolution, Sharpening
 from guided_attention.sampling.augmentation.intensity import (
@@ -88,7 +89,8 @@ class Augmentation:
         """Draw the changes of each sample by its seed, and apply them.
 
         Args:
-            images: ``(n, channels, *space)``, floating point, on any device.
+            images: ``(n, channels, *space)``, floating point, on any device. Those of half precision are computed in
+                single precision and turned back.
             labels: ``(n, *space)``, classes.
             seeds: ``(n,)``, whole numbers from 0 on, on the CPU.
 
@@ -144,10 +146,11 @@ class Augmentation:
     ) -> tuple[Tensor, Tensor]:
         wanted = f"numbers or None for each of {len(self.changes)} changes"
         require(len(numbers) == len(self.changes), "drawn", wanted, len(numbers))
+        given, image = image.dtype, full_precision(image)
         for change, drawn in zip(self.changes, numbers, strict=True):
             if drawn is not None:
                 image, labels = change.apply(image, labels, drawn)
-        return image, labels
+        return image.to(given), labels
 
     def to_dict(self) -> dict[str, Any]:
         """Return the changes as plain values, for JSON and plans.
