@@ -167,7 +167,9 @@ class Augmentation:
         """Return the changes that `to_dict` wrote.
 
         Raises:
-            DataError: A kind or a key is unknown.
+            DataError: A kind or a key is unknown or missing.
+            ArgumentError: A value is out of range.
+            ArgumentTypeError: A value has the wrong type.
         """
         require_type("augmentation", values, Mapping, "a mapping")
         require_known_keys("augmentation", values, ("changes",))
@@ -212,7 +214,7 @@ def _fields_of(kind: type[Any]) -> tuple[str, ...]:
 def _change(values: Mapping[str, Any]) -> Change:
     require_type("changes", values, Mapping, "a list of mappings")
     require("kind" in values, "changes", "of mappings with the key 'kind'", list(values), error=DataError)
-    require_choice("kind", values["kind"], tuple(_KINDS))
+    require_choice("kind", values["kind"], tuple(_KINDS), error=DataError)
     kind = _KINDS[values["kind"]]
     rest = {name: _tuples(value) for name, value in values.items() if name != "kind"}
     require_known_keys(values["kind"], rest, _fields_of(kind))
