@@ -85,7 +85,8 @@ def exchanged(labels: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
 def full_precision(image: Tensor) -> Tensor:
     """Return an image of half precision in single precision, any other as it is.
 
-    Half precision tells 2048 places of an axis apart, bfloat16 256, and squares of CT numbers exceed float16.
+    float16 keeps 11 bits of a number and bfloat16 8, too few for a place in an image; squares of CT numbers exceed the
+    range of float16.
     """
     return image.float() if image.dtype in {torch.float16, torch.bfloat16} else image
 
