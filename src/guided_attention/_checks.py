@@ -111,10 +111,16 @@ def repeated(names: Iterable[_Name]) -> list[_Name]:
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
-def require_choice(argument: str, value: object, choices: Sequence[object]) -> None:
+def require_choice(
+    argument: str,
+    value: object,
+    choices: Sequence[object],
+    *,
+    error: type[ArgumentError | DataError] = ArgumentError,
+) -> None:
     """Raise unless `value` is one of `choices`."""
     listed = ", ".join(repr(choice) for choice in choices)
-    require(value in choices, argument, f"one of {listed}", repr(value))
+    require(value in choices, argument, f"one of {listed}", repr(value), error=error)
 
 
 def require_path(argument: str, path: object, cure: str = "") -> Path:

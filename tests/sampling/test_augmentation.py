@@ -276,6 +276,11 @@ def test_wrong_values_are_told(make, message):
         make()
 
 
+def test_an_unknown_kind_is_an_error_of_the_data():
+    with pytest.raises(DataError, match=r"`kind` must be one of .*, got 'Gama'"):
+        Augmentation.from_dict({"changes": [{"kind": "Gama"}]})
+
+
 def test_wrong_batches_are_told():
     augment, (images, labels, seeds) = Augmentation((Mirror(),)), batch((13, 11))
     with pytest.raises(ValueError, match=r"`labels` must be of shape \(5, 13, 11\), got \(4, 13, 11\)"):

@@ -30,7 +30,7 @@ from guided_attention.preparation.intensity import (
 )
 from guided_attention.preparation.prepared import Prepared
 
-__all__ = ["Preparation", "Spacing", "require_channel_order"]
+__all__ = ["Preparation", "Spacing", "known_slice_axis", "require_channel_order"]
 
 Spacing: TypeAlias = tuple[float | None, float | None, float | None]
 """Spacing to resample to in millimetres, (depth, height, width); None keeps an axis as it is."""
@@ -166,10 +166,7 @@ class Preparation:
             IntensityWarning: So are the intensities.
         """
         require_type("case", case, Case, "a Case", "Read the scan with a reader of guided_attention.data.")
-        slice_axis = self.slice_axis
-        if slice_axis is None or self.spacing_mm == "median":
-            raise ArgumentError("`slice_axis` and `spacing_mm` must be known. Call `Preparation.fit` first.")
-        turn = reorientation(case.affine, CANONICAL[slice_axis])
+        turn = reorientation(case.affine, CANONICAL[known_slice_axis(self)])
         channels = [turn.apply(case.image[place]) for place in self._channel_order(case)]
         affine = turn.affine(case.affine, case.image.shape[1:])
         spacing = rounded_spacing(affine)
@@ -297,6 +294,13 @@ class Preparation:
         if rest.get("fingerprint") is not None:
             rest["fingerprint"] = Fingerprint.from_dict(rest["fingerprint"])
         return cls(**rest)
+
+
+def known_slice_axis(preparation: Preparation) -> SliceAxis:
+    """Return the slice axis, or raise where it or the spacing is left to `Preparation.fit`."""
+    if preparation.slice_axis is None or preparation.spacing_mm == "median":
+        raise ArgumentError("`slice_axis` and `spacing_mm` must be known. Call `Preparation.fit` first.")
+    return preparation.slice_axis
 
 
 def require_channel_order(preparation: Preparation, case: Case) -> None:

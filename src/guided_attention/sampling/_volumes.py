@@ -1,17 +1,19 @@
 """What the data sets share: labelled volumes, surveyed once, and the checks of what they are made of."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import require, require_integer, require_type
+from guided_attention._checks import cut_list, require, require_integer, require_type
+from guided_attention._geometry import CANONICAL, orientation_of
+from guided_attention._typing import SliceAxis
 from guided_attention.case import Case
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation import Preparation, Prepared
-from guided_attention.preparation.preparation import require_channel_order
+from guided_attention.preparation.preparation import known_slice_axis, require_channel_order
 from guided_attention.sampling.cache import CachedVolumes
 
 __all__ = ["Surveyed", "checked_size", "require_records", "require_sizes", "surveyed_of", "volumes_of"]
@@ -68,16 +70,38 @@ def checked_size(size: object, wanted: str, *, axes: tuple[int, ...]) -> tuple[i
 def volumes_of(
     cases: Iterable[Case | Prepared], preparation: Preparation
 ) -> Sequence[Prepared] | CachedVolumes:
-    """Return the prepared volumes; those of a cache stay on disk."""
+    """Return the prepared volumes; those of a cache stay on disk. Raise where another preparation made them."""
+    slice_axis = known_slice_axis(preparation)
     if isinstance(cases, CachedVolumes):
+        _require_same(preparation, cases.preparation)
         return cases
     volumes = []
     for case in cases:
-        volumes.append(case if isinstance(case, Prepared) else preparation.apply(case))
-        if isinstance(case, Case):
+        if isinstance(case, Prepared):
+            _require_made_by(preparation, slice_axis, case)
+            volumes.append(case)
+        else:
+            volumes.append(preparation.apply(case))
             require_channel_order(preparation, case)
         del case  # while the next one is read
     return volumes
+
+
+def _require_same(given: Preparation, cached: Preparation) -> None:
+    """Raise unless volumes were cached with the preparation that a data set is given."""
+    names = [each.name for each in fields(cached)]
+    other = [name for name in names if getattr(given, name) != getattr(cached, name)]
+    wanted, got = "that of the cached volumes", f"one with another {cut_list(other)}"
+    require(not other, "preparation", wanted, got, "Pass the one that `VolumeCache` was given.")
+
+
+def _require_made_by(preparation: Preparation, slice_axis: SliceAxis, volume: Prepared) -> None:
+    """Raise where a prepared volume has other neighbours, or lies otherwise, than the preparation makes it."""
+    whose, cure = f"of prepared case {volume.case_id!r}", "Pass the preparation that made it."
+    lies, wanted = orientation_of(volume.affine), CANONICAL[slice_axis]
+    require(lies == wanted, f"orientation {whose}", f"{wanted}, for {slice_axis} slices", lies, cure)
+    count, wanted = preparation.neighbours, f"{preparation.neighbours}, as of `preparation`"
+    require(volume.neighbours == count, f"neighbours {whose}", wanted, volume.neighbours, cure)
 
 
 def surveyed_of(volumes: Iterable[Prepared], labels: LabelSpec) -> list[Surveyed]:

@@ -23,6 +23,7 @@ __all__ = [
     "SliceTransform",
     "exchanged",
     "flip_rotate",
+    "full_precision",
     "with_sides",
 ]
 
@@ -81,16 +82,25 @@ def exchanged(labels: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
     return exchanged
 
 
+def full_precision(image: Tensor) -> Tensor:
+    """Return an image of half precision in single precision, any other as it is.
+
+    float16 keeps 11 bits of a number and bfloat16 8, too few for a place in an image; squares of CT numbers exceed the
+    range of float16.
+    """
+    return image.float() if image.dtype in {torch.float16, torch.bfloat16} else image
+
+
 def _rotated(image: Tensor, labels: Tensor, degrees: float) -> tuple[Tensor, Tensor]:
     height, width = labels.shape
-    grid = _rotation_grid(height, width, degrees, image.dtype).to(image.device)
+    values = full_precision(image)
+    grid = _rotation_grid(height, width, degrees, values.dtype).to(image.device)
     # Outside is zero to grid_sample: with the least value at zero, the outside is the least value.
-    lowest = image.amin(dim=(1, 2), keepdim=True)
-    turned = F.grid_sample((image - lowest)[None], grid, mode="bilinear", align_corners=False)[0] + lowest
-    nearest = F.grid_sample(labels[None, None].to(image.dtype), grid, mode="nearest", align_corners=False)[
-        0, 0
-    ]
-    return turned, nearest.to(labels.dtype)
+    lowest = values.amin(dim=(1, 2), keepdim=True)
+    turned = F.grid_sample((values - lowest)[None], grid, mode="bilinear", align_corners=False)[0] + lowest
+    classes = labels[None, None].to(values.dtype)
+    nearest = F.grid_sample(classes, grid, mode="nearest", align_corners=False)[0, 0]
+    return turned.to(image.dtype), nearest.to(labels.dtype)
 
 
 def _rotation_grid(height: int, width: int, degrees: float, dtype: torch.dtype) -> Tensor:
@@ -215,9 +225,11 @@ class RandomIntensity:
         widest = float(np.log1p(self.gamma))
         exponent = float(np.exp(_between(-widest, widest)))
         factor, offset = 1 + _between(-self.scale, self.scale), _between(-self.shift, self.shift)
-        lowest, extent = image.min(), image.max() - image.min()
-        unit = (image - lowest) / extent.clamp(min=torch.finfo(image.dtype).tiny)
-        return unit**exponent * extent * factor + lowest + offset * extent, labels
+        values = full_precision(image)
+        lowest, extent = values.min(), values.max() - values.min()
+        unit = (values - lowest) / extent.clamp(min=torch.finfo(values.dtype).tiny)
+        changed = unit**exponent * extent * factor + lowest + offset * extent
+        return changed.to(image.dtype), labels
 
 
 @dataclass(frozen=True)

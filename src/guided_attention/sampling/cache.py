@@ -96,9 +96,14 @@ class CachedVolumes:
     """Prepared volumes of a `VolumeCache`, used like a list; each is mapped into memory when it is asked for.
 
     It holds no open file, and a worker process gets the names of the files, not the volumes.
+
+    Attributes:
+        entries: Where each volume lies.
+        preparation: What made them.
     """
 
     entries: tuple[_Entry, ...]
+    preparation: Preparation
 
     def __len__(self) -> int:
         """Return the number of volumes."""
@@ -195,7 +200,8 @@ class VolumeCache:
         require_type("cohort", cohort, Cohort, "a Cohort")
         made_folder(self.folder)
         reading = reading_of(cohort)
-        return CachedVolumes(tuple(_Entry.of(self._entry(reading, scan)) for scan in cohort.scans))
+        entries = tuple(_Entry.of(self._entry(reading, scan)) for scan in cohort.scans)
+        return CachedVolumes(entries, self.preparation)
 
     def _built(self, reading: Mapping[str, Any], scan: Scan) -> str:
         self._entry(reading, scan)

@@ -48,7 +48,8 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
     Args:
         cases: Labelled cases, as their reader gives them, each prepared once; or prepared volumes. The volumes of a
             `VolumeCache` stay on disk.
-        preparation: What is done to each case first; fitted. Its `neighbours` are channels of slices (2.5-D).
+        preparation: What is done to each case first; fitted. Of prepared volumes, what made them. Its `neighbours` are
+            channels of slices (2.5-D).
         labels: Which value is which class.
         size: ``(height, width)`` cuts patches out of slices, ``(depth, height, width)`` out of volumes. Nothing is
             padded here: the preparation does it (`min_size`), so that prediction does it too.
@@ -60,8 +61,8 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
         counts: For each volume, how many voxels of each organ its slices hold, ``(depth, organs)``.
 
     Raises:
-        ArgumentError: `size` is out of range, the preparation is not fitted, or patches of volumes are to have
-            neighbours.
+        ArgumentError: `size` is out of range, the preparation is not fitted, another one made the prepared volumes, or
+            patches of volumes are to have neighbours.
         ArgumentTypeError: An argument has the wrong type.
         DataError: There is no case, a case has no labels or unknown ones, channels differ, or a prepared volume is
             smaller than `size`.

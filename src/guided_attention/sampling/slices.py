@@ -13,6 +13,7 @@ from guided_attention.case import Case
 from guided_attention.errors import ArgumentTypeError, DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation import Preparation, Prepared
+from guided_attention.preparation.preparation import known_slice_axis
 from guided_attention.sampling._volumes import (
     Surveyed,
     checked_size,
@@ -36,7 +37,7 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
     Args:
         cases: Labelled cases, as their reader gives them, each prepared once; or prepared volumes. The volumes of a
             `VolumeCache` stay on disk, and each slice is read when it is asked for.
-        preparation: What is done to each case first; fitted.
+        preparation: What is done to each case first; fitted. Of prepared volumes, what made them.
         labels: Which value is which class.
         augment: Called on every item last, with random numbers of torch, which a `DataLoader` seeds for each worker.
             `FlipRotate`, also in a `Chain`, learns from `labels` which organs are left and right.
@@ -47,7 +48,8 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         slice_step: Take every n-th slice of a case.
 
     Raises:
-        ArgumentError: `size` or `slice_step` is out of range, or the preparation is not fitted.
+        ArgumentError: `size` or `slice_step` is out of range, the preparation is not fitted, or another one made the
+            prepared volumes.
         ArgumentTypeError: An argument has the wrong type.
         DataError: There is no case, a case has no labels or unknown ones, prepared slices are smaller than `size` or
             differ in size or channels, no slice is left, or `augment` mirrors and a left or right organ has no pair.
@@ -79,8 +81,8 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         require(slice_step >= 1, "slice_step", "1 or above", slice_step)
         works, got = augment is None or callable(augment), f"a {type(augment).__name__}"
         require(works, "augment", "a function or None", got, error=ArgumentTypeError)
-        if augment is not None and preparation.slice_axis is not None:
-            augment = with_sides(augment, labels, preparation.slice_axis, preparation.neighbours)
+        if augment is not None:
+            augment = with_sides(augment, labels, known_slice_axis(preparation), preparation.neighbours)
         self.augment, self.size = augment, _checked_size(size)
         self._labels, self._volumes = labels, volumes_of(cases, preparation)
         surveyed = surveyed_of(self._volumes, labels)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from guided_attention._checks import cut_list, require, require_choice, require_known_keys, require_type
 from guided_attention.errors import ArgumentTypeError, DataError
+from guided_attention.sampling.augment import full_precision
 from guided_attention.sampling.augmentation.change import Change
 from guided_attention.sampling.augmentation.filters import GaussianBlur, LowResolution, Sharpening
 from guided_attention.sampling.augmentation.intensity import (
@@ -88,7 +89,8 @@ class Augmentation:
         """Draw the changes of each sample by its seed, and apply them.
 
         Args:
-            images: ``(n, channels, *space)``, floating point, on any device.
+            images: ``(n, channels, *space)``, floating point, on any device. Those of half precision are computed in
+                single precision and turned back.
             labels: ``(n, *space)``, classes.
             seeds: ``(n,)``, whole numbers from 0 on, on the CPU.
 
@@ -144,10 +146,11 @@ class Augmentation:
     ) -> tuple[Tensor, Tensor]:
         wanted = f"numbers or None for each of {len(self.changes)} changes"
         require(len(numbers) == len(self.changes), "drawn", wanted, len(numbers))
+        given, image = image.dtype, full_precision(image)
         for change, drawn in zip(self.changes, numbers, strict=True):
             if drawn is not None:
                 image, labels = change.apply(image, labels, drawn)
-        return image, labels
+        return image.to(given), labels
 
     def to_dict(self) -> dict[str, Any]:
         """Return the changes as plain values, for JSON and plans.
@@ -164,7 +167,9 @@ class Augmentation:
         """Return the changes that `to_dict` wrote.
 
         Raises:
-            DataError: A kind or a key is unknown.
+            DataError: A kind or a key is unknown or missing.
+            ArgumentError: A value is out of range.
+            ArgumentTypeError: A value has the wrong type.
         """
         require_type("augmentation", values, Mapping, "a mapping")
         require_known_keys("augmentation", values, ("changes",))
@@ -209,7 +214,7 @@ def _fields_of(kind: type[Any]) -> tuple[str, ...]:
 def _change(values: Mapping[str, Any]) -> Change:
     require_type("changes", values, Mapping, "a list of mappings")
     require("kind" in values, "changes", "of mappings with the key 'kind'", list(values), error=DataError)
-    require_choice("kind", values["kind"], tuple(_KINDS))
+    require_choice("kind", values["kind"], tuple(_KINDS), error=DataError)
     kind = _KINDS[values["kind"]]
     rest = {name: _tuples(value) for name, value in values.items() if name != "kind"}
     require_known_keys(values["kind"], rest, _fields_of(kind))

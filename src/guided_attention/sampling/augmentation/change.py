@@ -30,7 +30,8 @@ class Change(Protocol):
 
     `draw` takes the shape of an image ``(channels, *space)`` and returns the numbers that describe the change, or None
     where the sample stays as it is. `apply` carries them out: image ``(channels, *space)``, labels ``(*space)``. It
-    returns tensors of the same shapes and leaves its arguments as they are.
+    returns tensors of the same shapes and leaves its arguments as they are. From an `Augmentation`, images of half
+    precision come in single precision.
     """
 
     def draw(self, shape: Sequence[int], random: Generator) -> list[float] | None:

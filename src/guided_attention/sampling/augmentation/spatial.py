@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from guided_attention._checks import require, require_count, require_number, require_positive, require_type
+from guided_attention.sampling.augment import full_precision
 from guided_attention.sampling.augmentation._fields import smooth_noise
 from guided_attention.sampling.augmentation.change import (
     around_one,
@@ -114,11 +115,13 @@ class Spatial:
         *angles, factor, strength, start = numbers
         space = image.shape[-self._axes :]
         spacing = self.spacing_mm[-self._axes :]
-        grid = _grid(space, spacing, _rotation(angles) / factor, image)
+        values = full_precision(image)
+        grid = _grid(space, spacing, _rotation(angles) / factor, values)
         if strength > 0:
-            grid = grid + self._deformation(space, strength, start, image)
+            grid = grid + self._deformation(space, strength, start, values)
         # In a plane, the slices of a volume are channels of one image.
-        return _linear(image, grid), _most(labels.reshape(1, -1, *space), grid).reshape(labels.shape)
+        classes = _most(labels.reshape(1, -1, *space), grid).reshape(labels.shape)
+        return _linear(values, grid).to(image.dtype), classes
 
     def _deformation(self, space: Sequence[int], strength: float, start: float, like: Tensor) -> Tensor:
         fields = smooth_noise(space, self.elastic_points, len(space), start, like)
