@@ -31,6 +31,7 @@ from guided_attention.training import (
     read_log,
     seed_everything,
 )
+from guided_attention.training.step import averaged_copy
 
 
 def equal(first, second):
@@ -93,6 +94,46 @@ def test_the_averaged_weights_follow_steps_and_not_batches(make_trainer):
     folder = trainer.fit().run_dir
     assert steps.count("step") == 4  # of 2 and 1 batches, in each of two epochs
     assert load_checkpoint(folder / "last.pt")["averaged"]["n_averaged"] == 4
+
+
+class Indexed(nn.Module):
+    """A network with buffers of every kind: indices (stored and not), a choice, a phase, a running mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(1, 2, 1)
+        self.register_buffer("stored", torch.arange(20))
+        self.register_buffer("own", torch.arange(20, dtype=torch.int32), persistent=False)
+        self.register_buffer("chosen", torch.tensor([True, False, True]))
+        self.register_buffer("phase", torch.tensor([1 + 2j]))
+        self.register_buffer("mean", torch.zeros(3))
+
+
+def test_whole_number_buffers_are_copied_and_the_others_averaged():
+    model = Indexed()
+    averaged = averaged_copy(model, 0.999)
+    weight, mean = model.head.weight.detach().clone(), torch.zeros(3)
+    for update in range(60):
+        model.chosen.logical_not_()
+        model.mean.add_(1.0)
+        with torch.no_grad():
+            model.head.weight.add_(0.5)
+        averaged.update_parameters(model)
+        share = 0.0 if update == 0 else (1 + update) / (10 + update)
+        mean = share * mean + (1 - share) * model.mean
+        weight = share * weight + (1 - share) * model.head.weight.detach()
+    ours, theirs = dict(averaged.module.named_buffers()), dict(model.named_buffers())
+    copied = ("stored", "own", "chosen", "phase")
+    equal({name: ours[name] for name in copied}, {name: theirs[name] for name in copied})
+    assert torch.equal(ours["stored"], torch.arange(20))
+    torch.testing.assert_close(ours["mean"], mean)
+    torch.testing.assert_close(averaged.module.head.weight.detach(), weight)
+
+
+def test_the_batches_that_a_norm_has_seen_are_counted_whole_in_the_average(make_trainer):
+    folder = make_trainer(max_epochs=20, ema_decay=0.999).fit().run_dir
+    assert load_checkpoint(folder / "best.pt")["model"]["1.num_batches_tracked"] % BATCHES == 0
+    assert load_checkpoint(folder / "last.pt")["averaged"]["module.1.num_batches_tracked"] == 20 * BATCHES
 
 
 # Half precision

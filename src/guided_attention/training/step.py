@@ -177,11 +177,17 @@ def averaged_copy(model: nn.Module, decay: float) -> AveragedModel:
     """Return a copy of a network that follows the network's weights as a moving average.
 
     After update ``n`` the average keeps the share ``min(decay, (1 + n) / (10 + n))`` of itself, so that the
-    first, untrained weights do not linger in a short run. Buffers, as those of batch norm, are averaged
-    alike.
+    first, untrained weights do not linger in a short run. Buffers of numbers, as those of batch norm, are averaged
+    alike; whole-number and boolean ones, such as counters and tables of indices, are copied.
     """
 
     def average(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
+        first = averaged[0]  # all are of one type: torch groups them
+        if not (first.is_floating_point() or first.is_complex()):
+            # The mean is rounded down, to other indices even where both are the same.
+            for copy, value in zip(averaged, current, strict=True):
+                copy.copy_(value)
+            return
         done = int(count)
         share = min(decay, (1 + done) / (10 + done))
         update_with: Callable[[float], _Update] = get_ema_multi_avg_fn  # torch leaves it untyped
