@@ -136,6 +136,44 @@ def test_the_batches_that_a_norm_has_seen_are_counted_whole_in_the_average(make_
     assert load_checkpoint(folder / "last.pt")["averaged"]["module.1.num_batches_tracked"] == 20 * BATCHES
 
 
+# Parameters that the optimizer does not hold
+
+
+def of_head(model):
+    return torch.optim.SGD(model[-1].parameters(), lr=0.5)
+
+
+def with_body(*, requires_grad):
+    torch.manual_seed(0)
+    model = toy_network()
+    model[:-1].requires_grad_(requires_grad=requires_grad)
+    return model
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_gradients_that_the_optimizer_does_not_hold_change_nothing(make_trainer, precision, clip):
+    @takes_outputs
+    def small(output, target):  # of gradients that fp16 holds
+        return LossTerms(toy_loss(output, target).total / 100)
+
+    settings = {"loss": small, "optimizer": of_head, "precision": precision, "clip_grad_norm": clip}
+    wanted, ours = with_body(requires_grad=False), with_body(requires_grad=True)
+    if precision == "fp16":
+        ours[0].weight.register_hook(lambda gradient: gradient * math.inf)
+    else:
+        ours[0].weight.register_hook(lambda gradient: gradient * 1000)
+    before = wanted[-1].weight.detach().clone()
+    folders = [
+        make_trainer(name, model=model, **settings).fit().run_dir
+        for name, model in (("frozen", wanted), ("held", ours))
+    ]
+    equal(ours.state_dict(), wanted.state_dict())
+    assert not torch.equal(ours[-1].weight, before)
+    rows = [read_log(folder / "log.csv") for folder in folders]
+    assert rows[0] == rows[1]
+
+
 # Half precision
 
 

@@ -91,7 +91,8 @@ class Trainer:
         model: A network, see `ModelWithLoss`. With ``torch.compile(model)``, network and loss are compiled together.
         loss: A loss marked with `takes_outputs`, such as `GuidedAttentionLoss`, or any function of logits and labels
             to a scalar, such as ``torch.nn.CrossEntropyLoss()``.
-        optimizer: Optimizer of the network's parameters.
+        optimizer: Optimizer of the parameters of network and loss that are to be trained. Gradients of others are
+            discarded: they count neither for clipping nor for the scale of the loss in fp16.
         train_loader: Any iterable of pairs: images ``(batch, in_channels, *space)`` and labels as the loss takes them,
             or of dictionaries whose keys ``config.batch_keys`` names.
         validate: Function from the network, in evaluation mode, to a score, higher is better, such as
@@ -164,7 +165,8 @@ class Trainer:
         # What compiled the network compiles the whole of network and loss, with the same settings.
         compiled = getattr(model, "dynamo_ctx", None)
         forward: Callable[[Tensor, Tensor], LossTerms] = joint if compiled is None else compiled(joint)
-        self._parameters = list(joint.parameters())
+        # Others may have gradients too; in fp16 theirs stay scaled, and an infinite one is not noticed.
+        self._parameters = [part for group in optimizer.param_groups for part in group["params"]]
         self._averaged = averaged_copy(self.model, config.ema_decay) if config.ema_decay is not None else None
         self._optimizer = optimizer
         self._base_rates = [float(group["lr"]) for group in optimizer.param_groups]
@@ -284,7 +286,7 @@ class Trainer:
     def _gradients_of(self, group: list[Batch]) -> list[LossTerms]:
         """Compute the gradient, in smaller pieces from the first batch on that does not fit into memory."""
         while True:
-            self._optimizer.zero_grad(set_to_none=True)
+            self._joint.zero_grad(set_to_none=True)  # those that the optimizer does not hold, too
             try:
                 return self._gradients.add(group, self._session.run)
             except torch.OutOfMemoryError as error:
