@@ -7,7 +7,18 @@ import pytest
 import torch
 from tests.training.conftest import toy_network
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    ConstantLR,
+    CosineAnnealingLR,
+    LambdaLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+    StepLR,
+)
 from torch.utils.data import DataLoader, Dataset
 
 from guided_attention.errors import ArgumentError, ArgumentTypeError, CheckpointError, ExistingFileError
@@ -261,6 +272,78 @@ def test_a_folder_in_the_place_of_a_file_is_found_before_training(tmp_path, name
     ):
         train(tmp_path / "run", resume=True, hooks=[lambda event, _status: steps.append(event)])
     assert steps == []
+
+
+# Schedulers made of others
+
+
+def one_after_the_other(optimizer, epochs=10):
+    inner = [LinearLR(optimizer, 0.1, total_iters=2), CosineAnnealingLR(optimizer, epochs)]
+    return SequentialLR(optimizer, inner, [2])
+
+
+def with_milestones(optimizer, epochs=10):
+    inner = [LinearLR(optimizer, 0.1, total_iters=8), MultiStepLR(optimizer, [epochs - 9, epochs - 7])]
+    return SequentialLR(optimizer, inner, [8])
+
+
+def at_once(optimizer, epochs=10):
+    inner = [LinearLR(optimizer, 0.1, total_iters=2), CosineAnnealingLR(optimizer, epochs)]
+    return ChainedScheduler(inner, optimizer)
+
+
+def rates_of_torch(make, epochs, changed=None):
+    """Return the rates without a Trainer, with a setting of the second one inside changed after 6 epochs."""
+    optimizer = torch.optim.SGD(toy_network().parameters(), 0.1)
+    scheduler, rates = make(optimizer), []
+    for epoch in range(epochs):
+        if epoch == 6:
+            vars(scheduler._schedulers[1]).update(changed or {})
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize(
+    ("make", "changed", "said"),
+    [
+        (one_after_the_other, {"T_max": 11}, "T_max: 10 → 11"),
+        (at_once, {"T_max": 11}, "T_max: 10 → 11"),
+        (with_milestones, {}, None),
+    ],
+)
+def test_schedulers_inside_others_are_resumed_each_with_what_is_given_now(
+    tmp_path, capsys, make, changed, said
+):
+    wanted = rates_of_torch(make, 13, changed)
+    train(tmp_path / "run", schedule=make, max_epochs=6)
+    capsys.readouterr()
+    anew = functools.partial(make, epochs=changed.get("T_max", 10))
+    train(tmp_path / "run", schedule=anew, max_epochs=13, resume=True)
+    assert [row["lr"] for row in read_log(tmp_path / "run" / "log.csv")] == pytest.approx(wanted, rel=1e-12)
+    lines = [f"schedule._schedulers[1].{said}"] if said else []
+    assert [line.partition(": ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        *lines,
+        "max_epochs: 6 → 13",
+    ]
+
+
+def test_a_scheduler_that_is_added_inside_another_is_said(tmp_path, capsys):
+    def longer(optimizer):
+        inner = [LinearLR(optimizer, 0.1, total_iters=2), CosineAnnealingLR(optimizer, 10)]
+        return SequentialLR(optimizer, [*inner, ConstantLR(optimizer, 0.5)], [2, 5])
+
+    train(tmp_path / "run", schedule=one_after_the_other, max_epochs=4)
+    capsys.readouterr()
+    train(tmp_path / "run", schedule=longer, max_epochs=5, resume=True)
+    assert [line.partition(": ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "schedule._milestones: [2] → [2, 5]",
+        "schedule._schedulers: 2 → 3 entries",
+        "max_epochs: 4 → 5",
+    ]
+    rates = [row["lr"] for row in read_log(tmp_path / "run" / "log.csv")]
+    assert rates == pytest.approx(rates_of_torch(one_after_the_other, 5), rel=1e-12)
 
 
 # Generators of random numbers, wherever a data set has them

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -303,18 +304,39 @@ class Parts:
             return [f"schedule: {before} → {ours}"]
         if held is None or self.schedule is None:
             return []
-        kept = {name for name, value in self._schedule_given.items() if held["given"].get(name) == value}
-        changed = sorted(self._schedule_given.keys() - kept)
-        self.schedule.load_state_dict(held["state"] | {name: self._schedule_given[name] for name in changed})
-        changed = [name for name in changed if not name.startswith("_")]
-        return [
-            f"schedule.{name}: {held['given'].get(name)} → {self._schedule_given[name]}" for name in changed
-        ]
+        changes: list[str] = []
+        state = _with_given(held["state"], held["given"], self._schedule_given, "schedule", changes)
+        self.schedule.load_state_dict(state)
+        return changes
 
 
 def plainly_named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict without the prefixes that ``torch.compile`` gives to parts of a network."""
     return {plain_name(name) if "_orig_mod" in name else name: value for name, value in state.items()}
+
+
+def _with_given(held: Any, before: Any, now: Any, where: str, changes: list[str]) -> Any:  # noqa: ANN401 - plain values
+    """Return the stored state of a scheduler with the settings that are given differently now, which are noted.
+
+    Schedulers inside it, as those of ``SequentialLR``, are lists of such states: each keeps what it has counted.
+    """
+    if before == now:
+        return held
+    if isinstance(held, dict) and isinstance(now, dict) and all(type(name) is str for name in (*held, *now)):
+        merged = dict(held)
+        for name, value in now.items():
+            old = before.get(name)
+            merged[name] = _with_given(held.get(name), old, value, f"{where}.{name}", changes)
+        return merged
+    if isinstance(held, list) and isinstance(now, list) and all(type(x) is dict for x in (*held, *now)):
+        if len(before) != len(now):
+            changes.append(f"{where}: {len(before)} → {len(now)} entries")
+        parts = enumerate(zip(held, before, now, strict=False))
+        kept = [_with_given(*part, f"{where}[{number}]", changes) for number, part in parts]
+        return kept + now[len(kept) :]
+    if not where.endswith("._last_lr"):  # it follows the learning rate
+        changes.append(f"{where}: {before} → {now}")
+    return now
 
 
 def _options(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -342,7 +364,8 @@ def _equal(value: object, other: object) -> bool:
 def _without_numpy(value: Any) -> Any:  # noqa: ANN401 - any plain value
     """Return nested plain values with NumPy's numbers as Python's: those could be written, and not read again."""
     if isinstance(value, dict):
-        return {name: _without_numpy(part) for name, part in value.items()}
+        parts = {name: _without_numpy(part) for name, part in value.items()}
+        return Counter(parts) if isinstance(value, Counter) else parts  # the milestones of MultiStepLR
     if type(value) in {list, tuple}:
         return type(value)(_without_numpy(part) for part in value)
     return value.item() if isinstance(value, np.generic) else value
