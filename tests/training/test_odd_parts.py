@@ -49,6 +49,12 @@ def train(run_dir, *, resume=False, loss=None, optimizer=None, loader=BATCHES, s
     return model
 
 
+def equal(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
 def killed_after(steps):
     remaining = iter(range(steps))
 
@@ -66,8 +72,7 @@ def resumed_equals_unbroken(tmp_path, make_parts):
         train(tmp_path / "broken", store_minutes=1e-9, hooks=killed_after(4), **make_parts())
     resumed = train(tmp_path / "broken", resume=True, **make_parts())
     logs = [read_log(tmp_path / name / "log.csv") for name in ("whole", "broken")]
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
+    equal(whole.state_dict(), resumed.state_dict())
     assert [{**row, "minutes": 0.0, "waiting": 0.0} for row in logs[0]] == [
         {**row, "minutes": 0.0, "waiting": 0.0} for row in logs[1]
     ]
@@ -272,6 +277,30 @@ def test_a_folder_in_the_place_of_a_file_is_found_before_training(tmp_path, name
     ):
         train(tmp_path / "run", resume=True, hooks=[lambda event, _status: steps.append(event)])
     assert steps == []
+
+
+# Averaged weights
+
+
+def test_an_average_that_begins_on_resume_starts_with_the_stored_weights(tmp_path):
+    validated = []
+
+    def fail(_network):
+        raise KilledError
+
+    def keep(network):
+        validated.append({name: value.clone() for name, value in network.state_dict().items()})
+        return 0.5
+
+    with pytest.raises(KilledError):
+        train(tmp_path / "run", validate=fail, max_epochs=1)
+    stored = load_checkpoint(tmp_path / "run" / "last.pt")["model"]
+    train(tmp_path / "run", validate=keep, max_epochs=2, ema_decay=0.9, resume=True)
+    first, second = validated
+    equal(first, stored)
+    # From the next step on it is the average as of a new run: the first step is copied.
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["averaged"]["n_averaged"] == len(BATCHES)
+    assert not torch.equal(second["0.weight"], stored["0.weight"])
 
 
 # Schedulers made of others

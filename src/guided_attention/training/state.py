@@ -229,16 +229,28 @@ class Parts:
         self._require_same_optimizer(held, path)
         require_same_settings(self.model, held, path)
         entries = matching_entries(self.model.state_dict(), held["model"], path)
+        average = self._average_of(held, entries, path)
         self.model.load_state_dict(entries)
         self.optimizer.load_state_dict(held["optimizer"])
         changes = self._apply_given(held["given"]) + self._restore_loss(held.get("loss"))
-        if self.averaged is not None and held["averaged"] is not None:
-            self.averaged.load_state_dict(held["averaged"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(average)
         if held["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(held["scaler"])
         self.epoch_start = held["epoch_start"]
         self.restore_random_states(held["random"])
         return changes + self._restore_schedule(held["schedule"])
+
+    def _average_of(
+        self, held: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path
+    ) -> dict[str, Tensor]:
+        """Return the state of the averaged copy; where none is stored, it starts with the weights that are."""
+        if self.averaged is None:
+            return {}
+        ours = self.averaged.state_dict()
+        if held["averaged"] is not None:
+            return matching_entries(ours, held["averaged"], path)
+        return ours | {f"module.{name}": value for name, value in weights.items()}
 
     def _require_same_optimizer(self, held: Mapping[str, Any], path: Path) -> None:
         ours = type(self.optimizer).__name__
