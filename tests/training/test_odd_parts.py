@@ -21,8 +21,9 @@ from torch.optim.lr_scheduler import (
 )
 from torch.utils.data import DataLoader, Dataset
 
+from guided_attention._state_dicts import plain_name
 from guided_attention.errors import ArgumentError, ArgumentTypeError, CheckpointError, ExistingFileError
-from guided_attention.training import Trainer, TrainerConfig, load_checkpoint, read_log
+from guided_attention.training import Trainer, TrainerConfig, load_checkpoint, read_log, save_checkpoint
 from guided_attention.training.batches import generators_in
 
 IMAGES = torch.rand(7, 1, 5, 11, generator=torch.Generator().manual_seed(3))
@@ -301,6 +302,56 @@ def test_an_average_that_begins_on_resume_starts_with_the_stored_weights(tmp_pat
     # From the next step on it is the average as of a new run: the first step is copied.
     assert load_checkpoint(tmp_path / "run" / "last.pt")["averaged"]["n_averaged"] == len(BATCHES)
     assert not torch.equal(second["0.weight"], stored["0.weight"])
+
+
+class Judge(nn.Module):
+    """A loss with weights of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.part = nn.Conv2d(2, 2, 1)
+
+    def forward(self, logits, target):
+        return nn.functional.cross_entropy(self.part(logits), target)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of torch's compiler
+@pytest.mark.parametrize("compiled", [(True, False), (False, True)], ids=["before", "after"])
+def test_parts_of_network_and_loss_may_be_compiled_before_or_after_a_resume(tmp_path, capsys, compiled):
+    def run(name, epochs, *, compiled, resume=False):
+        torch.manual_seed(0)
+        model, loss = toy_network(), Judge()
+        if compiled:
+            model[0], loss.part = (torch.compile(part, backend="eager") for part in (model[0], loss.part))
+        parts = {"model": model, "loss": loss, "max_epochs": epochs, "ema_decay": 0.9, "resume": resume}
+        train(
+            tmp_path / name,
+            optimizer=lambda _: torch.optim.SGD([*model.parameters(), *loss.parameters()], 0.1),
+            **parts,
+        )
+        held = load_checkpoint(tmp_path / name / "last.pt")
+        weights = (held["model"], held["averaged"], held["loss"]["state"])
+        return [{plain_name(name): value for name, value in part.items()} for part in weights]
+
+    whole = run("whole", 4, compiled=False)
+    run("broken", 2, compiled=compiled[0])
+    resumed = run("broken", 4, compiled=compiled[1], resume=True)
+    for ours, theirs in zip(resumed, whole, strict=True):
+        equal(ours, theirs)
+    assert capsys.readouterr().err == "changed since the run was stored: max_epochs: 2 → 4\n"
+
+
+def test_an_average_of_another_network_is_refused_before_anything_is_loaded(tmp_path):
+    train(tmp_path / "run", ema_decay=0.9, max_epochs=1)
+    path = tmp_path / "run" / "last.pt"
+    held = load_checkpoint(path)
+    del held["averaged"]["module.0.weight"]
+    save_checkpoint(path, held)
+    model = toy_network()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"missing in the file: module\.0\.weight"):
+        train(tmp_path / "run", model=model, ema_decay=0.9, max_epochs=2, resume=True)
+    equal(model.state_dict(), before)
 
 
 # Schedulers made of others

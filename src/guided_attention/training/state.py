@@ -296,9 +296,11 @@ class Parts:
         """Load what training has changed in the loss; what is given differently now, such as class weights, stays."""
         if self.loss is None or held is None:
             return []
-        same = {name for name, value in self._loss_given.items() if _equal(value, held["given"].get(name))}
+        before, state = plainly_named(held["given"]), plainly_named(held["state"])
+        plain = dict(zip(self._loss_given, plainly_named(self._loss_given), strict=True))
+        same = {name for name, value in self._loss_given.items() if _equal(value, before.get(plain[name]))}
         entries = {
-            name: held["state"][name] if name in same else value for name, value in self._loss_given.items()
+            name: state[plain[name]] if name in same else value for name, value in self._loss_given.items()
         }
         self.loss.load_state_dict(entries)
         return [f"loss.{name}: it has other values" for name in self._loss_given if name not in same]
