@@ -22,6 +22,7 @@ from guided_attention._checks import cut_list, require
 from guided_attention._state_dicts import matching_entries, plain_name
 from guided_attention.errors import ArgumentTypeError, CheckpointError
 from guided_attention.training.batches import generator_states, generators_in, restore_generators
+from guided_attention.training.schedule import with_given
 from guided_attention.training.seeding import random_state, restore_random_state
 
 __all__ = ["Parts", "RunState", "plainly_named", "require_entries"]
@@ -319,7 +320,7 @@ class Parts:
         if held is None or self.schedule is None:
             return []
         changes: list[str] = []
-        state = _with_given(held["state"], held["given"], self._schedule_given, "schedule", changes)
+        state = with_given(held["state"], held["given"], self._schedule_given, "schedule", changes)
         self.schedule.load_state_dict(state)
         return changes
 
@@ -327,30 +328,6 @@ class Parts:
 def plainly_named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict without the prefixes that ``torch.compile`` gives to parts of a network."""
     return {plain_name(name) if "_orig_mod" in name else name: value for name, value in state.items()}
-
-
-def _with_given(held: Any, before: Any, now: Any, where: str, changes: list[str]) -> Any:  # noqa: ANN401 - plain values
-    """Return the stored state of a scheduler with the settings that are given differently now, which are noted.
-
-    Schedulers inside it, as those of ``SequentialLR``, are lists of such states: each keeps what it has counted.
-    """
-    if before == now:
-        return held
-    if isinstance(held, dict) and isinstance(now, dict) and all(type(name) is str for name in (*held, *now)):
-        merged = dict(held)
-        for name, value in now.items():
-            old = before.get(name)
-            merged[name] = _with_given(held.get(name), old, value, f"{where}.{name}", changes)
-        return merged
-    if isinstance(held, list) and isinstance(now, list) and all(type(x) is dict for x in (*held, *now)):
-        if len(before) != len(now):
-            changes.append(f"{where}: {len(before)} → {len(now)} entries")
-        parts = enumerate(zip(held, before, now, strict=False))
-        kept = [_with_given(*part, f"{where}[{number}]", changes) for number, part in parts]
-        return kept + now[len(kept) :]
-    if not where.endswith("._last_lr"):  # it follows the learning rate
-        changes.append(f"{where}: {before} → {now}")
-    return now
 
 
 def _options(group: Mapping[str, Any]) -> dict[str, Any]:

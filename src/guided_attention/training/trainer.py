@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -85,7 +86,8 @@ class Trainer:
     code 75. A run that was interrupted or killed is resumed to the bit.
 
     After `fit` the network holds its *last* weights. ``load_weights(model, run_dir / "best.pt")`` loads the best; with
-    ``ema_decay`` these are the averaged ones.
+    ``ema_decay`` these are the averaged ones. The optimizer has the learning rates that it was given, unless a
+    scheduler of torch has changed them.
 
     Args:
         model: A network, see `ModelWithLoss`. With ``torch.compile(model)``, network and loss are compiled together.
@@ -201,7 +203,7 @@ class Trainer:
             TrainingInterrupted: There was a signal.
             ProcessLostError: A process that loads batches was killed.
         """
-        with self._session.opened(resume=resume, take_over=take_over):
+        with self._given_rates(), self._session.opened(resume=resume, take_over=take_over):
             run = self._session.run
             # A fresh run takes one step however short its time, so that it always leaves a best.pt.
             stopped_by = self._reason_to_stop() if run.epoch > 0 and run.is_complete else None
@@ -348,6 +350,16 @@ class Trainer:
             "waiting": run.waiting,
             **run.means(),
         }
+
+    @contextmanager
+    def _given_rates(self) -> Iterator[None]:
+        """Put back what the schedule multiplies: a second run with this optimizer would multiply the product."""
+        try:
+            yield
+        finally:
+            if not (self.config.schedule is None or isinstance(self.config.schedule, LRScheduler)):
+                for group, rate in zip(self._optimizer.param_groups, self._base_rates, strict=False):
+                    group["lr"] = rate
 
     def _set_learning_rates(self) -> None:
         schedule, groups = self.config.schedule, len(self._optimizer.param_groups)
