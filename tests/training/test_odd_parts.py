@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
     StepLR,
 )
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from guided_attention._state_dicts import plain_name
 from guided_attention.errors import ArgumentError, ArgumentTypeError, CheckpointError, ExistingFileError
@@ -459,6 +459,38 @@ class Noisy(Dataset):
         return self.transform(IMAGES[index]).float(), LABELS[index]
 
 
+class Module(nn.Module):
+    def __init__(self, generator):
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, image):
+        return add_noise(image, self.generator)
+
+
+def of_class(generator, *, own=None):
+    """Return an object whose class has the generator, which adds the numbers of its own one too."""
+    variables = {
+        "generator": generator,
+        "again": lambda self, image: add_noise(image, self.generator),
+        "__call__": lambda self, image: add_noise(self.again(image), type(self).generator),
+    }
+    made = type("OfClass", (), variables)()
+    if own is not None:
+        made.generator = own
+    return made
+
+
+class Read:
+    """Has its generator in a property only."""
+
+    def __init__(self, generator):
+        type(self).generator = property(lambda _self: generator)
+
+    def __call__(self, image):
+        return add_noise(image, self.generator)
+
+
 _TRANSFORMS = {
     "a variable of the module": lambda _generator: add_noise,
     "a variable of the function around": lambda generator: lambda image: add_noise(image, generator),
@@ -467,6 +499,13 @@ _TRANSFORMS = {
     "an object with slots": Adder,
     "a method": lambda generator: Adder(generator).add,
     "a set": lambda generator: functools.partial(lambda own, image: add_noise(image, *own), {generator}),
+    "a variable of the class": of_class,
+    "a variable of a base class": lambda generator: type("Sub", (type(of_class(generator)),), {})(),
+    "a variable of the class that the object has too": lambda generator: of_class(
+        generator, own=np.random.default_rng(77)
+    ),
+    "modules in modules": lambda generator: nn.Sequential(nn.Identity(), nn.Sequential(Module(generator))),
+    "a property": Read,
     "a method of the generator": lambda generator: lambda image, own=generator.random: image + own(),
 }
 
@@ -477,7 +516,31 @@ def test_generators_are_found_wherever_transforms_have_them(tmp_path, monkeypatc
         made = [make(np.random.default_rng(seed)) for seed, make in enumerate(_TRANSFORMS.values())]
         data = Noisy(lambda image: functools.reduce(lambda value, transform: transform(value), made, image))
         found = generators_in(data)
-        assert len({id(source) for source in found.values()}) == len(_TRANSFORMS), list(found)
+        assert len({id(source) for source in found.values()}) == len(_TRANSFORMS) + 1, list(found)
         return {"loader": DataLoader(data, 3, shuffle=True)}
 
     resumed_equals_unbroken(tmp_path, parts)
+
+
+def parts_with_generators(count):
+    return ConcatDataset([Noisy(Adder(np.random.default_rng(number))) for number in range(count)])
+
+
+def test_generators_behind_the_first_parts_of_a_list_are_refused_and_a_hundred_are_stored(tmp_path):
+    loader = DataLoader(parts_with_generators(150), 700)
+    message = (
+        r"`train_loader` must be one that a resumed run can repeat, got train_loader\.dataset\.datasets\[100\]"
+        r"\.transform\.generator and others behind the first 100 parts of a list\. Let its parts share one"
+    )
+    with pytest.raises(ArgumentError, match=message):
+        train(tmp_path / "run", loader=loader)
+    assert not (tmp_path / "run").exists()
+    train(tmp_path / "run", loader=loader, exact_resume=False, max_epochs=1)
+
+    def paths(data, **where):
+        return [name for name, source in generators_in(data, **where).items() if source is not SHARED]
+
+    hundred = [f"train_loader.datasets[{number}].transform.generator" for number in range(100)]
+    assert paths(parts_with_generators(100)) == hundred
+    shared = ConcatDataset([Noisy(Adder(np.random.default_rng(0)))] * 150)
+    assert paths(shared) == paths(shared, everywhere=True) == hundred[:1]
