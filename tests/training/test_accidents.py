@@ -27,6 +27,7 @@ from guided_attention.training import (
     TrainerConfig,
     arguments,
     load_checkpoint,
+    polynomial_decay,
     read_log,
     save_checkpoint,
     seed_everything,
@@ -436,6 +437,32 @@ def test_schedulers_of_torch_are_stepped_and_resumed_as_torch_has_them(tmp_path)
     run("steps", lambda optimizer: StepLR(optimizer, 2, gamma=0.1), 3)
     got = run("steps", lambda optimizer: StepLR(optimizer, 2, gamma=0.1), 6, resume=True)
     assert got == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_a_second_run_with_an_optimizer_begins_at_the_rate_that_was_given(make_trainer, capsys):
+    model = toy_network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def rates(name, *, resume=False, **settings):
+        trainer = make_trainer(
+            name, model=model, optimizer=lambda _: optimizer, schedule=polynomial_decay(1.0), **settings
+        )
+        return [row["lr"] for row in read_log(trainer.fit(resume=resume).run_dir / "log.csv")]
+
+    def stop(event, status):
+        if (event, status.epoch) == ("step", 2):
+            raise ZeroDivisionError
+
+    wanted = rates("first")
+    assert wanted == pytest.approx([0.1 * (1 - batches / 9) for batches in (2, 5, 8)])
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    assert rates("second") == wanted
+    with pytest.raises(ZeroDivisionError):
+        rates("broken", hooks=[stop])
+    assert rates("broken", resume=True) == wanted
+    assert "changed" not in capsys.readouterr().err
+    optimizer.param_groups[0]["lr"] = 0.05  # by the user, for the next stage
+    assert rates("third") == pytest.approx([rate / 2 for rate in wanted])
 
 
 def test_a_scheduler_of_another_optimizer_is_refused(make_trainer):

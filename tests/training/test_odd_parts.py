@@ -7,11 +7,23 @@ import pytest
 import torch
 from tests.training.conftest import toy_network
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
-from torch.utils.data import DataLoader, Dataset
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    ConstantLR,
+    CosineAnnealingLR,
+    LambdaLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+    StepLR,
+)
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
+from guided_attention._state_dicts import plain_name
 from guided_attention.errors import ArgumentError, ArgumentTypeError, CheckpointError, ExistingFileError
-from guided_attention.training import Trainer, TrainerConfig, load_checkpoint, read_log
+from guided_attention.training import Trainer, TrainerConfig, load_checkpoint, read_log, save_checkpoint
 from guided_attention.training.batches import generators_in
 
 IMAGES = torch.rand(7, 1, 5, 11, generator=torch.Generator().manual_seed(3))
@@ -38,6 +50,12 @@ def train(run_dir, *, resume=False, loss=None, optimizer=None, loader=BATCHES, s
     return model
 
 
+def equal(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
 def killed_after(steps):
     remaining = iter(range(steps))
 
@@ -55,8 +73,7 @@ def resumed_equals_unbroken(tmp_path, make_parts):
         train(tmp_path / "broken", store_minutes=1e-9, hooks=killed_after(4), **make_parts())
     resumed = train(tmp_path / "broken", resume=True, **make_parts())
     logs = [read_log(tmp_path / name / "log.csv") for name in ("whole", "broken")]
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
+    equal(whole.state_dict(), resumed.state_dict())
     assert [{**row, "minutes": 0.0, "waiting": 0.0} for row in logs[0]] == [
         {**row, "minutes": 0.0, "waiting": 0.0} for row in logs[1]
     ]
@@ -263,6 +280,152 @@ def test_a_folder_in_the_place_of_a_file_is_found_before_training(tmp_path, name
     assert steps == []
 
 
+# Averaged weights
+
+
+def test_an_average_that_begins_on_resume_starts_with_the_stored_weights(tmp_path):
+    validated = []
+
+    def fail(_network):
+        raise KilledError
+
+    def keep(network):
+        validated.append({name: value.clone() for name, value in network.state_dict().items()})
+        return 0.5
+
+    with pytest.raises(KilledError):
+        train(tmp_path / "run", validate=fail, max_epochs=1)
+    stored = load_checkpoint(tmp_path / "run" / "last.pt")["model"]
+    train(tmp_path / "run", validate=keep, max_epochs=2, ema_decay=0.9, resume=True)
+    first, second = validated
+    equal(first, stored)
+    # From the next step on it is the average as of a new run: the first step is copied.
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["averaged"]["n_averaged"] == len(BATCHES)
+    assert not torch.equal(second["0.weight"], stored["0.weight"])
+
+
+class Judge(nn.Module):
+    """A loss with weights of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.part = nn.Conv2d(2, 2, 1)
+
+    def forward(self, logits, target):
+        return nn.functional.cross_entropy(self.part(logits), target)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of torch's compiler
+@pytest.mark.parametrize("compiled", [(True, False), (False, True)], ids=["before", "after"])
+def test_parts_of_network_and_loss_may_be_compiled_before_or_after_a_resume(tmp_path, capsys, compiled):
+    def run(name, epochs, *, compiled, resume=False):
+        torch.manual_seed(0)
+        model, loss = toy_network(), Judge()
+        if compiled:
+            model[0], loss.part = (torch.compile(part, backend="eager") for part in (model[0], loss.part))
+        parts = {"model": model, "loss": loss, "max_epochs": epochs, "ema_decay": 0.9, "resume": resume}
+        train(
+            tmp_path / name,
+            optimizer=lambda _: torch.optim.SGD([*model.parameters(), *loss.parameters()], 0.1),
+            **parts,
+        )
+        held = load_checkpoint(tmp_path / name / "last.pt")
+        weights = (held["model"], held["averaged"], held["loss"]["state"])
+        return [{plain_name(name): value for name, value in part.items()} for part in weights]
+
+    whole = run("whole", 4, compiled=False)
+    run("broken", 2, compiled=compiled[0])
+    resumed = run("broken", 4, compiled=compiled[1], resume=True)
+    for ours, theirs in zip(resumed, whole, strict=True):
+        equal(ours, theirs)
+    assert capsys.readouterr().err == "changed since the run was stored: max_epochs: 2 → 4\n"
+
+
+def test_an_average_of_another_network_is_refused_before_anything_is_loaded(tmp_path):
+    train(tmp_path / "run", ema_decay=0.9, max_epochs=1)
+    path = tmp_path / "run" / "last.pt"
+    held = load_checkpoint(path)
+    del held["averaged"]["module.0.weight"]
+    save_checkpoint(path, held)
+    model = toy_network()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"missing in the file: module\.0\.weight"):
+        train(tmp_path / "run", model=model, ema_decay=0.9, max_epochs=2, resume=True)
+    equal(model.state_dict(), before)
+
+
+# Schedulers made of others
+
+
+def one_after_the_other(optimizer, epochs=10):
+    inner = [LinearLR(optimizer, 0.1, total_iters=2), CosineAnnealingLR(optimizer, epochs)]
+    return SequentialLR(optimizer, inner, [2])
+
+
+def with_milestones(optimizer, epochs=10):
+    inner = [LinearLR(optimizer, 0.1, total_iters=8), MultiStepLR(optimizer, [epochs - 9, epochs - 7])]
+    return SequentialLR(optimizer, inner, [8])
+
+
+def at_once(optimizer, epochs=10):
+    inner = [LinearLR(optimizer, 0.1, total_iters=2), CosineAnnealingLR(optimizer, epochs)]
+    return ChainedScheduler(inner, optimizer)
+
+
+def rates_of_torch(make, epochs, changed=None):
+    """Return the rates without a Trainer, with a setting of the second one inside changed after 6 epochs."""
+    optimizer = torch.optim.SGD(toy_network().parameters(), 0.1)
+    scheduler, rates = make(optimizer), []
+    for epoch in range(epochs):
+        if epoch == 6:
+            vars(scheduler._schedulers[1]).update(changed or {})
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize(
+    ("make", "changed", "said"),
+    [
+        (one_after_the_other, {"T_max": 11}, "T_max: 10 → 11"),
+        (at_once, {"T_max": 11}, "T_max: 10 → 11"),
+        (with_milestones, {}, None),
+    ],
+)
+def test_schedulers_inside_others_are_resumed_each_with_what_is_given_now(
+    tmp_path, capsys, make, changed, said
+):
+    wanted = rates_of_torch(make, 13, changed)
+    train(tmp_path / "run", schedule=make, max_epochs=6)
+    capsys.readouterr()
+    anew = functools.partial(make, epochs=changed.get("T_max", 10))
+    train(tmp_path / "run", schedule=anew, max_epochs=13, resume=True)
+    assert [row["lr"] for row in read_log(tmp_path / "run" / "log.csv")] == pytest.approx(wanted, rel=1e-12)
+    lines = [f"schedule._schedulers[1].{said}"] if said else []
+    assert [line.partition(": ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        *lines,
+        "max_epochs: 6 → 13",
+    ]
+
+
+def test_a_scheduler_that_is_added_inside_another_is_said(tmp_path, capsys):
+    def longer(optimizer):
+        inner = [LinearLR(optimizer, 0.1, total_iters=2), CosineAnnealingLR(optimizer, 10)]
+        return SequentialLR(optimizer, [*inner, ConstantLR(optimizer, 0.5)], [2, 5])
+
+    train(tmp_path / "run", schedule=one_after_the_other, max_epochs=4)
+    capsys.readouterr()
+    train(tmp_path / "run", schedule=longer, max_epochs=5, resume=True)
+    assert [line.partition(": ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "schedule._milestones: [2] → [2, 5]",
+        "schedule._schedulers: 2 → 3 entries",
+        "max_epochs: 4 → 5",
+    ]
+    rates = [row["lr"] for row in read_log(tmp_path / "run" / "log.csv")]
+    assert rates == pytest.approx(rates_of_torch(one_after_the_other, 5), rel=1e-12)
+
+
 # Generators of random numbers, wherever a data set has them
 
 
@@ -296,6 +459,38 @@ class Noisy(Dataset):
         return self.transform(IMAGES[index]).float(), LABELS[index]
 
 
+class Module(nn.Module):
+    def __init__(self, generator):
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, image):
+        return add_noise(image, self.generator)
+
+
+def of_class(generator, *, own=None):
+    """Return an object whose class has the generator, which adds the numbers of its own one too."""
+    variables = {
+        "generator": generator,
+        "again": lambda self, image: add_noise(image, self.generator),
+        "__call__": lambda self, image: add_noise(self.again(image), type(self).generator),
+    }
+    made = type("OfClass", (), variables)()
+    if own is not None:
+        made.generator = own
+    return made
+
+
+class Read:
+    """Has its generator in a property only."""
+
+    def __init__(self, generator):
+        type(self).generator = property(lambda _self: generator)
+
+    def __call__(self, image):
+        return add_noise(image, self.generator)
+
+
 _TRANSFORMS = {
     "a variable of the module": lambda _generator: add_noise,
     "a variable of the function around": lambda generator: lambda image: add_noise(image, generator),
@@ -304,6 +499,13 @@ _TRANSFORMS = {
     "an object with slots": Adder,
     "a method": lambda generator: Adder(generator).add,
     "a set": lambda generator: functools.partial(lambda own, image: add_noise(image, *own), {generator}),
+    "a variable of the class": of_class,
+    "a variable of a base class": lambda generator: type("Sub", (type(of_class(generator)),), {})(),
+    "a variable of the class that the object has too": lambda generator: of_class(
+        generator, own=np.random.default_rng(77)
+    ),
+    "modules in modules": lambda generator: nn.Sequential(nn.Identity(), nn.Sequential(Module(generator))),
+    "a property": Read,
     "a method of the generator": lambda generator: lambda image, own=generator.random: image + own(),
 }
 
@@ -314,7 +516,31 @@ def test_generators_are_found_wherever_transforms_have_them(tmp_path, monkeypatc
         made = [make(np.random.default_rng(seed)) for seed, make in enumerate(_TRANSFORMS.values())]
         data = Noisy(lambda image: functools.reduce(lambda value, transform: transform(value), made, image))
         found = generators_in(data)
-        assert len({id(source) for source in found.values()}) == len(_TRANSFORMS), list(found)
+        assert len({id(source) for source in found.values()}) == len(_TRANSFORMS) + 1, list(found)
         return {"loader": DataLoader(data, 3, shuffle=True)}
 
     resumed_equals_unbroken(tmp_path, parts)
+
+
+def parts_with_generators(count):
+    return ConcatDataset([Noisy(Adder(np.random.default_rng(number))) for number in range(count)])
+
+
+def test_generators_behind_the_first_parts_of_a_list_are_refused_and_a_hundred_are_stored(tmp_path):
+    loader = DataLoader(parts_with_generators(150), 700)
+    message = (
+        r"`train_loader` must be one that a resumed run can repeat, got train_loader\.dataset\.datasets\[100\]"
+        r"\.transform\.generator and others behind the first 100 parts of a list\. Let its parts share one"
+    )
+    with pytest.raises(ArgumentError, match=message):
+        train(tmp_path / "run", loader=loader)
+    assert not (tmp_path / "run").exists()
+    train(tmp_path / "run", loader=loader, exact_resume=False, max_epochs=1)
+
+    def paths(data, **where):
+        return [name for name, source in generators_in(data, **where).items() if source is not SHARED]
+
+    hundred = [f"train_loader.datasets[{number}].transform.generator" for number in range(100)]
+    assert paths(parts_with_generators(100)) == hundred
+    shared = ConcatDataset([Noisy(Adder(np.random.default_rng(0)))] * 150)
+    assert paths(shared) == paths(shared, everywhere=True) == hundred[:1]

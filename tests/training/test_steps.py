@@ -31,12 +31,19 @@ from guided_attention.training import (
     read_log,
     seed_everything,
 )
+from guided_attention.training.step import averaged_copy
 
 
 def equal(first, second):
     assert first.keys() == second.keys()
     for name in first:
         assert torch.equal(first[name], second[name]), name
+
+
+@takes_outputs
+def small_loss(output, target):
+    """Of gradients that fp16 holds."""
+    return LossTerms(toy_loss(output, target).total / 1000)
 
 
 # Accumulation
@@ -95,6 +102,80 @@ def test_the_averaged_weights_follow_steps_and_not_batches(make_trainer):
     assert load_checkpoint(folder / "last.pt")["averaged"]["n_averaged"] == 4
 
 
+class Indexed(nn.Module):
+    """A network with buffers of every kind: indices (stored and not), a choice, a phase, a running mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(1, 2, 1)
+        self.register_buffer("stored", torch.arange(20))
+        self.register_buffer("own", torch.arange(20, dtype=torch.int32), persistent=False)
+        self.register_buffer("chosen", torch.tensor([True, False, True]))
+        self.register_buffer("phase", torch.tensor([1 + 2j]))
+        self.register_buffer("mean", torch.zeros(3))
+
+
+def test_whole_number_buffers_are_copied_and_the_others_averaged():
+    model = Indexed()
+    averaged = averaged_copy(model, 0.999)
+    weight, mean = model.head.weight.detach().clone(), torch.zeros(3)
+    for update in range(60):
+        model.chosen.logical_not_()
+        model.mean.add_(1.0)
+        with torch.no_grad():
+            model.head.weight.add_(0.5)
+        averaged.update_parameters(model)
+        share = 0.0 if update == 0 else (1 + update) / (10 + update)
+        mean = share * mean + (1 - share) * model.mean
+        weight = share * weight + (1 - share) * model.head.weight.detach()
+    ours, theirs = dict(averaged.module.named_buffers()), dict(model.named_buffers())
+    copied = ("stored", "own", "chosen", "phase")
+    equal({name: ours[name] for name in copied}, {name: theirs[name] for name in copied})
+    assert torch.equal(ours["stored"], torch.arange(20))
+    torch.testing.assert_close(ours["mean"], mean)
+    torch.testing.assert_close(averaged.module.head.weight.detach(), weight)
+
+
+def test_the_batches_that_a_norm_has_seen_are_counted_whole_in_the_average(make_trainer):
+    folder = make_trainer(max_epochs=20, ema_decay=0.999).fit().run_dir
+    assert load_checkpoint(folder / "best.pt")["model"]["1.num_batches_tracked"] % BATCHES == 0
+    assert load_checkpoint(folder / "last.pt")["averaged"]["module.1.num_batches_tracked"] == 20 * BATCHES
+
+
+# Parameters that the optimizer does not hold
+
+
+def of_head(model):
+    return torch.optim.SGD(model[-1].parameters(), lr=0.5)
+
+
+def with_body(*, requires_grad):
+    torch.manual_seed(0)
+    model = toy_network()
+    model[:-1].requires_grad_(requires_grad=requires_grad)
+    return model
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_gradients_that_the_optimizer_does_not_hold_change_nothing(make_trainer, precision, clip):
+    settings = {"loss": small_loss, "optimizer": of_head, "precision": precision, "clip_grad_norm": clip}
+    wanted, ours = with_body(requires_grad=False), with_body(requires_grad=True)
+    if precision == "fp16":
+        ours[0].weight.register_hook(lambda gradient: gradient * math.inf)
+    else:
+        ours[0].weight.register_hook(lambda gradient: gradient * 1000)
+    before = wanted[-1].weight.detach().clone()
+    folders = [
+        make_trainer(name, model=model, **settings).fit().run_dir
+        for name, model in (("frozen", wanted), ("held", ours))
+    ]
+    equal(ours.state_dict(), wanted.state_dict())
+    assert not torch.equal(ours[-1].weight, before)
+    rows = [read_log(folder / "log.csv") for folder in folders]
+    assert rows[0] == rows[1]
+
+
 # Half precision
 
 
@@ -125,12 +206,8 @@ def test_an_infinite_gradient_in_fp16_skips_the_step_and_halves_the_scale(make_t
     before = []
     hooks = [lambda event, _: before.append(model.weight.detach().clone()) if event == "step" else None]
 
-    @takes_outputs
-    def small(output, target):  # of gradients that fp16 holds
-        return LossTerms(toy_loss(output, target).total / 1000)
-
     trainer = make_trainer(
-        model=model, loss=small, precision="fp16", max_epochs=1, ema_decay=0.9, hooks=hooks
+        model=model, loss=small_loss, precision="fp16", max_epochs=1, ema_decay=0.9, hooks=hooks
     )
     trainer.fit()
     assert torch.equal(before[0], before[1])
@@ -146,6 +223,15 @@ def test_gradients_that_stay_infinite_end_the_run(make_trainer):
         NonFiniteError, match="got gradient = nan at epoch 14, batch 2|got gradient = inf at epoch 14"
     ):
         make_trainer(model=model, precision="fp16", max_epochs=100).fit()
+
+
+def test_a_norm_that_overflows_though_no_gradient_does_changes_no_weights(make_trainer):
+    model = nn.Conv2d(1, 2, 1)
+    model.weight.register_hook(lambda gradient: torch.full_like(gradient, 1e25))  # 1.5e20 without the scale
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(NonFiniteError, match="got gradient = inf at epoch 1, batch 1. This step changed no"):
+        make_trainer(model=model, loss=small_loss, precision="fp16").fit()
+    equal(model.state_dict(), before)
 
 
 # When it ends

@@ -221,11 +221,17 @@ def test_the_rate_falls_on_a_plateau_of_the_validation(make_trainer):
 
 
 def test_each_group_keeps_its_own_rate(make_trainer):
-    trainer = make_trainer(schedule=lambda _progress: 0.5, max_epochs=1)
-    trainer._optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))], "lr": 0.2})
-    trainer._base_rates.append(0.2)
-    trainer.fit()
-    assert [group["lr"] for group in trainer._optimizer.param_groups] == [0.005, 0.1]
+    model = toy_network()
+    groups = [{"params": model[0].parameters(), "lr": 0.01}, {"params": model[3].parameters(), "lr": 0.2}]
+    optimizer, seen = torch.optim.SGD(groups), []
+
+    def note(_event, _status):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+
+    settings = {"schedule": lambda _progress: 0.5, "max_epochs": 1, "hooks": [note]}
+    make_trainer(model=model, optimizer=lambda _: optimizer, **settings).fit()
+    assert seen == [[0.005, 0.1]] * (BATCHES + 2)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.01, 0.2]
 
 
 # When it ends

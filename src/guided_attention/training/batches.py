@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from guided_attention._checks import require, require_type
@@ -48,10 +48,10 @@ _PLAIN = (
     ModuleType,
     Tensor,
     np.ndarray,
-    nn.Module,
     type(None),
 )
-_DEEPEST, _MOST = 8, 100
+_DEEPEST, _MOST = 12, 100
+"""Levels that the search for generators goes down, and parts of a list that it visits whenever a state is stored."""
 _WITHOUT_OWN = {*sys.stdlib_module_names, "numpy", "torch"}
 """Modules whose functions read no generator but the global ones."""
 
@@ -184,7 +184,12 @@ def _require_repeatable(loader: object) -> None:
     require(not kept, "train_loader", wanted, got, cure)
     unordered = several and not getattr(loader, "in_order", True)
     require(not unordered, "train_loader", wanted, "in_order=False", f"Set in_order=True, {_ALLOW}")
-    for name, source in generators_in(loader).items():
+    found = generators_in(loader)
+    stored = {id(source) for source in found.values()}
+    missed = [name for name, one in generators_in(loader, everywhere=True).items() if id(one) not in stored]
+    got = f"{missed[0]} and others behind the first {_MOST} parts of a list" if missed else ""
+    require(not missed, "train_loader", wanted, got, f"Let its parts share one generator, {_ALLOW}")
+    for name, source in found.items():
         secret = isinstance(source, random.SystemRandom)
         got = f"{name}, a random.SystemRandom"
         require(not secret, "train_loader", wanted, got, f"Use random.Random(seed), {_ALLOW}")
@@ -219,31 +224,35 @@ def _pair(batch: object, keys: tuple[str, str] | None) -> Pair:
     return image, target
 
 
-def generators_in(loader: object) -> dict[str, _Source]:
-    """Return the generators of random numbers that a loader, its samplers, data set and transforms hold, by path."""
-    found: dict[str, _Source] = {}
-    seen: set[int] = set()
+def generators_in(loader: object, *, everywhere: bool = False) -> dict[str, _Source]:
+    """Return the generators of random numbers that a loader, its samplers, data set and transforms hold, by path.
 
-    def visit(value: object, path: str, depth: int) -> None:
-        if isinstance(value, _PLAIN) or id(value) in seen or depth > _DEEPEST:
-            return
-        seen.add(id(value))
+    Only `everywhere` finds those behind the first parts of long lists, which may take seconds.
+    """
+    found: dict[str, _Source] = {}
+    seen: dict[int, object] = {}  # with the objects: the id of one that is gone would be given again
+    waiting: deque[tuple[str, object, int]] = deque([("train_loader", loader, 0)])
+    while waiting:  # level by level, so that what is reached in two ways is visited by the shorter one
+        path, value, depth = waiting.popleft()
+        if isinstance(value, _PLAIN) or id(value) in seen:
+            continue
+        seen[id(value)] = value
         if isinstance(value, _SOURCES):
             found[path] = value
-            return
-        for name, part in _parts_of(value):
-            visit(part, f"{path}{name}", depth + 1)
-
-    visit(loader, "train_loader", 0)
+        elif depth < _DEEPEST:
+            parts = _parts_of(value, None if everywhere else _MOST)
+            waiting.extend((path + name, part, depth + 1) for name, part in parts)
     return found
 
 
-def _parts_of(value: object) -> Iterator[tuple[str, object]]:
-    """Return what an object holds and its code refers to, by name."""
+def _parts_of(value: object, most: int | None) -> Iterator[tuple[str, object]]:
+    """Return what an object holds and its code refers to, by name; of a container, the first `most` parts."""
     if isinstance(value, Mapping):
-        yield from ((f"[{key!r}]", part) for key, part in itertools.islice(value.items(), _MOST))
+        entries = itertools.islice(value.items(), most)
+        yield from ((f"[{key!r}]", part) for key, part in entries if not isinstance(part, _PLAIN))
     elif isinstance(value, (list, tuple, set, frozenset, deque)):
-        yield from ((f"[{number}]", part) for number, part in enumerate(itertools.islice(value, _MOST)))
+        numbered = enumerate(itertools.islice(value, most))
+        yield from ((f"[{number}]", part) for number, part in numbered if not isinstance(part, _PLAIN))
     elif isinstance(value, FunctionType):
         yield from _parts_of_function(value)
     elif isinstance(value, (MethodType, BuiltinMethodType)):
@@ -251,15 +260,17 @@ def _parts_of(value: object) -> Iterator[tuple[str, object]]:
         yield "", getattr(value, "__func__", None)
     elif isinstance(value, functools.partial):
         yield from ((".func", value.func), (".args", value.args), (".keywords", value.keywords))
+    elif isinstance(value, property):
+        yield ".fget", value.fget
     else:
         yield from ((f".{name}", part) for name, part in getattr(value, "__dict__", {}).items())
         for kind in type(value).__mro__:
             slots = kind.__dict__.get("__slots__", ())
             names = [slots] if isinstance(slots, str) else slots
             yield from ((f".{name}", getattr(value, name, None)) for name in names)
-            yield from (
-                (f".{name}", part) for name, part in vars(kind).items() if isinstance(part, FunctionType)
-            )
+            if kind.__module__.partition(".")[0] not in _WITHOUT_OWN:
+                # By its name, since an object may have an attribute of the name of a variable of its class.
+                yield from ((f".{kind.__name__}.{name}", part) for name, part in vars(kind).items())
 
 
 def _parts_of_function(function: FunctionType) -> Iterator[tuple[str, object]]:

@@ -27,7 +27,7 @@ class Gradients:
         scaler: Of the loss.
         device: Where the batches are moved to.
         config: The settings.
-        parameters: What has a gradient.
+        parameters: What is trained: several processes add up its gradients.
     """
 
     def __init__(

@@ -1,13 +1,20 @@
-"""Learning rate over the run: functions of how far the run has come and of how well it validated."""
+"""Learning rate over the run: functions of how far the run has come and how well it validated; resumed schedulers."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from guided_attention._checks import require, require_positive
 
-__all__ = ["Schedule", "TrainingProgress", "cosine_decay", "polynomial_decay", "reduce_on_plateau"]
+__all__ = [
+    "Schedule",
+    "TrainingProgress",
+    "cosine_decay",
+    "polynomial_decay",
+    "reduce_on_plateau",
+    "with_given",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,3 +147,27 @@ def reduce_on_plateau(epochs: int = 50, factor: float = 0.5) -> Schedule:
         return factor**cuts
 
     return cut
+
+
+def with_given(held: Any, before: Any, now: Any, where: str, changes: list[str]) -> Any:  # noqa: ANN401 - plain values
+    """Return the stored state of a scheduler with the settings that are given differently now, which are noted.
+
+    Schedulers inside it, as those of ``SequentialLR``, are lists of such states: each keeps what it has counted.
+    """
+    if before == now:
+        return held
+    if isinstance(held, dict) and isinstance(now, dict) and all(type(name) is str for name in (*held, *now)):
+        merged = dict(held)
+        for name, value in now.items():
+            old = before.get(name)
+            merged[name] = with_given(held.get(name), old, value, f"{where}.{name}", changes)
+        return merged
+    if isinstance(held, list) and isinstance(now, list) and all(type(x) is dict for x in (*held, *now)):
+        if len(before) != len(now):
+            changes.append(f"{where}: {len(before)} → {len(now)} entries")
+        parts = enumerate(zip(held, before, now, strict=False))
+        kept = [with_given(*part, f"{where}[{number}]", changes) for number, part in parts]
+        return kept + now[len(kept) :]
+    if not where.endswith("._last_lr"):  # it follows the learning rate
+        changes.append(f"{where}: {before} → {now}")
+    return now

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -21,6 +22,7 @@ from guided_attention._checks import cut_list, require
 from guided_attention._state_dicts import matching_entries, plain_name
 from guided_attention.errors import ArgumentTypeError, CheckpointError
 from guided_attention.training.batches import generator_states, generators_in, restore_generators
+from guided_attention.training.schedule import with_given
 from guided_attention.training.seeding import random_state, restore_random_state
 
 __all__ = ["Parts", "RunState", "plainly_named", "require_entries"]
@@ -228,16 +230,28 @@ class Parts:
         self._require_same_optimizer(held, path)
         require_same_settings(self.model, held, path)
         entries = matching_entries(self.model.state_dict(), held["model"], path)
+        average = self._average_of(held, entries, path)
         self.model.load_state_dict(entries)
         self.optimizer.load_state_dict(held["optimizer"])
         changes = self._apply_given(held["given"]) + self._restore_loss(held.get("loss"))
-        if self.averaged is not None and held["averaged"] is not None:
-            self.averaged.load_state_dict(held["averaged"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(average)
         if held["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(held["scaler"])
         self.epoch_start = held["epoch_start"]
         self.restore_random_states(held["random"])
         return changes + self._restore_schedule(held["schedule"])
+
+    def _average_of(
+        self, held: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path
+    ) -> dict[str, Tensor]:
+        """Return the state of the averaged copy; where none is stored, it starts with the weights that are."""
+        if self.averaged is None:
+            return {}
+        ours = self.averaged.state_dict()
+        if held["averaged"] is not None:
+            return matching_entries(ours, held["averaged"], path)
+        return ours | {f"module.{name}": value for name, value in weights.items()}
 
     def _require_same_optimizer(self, held: Mapping[str, Any], path: Path) -> None:
         ours = type(self.optimizer).__name__
@@ -283,9 +297,11 @@ class Parts:
         """Load what training has changed in the loss; what is given differently now, such as class weights, stays."""
         if self.loss is None or held is None:
             return []
-        same = {name for name, value in self._loss_given.items() if _equal(value, held["given"].get(name))}
+        before, state = plainly_named(held["given"]), plainly_named(held["state"])
+        plain = dict(zip(self._loss_given, plainly_named(self._loss_given), strict=True))
+        same = {name for name, value in self._loss_given.items() if _equal(value, before.get(plain[name]))}
         entries = {
-            name: held["state"][name] if name in same else value for name, value in self._loss_given.items()
+            name: state[plain[name]] if name in same else value for name, value in self._loss_given.items()
         }
         self.loss.load_state_dict(entries)
         return [f"loss.{name}: it has other values" for name in self._loss_given if name not in same]
@@ -303,13 +319,10 @@ class Parts:
             return [f"schedule: {before} → {ours}"]
         if held is None or self.schedule is None:
             return []
-        kept = {name for name, value in self._schedule_given.items() if held["given"].get(name) == value}
-        changed = sorted(self._schedule_given.keys() - kept)
-        self.schedule.load_state_dict(held["state"] | {name: self._schedule_given[name] for name in changed})
-        changed = [name for name in changed if not name.startswith("_")]
-        return [
-            f"schedule.{name}: {held['given'].get(name)} → {self._schedule_given[name]}" for name in changed
-        ]
+        changes: list[str] = []
+        state = with_given(held["state"], held["given"], self._schedule_given, "schedule", changes)
+        self.schedule.load_state_dict(state)
+        return changes
 
 
 def plainly_named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -342,7 +355,8 @@ def _equal(value: object, other: object) -> bool:
 def _without_numpy(value: Any) -> Any:  # noqa: ANN401 - any plain value
     """Return nested plain values with NumPy's numbers as Python's: those could be written, and not read again."""
     if isinstance(value, dict):
-        return {name: _without_numpy(part) for name, part in value.items()}
+        parts = {name: _without_numpy(part) for name, part in value.items()}
+        return Counter(parts) if isinstance(value, Counter) else parts  # the milestones of MultiStepLR
     if type(value) in {list, tuple}:
         return type(value)(_without_numpy(part) for part in value)
     return value.item() if isinstance(value, np.generic) else value

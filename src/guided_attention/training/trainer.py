@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -85,13 +86,15 @@ class Trainer:
     code 75. A run that was interrupted or killed is resumed to the bit.
 
     After `fit` the network holds its *last* weights. ``load_weights(model, run_dir / "best.pt")`` loads the best; with
-    ``ema_decay`` these are the averaged ones.
+    ``ema_decay`` these are the averaged ones. The optimizer has the learning rates that it was given, unless a
+    scheduler of torch has changed them.
 
     Args:
         model: A network, see `ModelWithLoss`. With ``torch.compile(model)``, network and loss are compiled together.
         loss: A loss marked with `takes_outputs`, such as `GuidedAttentionLoss`, or any function of logits and labels
             to a scalar, such as ``torch.nn.CrossEntropyLoss()``.
-        optimizer: Optimizer of the network's parameters.
+        optimizer: Optimizer of the parameters of network and loss that are to be trained. Gradients of others are
+            discarded: they count neither for clipping nor for the scale of the loss in fp16.
         train_loader: Any iterable of pairs: images ``(batch, in_channels, *space)`` and labels as the loss takes them,
             or of dictionaries whose keys ``config.batch_keys`` names.
         validate: Function from the network, in evaluation mode, to a score, higher is better, such as
@@ -164,7 +167,8 @@ class Trainer:
         # What compiled the network compiles the whole of network and loss, with the same settings.
         compiled = getattr(model, "dynamo_ctx", None)
         forward: Callable[[Tensor, Tensor], LossTerms] = joint if compiled is None else compiled(joint)
-        self._parameters = list(joint.parameters())
+        # Others may have gradients too; in fp16 theirs stay scaled, and an infinite one is not noticed.
+        self._parameters = [part for group in optimizer.param_groups for part in group["params"]]
         self._averaged = averaged_copy(self.model, config.ema_decay) if config.ema_decay is not None else None
         self._optimizer = optimizer
         self._base_rates = [float(group["lr"]) for group in optimizer.param_groups]
@@ -199,7 +203,7 @@ class Trainer:
             TrainingInterrupted: There was a signal.
             ProcessLostError: A process that loads batches was killed.
         """
-        with self._session.opened(resume=resume, take_over=take_over):
+        with self._given_rates(), self._session.opened(resume=resume, take_over=take_over):
             run = self._session.run
             # A fresh run takes one step however short its time, so that it always leaves a best.pt.
             stopped_by = self._reason_to_stop() if run.epoch > 0 and run.is_complete else None
@@ -267,11 +271,13 @@ class Trainer:
         self._set_learning_rates()
         terms = self._gradients_of(group)
         self._scaler.unscale_(self._optimizer)
-        # An infinite limit clips nothing, and returns the norm that is checked.
-        norm = nn.utils.clip_grad_norm_(self._parameters, config.clip_grad_norm or math.inf)
+        gradients = [part.grad for part in self._parameters if part.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
         where = f"epoch {run.epoch}, batch {run.batches + 1}"
         skippable = self._scaler.is_enabled() and run.skipped < _MOST_SKIPPED
-        values, gradient = finite_values(terms, norm, where, scaled=skippable)
+        values, gradient = finite_values(terms, norm, where, skippable=gradients if skippable else ())
+        if config.clip_grad_norm is not None:
+            nn.utils.clip_grads_with_norm_(self._parameters, config.clip_grad_norm, norm)
         self._scaler.step(self._optimizer)  # skips an infinite gradient in fp16
         self._scaler.update()
         run.skipped = 0 if math.isfinite(gradient) else run.skipped + 1
@@ -284,7 +290,7 @@ class Trainer:
     def _gradients_of(self, group: list[Batch]) -> list[LossTerms]:
         """Compute the gradient, in smaller pieces from the first batch on that does not fit into memory."""
         while True:
-            self._optimizer.zero_grad(set_to_none=True)
+            self._joint.zero_grad(set_to_none=True)  # those that the optimizer does not hold, too
             try:
                 return self._gradients.add(group, self._session.run)
             except torch.OutOfMemoryError as error:
@@ -346,6 +352,16 @@ class Trainer:
             "waiting": run.waiting,
             **run.means(),
         }
+
+    @contextmanager
+    def _given_rates(self) -> Iterator[None]:
+        """Put back what the schedule multiplies: a second run with this optimizer would multiply the product."""
+        try:
+            yield
+        finally:
+            if not (self.config.schedule is None or isinstance(self.config.schedule, LRScheduler)):
+                for group, rate in zip(self._optimizer.param_groups, self._base_rates, strict=False):
+                    group["lr"] = rate
 
     def _set_learning_rates(self) -> None:
         schedule, groups = self.config.schedule, len(self._optimizer.param_groups)
