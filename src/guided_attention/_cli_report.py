@@ -52,6 +52,7 @@ _WORDS = {
     "`finalize(run)`": "`guided-attention finalize RUN`",
     "`plan_for(data).save(path)`": "`guided-attention plan DATA --out RUN`",
     "`values`": "`--set`",
+    "leave `shard` out": "pass --shard 1/1",
     "`also` must be": "`--also` must be",
     "pass channels=()": "list them in a CSV file",
     "Set a smaller batch_size in the Predictor, or predict on another device. Or set a smaller patch_size, and predict "
