@@ -2,12 +2,14 @@
 
 import argparse
 import csv
+import hashlib
 import io
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from guided_attention.case import Case
@@ -136,6 +138,26 @@ def keep_settings(args: argparse.Namespace) -> None:
     """Write down the settings of all runs of a folder."""
     args.out.mkdir(parents=True, exist_ok=True)
     write_whole(args.out / "settings.json", json.dumps(settings(args), indent=2) + "\n")
+
+
+def require_same_scans(args: argparse.Namespace, cases: Sequence[Case]) -> None:
+    """End the command in one line if the folder holds runs on other scans; write down the hash of the first ones."""
+    path, now = args.out / "scans.sha256", hash_of(cases)
+    if path.is_file() and path.read_text(encoding="utf-8").strip() != now:
+        raise SystemExit(
+            f"`--data` must hold the scans that {path} was made of, got others. Name another --out."
+        )
+    write_whole(path, now + "\n")
+
+
+def hash_of(cases: Sequence[Case]) -> str:
+    """Return one hash of images, labels and geometry, wherever the files lie."""
+    found = hashlib.sha256()
+    for case in cases:
+        for array in (case.image, case.labels, case.affine):
+            if array is not None:
+                found.update(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 def as_csv(rows: Sequence[Mapping[str, object]]) -> str:

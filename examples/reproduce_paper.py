@@ -38,6 +38,7 @@ from paper_setup import (
     parse,
     read_cases,
     read_folds,
+    require_same_scans,
     require_settings,
     write_whole,
 )
@@ -51,6 +52,7 @@ def main(args: argparse.Namespace) -> None:
     require_settings(args)
     cases = read_cases(args)
     keep_settings(args)
+    require_same_scans(args, list(cases.values()))
     splits = read_folds(args, list(cases))
     about = describe(args, subjects=len(cases))
     print(about)

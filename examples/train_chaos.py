@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from guided_attention import MSGA, Trainer
 from guided_attention.case import Case
 from guided_attention.data import CHAOS_MR_LABELS as LABELS
-from guided_attention.data import read_chaos, split_subjects, write_phantom_cohort
+from guided_attention.data import Split, read_chaos, split_subjects, write_phantom_cohort
 from guided_attention.evaluation import Validation, evaluate, format_table, summarize, write_scores_csv
 from guided_attention.figures import save_prediction_grid
 from guided_attention.inference import PostProcessing, Predictor, save_prediction
@@ -37,8 +37,11 @@ def main(args: argparse.Namespace) -> None:
     model = MSGA(SOURCES[args.source], LABELS.num_classes, encoder=args.encoder, channels=args.channels)
 
     folder = args.data or write_phantom_cohort("phantom-cohort", subjects=20, size=160)
-    cases = {case.case_id: case for case in read_chaos(folder, source=args.source)}
-    split = split_subjects(list(cases), train=13, val=2, test=5, seed=args.seed)
+    # A resumed run keeps its split, whatever the seed: a subject that has trained the network is never tested.
+    kept = Split.load(args.out / "split.json") if args.resume else None
+    names = None if kept is None else [*kept.train, *kept.val, *kept.test]
+    cases = {case.case_id: case for case in read_chaos(folder, source=args.source, case_ids=names)}
+    split = kept or split_subjects(list(cases), train=13, val=2, test=5, seed=args.seed)
     train, val, test = ([cases[name] for name in part] for part in (split.train, split.val, split.test))
     print(f"{len(train)} training, {len(val)} validation and {len(test)} test subjects from {folder}")
 
@@ -62,8 +65,9 @@ def main(args: argparse.Namespace) -> None:
         config=TrainerConfig(**limits, **numbers, device=args.device, schedule=polynomial_decay()),
         metadata=predictor.metadata,
     )
-    result = trainer.fit(resume=args.resume)
+    args.out.mkdir(parents=True, exist_ok=True)
     split.save(args.out / "split.json")
+    result = trainer.fit(resume=args.resume)
     print(f"best epoch {result.best_epoch}: mean 3D Dice {result.best_score:.3f} on the validation subjects")
     report(test, args)
 

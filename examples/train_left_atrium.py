@@ -33,6 +33,8 @@ def main(args: argparse.Namespace) -> None:
     require_run_folder(args.out, resume=args.resume)
     values = {key: getattr(args, name) for name, key in OPTIONS.items() if getattr(args, name) is not None}
     check_values(values)
+    if args.resume:  # the data may have moved; another seed is refused
+        values |= {"data.folder": str(args.data), "seed": args.seed}
     plan = (
         Plan.load(args.out)
         if args.resume
@@ -44,8 +46,9 @@ def main(args: argparse.Namespace) -> None:
     print(f"best epoch {result.best_epoch}: mean 3D Dice {result.best_score:.3f} on the validation cases")
 
     # Predicts the test cases with the best weights, and scores the volumes.
-    evaluate(args.out, out=args.out, device=args.device)
-    print(f"{(args.out / 'scores.txt').read_text()}\npredictions, scores and learning curves: {args.out}")
+    evaluate(args.out, device=args.device)
+    scores = (args.out / "evaluation" / "scores.txt").read_text()
+    print(f"{scores}\npredictions, scores and learning curves: {args.out}")
 
 
 def parse() -> argparse.Namespace:

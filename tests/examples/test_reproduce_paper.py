@@ -20,7 +20,7 @@ import torch
 from scipy import stats
 
 from guided_attention.case import Case, affine_of
-from guided_attention.data import Split, make_phantom, write_nifti
+from guided_attention.data import Split, make_phantom, write_nifti, write_phantom_cohort
 from guided_attention.evaluation import evaluate_case
 from guided_attention.inference import PostProcessing
 from guided_attention.labels import LabelSpec
@@ -329,6 +329,40 @@ def test_other_settings_are_refused_and_named(tmp_path):
     assert json.loads((tmp_path / "new" / "settings.json").read_text())["seed"] == 0
 
 
+def scan(number, *, moved=0.0, liver=1):
+    """A small scan, and a way to change each thing that is read of it."""
+    volume = np.full((2, 3, 5), number)
+    return Case(str(number), volume[None], np.where(volume > 0, liver, 0), affine_of((5.0, 2.0, 1.0 + moved)))
+
+
+def test_scans_that_are_not_those_of_the_folder_are_refused(tmp_path):
+    setup, args = load("paper_setup"), command("--data", "a", "--out", tmp_path)
+    setup.require_same_scans(args, [scan(1), scan(2)])
+    held = (tmp_path / "scans.sha256").read_bytes()
+    setup.require_same_scans(command("--data", "moved", "--out", tmp_path), [scan(1), scan(2)])
+    for other in ([scan(1), scan(3)], [scan(1), scan(2, moved=1.0)], [scan(1), scan(2, liver=3)]):
+        with pytest.raises(
+            SystemExit, match=r"^`--data` must hold the scans that .*scans\.sha256 was made of, got"
+        ):
+            setup.require_same_scans(args, other)
+    assert (tmp_path / "scans.sha256").read_bytes() == held
+
+
+def test_a_folder_of_runs_is_not_continued_with_other_scans_of_the_same_names(tmp_path, monkeypatch):
+    script = load("reproduce_paper")
+    monkeypatch.setattr(script, "networks_of", lambda _tables: [])
+    monkeypatch.setattr(script, "parameter_counts", dict)
+    monkeypatch.setattr(script, "write_tables", lambda *_arguments, **_settings: None)
+    monkeypatch.setattr(script.torch, "set_num_threads", lambda _count: None)
+    for name, seed in (("a", 0), ("b", 1)):
+        write_phantom_cohort(tmp_path / name, subjects=6, size=16, seed=seed)
+    script.main(command("--smoke", "--data", tmp_path / "a", "--out", tmp_path / "out"))
+    (tmp_path / "a").rename(tmp_path / "c")
+    script.main(command("--smoke", "--data", tmp_path / "c", "--out", tmp_path / "out"))
+    with pytest.raises(SystemExit, match=r"scans\.sha256 was made of, got others\. Name another --out\."):
+        script.main(command("--smoke", "--data", tmp_path / "b", "--out", tmp_path / "out"))
+
+
 def test_a_file_is_written_atomically(tmp_path, monkeypatch):
     setup = load("paper_setup")
     setup.write_whole(tmp_path / "scores.csv", "before")
@@ -442,7 +476,7 @@ def test_a_network_that_cannot_be_trained_is_named_and_the_others_go_on(tmp_path
         return [row(f"{fold}{n}", "liver", 0.5 + 0.01 * n) for n in range(3)]
 
     monkeypatch.setattr(script, "run", run)
-    monkeypatch.setattr(script, "read_cases", lambda _args: dict.fromkeys("123456"))
+    monkeypatch.setattr(script, "read_cases", lambda _args: {str(n): scan(n) for n in range(1, 7)})
     monkeypatch.setattr(script, "parameter_counts", dict)
     monkeypatch.setattr(script.torch, "set_num_threads", lambda _count: None)
     script.main(command("--smoke", "--tables", "1", "--out", str(tmp_path / "out")))

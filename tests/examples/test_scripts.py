@@ -233,7 +233,7 @@ def trained(tmp_path_factory):
 def test_the_left_atrium_example_runs_on_real_volumes(trained):
     out, folder, _ = trained
     assert "left atrium" in out
-    predicted = voxels(folder / "predictions")
+    predicted = voxels(folder / "evaluation" / "predictions")
     assert len(predicted) == 6
     assert any(labels.any() for labels, _ in predicted.values()), "an empty volume would tell nothing below"
 
@@ -244,14 +244,14 @@ def test_a_copy_of_the_run_folder_predicts_the_same_voxels_in_another_process(tr
     shutil.copy(folder / "best.pt", tmp_path / "moved")
     names = [f"case{number}" for number in range(25, 31)]
     in_another_process(ELSEWHERE, data, "moved", "predictions", *names, cwd=tmp_path)
-    assert_same_voxels(tmp_path / "predictions", voxels(folder / "predictions"))
+    assert_same_voxels(tmp_path / "predictions", voxels(folder / "evaluation" / "predictions"))
 
 
 def test_a_saved_predictor_predicts_the_same_voxels_in_another_process(trained, tmp_path):
     _, folder, data = trained
     Predictor.load(folder, device="cpu").save(tmp_path / "saved")
     in_another_process(ELSEWHERE, data, "saved", "predictions", "case25", cwd=tmp_path)
-    wanted = voxels(folder / "predictions")
+    wanted = voxels(folder / "evaluation" / "predictions")
     first = "case25_prediction.nii.gz"
     assert_same_voxels(tmp_path / "predictions", {first: wanted[first]})
 

@@ -70,7 +70,15 @@ def make_trainer(tmp_path: Path, clock: Clock) -> Callable[..., Trainer]:
     """Make trainers of the toy task; their clock stands unless a test moves it. Losses take the whole output."""
 
     def make(
-        name="run", *, model=None, loss=toy_loss, loader=None, validate=toy_score, optimizer=None, **settings
+        name="run",
+        *,
+        model=None,
+        loss=toy_loss,
+        loader=None,
+        validate=toy_score,
+        optimizer=None,
+        metadata=None,
+        **settings,
     ) -> Trainer:
         settings = {"quiet": True, "max_epochs": 3, "device": "cpu", "clock": clock, **settings}
         config = TrainerConfig(**settings)
@@ -84,6 +92,7 @@ def make_trainer(tmp_path: Path, clock: Clock) -> Callable[..., Trainer]:
             validate=validate,
             run_dir=tmp_path / name,
             config=config,
+            metadata=metadata,
         )
 
     return make

@@ -1,6 +1,8 @@
 """What users pass to a trainer: it does what it says, or says why not. One test for each accident that was reported."""
 
+import json
 import math
+import re
 import sys
 
 import pytest
@@ -17,10 +19,15 @@ from torch.utils.data import (
     TensorDataset,
 )
 
+from guided_attention.case import Case
+from guided_attention.data import make_phantom
 from guided_attention.errors import ArgumentError, ArgumentTypeError, CheckpointError, WriteError
+from guided_attention.inference import Predictor
+from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.models import MSGA
 from guided_attention.outputs import LossTerms, SegmentationOutput, takes_outputs
+from guided_attention.preparation import Preparation
 from guided_attention.training import (
     ModelWithLoss,
     Trainer,
@@ -521,6 +528,63 @@ def test_what_cannot_change_on_resume_is_refused_by_name_and_nothing_is_touched(
         make_trainer(model=other, optimizer=sgd()).fit(resume=True)
     assert torch.equal(other[0].weight, weight)
     equal(load_checkpoint(folder / "last.pt")["model"], before["model"])
+
+
+def _metadata(scale, **settings):
+    """What a predictor knows whose training scans are so many times brighter."""
+    scans = [make_phantom(0, subject=number, size=16) for number in (1, 2)]
+    cases = [Case(scan.case_id, scale * scan.image, scan.labels, scan.affine) for scan in scans]
+    labels = LabelSpec({1: settings.pop("organ", "liver")})
+    return Predictor(toy_network(), Preparation().fit(cases), labels, device="cpu", **settings).metadata
+
+
+@pytest.mark.parametrize(
+    ("given", "odd"),
+    [
+        ({"scale": 2}, "preparation.fingerprint.intensities"),
+        ({"scale": 1, "organ": "spleen"}, "labels.names.1"),
+        (None, "preparation, labels"),
+    ],
+)
+def test_another_preparation_or_other_labels_are_refused_on_resume_and_nothing_is_touched(
+    make_trainer, given, odd
+):
+    folder = make_trainer(metadata=_metadata(1), max_epochs=1).fit().run_dir
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    resumed = make_trainer(metadata=None if given is None else _metadata(**given))
+    weights = {name: value.clone() for name, value in resumed.model.state_dict().items()}
+    message = (
+        f"`metadata` must be that of the run in {folder / 'last.pt'}, got another {odd}. Pass the scans and "
+    )
+    with pytest.raises(CheckpointError, match="^" + re.escape(message)):
+        resumed.fit(resume=True)
+    equal(resumed.model.state_dict(), weights)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("given", "changes"),
+    [
+        ({"a": 1, "b": {"c": torch.tensor([2.0]), "d": math.nan}}, []),
+        ({"a": 2, "b": {"c": torch.tensor([3.0]), "d": math.nan}, "e": ["Doe"]}, ["a", "b.c", "e"]),
+        ({"preparation": {"spacing_mm": 1.0}, "labels": ["liver"]}, ["a", "b", "preparation", "labels"]),
+    ],
+)
+def test_other_metadata_that_are_given_anew_are_taken_said_and_noted(make_trainer, given, changes, capsys):
+    known = {"a": 1, "b": {"c": torch.tensor([2.0]), "d": math.nan}}
+    folder = make_trainer(metadata=known).fit().run_dir
+    make_trainer(metadata=given, max_epochs=4, quiet=False, validate=lambda _model: 2.0).fit(resume=True)
+    wanted = [f"metadata.{name}: it has another value" for name in changes] + ["max_epochs: 3 → 4"]
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert record["sessions"][1]["changes"] == wanted
+    said = [
+        line.partition(": ")[2] for line in capsys.readouterr().err.splitlines() if "changed since" in line
+    ]
+    assert said == wanted
+    for name in ("last.pt", "best.pt"):
+        stored = load_checkpoint(folder / name)["metadata"]
+        assert stored.keys() == given.keys()
+        assert repr(stored) == repr(given)
 
 
 # Interruptions and damage

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -13,11 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from guided_attention._checks import cut_list, require
 from guided_attention._files import json_mapping, replacing, sha256_of_json
+from guided_attention.errors import CheckpointError
 
-__all__ = ["PROVENANCE", "amend_session", "record_session"]
+__all__ = ["PROVENANCE", "amend_session", "changed_metadata", "record_session"]
 
 PROVENANCE = "run.json"
+_LEARNED = ("preparation", "labels")
+"""Metadata that the weights depend on: a resumed run has no others."""
 
 
 def record_session(
@@ -50,7 +54,7 @@ def record_session(
     }
     known = json_mapping(path).get("sessions")
     sessions = [*(known if isinstance(known, list) else ()), session]
-    digest = None if metadata is None else sha256_of_json(metadata, _plain)
+    digest = None if metadata is None else _hash(metadata)
     _write(path, {"version": 1, **about, "metadata_sha256": digest, "sessions": sessions})
 
 
@@ -61,6 +65,43 @@ def amend_session(folder: Path, values: Mapping[str, object]) -> None:
     if isinstance(sessions, list) and sessions and isinstance(sessions[-1], dict):
         sessions[-1].update(values)
         _write(folder / PROVENANCE, record)
+
+
+def changed_metadata(stored: object, given: object, path: Path) -> list[str]:
+    """Return which metadata have changed since a run was stored.
+
+    Args:
+        stored: Metadata of the run, None if it has none.
+        given: Those that it is resumed with.
+        path: The file of the run, for the message.
+
+    Raises:
+        CheckpointError: Scans are prepared in another way than those that the weights have seen, or labels have another
+            meaning.
+    """
+    before, now = (one if isinstance(one, Mapping) else {} for one in (stored, given))
+    odd = [
+        key for name in _LEARNED if name in before for key in _differing(before[name], now.get(name), name)
+    ]
+    wanted, cure = (
+        f"that of the run in {path}",
+        "Pass the scans and settings of the run, or begin another run.",
+    )
+    require(not odd, "metadata", wanted, f"another {cut_list(odd)}", cure, error=CheckpointError, file=path)
+    return [f"{key}: it has another value" for key in _differing(before, now, "metadata")]
+
+
+def _differing(before: object, now: object, name: str) -> Iterator[str]:
+    """Yield where plain values differ, by their keys."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in {**before, **now}:
+            yield from _differing(before.get(key), now.get(key), f"{name}.{key}")
+    elif _hash(before) != _hash(now):
+        yield name
+
+
+def _hash(values: object) -> str:
+    return sha256_of_json(values, _plain)
 
 
 def _write(path: Path, record: Mapping[str, object]) -> None:

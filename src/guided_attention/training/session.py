@@ -25,7 +25,7 @@ from guided_attention.errors import ArgumentError, ProcessLostError, TrainingInt
 from guided_attention.training.batches import Batch
 from guided_attention.training.config import TrainerConfig
 from guided_attention.training.progress import Event, Progress, Status
-from guided_attention.training.provenance import amend_session, record_session
+from guided_attention.training.provenance import amend_session, changed_metadata, record_session
 from guided_attention.training.run_folder import BEST, RunFolder, require_no_run
 from guided_attention.training.seeding import seed_everything
 from guided_attention.training.signals import Interruption
@@ -261,7 +261,8 @@ class Session:
         require_entries(held, path)
         self.run = RunState.from_dict(held["run"], path)
         now, before = self._settings, held["settings"]
-        changes = self.parts.restore(held, path)
+        changes = changed_metadata(held.get("metadata"), self._metadata.get("metadata"), path)
+        changes += self.parts.restore(held, path)
         changes += [
             f"{name}: {before.get(name)} → {now[name]}" for name in now if before.get(name) != now[name]
         ]

@@ -191,13 +191,15 @@ class Trainer:
         Args:
             resume: Resume from ``last.pt`` of the run folder, after a crash or with larger limits. With the same
                 settings, the run ends with the weights that it would have had without the interruption. Settings that
-                are given differently now are taken as they are now; this is said, and noted in ``run.json``.
+                are given differently now are taken as they are now; this is said, and noted in ``run.json``. What the
+                metadata tell of preparation and labels stays.
             take_over: Resume though a process on another machine has not released the folder.
 
         Raises:
             ExistingFileError: The folder already holds a run, and `resume` is not set; or another process has it.
             MissingFileError: `resume` is set and there is no ``last.pt``.
-            CheckpointError: `resume` is set, and the state is damaged, or one of another network or optimizer.
+            CheckpointError: `resume` is set, and the state is damaged, or one of another network, optimizer,
+                preparation or labels.
             WriteError: The disk is full, or there is no permission.
             NonFiniteError: The loss, one of its parts or a gradient is NaN or infinite.
             TrainingInterrupted: There was a signal.
