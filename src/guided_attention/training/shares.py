@@ -32,7 +32,7 @@ def shared(loader: object) -> Iterable[object] | None:
         return loader if isinstance(loader, Iterable) else None
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         return None
-    if loader.batch_sampler is None:
+    if loader.batch_sampler is None or _has_own_iterator(loader):
         return None
     return DataLoader(
         loader.dataset,
@@ -47,6 +47,12 @@ def shared(loader: object) -> Iterable[object] | None:
         prefetch_factor=loader.prefetch_factor,
         in_order=loader.in_order,
     )
+
+
+def _has_own_iterator(loader: DataLoader[object]) -> bool:
+    """Whether batches come by code of a subclass, which a plain loader in its place would leave out."""
+    names = ("__iter__", "_get_iterator")
+    return any(getattr(type(loader), name) is not getattr(DataLoader, name) for name in names)
 
 
 def require_shares(loader: DataLoader[object]) -> None:
@@ -65,6 +71,8 @@ def require_shares(loader: DataLoader[object]) -> None:
     got, cure = "one that is a share itself", "Make it without rank and world_size."
     good = getattr(batches, "world_size", 1) == 1
     require(good, "train_loader", "of a batch sampler that gives whole batches", got, cure)
+    if _has_own_iterator(loader):
+        return  # its batches are counted when they are read
     if type(batches) is BatchSampler and isinstance(sampler, Sized):
         size, last = batches.batch_size, len(sampler) % batches.batch_size
         require_size(size if loader.drop_last or last == 0 else min(size, last))
