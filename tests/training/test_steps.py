@@ -40,6 +40,12 @@ def equal(first, second):
         assert torch.equal(first[name], second[name]), name
 
 
+@takes_outputs
+def small_loss(output, target):
+    """Of gradients that fp16 holds."""
+    return LossTerms(toy_loss(output, target).total / 1000)
+
+
 # Accumulation
 
 
@@ -153,11 +159,7 @@ def with_body(*, requires_grad):
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("clip", [None, 0.1])
 def test_gradients_that_the_optimizer_does_not_hold_change_nothing(make_trainer, precision, clip):
-    @takes_outputs
-    def small(output, target):  # of gradients that fp16 holds
-        return LossTerms(toy_loss(output, target).total / 100)
-
-    settings = {"loss": small, "optimizer": of_head, "precision": precision, "clip_grad_norm": clip}
+    settings = {"loss": small_loss, "optimizer": of_head, "precision": precision, "clip_grad_norm": clip}
     wanted, ours = with_body(requires_grad=False), with_body(requires_grad=True)
     if precision == "fp16":
         ours[0].weight.register_hook(lambda gradient: gradient * math.inf)
@@ -204,12 +206,8 @@ def test_an_infinite_gradient_in_fp16_skips_the_step_and_halves_the_scale(make_t
     before = []
     hooks = [lambda event, _: before.append(model.weight.detach().clone()) if event == "step" else None]
 
-    @takes_outputs
-    def small(output, target):  # of gradients that fp16 holds
-        return LossTerms(toy_loss(output, target).total / 1000)
-
     trainer = make_trainer(
-        model=model, loss=small, precision="fp16", max_epochs=1, ema_decay=0.9, hooks=hooks
+        model=model, loss=small_loss, precision="fp16", max_epochs=1, ema_decay=0.9, hooks=hooks
     )
     trainer.fit()
     assert torch.equal(before[0], before[1])
@@ -225,6 +223,15 @@ def test_gradients_that_stay_infinite_end_the_run(make_trainer):
         NonFiniteError, match="got gradient = nan at epoch 14, batch 2|got gradient = inf at epoch 14"
     ):
         make_trainer(model=model, precision="fp16", max_epochs=100).fit()
+
+
+def test_a_norm_that_overflows_though_no_gradient_does_changes_no_weights(make_trainer):
+    model = nn.Conv2d(1, 2, 1)
+    model.weight.register_hook(lambda gradient: torch.full_like(gradient, 1e25))  # 1.5e20 without the scale
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(NonFiniteError, match="got gradient = inf at epoch 1, batch 1. This step changed no"):
+        make_trainer(model=model, loss=small_loss, precision="fp16").fit()
+    equal(model.state_dict(), before)
 
 
 # When it ends

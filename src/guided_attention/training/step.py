@@ -137,13 +137,13 @@ def _named(part: object) -> str:
 
 
 def finite_values(
-    terms: Sequence[LossTerms], gradient_norm: Tensor, where: str, *, scaled: bool = False
+    terms: Sequence[LossTerms], gradient_norm: Tensor, where: str, *, skippable: Sequence[Tensor] = ()
 ) -> tuple[list[dict[str, float]], float]:
     """Return loss and parts of each batch of a step and its gradient norm as numbers, or stop where one is not finite.
 
     Raises:
-        NonFiniteError: Something is NaN or infinite; the message names it, and `where` it came up. A scaled gradient
-            may be infinite: its step is skipped.
+        NonFiniteError: Something is NaN or infinite; the message names it, and `where` it came up. A gradient in
+            `skippable` may be: the scaler skips its step. It would not skip one of which only the norm overflows.
     """
     named = [
         {"loss": term.total, **{f"loss_{name}": part for name, part in term.parts.items()}} for term in terms
@@ -155,7 +155,8 @@ def finite_values(
     *numbers, gradient = stacked.tolist()
     remaining = iter(numbers)
     found = [{name: next(remaining) for name in values} for values in named]
-    checked = found if scaled else [*found, {"gradient": gradient}]
+    skipped = not math.isfinite(gradient) and any(not part.isfinite().all() for part in skippable)
+    checked = found if skipped else [*found, {"gradient": gradient}]
     broken = [
         f"{name} = {value}"
         for values in checked

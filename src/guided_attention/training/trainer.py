@@ -271,11 +271,13 @@ class Trainer:
         self._set_learning_rates()
         terms = self._gradients_of(group)
         self._scaler.unscale_(self._optimizer)
-        # An infinite limit clips nothing, and returns the norm that is checked.
-        norm = nn.utils.clip_grad_norm_(self._parameters, config.clip_grad_norm or math.inf)
+        gradients = [part.grad for part in self._parameters if part.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
         where = f"epoch {run.epoch}, batch {run.batches + 1}"
         skippable = self._scaler.is_enabled() and run.skipped < _MOST_SKIPPED
-        values, gradient = finite_values(terms, norm, where, scaled=skippable)
+        values, gradient = finite_values(terms, norm, where, skippable=gradients if skippable else ())
+        if config.clip_grad_norm is not None:
+            nn.utils.clip_grads_with_norm_(self._parameters, config.clip_grad_norm, norm)
         self._scaler.step(self._optimizer)  # skips an infinite gradient in fp16
         self._scaler.update()
         run.skipped = 0 if math.isfinite(gradient) else run.skipped + 1
