@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from guided_attention.case import Case
-from guided_attention.data import CHAOS_MR_LABELS, open_cohort, write_nifti
+from guided_attention.data import CHAOS_MR_LABELS, open_cohort, write_nifti, write_phantom_cohort
 from guided_attention.errors import ArgumentError
 from guided_attention.inference import Predictor, Shard
 from guided_attention.models import msga_lite
 from guided_attention.preparation import Preparation
-from guided_attention.recipes import predict, predict_shard
+from guided_attention.recipes import evaluate, predict, predict_shard
 
 pytest.importorskip("nibabel")
 
@@ -53,6 +53,16 @@ def test_predictions_among_the_scans_are_refused(saved: Path, scans: Path) -> No
         with pytest.raises(ArgumentError, match=message):
             predict_shard(saved, given, out, Shard(1, 2), device="cpu")
     assert sorted(scans.rglob("*")) == before
+
+
+def test_predictions_that_evaluate_makes_among_the_scans_are_refused(saved: Path, tmp_path: Path) -> None:
+    folder = write_phantom_cohort(tmp_path / "pairs", subjects=2, size=32, layout="pairs")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(ArgumentError, match=r"`out` must be a folder apart from the scans"):
+        evaluate(saved, folder, out=folder / "scores", device="cpu")
+    assert sorted(folder.rglob("*")) == before
+    assert evaluate(saved, folder, out=tmp_path / "scores", device="cpu")
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_predictions_apart_from_the_scans_change_no_cohort(saved: Path, scans: Path) -> None:

@@ -148,18 +148,18 @@ def _readers(run: PathLike, scans: Scans | None, labels: LabelSpec, out: PathLik
         cure = "Name a file or folder."
         require(bool(names), "scans", "given for a run without test cases", None, cure)
         source = cases_of_plan(plan, image_only=True)
-        _require_apart(out, source.cohort)
+        require_apart(out, source.cohort)
         return source.readers(names)
     sources = [source_for_run(plan, part, labels, image_only=True) for part in _in_parts(scans)]
     twice = repeated(name for source in sources for name in source.case_ids)
     cure = "Rename one: its prediction would replace the other."
     require(not twice, "scans", "of different names", f"{cut_list(twice)} more than once", cure)
     for source in sources:
-        _require_apart(out, source.cohort)
+        require_apart(out, source.cohort)
     return [reader for source in sources for reader in source.readers(source.case_ids)]
 
 
-def _require_apart(out: PathLike, cohort: Cohort | None) -> None:
+def require_apart(out: PathLike, cohort: Cohort | None) -> None:
     """Raise where predictions would become scans of the folder, when it is opened again."""
     if cohort is None:
         return

@@ -37,7 +37,13 @@ from guided_attention.recipes._begun import changed_parts
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan
 from guided_attention.recipes._held_out import cases_of_run
 from guided_attention.recipes.plan import PLAN_FILE, Plan
-from guided_attention.recipes.prediction import has_folds, plan_of_run, predictor_of_run, source_for_run
+from guided_attention.recipes.prediction import (
+    has_folds,
+    plan_of_run,
+    predictor_of_run,
+    require_apart,
+    source_for_run,
+)
 from guided_attention.sampling.cache import digest_of
 
 __all__ = [
@@ -94,7 +100,8 @@ def evaluate(
         MissingFileError: There is no run, its folds are not finalized, or there is no folder of this name.
         DataError: No case has a reference, or no case could be scored. Or cases of the plan were moved since the
             training.
-        ArgumentError: There is neither `cases` nor a plan, `out` is needed, or `predictions` has none of the cases.
+        ArgumentError: There is neither `cases` nor a plan, `out` is needed or among the scans, or `predictions` has none
+            of the cases.
         ExistingFileError: `out` is None, and scores would be lost: those of another folder of the name of `cases`, or
             of cases that are not among these. Or see `predict`.
         CheckpointError: See `predict`.
@@ -107,6 +114,8 @@ def evaluate(
         wanted, got = f"a folder with predictions of {cut_list(names)}", f"{given}, which has none of them"
         cure = "These are the cases with a reference. Leave predictions out: then they are predicted too."
         require(held, "predictions", wanted, got, cure, file=given)
+    if out is not None and given is None:
+        require_apart(require_path("out", out) / PREDICTIONS, source.cohort)
     target = scores_folder(run, out, cases)
     if out is None and cases is not None:
         _require_none_lost(target, source, names)
