@@ -100,8 +100,8 @@ def evaluate(
         MissingFileError: There is no run, its folds are not finalized, or there is no folder of this name.
         DataError: No case has a reference, or no case could be scored. Or cases of the plan were moved since the
             training.
-        ArgumentError: There is neither `cases` nor a plan, `out` is needed or among the scans, or `predictions` has none
-            of the cases.
+        ArgumentError: There is neither `cases` nor a plan, `out` is needed or among the scans, or `predictions` has
+            none of the cases.
         ExistingFileError: `out` is None, and scores would be lost: those of another folder of the name of `cases`, or
             of cases that are not among these. Or see `predict`.
         CheckpointError: See `predict`.
