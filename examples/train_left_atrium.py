@@ -34,11 +34,11 @@ def main(args: argparse.Namespace) -> None:
     values = {key: getattr(args, name) for name, key in OPTIONS.items() if getattr(args, name) is not None}
     check_values(values)
     if args.resume:  # the data may have moved; another seed is refused
-        values |= {"data.folder": str(args.data), "seed": args.seed}
+        values |= {"data.folder": str(args.data)} | ({} if args.seed is None else {"seed": args.seed})
     plan = (
         Plan.load(args.out)
         if args.resume
-        else plan_for(args.data, seed=args.seed, device=args.device, labels=LABELS)
+        else plan_for(args.data, seed=args.seed or 0, device=args.device, labels=LABELS)
     )
     plan, parts = plan.with_values(values), plan.data
     print(f"{len(parts.train)} training, {len(parts.val)} validation and {len(parts.test)} test cases")
@@ -54,6 +54,7 @@ def main(args: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = run_parser(__doc__, out=Path("runs/left-atrium"), minutes=None)
+    parser.set_defaults(seed=None)  # 0, and when a run is resumed, its own
     parser.add_argument("--data", type=Path, required=True, help="folder with the NIfTI pairs and cases.json")
     parser.add_argument("--epochs", type=int, help="stop after so many epochs at the latest")
     parser.add_argument("--encoder", help="such as resnet50")

@@ -258,7 +258,7 @@ def _exchange(place: Path, draft: Path, old: Path) -> None:
 def _replaceable(folder: PathLike, names: Sequence[str]) -> Path:
     path = Path(folder)
     held = [entry.name for entry in path.iterdir()] if path.is_dir() else []
-    others = [name for name in held if name not in names]
+    others = [name for name in held if name not in names and not name.startswith(DRAFT_PREFIX)]
     if names and held and others:
         message = (
             f"`folder` must hold nothing but {', '.join(names)} to be replaced, got {path} with {others[0]}."

@@ -90,7 +90,7 @@ def test_a_resumed_left_atrium_run_finds_data_that_have_moved_and_refuses_anothe
     parts = [{"case": number, "split": part} for number, part in enumerate(("train", "val", "test"), 1)]
     (data / "cases.json").write_text(json.dumps(parts))
     small = ("--out", tmp_path / "run", *SMALL, "--steps", 1)
-    script("train_left_atrium", "--data", data, *small, "--epochs", 1)
+    script("train_left_atrium", "--data", data, *small, "--epochs", 1, "--seed", 3)
 
     moved = data.rename(tmp_path / "moved")
     held = files_of(tmp_path / "run")
@@ -101,5 +101,6 @@ def test_a_resumed_left_atrium_run_finds_data_that_have_moved_and_refuses_anothe
     assert files_of(tmp_path / "run") == held
 
     script("train_left_atrium", "--data", moved, *small, "--epochs", 2, "--resume")
-    assert Plan.load(tmp_path / "run").data.folder == str(moved)
+    plan = Plan.load(tmp_path / "run")
+    assert (plan.data.folder, plan.seed) == (str(moved), 3)
     assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 3

@@ -273,6 +273,8 @@ def test_a_folder_is_replaced_only_when_asked_and_only_one_of_ours(tmp_path):
     with pytest.raises(ExistingFileError, match="must be new or empty"):
         save_pretrained(second, folder)
     assert from_pretrained(folder).settings.builder == "daf"
+    # A write into the working directory that was killed leaves its draft there.
+    (folder / f".unfinished-{'0' * 32}.config.json").write_text("{")
     save_pretrained(second, folder, overwrite=True)
     assert from_pretrained(folder).settings.builder == "ms_pam"
     (folder / "notes.txt").write_text("mine")

@@ -79,7 +79,9 @@ def test_a_channel_in_the_place_of_another_is_refused_with_a_cure(plan: Plan, tm
     assert others(started(with_channels(plan, "t2", "flair"), run)) == set()
     for names in (("flair", "t1"), ("flair", "t2")):
         other = with_channels(plan, *names)
-        with pytest.raises(ArgumentError, match=rf"in the order {names[0]}, {names[1]}, got t1, flair\. Its"):
+        with pytest.raises(
+            ArgumentError, match=rf"in the order {names[0]}, {names[1]}, got t1, flair\. Plan anew with"
+        ):
             initial_weights(run, other)
         earlier = Predictor.load(run, device="cpu").preparation
         assert others(started(replace(other, preparation=earlier), run)) == set()

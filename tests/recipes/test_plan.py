@@ -300,7 +300,7 @@ def test_a_preparation_that_is_to_be_fitted_again_is_refused(plan: Plan) -> None
     with pytest.raises(ArgumentError, match="of a known axis and spacing, got None and"):
         plan.with_values({"preparation.slice_axis": "none"})
     median = replace(plan.preparation, spacing_mm="median")
-    with pytest.raises(ArgumentError, match="and median. Call `Preparation.fit`"):
+    with pytest.raises(ArgumentError, match=r"and median\. Set slice_axis to .*, or plan anew\."):
         replace(plan, preparation=median)
 
 

@@ -79,6 +79,28 @@ def test_a_part_of_a_cohort_is_told_as_one_and_replaces_no_other_scores(
     assert first_line(run, folder.name).startswith(f"5 cases (all of {folder}, of which 4 were")
 
 
+def test_files_that_are_not_scored_do_not_stop_an_evaluation(
+    run: Path, plan: Plan, folder: Path, drawn: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(folder, tmp_path.resolve() / "copy")
+    part = open_cohort(copy, labels=plan.labels).select(["1", "2"])
+    damaged = copy / "3_label.seg.nrrd"
+    (copy / "3_label.nii.gz").unlink()
+    damaged.write_bytes(b"NRRD0004\ntype: uint8\n")
+    assert len(evaluate(run, part, predictions=drawn, device="cpu")) == 2 * len(plan.labels.values)
+    assert first_line(run, "copy").startswith("2 cases (2 of ")
+
+
+def test_scores_that_cannot_be_read_are_not_replaced(run: Path, folder: Path, drawn: Path) -> None:
+    evaluate(run, folder, predictions=drawn, device="cpu")
+    table = run / f"evaluation-{folder.name}" / "scores.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace(",", ";"), encoding="utf-8")
+    before = table.read_bytes()
+    with pytest.raises(ExistingFileError, match=r"scores\.csv cannot be read, .* or delete that one\."):
+        evaluate(run, folder, predictions=drawn, device="cpu")
+    assert table.read_bytes() == before
+
+
 def test_training_cases_that_have_moved_or_come_as_a_list_are_named(
     run: Path, plan: Plan, folder: Path, drawn: Path, cases: list[Case], tmp_path: Path
 ) -> None:

@@ -66,7 +66,10 @@ def _require_channels_in_place(was: Preparation, wanted: Preparation, path: Path
     """Raise where the first layer would see a channel in the place of another."""
     before, now = (one.fingerprint.channel_names if one.fingerprint else () for one in (was, wanted))
     moved = [name for name in now if name in before and before.index(name) != now.index(name)]
-    cure = "Its preparation orders them: replace(plan, preparation=Predictor.load(run).preparation)."
+    cure = (
+        "Plan anew with the channels in the order of that run. In Python, its preparation orders them: "
+        "replace(plan, preparation=Predictor.load(run).preparation)."
+    )
     order = f"a run with the channels in the order {', '.join(now)}"
     require(not moved, "init_from", order, ", ".join(before), cure, file=path)
 

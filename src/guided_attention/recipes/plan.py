@@ -114,10 +114,12 @@ class Plan:
         arguments, wanted = self.network.arguments, self.labels.num_classes
         got = arguments.get("num_classes")
         require(got == wanted, "network.arguments.num_classes", f"that of the labels, {wanted}", got)
-        require(self.preparation.fingerprint is not None, "preparation", "fitted", "one that is not", _FIT)
+        cure = "Call `Preparation.fit` with the training cases."
+        require(self.preparation.fingerprint is not None, "preparation", "fitted", "one that is not", cure)
         axis, spacing = self.preparation.slice_axis, self.preparation.spacing_mm
         known, found = axis is not None and spacing != "median", f"{axis} and {spacing}"
-        require(known, "preparation", "of a known axis and spacing", found, _FIT)
+        cure = "Set slice_axis to axial, coronal or sagittal, and spacing_mm to numbers, or plan anew."
+        require(known, "preparation", "of a known axis and spacing", found, cure)
         channels, got = self.preparation.in_channels, arguments.get("in_channels")
         require(got == channels, "network.arguments.in_channels", f"that of the scans, {channels}", got)
         require_buildable(self.network)
@@ -253,7 +255,6 @@ _FIXED = ("version", "reasons")
 _OLD = "Plan and train anew; what an older run has learned still predicts: name its best.pt."
 ARGUMENTS = "network.arguments."
 """What the keys of the arguments of a network's builder begin with."""
-_FIT = "Call `Preparation.fit` with the training cases."
 
 
 def _along(preparation: Preparation, wanted: object) -> Preparation:

@@ -184,10 +184,14 @@ def _share(source: Source, cases: object) -> str:
     """Return how many cases these are of those that lie in their place."""
     if not isinstance(cases, Cohort):
         return "all"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they were said when the cohort was opened
-        total = len(cases.opening.open(cases.folder).case_ids)
-    return "all" if len(source.case_ids) == total else f"{len(source.case_ids)} of {total}"
+    chosen = len(source.case_ids)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they were said when the cohort was opened
+            total = len(cases.opening.open(cases.folder, cases.labels).case_ids)
+    except (GuidedAttentionError, OSError):  # of files that are not scored
+        return str(chosen)
+    return "all" if chosen == total else f"{chosen} of {total}"
 
 
 def _place(source: Source) -> str:
@@ -211,7 +215,12 @@ def _require_none_lost(target: Path, source: Source, names: Sequence[str]) -> No
     told = place.read_text(encoding="utf-8").partition("\n")[0] if place.is_file() else ""
     if not told:
         return
-    known = {row.case_id for row in read_scores(target / TABLE)} if (target / TABLE).is_file() else set()
+    table, cure = target / TABLE, "Name a folder for the scores, or delete that one."
+    try:
+        known = {row.case_id for row in read_scores(table)} if table.is_file() else set()
+    except GuidedAttentionError as error:
+        message = f"`out` must be given where {table} cannot be read, got None. {cure}"
+        raise ExistingFileError(message, argument="out", file=target) from error
     same = any(f" of {_place(source)}{end}" in told for end in (")", _SEEN))
     lost = sorted(known - set(names)) if same else []
     what, whose = (
@@ -219,7 +228,6 @@ def _require_none_lost(target: Path, source: Source, names: Sequence[str]) -> No
     )
     if lost or not same:
         message = f"`out` must be given for {what}, got None, and {target} has scores of {whose}."
-        cure = "Name a folder for the scores, or delete that one."
         raise ExistingFileError(f"{message} {cure}", argument="out", file=target)
 
 
