@@ -7,11 +7,12 @@ import pytest
 
 from guided_attention.case import Case
 from guided_attention.data import CHAOS_MR_LABELS, open_cohort, write_nifti, write_phantom_cohort
-from guided_attention.errors import ArgumentError
+from guided_attention.errors import ArgumentError, DataError, LeftOutWarning
 from guided_attention.inference import Predictor, Shard
 from guided_attention.models import msga_lite
 from guided_attention.preparation import Preparation
 from guided_attention.recipes import evaluate, predict, predict_shard
+from guided_attention.recipes.prediction import require_apart
 
 pytest.importorskip("nibabel")
 
@@ -38,14 +39,12 @@ def scans(cases: list[Case], tmp_path: Path) -> Path:
 def test_predictions_among_the_scans_are_refused(saved: Path, scans: Path) -> None:
     linked = scans.parent / "linked"
     linked.symlink_to(scans)
-    file, before = scans / "1.nii.gz", sorted(scans.rglob("*"))
+    before = sorted(scans.rglob("*"))
     for given, out in (
         (scans, scans),
         (scans, linked),
         (scans, scans / "predictions"),
         (open_cohort(scans), scans),
-        (file, scans),
-        ([file, scans / "2.nii.gz"], scans),
     ):
         message = rf"`out` must be a folder apart from the scans, got .*{out.name}, .* Name another folder\."
         with pytest.raises(ArgumentError, match=message):
@@ -59,7 +58,7 @@ def test_predictions_that_evaluate_makes_among_the_scans_are_refused(saved: Path
     folder = write_phantom_cohort(tmp_path / "pairs", subjects=2, size=32, layout="pairs")
     before = sorted(folder.rglob("*"))
     with pytest.raises(ArgumentError, match=r"`out` must be a folder apart from the scans"):
-        evaluate(saved, folder, out=folder / "scores", device="cpu")
+        evaluate(saved, folder, out=folder, device="cpu")
     assert sorted(folder.rglob("*")) == before
     assert evaluate(saved, folder, out=tmp_path / "scores", device="cpu")
     assert sorted(folder.rglob("*")) == before
@@ -86,3 +85,53 @@ def test_predictions_of_a_task_may_lie_in_its_folder_and_not_among_its_images(
         with pytest.raises(ArgumentError, match="`out` must be a folder apart from the scans"):
             predict(saved, tmp_path, out, device="cpu")
     assert predict(saved, tmp_path, tmp_path / "predictions", device="cpu")[0].status == "done"
+
+
+@pytest.mark.parametrize("name", ["pairs", "parts", "patients", "file", "table"])
+@pytest.mark.parametrize(
+    "out",
+    [
+        ".",
+        "predictions",
+        ".predictions",
+        "__predictions",
+        "train/predictions",
+        "runs/first/predictions",
+        "scores/predictions",
+        ".runs/predictions",
+    ],
+)
+def test_an_out_is_refused_if_and_only_if_predictions_there_become_scans(
+    cases: list[Case], tmp_path: Path, name: str, out: str
+) -> None:
+    folder, source = _written(name, cases, tmp_path / "data")
+    cohort, place = open_cohort(source), folder / out
+    before = cohort.case_ids
+    try:
+        require_apart(place, cohort)
+        refused = False
+    except ArgumentError:
+        refused = True
+    place.mkdir(parents=True, exist_ok=True)
+    write_nifti(place / "9_prediction.nii.gz", cases[0].labels, cases[0].affine)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeftOutWarning)
+        try:
+            after = open_cohort(source).case_ids
+        except DataError:
+            after = ()
+    assert refused == (after != before), (before, after)
+
+
+def _written(name: str, cases: list[Case], folder: Path) -> tuple[Path, Path]:
+    """Write scans; return their folder, and what is opened."""
+    where = {"parts": "train/{}.nii.gz", "patients": "{}/scan.nii.gz"}.get(name, "{}.nii.gz")
+    for case in cases[:2]:
+        path = folder / where.format(case.case_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_nifti(path, case.image[0], case.affine)
+    first = folder / where.format(cases[0].case_id)
+    table = folder / "scans.csv"
+    if name == "table":
+        table.write_text(f"case_id,image\n1,{first}\n")
+    return folder, {"file": first, "table": table}.get(name, folder)

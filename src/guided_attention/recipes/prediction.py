@@ -11,6 +11,7 @@ from guided_attention._checks import cut_list, repeated, require, require_path
 from guided_attention._files import PathLike
 from guided_attention.case import Case
 from guided_attention.data import Cohort, Opening
+from guided_attention.data.layouts._records import PARTS, part_folders
 from guided_attention.errors import ArgumentError, MissingFileError
 from guided_attention.inference import ExtraFile, LedgerEntry, Predictor, Shard
 from guided_attention.inference.saved import FOLDS_FILE
@@ -34,7 +35,10 @@ _LEARNED = ("labels", "preparation", "network", "inference")
 """Parts of a plan that a trained network keeps with its weights."""
 
 _OF_ALL_FOLDERS = ("pairs", "dicom")
-"""Layouts that take volumes in the folders below theirs for scans."""
+"""Layouts that take volumes in the folders right below theirs for scans."""
+
+_DICOM_KINDS = frozenset({"dicom-seg", "rtstruct"})
+"""Files of predictions that are found as masks in folders of any depth."""
 
 Scans = PathLike | Sequence[PathLike | Cohort] | Cohort | Sequence[Case]
 """A file or folder, a cohort, a list of these, or cases in memory."""
@@ -86,7 +90,7 @@ def predict(
         SpacingWarning, IntensityWarning: A scan is unlike those that the network was trained on.
     """
     predictor = predictor_of_run(run, device)
-    readers = _readers(run, scans, predictor.labels, out)
+    readers = _readers(run, scans, predictor.labels, out, also)
     return predictor.predict_to(
         out,
         readers,
@@ -132,11 +136,13 @@ def predict_shard(
         MissingFileError, CheckpointError, ArgumentError: See `predict`.
     """
     predictor = predictor_of_run(run, device)
-    readers = _readers(run, scans, predictor.labels, out)
+    readers = _readers(run, scans, predictor.labels, out, also)
     return predictor.predict_to(out, readers, also=also, resume=resume, shard=shard, on_case=on_case)
 
 
-def _readers(run: PathLike, scans: Scans | None, labels: LabelSpec, out: PathLike) -> list[Reader]:
+def _readers(
+    run: PathLike, scans: Scans | None, labels: LabelSpec, out: PathLike, also: Sequence[ExtraFile] = ()
+) -> list[Reader]:
     plan = plan_of_run(run)
     if scans is None:
         if plan is None:
@@ -148,28 +154,45 @@ def _readers(run: PathLike, scans: Scans | None, labels: LabelSpec, out: PathLik
         cure = "Name a file or folder."
         require(bool(names), "scans", "given for a run without test cases", None, cure)
         source = cases_of_plan(plan, image_only=True)
-        require_apart(out, source.cohort)
+        require_apart(out, source.cohort, also)
         return source.readers(names)
     sources = [source_for_run(plan, part, labels, image_only=True) for part in _in_parts(scans)]
     twice = repeated(name for source in sources for name in source.case_ids)
     cure = "Rename one: its prediction would replace the other."
     require(not twice, "scans", "of different names", f"{cut_list(twice)} more than once", cure)
     for source in sources:
-        require_apart(out, source.cohort)
+        require_apart(out, source.cohort, also)
     return [reader for source in sources for reader in source.readers(source.case_ids)]
 
 
-def require_apart(out: PathLike, cohort: Cohort | None) -> None:
+def require_apart(out: PathLike, cohort: Cohort | None, also: Sequence[ExtraFile] = ()) -> None:
     """Raise where predictions would become scans of the folder, when it is opened again."""
-    if cohort is None:
+    if cohort is None or not cohort.folder.is_dir():  # a file or a table names its scans
         return
     target, root = require_path("out", out).resolve(), cohort.folder.resolve()
     paths = {path for scan in cohort.scans for path in (scan.path, *scan.beside)}
     places = {path.resolve() for path in paths | {path.parent for path in paths}}
-    is_below = cohort.layout in _OF_ALL_FOLDERS and root in target.parents
+    if cohort.layout in _OF_ALL_FOLDERS:
+        is_among = target in places or _is_searched(target, cohort.folder, also)
+    else:
+        is_among = target == root or target in places
     wanted, cure = "a folder apart from the scans", "Predictions would become scans. Name another folder."
-    apart = target != root and target not in places and not is_below
-    require(apart, "out", wanted, f"{out}, and scans of {cohort.folder}", cure, file=out)
+    require(not is_among, "out", wanted, f"{out}, and scans of {cohort.folder}", cure, file=out)
+
+
+def _is_searched(target: Path, folder: Path, also: Sequence[ExtraFile]) -> bool:
+    """Return whether files there are found: NIfTI in the folders right below, DICOM in those of any depth.
+
+    Where there are folders of parts, such as ``train``, these are searched in place of the folder.
+    """
+    root = folder.resolve()
+    names = target.relative_to(root).parts if target.is_relative_to(root) else (".",)
+    if any(name.startswith((".", "__")) for name in names):
+        return False
+    is_in_part = bool(names) and names[0].lower() in PARTS
+    if not is_in_part and part_folders(folder):
+        return False
+    return len(names) <= 1 + is_in_part or bool(_DICOM_KINDS.intersection(also))
 
 
 def _in_parts(scans: Scans) -> list[object]:
