@@ -1,4 +1,7 @@
-"""Files that the library has not written: no call deletes, replaces or moves them."""
+"""Files that the library has not written: no call deletes or moves them, nor replaces those it does not write itself.
+
+`resume` replaces files that have names of those that it writes: a run that was killed leaves such without a line.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +13,9 @@ from guided_attention.case import Case
 from guided_attention.data import write_nifti
 from guided_attention.errors import DataError, ExistingFileError
 from guided_attention.inference import Predictor, Shard, merge_shards, read_ledger
+from guided_attention.inference.writing import PredictionWriter
 from guided_attention.labels import LabelSpec
+from guided_attention.outputs import Prediction
 
 pytest.importorskip("nibabel")
 ONE = LabelSpec({1: "above"})
@@ -58,7 +63,7 @@ def test_overwrite_refuses_a_folder_with_files_that_its_ledger_does_not_name(
     write_nifti(tmp_path / "volume.nii.gz", CASES[0].image[0], CASES[0].affine)
     (tmp_path / "volume.nii.gz").rename(tmp_path / foreign)
     before = _contents(tmp_path)
-    message = rf"ledger\.jsonl does not name, got .* with {foreign}\. Move them, or name another folder\."
+    message = rf"ledger\.jsonl does not name, got .* with {foreign}\. A run .* Move them, or name"
     with pytest.raises(ExistingFileError, match=message):
         Predictor(Never(), AS_IT_IS, ONE).predict_to(tmp_path, CASES, overwrite=True)
     assert _contents(tmp_path) == before
@@ -100,6 +105,86 @@ def test_overwrite_refuses_a_ledger_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be a line that predict_to wrote"):
         _threshold().predict_to(tmp_path, CASES, overwrite=True)
     assert _contents(tmp_path) == {"ledger.jsonl": b'{"paid": 3}\n'}
+
+
+@pytest.mark.parametrize(
+    ("kept", "damaged"),
+    [
+        (4, b"\0" * 64),  # as a power cut leaves it
+        (0, b"\0" * 64),
+        (3, b'{"case_id": "c", "sta'),
+    ],
+    ids=["zeros-last", "zeros-only", "cut"],
+)
+def test_overwrite_discards_a_folder_whose_ledger_is_damaged(
+    tmp_path: Path, kept: int, damaged: bytes
+) -> None:
+    _threshold().predict_to(tmp_path, CASES)
+    whole, ledger = _contents(tmp_path), tmp_path / "ledger.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join(lines[:kept]) + damaged + b"\n")
+    before = _contents(tmp_path)
+    with pytest.raises(DataError, match="Move it and the predictions beside it, or name another folder"):
+        _threshold().predict_to(tmp_path, CASES, resume=True)
+    assert _contents(tmp_path) == before
+    _threshold().predict_to(tmp_path, CASES, overwrite=True)
+    assert _contents(tmp_path) == whole
+
+
+def _write_then_fail(monkeypatch: pytest.MonkeyPatch, *, before: str) -> None:
+    """Let the first case fail as its file of this kind is to be written."""
+    write = PredictionWriter.write
+
+    def fail(self: PredictionWriter, prediction: Prediction, paths: dict[str, Path]) -> None:
+        if prediction.case_id != "a":
+            return write(self, prediction, paths)
+        write(self, prediction, {kind: path for kind, path in paths.items() if kind != before})
+        raise DataError("`series` is odd")
+
+    monkeypatch.setattr(PredictionWriter, "write", fail)
+
+
+def test_what_a_case_wrote_before_it_failed_is_discarded_and_other_files_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _threshold().predict_to(tmp_path, CASES[1:])
+    (tmp_path / "a_uncertainty.nii.gz").write_bytes(b"of an expert")
+    with monkeypatch.context() as patch:
+        _write_then_fail(patch, before="uncertainty")
+        entries = _threshold().predict_to(tmp_path, CASES, also=["uncertainty"], resume=True)
+    assert [entry.status for entry in entries] == ["failed", "done", "done"]
+    assert list(entries[0].files) == ["a_prediction.nii.gz"]
+    before = _contents(tmp_path)
+    with pytest.raises(ExistingFileError, match=r"got .* with a_uncertainty\.nii\.gz\. "):
+        _threshold().predict_to(tmp_path, CASES[1:], overwrite=True)
+    assert _contents(tmp_path) == before
+    (tmp_path / "a_uncertainty.nii.gz").unlink()
+    _threshold().predict_to(tmp_path, CASES[1:], overwrite=True)
+    assert sorted(_contents(tmp_path)) == ["b_prediction.nii.gz", "c_prediction.nii.gz", "ledger.jsonl"]
+
+
+@pytest.mark.parametrize("before", ["uncertainty", "none"])
+def test_a_case_that_failed_as_it_was_written_is_predicted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    _threshold().predict_to(tmp_path / "whole", CASES, also=["uncertainty"])
+    with monkeypatch.context() as patch:
+        _write_then_fail(patch, before=before)
+        _threshold().predict_to(tmp_path / "out", CASES, also=["uncertainty"])
+    entries = _threshold().predict_to(tmp_path / "out", CASES, also=["uncertainty"], resume=True)
+    assert [entry.status for entry in entries] == ["done", "skipped", "skipped"]
+    assert read_ledger(tmp_path / "out") == read_ledger(tmp_path / "whole")
+
+
+def test_a_merge_moves_what_a_case_wrote_before_it_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write_then_fail(monkeypatch, before="none")
+    _threshold().predict_to(tmp_path / "whole", CASES, also=["uncertainty"])
+    for number in (1, 2):
+        _threshold().predict_to(tmp_path / "root", CASES, also=["uncertainty"], shard=Shard(number, 2))
+    assert merge_shards(tmp_path / "root").failed == ("a",)
+    assert _contents(tmp_path / "root") == _contents(tmp_path / "whole")
 
 
 def test_resume_refuses_predictions_without_a_ledger(tmp_path: Path) -> None:

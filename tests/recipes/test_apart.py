@@ -1,6 +1,8 @@
-"""Predictions are not written where they would be scans: a folder is opened again as it was."""
+"""Predictions are not written where they would be scans: a folder is opened again as it was; those of a run heal."""
 
+import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,33 @@ def test_predictions_that_evaluate_makes_among_the_scans_are_refused(saved: Path
     assert sorted(folder.rglob("*")) == before
     assert evaluate(saved, folder, out=tmp_path / "scores", device="cpu")
     assert sorted(folder.rglob("*")) == before
+
+
+def _cut_power(ledger: Path) -> None:
+    ledger.write_bytes(ledger.read_bytes() + b"\0" * 64 + b"\n")
+
+
+@pytest.mark.parametrize("damage", [_cut_power, Path.unlink])
+def test_evaluate_predicts_anew_in_its_own_folder_where_the_ledger_is_damaged_or_gone(
+    saved: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    run = shutil.copytree(saved, tmp_path / "run")
+    folder = write_phantom_cohort(tmp_path / "pairs", subjects=2, size=32, layout="pairs")
+    rows, ledger = evaluate(run, folder, device="cpu"), run / "evaluation-pairs/predictions/ledger.jsonl"
+    before = ledger.read_bytes()
+    damage(ledger)
+    assert evaluate(run, folder, device="cpu") == rows
+    assert ledger.read_bytes() == before
+
+
+def test_evaluate_leaves_a_damaged_ledger_in_a_folder_that_was_named(saved: Path, tmp_path: Path) -> None:
+    folder = write_phantom_cohort(tmp_path / "pairs", subjects=1, size=32, layout="pairs")
+    rows = evaluate(saved, folder, out=tmp_path / "scores", device="cpu")
+    _cut_power(tmp_path / "scores/predictions/ledger.jsonl")
+    with pytest.raises(DataError, match="Move it and the predictions beside it"):
+        evaluate(saved, folder, out=tmp_path / "scores", device="cpu")
+    (tmp_path / "scores/predictions").rename(tmp_path / "moved")
+    assert evaluate(saved, folder, out=tmp_path / "scores", device="cpu") == rows
 
 
 def test_predictions_apart_from_the_scans_change_no_cohort(saved: Path, scans: Path) -> None:

@@ -127,13 +127,14 @@ def _begin(
     root: Path, identity: str, existing: Existing, of_cases: Collection[str], *, in_shards: bool
 ) -> None:
     """Raise for a folder that cannot be continued or discarded, and tidy it; `of_cases` are files of this call."""
-    # The ledger comes before all predictions, and goes after them: those without one are not of this library.
+    # The ledger comes before all predictions, and goes after them. Their lines come after them: where a run was killed
+    # between both, files of this library are not named.
     is_begun = (root / LEDGER).exists()
     if existing == "refuse" or (existing == "resume" and not is_begun):
         discard = f"delete {root}" if in_shards else "overwrite=True to discard them"
         cure = f"Set resume=True to continue, {discard}" if is_begun else "Move them"
         _require_no_predictions(root, f"{cure}, or name another folder.")
-    ledger = Ledger(root)
+    ledger = Ledger(root, discards=existing == "overwrite")
     known = ledger.identity if existing == "resume" else None
     cure = "Name another folder" + (" for all shards." if in_shards else ", or set overwrite=True.")
     same = known is None or known == identity
@@ -159,7 +160,7 @@ def _require_ours(root: Path, held: Sequence[Path], ours: Collection[str]) -> No
     if others:
         wanted = f"without predictions that {LEDGER} does not name"
         message = f"`folder` must be {wanted}, got {root} with {cut_list(others)}."
-        cure = "Move them, or name another folder."
+        cure = "A run that was killed may have left them. Move them, or name another folder."
         raise ExistingFileError(f"{message} {cure}", argument="folder", file=root / others[0])
 
 
@@ -227,12 +228,17 @@ class _Run:
     def _written(self, result: Prediction) -> LedgerEntry:
         name, paths = result.case_id, self._paths(result.case_id)
         self._discard_of_another(self.scans[name], name)
+        before = {path: hash_of(path) for path in paths.values()}
         try:
             self.writer.write(result, paths)
         except (WriteError, MissingPackageError):
             raise  # it would come again with every case
         except GuidedAttentionError as error:  # of this scan, such as a series that DICOM SEG cannot refer to
-            return self._failed(Failure(name, error), 0)
+            entry = self._failed(Failure(name, error), 0)
+            left = {
+                path.name: hash_of(path) for path in paths.values() if hash_of(path) not in {"", before[path]}
+            }
+            return replace(entry, files=left)  # of no scan: the case is not complete
         files = {path.name: hash_of(path) for path in paths.values()}
         return LedgerEntry(name, "done", files, scan=self.scans.pop(name))
 

@@ -30,7 +30,7 @@ class LedgerEntry:
             where an earlier case has its name.
         status: ``"done"``, ``"skipped"`` or ``"failed"``.
         files: SHA-256 of each file written, by name; empty for a file that could hold nothing (DICOM without organs).
-            Those of the last prediction where the case could not be read again.
+            Those of the last prediction where the case could not be read again; those written before it failed.
         scan: SHA-256 of the scan that was predicted, empty where there is no prediction.
         error: Class and message of the error of a failed case, empty otherwise.
 
@@ -86,7 +86,8 @@ class Ledger:
         finished: The cases of a shard in their order, once it has come to its end.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, discards: bool = False) -> None:
+        """Read the lines. Where the folder is to be discarded, damaged lines of a ledger of ours are left out."""
         self.path = folder / LEDGER
         self.identity: str | None = None
         self.expected: int | None = None
@@ -96,7 +97,12 @@ class Ledger:
         self.written: set[str] = set()
         *lines, _cut_short = self._content().split(b"\n")
         for number, line in enumerate(lines, start=1):
-            self._take(number, line.decode(errors="replace"))
+            try:
+                self._take(number, line.decode(errors="replace"))
+            except DataError:
+                # A power cut leaves NUL bytes, which no text has; other damage is ours below the line of a beginning.
+                if not (discards and (b"\0" in line or self.identity is not None)):
+                    raise
 
     def _content(self) -> bytes:
         """Return what the file holds; a folder, a pipe or a device is none."""
@@ -118,9 +124,8 @@ class Ledger:
             begins = isinstance(values, dict) and "version" in values
             entry = None if begins else LedgerEntry(**values)
         except (ValueError, TypeError, RecursionError) as error:
-            message = (
-                f"`{where}` must be {wanted}, got {line[:60]!r}. Delete the file, or name another folder."
-            )
+            cure = "Move it and the predictions beside it, or name another folder."
+            message = f"`{where}` must be {wanted}, got {line[:60]!r}. {cure}"
             raise DataError(message, file=self.path) from error
         if entry is not None:
             self.entries[entry.case_id] = entry

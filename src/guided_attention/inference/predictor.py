@@ -223,7 +223,8 @@ class Predictor:
                 error in such a function fails its case only.
             also: Other files to write: see `save_prediction`.
             resume: Continue in a folder that an earlier call has begun, with any `batch_size`: cases whose files are
-                complete are skipped, failed ones are tried again, drafts of a killed process are removed.
+                complete are skipped, failed ones are tried again, drafts of a killed process are removed. Files of
+                the names that it writes are replaced, whoever wrote them.
             overwrite: Discard what an earlier call has written: the files that the ledger names, and those of `cases`.
             shard: The part of the cases to predict, into a folder within `folder`, for `merge_shards`: several
                 processes have one each. Pass functions that read a case, so that those of other shards are not read.

@@ -245,7 +245,7 @@ def _predicted(
     """Predict what is not complete. A folder of ours is emptied where an earlier state filled it."""
     try:
         return predictor.predict_to(folder, readers, resume=True)
-    except DataError:
+    except (DataError, ExistingFileError):  # such as a ledger that is damaged, or gone
         if not is_ours:
             raise
         return predictor.predict_to(folder, readers, overwrite=True)
