@@ -418,14 +418,14 @@ def test_a_scheduler_that_is_added_inside_another_is_said(tmp_path, capsys):
 
     train(tmp_path / "run", schedule=one_after_the_other, max_epochs=4)
     capsys.readouterr()
-    train(tmp_path / "run", schedule=longer, max_epochs=5, resume=True)
+    train(tmp_path / "run", schedule=longer, max_epochs=8, resume=True)
     assert [line.partition(": ")[2] for line in capsys.readouterr().err.splitlines()] == [
         "schedule._milestones: [2] → [2, 5]",
         "schedule._schedulers: 2 → 3 entries",
-        "max_epochs: 4 → 5",
+        "max_epochs: 4 → 8",
     ]
     rates = [row["lr"] for row in read_log(tmp_path / "run" / "log.csv")]
-    assert rates == pytest.approx(rates_of_torch(one_after_the_other, 5), rel=1e-12)
+    assert rates == pytest.approx(rates_of_torch(longer, 8), rel=1e-12)
 
 
 # Generators of random numbers, wherever a data set has them
