@@ -43,6 +43,7 @@ class Run:
     validated: bool = False
     contradicted: bool = False  # scores rise in the first process and fall in the others, and decide the rate
     settings: dict[str, Any] = field(default_factory=dict)
+    means: tuple[float, ...] = ()  # what each process has measured of the training scans
     resume: bool = False
     killed: tuple[int, int] | None = None  # process and step at whose loss it kills itself
     step_seconds: float = 0.0
@@ -142,6 +143,7 @@ def train(run: Run, rank: int, processes: int, port: int) -> None:
         train_loader=list(loader) if run.listed else loader,
         run_dir=run.folder,
         validate=validation(run) if run.validated else own,
+        metadata={"preparation": {"mean": run.means[rank]}} if run.means else None,
         config=TrainerConfig(
             **{"max_epochs": 2, "device": "cpu", "quiet": True, "hooks": (note,), **run.settings},
             schedule=plateau,

@@ -562,6 +562,27 @@ def test_another_preparation_or_other_labels_are_refused_on_resume_and_nothing_i
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.parametrize(("factor", "refused"), [(1 + 1e-9, False), (1 + 1e-4, True)])
+@pytest.mark.parametrize("kind", [list, torch.tensor])
+def test_numbers_that_another_machine_rounds_in_another_way_are_the_same(make_trainer, kind, factor, refused):
+    def metadata(factor, labels=16_777_217):
+        numbers = torch.tensor([0.1, -250.0], dtype=torch.float64) * factor
+        values = {"intensities": [{"mean": kind(numbers.tolist())}], "low": -math.inf, "flat": 0.0}
+        return {"preparation": values | {"mean": 1e-17 * factor}, "labels": [labels]}
+
+    folder = make_trainer(metadata=metadata(1)).fit().run_dir
+    with pytest.raises(CheckpointError, match=r"got another labels\. Pass"):
+        make_trainer(metadata=metadata(1, 16_777_218)).fit(resume=True)
+    resumed = make_trainer(metadata=metadata(factor), max_epochs=4)
+    if refused:
+        with pytest.raises(CheckpointError, match=r"got another preparation\.intensities\. Pass"):
+            resumed.fit(resume=True)
+        return
+    resumed.fit(resume=True)
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert record["sessions"][1]["changes"] == ["max_epochs: 3 → 4"]
+
+
 @pytest.mark.parametrize(
     ("given", "changes"),
     [

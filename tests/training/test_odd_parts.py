@@ -1,6 +1,8 @@
 """Odd networks, losses, optimizers, schedulers and data sets: refused by name, or resumed to the bit."""
 
 import functools
+from collections.abc import Mapping
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -416,14 +418,14 @@ def test_a_scheduler_that_is_added_inside_another_is_said(tmp_path, capsys):
 
     train(tmp_path / "run", schedule=one_after_the_other, max_epochs=4)
     capsys.readouterr()
-    train(tmp_path / "run", schedule=longer, max_epochs=5, resume=True)
+    train(tmp_path / "run", schedule=longer, max_epochs=8, resume=True)
     assert [line.partition(": ")[2] for line in capsys.readouterr().err.splitlines()] == [
         "schedule._milestones: [2] → [2, 5]",
         "schedule._schedulers: 2 → 3 entries",
-        "max_epochs: 4 → 5",
+        "max_epochs: 4 → 8",
     ]
     rates = [row["lr"] for row in read_log(tmp_path / "run" / "log.csv")]
-    assert rates == pytest.approx(rates_of_torch(one_after_the_other, 5), rel=1e-12)
+    assert rates == pytest.approx(rates_of_torch(longer, 8), rel=1e-12)
 
 
 # Generators of random numbers, wherever a data set has them
@@ -491,6 +493,45 @@ class Read:
         return add_noise(image, self.generator)
 
 
+def of_two_classes(generator):
+    """Return an object of a class with the name of its base class, and with another generator of the same name."""
+    base = type(of_class(generator))
+    variables = {
+        "generator": np.random.default_rng(78),
+        "__call__": lambda self, image: add_noise(base.__call__(self, image), base.generator),
+    }
+    return type("OfClass", (base,), variables)()
+
+
+def of_method(kind):
+    """Return a function that makes an object whose static or class method has a generator."""
+
+    def make(generator):
+        method = kind(lambda *arguments: add_noise(arguments[-1], generator))
+        return type("Caller", (), {"add": method, "__call__": lambda self, image: self.add(image)})()
+
+    return make
+
+
+def in_comprehension(image):
+    return next(add_noise(part, INNER) for part in image[None])
+
+
+def in_nested_function(image):
+    def add():
+        return add_noise(image, INNER)
+
+    return add()
+
+
+INNER = np.random.default_rng(4)
+
+
+def of_inner(function):
+    """Return a function that makes another, whose module has a generator as ``INNER``."""
+    return lambda generator: FunctionType(function.__code__, {**globals(), "INNER": generator})
+
+
 _TRANSFORMS = {
     "a variable of the module": lambda _generator: add_noise,
     "a variable of the function around": lambda generator: lambda image: add_noise(image, generator),
@@ -506,6 +547,11 @@ _TRANSFORMS = {
     ),
     "modules in modules": lambda generator: nn.Sequential(nn.Identity(), nn.Sequential(Module(generator))),
     "a property": Read,
+    "variables of one name in two classes of one name": of_two_classes,
+    "a static method": of_method(staticmethod),
+    "a class method": of_method(classmethod),
+    "a comprehension": of_inner(in_comprehension),
+    "a function in a function": of_inner(in_nested_function),
     "a method of the generator": lambda generator: lambda image, own=generator.random: image + own(),
 }
 
@@ -516,7 +562,7 @@ def test_generators_are_found_wherever_transforms_have_them(tmp_path, monkeypatc
         made = [make(np.random.default_rng(seed)) for seed, make in enumerate(_TRANSFORMS.values())]
         data = Noisy(lambda image: functools.reduce(lambda value, transform: transform(value), made, image))
         found = generators_in(data)
-        assert len({id(source) for source in found.values()}) == len(_TRANSFORMS) + 1, list(found)
+        assert len({id(source) for source in found.values()}) == len(_TRANSFORMS) + 2, list(found)
         return {"loader": DataLoader(data, 3, shuffle=True)}
 
     resumed_equals_unbroken(tmp_path, parts)
@@ -544,3 +590,54 @@ def test_generators_behind_the_first_parts_of_a_list_are_refused_and_a_hundred_a
     assert paths(parts_with_generators(100)) == hundred
     shared = ConcatDataset([Noisy(Adder(np.random.default_rng(0)))] * 150)
     assert paths(shared) == paths(shared, everywhere=True) == hundred[:1]
+
+
+class Loaded(Mapping):
+    """Loads a sample when it is asked for it, as a file of many arrays does."""
+
+    def __init__(self):
+        self.loaded = []
+
+    def __getitem__(self, key):
+        self.loaded.append(key)
+        return Noisy(Adder(np.random.default_rng(key)))
+
+    def __iter__(self):
+        return iter(range(1000))
+
+    def __len__(self):
+        return 1000
+
+
+class LoadedDict(dict):
+    """The same, of a dictionary."""
+
+    loaded = ()
+
+    def items(self):
+        self.loaded = [*self]
+        return [(key, Noisy(Adder(np.random.default_rng(key)))) for key in self]
+
+
+class LoadedList(list):
+    """The same, of a list."""
+
+    loaded = ()
+
+    def __iter__(self):
+        self.loaded = [*range(len(self))]
+        return iter([Noisy(Adder(np.random.default_rng(key))) for key in range(len(self))])
+
+
+def test_a_trainer_loads_no_sample_before_the_run(make_trainer):
+    samples = [Loaded(), LoadedDict.fromkeys(range(1000)), LoadedList(range(1000))]
+    data = Noisy(functools.partial(lambda _samples, image: image, samples))
+    make_trainer(loader=DataLoader(data, 3))
+    assert [[*one.loaded] for one in samples] == [[], [], []]
+
+
+@pytest.mark.parametrize(("behind", "found"), [(10_000, ["train_loader[10000]"]), (30_000, [])])
+def test_the_search_before_a_run_ends_in_large_data(behind, found):
+    data = [*range(behind), np.random.default_rng(0)]
+    assert [*generators_in(data, everywhere=True)] == found
+    assert [*generators_in(data)] == []

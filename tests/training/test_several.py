@@ -70,6 +70,18 @@ def test_the_score_of_the_first_process_counts_in_all(tmp_path):
     assert [row["lr"] for row in read_log(run.folder / "log.csv")] == [0.3] * 4
 
 
+def test_the_preparation_of_the_first_process_counts_in_all_on_a_resume(tmp_path):
+    run = Run(tmp_path / "run", means=(1.0, 1.0), settings={"max_epochs": 1})
+    assert finished(run, 2) == [0, 0]
+    assert finished(replace(run, means=(2.0, 1.0), resume=True), 2) == [1, 1]
+    for rank in (0, 1):
+        assert "got another preparation.mean" in Path(f"{run.folder}-{rank}.txt").read_text()
+    longer = replace(run, means=(1.0, 2.0), resume=True, settings={"max_epochs": 2})
+    assert finished(longer, 2) == [0, 0]
+    assert_equal_on_all(longer, 2)
+    assert load_checkpoint(run.folder / "last.pt")["metadata"] == {"preparation": {"mean": 1.0}}
+
+
 # Of 16 images the last batch has 2, too few for 3 processes, of which the loader with its own iterator makes 4.
 @pytest.mark.parametrize("how", [{"listed": True}, {"tripled": True, "images": 16}], ids=["list", "subclass"])
 def test_batches_that_cannot_be_read_in_parts_are_cut(tmp_path, how):

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -118,21 +119,24 @@ class Indexed(nn.Module):
 def test_whole_number_buffers_are_copied_and_the_others_averaged():
     model = Indexed()
     averaged = averaged_copy(model, 0.999)
-    weight, mean = model.head.weight.detach().clone(), torch.zeros(3)
+    weight, mean, phase = model.head.weight.detach().clone(), torch.zeros(3), torch.zeros(1)
     for update in range(60):
         model.chosen.logical_not_()
         model.mean.add_(1.0)
+        model.phase.mul_(1j).add_(1 - 2j)
         with torch.no_grad():
             model.head.weight.add_(0.5)
         averaged.update_parameters(model)
         share = 0.0 if update == 0 else (1 + update) / (10 + update)
         mean = share * mean + (1 - share) * model.mean
+        phase = share * phase + (1 - share) * model.phase
         weight = share * weight + (1 - share) * model.head.weight.detach()
     ours, theirs = dict(averaged.module.named_buffers()), dict(model.named_buffers())
-    copied = ("stored", "own", "chosen", "phase")
+    copied = ("stored", "own", "chosen")
     equal({name: ours[name] for name in copied}, {name: theirs[name] for name in copied})
     assert torch.equal(ours["stored"], torch.arange(20))
     torch.testing.assert_close(ours["mean"], mean)
+    torch.testing.assert_close(ours["phase"], phase)
     torch.testing.assert_close(averaged.module.head.weight.detach(), weight)
 
 
@@ -143,6 +147,48 @@ def test_the_batches_that_a_norm_has_seen_are_counted_whole_in_the_average(make_
 
 
 # Parameters that the optimizer does not hold
+
+
+_NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
+class Turns(nn.Module):
+    """Two networks in turns, of which a batch reaches one."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList([nn.Conv2d(1, 2, 1), nn.Conv2d(1, 2, 1)])
+        self.calls = 0
+
+    def forward(self, image):
+        self.calls += self.training
+        return self.parts[self.calls % 2](image)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("clip", [None, 0.1])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=_NEEDS_GPU)])
+def test_a_step_without_a_gradient_changes_nothing_and_the_run_goes_on(make_trainer, precision, clip, device):
+    model, seen = Turns(), []
+
+    def keep(event, _status):
+        if event == "step":
+            seen.append(model.parts[0].weight.detach().cpu().clone())
+
+    trainer = make_trainer(
+        model=model,
+        loss=small_loss,
+        optimizer=lambda model: torch.optim.SGD(model.parts[0].parameters(), lr=0.5),
+        precision=precision,
+        clip_grad_norm=clip,
+        hooks=[keep],
+        device=device,
+        validate=None,
+    )
+    result = trainer.fit()
+    assert result.epochs == 3
+    changed = [not torch.equal(now, before) for before, now in pairwise(seen)]
+    assert changed == [(number % 2) == 0 for number in range(len(seen) - 1)]
 
 
 def of_head(model):

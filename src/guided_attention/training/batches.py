@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from dataclasses import dataclass
-from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
+from pathlib import PurePath
+from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -46,12 +47,15 @@ _PLAIN = (
     bool,
     type,
     ModuleType,
+    PurePath,
     Tensor,
     np.ndarray,
     type(None),
 )
-_DEEPEST, _MOST = 12, 100
-"""Levels that the search for generators goes down, and parts of a list that it visits whenever a state is stored."""
+_CONTAINERS: tuple[type[Iterable[object]], ...] = (list, tuple, set, frozenset, deque)
+_DEEPEST, _MOST, _ALL = 12, 100, 20_000
+"""Levels that the search for generators goes down; parts of a list that it visits whenever states are read or set; and
+parts that it looks at before a run, to find generators behind those."""
 _WITHOUT_OWN = {*sys.stdlib_module_names, "numpy", "torch"}
 """Modules whose functions read no generator but the global ones."""
 
@@ -227,37 +231,52 @@ def _pair(batch: object, keys: tuple[str, str] | None) -> Pair:
 def generators_in(loader: object, *, everywhere: bool = False) -> dict[str, _Source]:
     """Return the generators of random numbers that a loader, its samplers, data set and transforms hold, by path.
 
-    Only `everywhere` finds those behind the first parts of long lists, which may take seconds.
+    What a mapping makes when it is asked, such as samples from a file, is not looked at: only a `dict` holds its parts.
+    Only `everywhere` looks behind the first parts of long lists, at no more than `_ALL` parts: a data set may be large.
     """
     found: dict[str, _Source] = {}
     seen: dict[int, object] = {}  # with the objects: the id of one that is gone would be given again
-    waiting: deque[tuple[str, object, int]] = deque([("train_loader", loader, 0)])
-    while waiting:  # level by level, so that what is reached in two ways is visited by the shorter one
-        path, value, depth = waiting.popleft()
-        if isinstance(value, _PLAIN) or id(value) in seen:
-            continue
-        seen[id(value)] = value
-        if isinstance(value, _SOURCES):
-            found[path] = value
-        elif depth < _DEEPEST:
-            parts = _parts_of(value, None if everywhere else _MOST)
-            waiting.extend((path + name, part, depth + 1) for name, part in parts)
+    # Level by level, so that what is reached in two ways is visited by the shorter one.
+    waiting = deque([("train_loader", iter([("", loader)]), 0)])
+    most, remaining = (_ALL, itertools.repeat(None, _ALL)) if everywhere else (_MOST, itertools.repeat(None))
+    while waiting:
+        above, parts, depth = waiting.popleft()
+        for (name, value), _ in zip(parts, remaining, strict=False):
+            if isinstance(value, _PLAIN) or id(value) in seen:
+                continue
+            seen[id(value)] = value
+            path = above + name
+            if isinstance(value, _SOURCES):
+                found[_unused(path, found)] = value
+            elif depth < _DEEPEST:
+                waiting.append((path, _parts_of(value, most), depth + 1))
     return found
 
 
-def _parts_of(value: object, most: int | None) -> Iterator[tuple[str, object]]:
-    """Return what an object holds and its code refers to, by name; of a container, the first `most` parts."""
-    if isinstance(value, Mapping):
-        entries = itertools.islice(value.items(), most)
-        yield from ((f"[{key!r}]", part) for key, part in entries if not isinstance(part, _PLAIN))
-    elif isinstance(value, (list, tuple, set, frozenset, deque)):
-        numbered = enumerate(itertools.islice(value, most))
-        yield from ((f"[{number}]", part) for number, part in numbered if not isinstance(part, _PLAIN))
+def _unused(path: str, found: Mapping[str, _Source]) -> str:
+    """Return the path, with a number where another generator has it: two classes may have one name."""
+    numbered = (f"{path} ({number})" for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], numbered) if name not in found)
+
+
+def _parts_of(value: object, most: int) -> Iterator[tuple[str, object]]:
+    """Return what an object holds and its code refers to, by name; of a container, the first `most` parts.
+
+    Containers are read as Python's own ones: a subclass may make its parts when it is asked for them.
+    """
+    kind = next((kind for kind in _CONTAINERS if isinstance(value, kind)), None)
+    if isinstance(value, dict):
+        yield from ((f"[{key!r}]", part) for key, part in itertools.islice(dict.items(value), most))
+    elif kind is not None:
+        held = itertools.islice(kind.__iter__(value), most)  # type: ignore[arg-type]  # of that kind
+        yield from ((f"[{number}]", part) for number, part in enumerate(held))
     elif isinstance(value, FunctionType):
         yield from _parts_of_function(value)
     elif isinstance(value, (MethodType, BuiltinMethodType)):
         yield ".__self__", value.__self__
         yield "", getattr(value, "__func__", None)
+    elif isinstance(value, (staticmethod, classmethod)):
+        yield "", value.__func__
     elif isinstance(value, functools.partial):
         yield from ((".func", value.func), (".args", value.args), (".keywords", value.keywords))
     elif isinstance(value, property):
@@ -282,7 +301,15 @@ def _parts_of_function(function: FunctionType) -> Iterator[tuple[str, object]]:
     yield ".__defaults__", function.__defaults__
     yield ".__kwdefaults__", function.__kwdefaults__
     if (function.__module__ or "").partition(".")[0] not in _WITHOUT_OWN:
-        yield from ((f".{name}", function.__globals__.get(name)) for name in code.co_names)
+        yield from ((f".{name}", function.__globals__.get(name)) for name in _names_in(code))
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    """Return the names that code reads beyond its own variables, with those of the functions defined in it."""
+    yield from code.co_names
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            yield from _names_in(part)
 
 
 def generator_states(sources: Mapping[str, _Source]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """``run.json``: what a run was made with. Versions, machine and hashes; no names of patients."""
 
 import json
+import math
 import os
 import platform
 import sys
@@ -22,6 +23,8 @@ __all__ = ["PROVENANCE", "amend_session", "changed_metadata", "record_session"]
 PROVENANCE = "run.json"
 _LEARNED = ("preparation", "labels")
 """Metadata that the weights depend on: a resumed run has no others."""
+_NEAR = 1e-6
+"""Share by which measured numbers may differ: another processor or NumPy rounds in another way."""
 
 
 def record_session(
@@ -96,8 +99,20 @@ def _differing(before: object, now: object, name: str) -> Iterator[str]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in {**before, **now}:
             yield from _differing(before.get(key), now.get(key), f"{name}.{key}")
-    elif _hash(before) != _hash(now):
+    elif not _alike(before, now):
         yield name
+
+
+def _alike(before: object, now: object) -> bool:
+    """Return whether plain values are the same but for the rounding of numbers; whole numbers are exact."""
+    before, now = (one.tolist() if isinstance(one, Tensor) else one for one in (before, now))
+    if isinstance(before, (list, tuple)) and isinstance(now, (list, tuple)):
+        return len(before) == len(now) and all(map(_alike, before, now))
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        return not list(_differing(before, now, ""))
+    if isinstance(before, float) and isinstance(now, float) and math.isfinite(before):
+        return math.isclose(before, now, rel_tol=_NEAR, abs_tol=1e-12)
+    return _hash(before) == _hash(now)
 
 
 def _hash(values: object) -> str:

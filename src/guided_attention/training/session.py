@@ -261,7 +261,10 @@ class Session:
         require_entries(held, path)
         self.run = RunState.from_dict(held["run"], path)
         now, before = self._settings, held["settings"]
-        changes = changed_metadata(held.get("metadata"), self._metadata.get("metadata"), path)
+        # Those of the first process count, as in what is stored: one that refused its own would keep others waiting.
+        changes = by_first(
+            lambda: changed_metadata(held.get("metadata"), self._metadata.get("metadata"), path)
+        )
         changes += self.parts.restore(held, path)
         changes += [
             f"{name}: {before.get(name)} → {now[name]}" for name in now if before.get(name) != now[name]

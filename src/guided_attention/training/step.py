@@ -151,7 +151,9 @@ def finite_values(
     tensors = [value for values in named for value in values.values()]
     # One transfer for all: every separate one would make the host wait for the device once more.
     kind = torch.float64 if tensors[0].dtype == torch.float64 else torch.float32
-    stacked = torch.stack([value.detach().to(kind) for value in (*tensors, gradient_norm)])
+    # To one device, since the norm of no gradients is on the CPU.
+    values_and_norm = [value.detach().to(tensors[0].device, kind) for value in (*tensors, gradient_norm)]
+    stacked = torch.stack(values_and_norm)
     *numbers, gradient = stacked.tolist()
     remaining = iter(numbers)
     found = [{name: next(remaining) for name in values} for values in named]

@@ -272,7 +272,9 @@ class Trainer:
         run, config = self._session.run, self.config
         self._set_learning_rates()
         terms = self._gradients_of(group)
-        self._scaler.unscale_(self._optimizer)
+        has_gradient = any(part.grad is not None for part in self._parameters)
+        if has_gradient:  # the scaler refuses an optimizer without one
+            self._scaler.unscale_(self._optimizer)
         gradients = [part.grad for part in self._parameters if part.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         where = f"epoch {run.epoch}, batch {run.batches + 1}"
@@ -280,8 +282,9 @@ class Trainer:
         values, gradient = finite_values(terms, norm, where, skippable=gradients if skippable else ())
         if config.clip_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(self._parameters, config.clip_grad_norm, norm)
-        self._scaler.step(self._optimizer)  # skips an infinite gradient in fp16
-        self._scaler.update()
+        if has_gradient:
+            self._scaler.step(self._optimizer)  # skips an infinite gradient in fp16
+            self._scaler.update()
         run.skipped = 0 if math.isfinite(gradient) else run.skipped + 1
         if self._averaged is not None and run.skipped == 0:
             self._averaged.update_parameters(self.model)
