@@ -1,6 +1,7 @@
 import io
 import math
 import random
+import re
 import time
 from itertools import count
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
-from guided_attention.errors import CheckpointError, ExistingFileError, NonFiniteError
+from guided_attention.errors import ArgumentError, CheckpointError, ExistingFileError, NonFiniteError
 from guided_attention.models import MSGA
 from guided_attention.outputs import LossTerms, SegmentationOutput, takes_outputs
 from guided_attention.training import (
@@ -669,3 +670,13 @@ def test_metadata_of_another_network_is_refused_before_training(tmp_path):
         _trainer_with({"model": other.settings.to_dict()}, tmp_path, trained)
     _trainer_with({"model": trained.settings.to_dict()}, tmp_path, trained)
     _trainer_with({"model": {"my": "own"}, "lists": [1, (2.5, None, True)]}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model", "config"])
+def test_network_and_settings_cannot_be_set_later(name, make_trainer):
+    trainer = make_trainer()
+    before, other = getattr(trainer, name), getattr(make_trainer(name="other"), name)
+    message = f"`{name}` must be what the trainer was made with, got another {name}. Make another Trainer."
+    with pytest.raises(ArgumentError, match=re.escape(message)):
+        setattr(trainer, name, other)
+    assert getattr(trainer, name) is before

@@ -185,6 +185,12 @@ class Trainer:
             self._folder, parts, config, batches=self._batches.size, metadata=self._metadata
         )
 
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set a value, but for those of which all else was made."""
+        is_new = name not in {"model", "config"} or name not in vars(self)
+        require(is_new, name, "what the trainer was made with", f"another {name}", "Make another Trainer.")
+        super().__setattr__(name, value)
+
     def fit(self, *, resume: bool = False, take_over: bool = False) -> TrainingResult:
         """Train until the limit in epochs or minutes, or until `patience` is over.
 
