@@ -66,6 +66,7 @@ def attend(query: Queries, key: Keys, value: Values) -> QueriedValues:
 
 def weighted_average(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return what `attend` does, without its checks: for modules that made the three themselves."""
+    # torch leaves `is_tracing` untyped, and out of the names that it exports.
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return _by_torch(query, key, value)
     # The autograd function works with the memory of its inputs, where a tensor subclass would interfere.

@@ -125,7 +125,8 @@ def set_evaluation(model: nn.Module) -> None:
     """Set evaluation mode; a program of `torch.export`, which has the one it was exported in, is left as it is."""
     for module in model.modules():
         if module.training:
-            with suppress(NotImplementedError):  # such a program ends the call for the modules after it
+            # Such a program raises it. One call for the whole network would end there.
+            with suppress(NotImplementedError):
                 module.eval()
 
 
