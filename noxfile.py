@@ -128,7 +128,8 @@ def peers(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def export(session: nox.Session) -> None:
     """Compile and export blocks and networks, and run them in ONNX Runtime (torch takes a minute for its graphs)."""
-    _SHARED.run(session, "pytest", "-m", "graph", "tests/export", *session.posargs, env=_ONE_THREAD)
+    arguments = session.posargs or ["-n", "2"]
+    _SHARED.run(session, "pytest", "-m", "graph", "tests/export", *arguments, env=_ONE_THREAD)
 
 
 @nox.session(venv_backend="none")
@@ -141,7 +142,8 @@ def crash(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def examples(session: nox.Session) -> None:
     """Run the example scripts and notebooks as users would, and check what they leave (minutes)."""
-    _SHARED.run(session, "pytest", "-m", "example", "tests", *session.posargs)
+    arguments = session.posargs or _TWO_WORKERS
+    _SHARED.run(session, "pytest", "-m", "example", "tests", *arguments, env=_ONE_THREAD)
 
 
 @nox.session(venv_backend="none")

@@ -250,6 +250,8 @@ def pooling() -> Iterator[None]:
     """Let batch norms and losses of the library see the batches of all processes as one; all must compute the same."""
     global _is_pooling  # noqa: PLW0603 - the threads of the backward pass must see it
     before, _is_pooling = _is_pooling, world_size() > 1
+    if _is_pooling:
+        _leave_out_of_graphs()
     try:
         yield
     finally:
@@ -261,19 +263,24 @@ def is_pooling() -> bool:
     return _is_pooling
 
 
-_not_compiled: Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]] = torch.compiler.disable
-"""Typed: torch leaves it open."""
-
-
 def pooled(x: Tensor) -> Tensor:
     """Return the sum of what each process passes where these are parts of one batch, with a gradient; else `x`."""
     return _total_with_gradient(x) if _is_pooling else x
 
 
-@_not_compiled
-def _total_with_gradient(x: Tensor) -> Tensor:
+def _sum_with_gradient(x: Tensor) -> Tensor:
     summed: Tensor = _Total.apply(x)  # type: ignore[no-untyped-call]  # torch leaves it open
     return summed
+
+
+_total_with_gradient = _sum_with_gradient
+
+
+def _leave_out_of_graphs() -> None:
+    """Hide the sum from torch.compile: only here, as this imports the compiler, which takes seconds."""
+    global _total_with_gradient  # noqa: PLW0603 - once a process
+    if _total_with_gradient is _sum_with_gradient:
+        _total_with_gradient = torch.compiler.disable(_sum_with_gradient)  # type: ignore[no-untyped-call]
 
 
 def rows_of_all(x: Tensor) -> Tensor:
