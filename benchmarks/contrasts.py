@@ -10,19 +10,22 @@ those of a processor core. A run that is in the results is not repeated.
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from benchmarks.cross_validation import Recipe, Run, dealt, kind_of_processor, known, parser_of_runs, planned
+from benchmarks.cross_validation import Recipe, Run, dealt, known, parser_of_runs, planned
 from benchmarks.left_atrium_networks import LABELS, RESULTS, about
 from guided_attention.case import Case
 from guided_attention.data import Cohort, open_cohort
 from guided_attention.evaluation import evaluate
+from guided_attention.recipes._machine import has_fast_bf16
 
 _Image = npt.NDArray[np.float32]
 _Mask = npt.NDArray[np.bool_]
@@ -36,18 +39,21 @@ def _as_it_is(image: _Image, atrium: _Mask) -> _Image:
 def _dark_blood(image: _Image, atrium: _Mask) -> _Image:
     """Whatever is as bright as blood, or brighter, becomes darker than the rest: a smooth fall beyond 0.8."""
     del atrium
-    return image - 2.2 / (1 + np.exp(-(image - 0.8) / 0.1))
+    darker: _Image = image - 2.2 / (1 + np.exp(-(image - 0.8) / 0.1))
+    return darker
 
 
 def _dark_atrium(image: _Image, atrium: _Mask) -> _Image:
     """The atrium becomes darker, with soft edges, and other blood does not."""
-    return image - 1.5 * ndimage.gaussian_filter(atrium.astype(np.float32), 1.0)
+    darker: _Image = image - 1.5 * ndimage.gaussian_filter(atrium.astype(np.float32), 1.0)
+    return darker
 
 
 def _folded(image: _Image, atrium: _Mask) -> _Image:
     """The middle of the intensities is the brightest, blood and air are dark."""
     del atrium
-    return -np.abs(image - 0.3)
+    folded: _Image = -np.abs(image - 0.3)
+    return folded
 
 
 def _inverted(image: _Image, atrium: _Mask) -> _Image:
@@ -70,7 +76,7 @@ def main() -> None:
     args = _parse()
     torch.set_num_threads(args.threads)
     path, cohort = args.out or RESULTS / "contrasts.json", open_cohort(args.data, labels=LABELS)
-    fast = kind_of_processor(path, args.minutes)
+    fast = _kind_of_processor(path, args.minutes)
     for fold in args.folds or ["split"]:
         for probability in args.probabilities:
             key = {
@@ -85,6 +91,14 @@ def main() -> None:
                 path.write_text(json.dumps([*known(path), run], indent=1) + "\n", encoding="utf-8")
                 print(table([run]), flush=True)
     print(table(known(path)))
+
+
+def _kind_of_processor(path: Path, minutes: float) -> bool:
+    """Return whether bfloat16 is fast here; stop where the file has runs of so many minutes of the other kind."""
+    fast = has_fast_bf16(torch.device("cpu"))
+    if any(run["minutes"] == minutes and run["bf16"] != fast for run in known(path)):
+        sys.exit(f"{path} has runs of {minutes:g} minutes on another kind of processor. Pass another --out.")
+    return fast
 
 
 def _trained(cohort: Cohort, probability: float, args: argparse.Namespace) -> Run:

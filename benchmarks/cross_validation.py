@@ -8,13 +8,12 @@ FOLDER is that of `examples/train_left_atrium.py`. Five folds of its cases are m
 trained on four of them, less three cases that choose the epoch, and predicts the fifth; a scan that is there twice
 never trains the network that predicts it. `--split` trains and tests once on the parts of `cases.json`. Minutes are
 those of a processor core, as in `benchmarks.left_atrium_networks`. A run that is in the results is not repeated: the
-command goes on where it was stopped. A processor with fast bfloat16 takes twice the steps in a minute, so that runs of
-both kinds are never put beside each other.
+command goes on where it was stopped. A processor with fast bfloat16 takes twice the steps in a minute: runs of the two
+kinds have tables of their own, and only runs of one kind are paired.
 """
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -30,7 +29,7 @@ from benchmarks.contestants import fusion_only
 from benchmarks.left_atrium_networks import LABELS, RESULTS, about, old_recipe
 from guided_attention import Trainer
 from guided_attention.data import Cohort, k_fold, open_cohort
-from guided_attention.evaluation import CaseScore, Validation, compare_models, evaluate
+from guided_attention.evaluation import CaseScore, MetricName, Validation, compare_models, evaluate
 from guided_attention.inference import Predictor
 from guided_attention.losses import DiceCrossEntropyLoss
 from guided_attention.metrics import DistanceDefinition
@@ -169,7 +168,7 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
     path, cohort = args.out or RESULTS / "cross_validation.json", open_cohort(args.data, labels=LABELS)
-    fast = kind_of_processor(path, args.minutes)
+    fast = has_fast_bf16(torch.device("cpu"))
     for fold in ["split"] if args.split else args.folds:
         for recipe in args.recipes:
             for network in args.networks:
@@ -179,21 +178,15 @@ def main() -> None:
                     "fold": fold,
                     "seed": args.seed,
                     "minutes": args.minutes,
+                    "bf16": fast,
                 }
                 if not any(key.items() <= run.items() for run in known(path)):
-                    run = key | about() | {"bf16": fast} | trained(dealt(cohort, fold), network, recipe, args)
+                    run = key | about() | trained(dealt(cohort, fold), network, recipe, args)
                     # Read anew: another process may have written runs meanwhile.
                     path.write_text(json.dumps([*known(path), run], indent=1) + "\n")
                     print({name: run[name] for name in (*key, "epochs", "dice")}, flush=True)
     print(table(known(path), args))
-
-
-def kind_of_processor(path: Path, minutes: float) -> bool:
-    """Return whether bfloat16 is fast here; stop where the file has runs of so many minutes of the other kind."""
-    fast = has_fast_bf16(torch.device("cpu"))
-    if any(run["minutes"] == minutes and run["bf16"] != fast for run in known(path)):
-        sys.exit(f"{path} has runs of {minutes:g} minutes on another kind of processor. Pass another --out.")
-    return fast
+    print(differences(known(path), args))
 
 
 def known(path: Path) -> list[Run]:
@@ -232,7 +225,12 @@ def _by_old_recipe(
 ) -> tuple[Predictor, int, int]:
     train, val = ([cohort.read(name) for name in cohort.parts[part]] for part in ("train", "val"))
     settings = argparse.Namespace(
-        **vars(args), epochs=None, side=(96, 128), batch=8, precision="bf16", slice_step=2
+        **vars(args),
+        epochs=None,
+        side=(96, 128),
+        batch=8,
+        precision="bf16" if has_fast_bf16(torch.device("cpu")) else "fp32",
+        slice_step=2,
     )
     loss = DeepSupervision() if network == "PlainConvUNet" else None
     predictor, result = old_recipe(
@@ -303,45 +301,91 @@ def network_of(name: str, in_channels: int) -> nn.Module:
 
 
 def table(runs: Sequence[Run], args: argparse.Namespace) -> str:
-    """Return the runs of a budget as a Markdown table, and what each differs by from the first, paired by case.
-
-    Pairs are the cases that both have.
-    """
+    """Return the runs of a budget as a Markdown table, those of a kind of processor together."""
     lines = [
-        "| recipe | network | cases | DSC | spread | least | MSD (mm) | epochs | less the first (95 %) |",
+        "| fast bfloat16 | recipe | network | cases | DSC | spread | least | MSD (mm) | epochs |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    first: list[CaseScore] | None = None
+    grouped = _grouped(runs, args)
+    for fast in (True, False):
+        for (recipe, network), every in grouped.items():
+            chosen = [run for run in every if run["bf16"] == fast]
+            if chosen:
+                lines.append(f"| {'yes' if fast else 'no'} | {recipe} | {network} {_means(chosen)}")
+    return "\n".join(lines)
+
+
+def differences(runs: Sequence[Run], args: argparse.Namespace) -> str:
+    """Return as a Markdown table what networks and recipes differ by, paired by case.
+
+    A case is paired where both were trained on one kind of processor, and counts once.
+    """
+    lines = ["| | less | cases | DSC (95 %) | MSD (mm, 95 %) |", "|---|---|---|---|---|"]
+    grouped = _grouped(runs, args)
+    names = list(grouped)
+    for number, name in enumerate(names):
+        for other in names[number + 1 :]:
+            if name[0] == other[0] or name[1] == other[1]:
+                pairs = _paired(grouped[other], grouped[name])
+                if pairs:
+                    cells = [_interval(pairs, "dice"), _interval(pairs, "assd_mm")]
+                    head = f"| {', '.join(other[::-1])} | {', '.join(name[::-1])} | {len(pairs)} | "
+                    lines.append(head + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _grouped(runs: Sequence[Run], args: argparse.Namespace) -> dict[tuple[str, str], list[Run]]:
+    """Return the runs of a budget that there are, by recipe and network."""
     wanted = {"seed": args.seed, "minutes": args.minutes}
     folds = ["split"] if args.split else args.folds
-    for recipe in args.recipes:
-        for network in args.networks:
-            key = wanted | {"recipe": recipe, "network": network}
-            chosen = [run for run in runs if key.items() <= run.items() and run["fold"] in folds]
-            if chosen:
-                rows = [_score(**score) for run in chosen for score in run["scores"]]
-                lines.append(_line(recipe, network, rows, chosen, first))
-                first = rows if first is None else first
-    return "\n".join(lines)
+    names = ((recipe, network) for recipe in args.recipes for network in args.networks)
+    found = {
+        (recipe, network): [
+            run
+            for run in runs
+            if (wanted | {"recipe": recipe, "network": network}).items() <= run.items()
+            and run["fold"] in folds
+        ]
+        for recipe, network in names
+    }
+    return {name: chosen for name, chosen in found.items() if chosen}
+
+
+def _paired(ours: Sequence[Run], others: Sequence[Run]) -> list[tuple[CaseScore, CaseScore]]:
+    """Return the scores of the cases that both have on one kind of processor; on the fast one where on both."""
+    found: dict[str, tuple[CaseScore, CaseScore]] = {}
+    for fast in (True, False):
+        mine, theirs = (
+            {
+                score["case_id"]: _score(**score)
+                for run in each
+                if run["bf16"] == fast
+                for score in run["scores"]
+            }
+            for each in (ours, others)
+        )
+        found = {name: (mine[name], theirs[name]) for name in mine if name in theirs} | found
+    return list(found.values())
+
+
+def _interval(pairs: Sequence[tuple[CaseScore, CaseScore]], metric: MetricName) -> str:
+    ours, others = ([pair[which] for pair in pairs] for which in (0, 1))
+    (found,) = compare_models(ours, others, metric=metric)
+    digits = 3 if metric == "dice" else 2
+    return f"{found.difference:+.{digits}f} ({found.low:+.{digits}f} to {found.high:+.{digits}f})"
 
 
 def _score(definition: dict[str, Any], **values: Any) -> CaseScore:  # noqa: ANN401 - what JSON holds
     return CaseScore(**values, definition=DistanceDefinition(**definition))
 
 
-def _line(
-    recipe: str, network: str, rows: list[CaseScore], runs: Sequence[Run], first: list[CaseScore] | None
-) -> str:
-    dice, distance = (np.array([getattr(row, name) for row in rows]) for name in ("dice", "assd_mm"))
+def _means(runs: Sequence[Run]) -> str:
+    scores = [score for run in runs for score in run["scores"]]
+    dice, distance = (np.array([score[name] for score in scores]) for name in ("dice", "assd_mm"))
     epochs = np.mean([run["epochs"] for run in runs])
-    against = ""
-    shared = {row.case_id for row in rows} & {row.case_id for row in first or ()}
-    if first is not None and shared:
-        (pair,) = compare_models(*([row for row in each if row.case_id in shared] for each in (rows, first)))
-        against = f"{pair.difference:+.3f} ({pair.low:+.3f} to {pair.high:+.3f}), {len(shared)} cases"
     return (
-        f"| {recipe} | {network} | {len(rows)} | {dice.mean():.3f} | {dice.std(ddof=1):.3f} | {dice.min():.3f} "
-        f"| {distance.mean():.2f} | {epochs:.0f} | {against} |"
+        f"| {len(scores)} | {dice.mean():.3f} | {dice.std(ddof=1):.3f} | {dice.min():.3f} "
+        f"| {distance.mean():.2f} | {epochs:.0f} |"
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import contrasts, plans
-from benchmarks.cross_validation import FOLDS, NETWORKS, known, table
+from benchmarks.cross_validation import FOLDS, NETWORKS, differences, known, table
 from benchmarks.plots import picture_of, read
 from benchmarks.rows import NOT_RUN, TITLES
 
@@ -136,13 +136,19 @@ def _cross_validation(path: Path) -> list[str]:
     about = (
         f"Scans of left atria (MR), cross-validated in {FOLDS} folds; {minutes:.0f} minutes of a processor core a "
         'fold, counted as the time of the process. "new" is the default plan without random curves of intensity, '
-        "which came later. Cases tell how many folds have run so far. "
-        f"{_of_runs([run for run in runs if run['minutes'] == minutes])}"
+        "which came later. Cases tell how many folds have run so far. A processor with fast bfloat16 takes twice the "
+        f"steps in a minute. {_of_runs([run for run in runs if run['minutes'] == minutes])}"
+    )
+    paired = (
+        "Below, what networks and recipes differ by. A case is paired where both were trained on one kind of "
+        "processor, and counts once; intervals are of the mean over the cases, by bootstrap."
     )
     return [
         "## cross-validation",
         about,
         table(runs, asked),
+        paired,
+        differences(runs, asked),
         *_split([run for run in runs if run["fold"] == "split"]),
     ]
 
@@ -166,8 +172,7 @@ def _split(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     header = ("minutes", "network", "recipe", "fast bfloat16", "epochs", "DSC", "least", "MSD (mm)")
     about = (
-        "Below, the six test cases of the folder, for other numbers of minutes of a core. A processor with fast "
-        f"bfloat16 takes twice the steps in a minute; those of the table above have it. {_of_runs(runs)}"
+        f"Below, the six test cases of the folder, for other numbers of minutes of a core. {_of_runs(runs)}"
     )
     return [about, _table(header, rows)]
 
