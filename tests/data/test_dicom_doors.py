@@ -20,7 +20,13 @@ from guided_attention.data import (
     write_nifti,
     write_rtstruct,
 )
-from guided_attention.errors import ArgumentTypeError, DataError, LeftOutWarning, MissingPackageError
+from guided_attention.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DataError,
+    LeftOutWarning,
+    MissingPackageError,
+)
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes.prediction import _readers as readers_of
 from guided_attention.recipes.prediction import in_series
@@ -226,6 +232,19 @@ def test_scans_are_predicted_in_a_series(tmp_path):
     cohorts = in_series(run, [tmp_path / "pat01", other], "late")
     read = [reader() for reader in readers_of(run, cohorts, LabelSpec({1: "liver"}), tmp_path / "out")]
     assert [(case.case_id, case.source.series) for case in read] == [("pat01", "2"), ("pat02", "3")]
+
+
+def test_a_series_of_scans_that_have_none_is_refused(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    scan = tmp_path / "scans/a.nii.gz"
+    scan.parent.mkdir()
+    write_nifti(scan, np.ones(SHAPE, np.float32), np.eye(4))
+    other = _series(tmp_path / "pat02", "3", SeriesNumber=3, SeriesDescription="late")
+    for scans in (scan, scan.parent):
+        with pytest.raises(ArgumentError, match="`--series` must be left out .*, got 'late'. Or check SCANS"):
+            in_series(run, [scans], "late")
+    assert [cohort.case_ids for cohort in in_series(run, [scan, other], "late")] == [("a",), ("pat02",)]
 
 
 def test_a_mask_of_one_of_several_series(tmp_path):

@@ -244,14 +244,18 @@ def plan_of_run(run: PathLike) -> Plan | None:
 
 
 def in_series(run: PathLike, scans: Sequence[PathLike], series: str) -> list[Cohort]:
-    """Open scans as for a run, with this series of DICOM folders that hold several."""
+    """Open scans as for a run, with this series of DICOM folders that hold several; at least one must be of DICOM."""
     plan = plan_of_run(run)
     known, labels = (Opening(), None) if plan is None else (plan.data.opening, plan.labels)
     openings = [
         replace(known, layout="auto", channels=known.channels if Path(path).is_dir() else None, series=series)
         for path in scans
     ]
-    return [opening.open(path, labels) for opening, path in zip(openings, scans, strict=True)]
+    cohorts = [opening.open(path, labels) for opening, path in zip(openings, scans, strict=True)]
+    files = (path for cohort in cohorts for scan in cohort.scans for path in (scan.path, *scan.beside))
+    wanted = "left out where no scan is a folder of DICOM"
+    require(any(path.is_dir() for path in files), "--series", wanted, repr(series), "Or check SCANS.")
+    return cohorts
 
 
 def source_for_run(
