@@ -173,7 +173,7 @@ def test_two_processes_give_what_one_gives(tmp_path, monkeypatch):
     try:
         main(0, tmp_path)
     finally:
-        error = other.communicate(timeout=60)[1]
+        error = other.communicate(timeout=300)[1]
     assert other.returncode == 0, error
     gathered = accumulator()
     give_all(gathered)

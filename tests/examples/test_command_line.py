@@ -72,7 +72,7 @@ def test_control_c_while_torch_is_loaded(world, seconds):
     process = _start("info", "scans", cwd=world)
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     # Before Python has begun, and while it ends, a signal is answered by the system, without a word.
     assert process.returncode in {130, 0, -signal.SIGINT}
     assert err in {"interrupted\n", ""}
@@ -123,14 +123,14 @@ def test_control_c_in_training(world):
     while not first.startswith("epoch"):
         first = process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 75, err
     last = err.splitlines()[-1]
     assert last.endswith("Continue with: guided-attention train runs/long --resume")
     assert "Traceback" not in err
     more = ["train", "runs/long", "--resume", "--set", "budget.minutes=0.01", "--quiet"]
     resumed = _start(*more, cwd=world)
-    resumed.communicate(timeout=60)
+    resumed.communicate(timeout=300)
     assert resumed.returncode == 0
 
 
