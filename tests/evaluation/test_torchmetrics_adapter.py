@@ -2,9 +2,11 @@ import math
 import pickle
 import sys
 
+import numpy as np
 import pytest
 import torch
 from tests.evaluation.two_processes import DEPTH, LABELS, SPACING_MM, case
+from torch.utils.data import default_collate
 
 from guided_attention.evaluation import CaseAccumulator, evaluate_case, summarize_metric, torchmetrics_metric
 
@@ -92,6 +94,36 @@ def test_failures_and_absences_are_counted():
     assert (result["skipped"], result["failed"]) == (2, 1)
 
 
+def test_spacings_of_each_case_come_in_every_form_that_a_loader_gives():
+    spacings = {"a": (9.0, 1.5, 1.25), "b": (5.0, 0.75, 0.5), "c": (2.0, 3.0, 4.0)}  # as many as axes
+    volumes = [tensors(seed) for seed in range(3)]
+    wanted_rows = [
+        row
+        for (case_id, spacing), volume in zip(spacings.items(), volumes, strict=True)
+        for row in evaluate_case(*volume, labels=LABELS, spacing_mm=spacing, case_id=case_id)
+    ]
+    items = [
+        {"preds": volume[0], "target": volume[1], "case_id": case_id, "spacing_mm": spacings[case_id]}
+        for case_id, volume in zip(spacings, volumes, strict=True)
+    ]
+    collated = default_collate(items)
+    assert [len(axis) for axis in collated["spacing_mm"]] == [3, 3, 3]
+    rows_of_cases = list(spacings.values())
+    for given in (
+        collated["spacing_mm"],
+        tuple(collated["spacing_mm"]),
+        rows_of_cases,
+        [np.array(row) for row in rows_of_cases],
+        torch.tensor(rows_of_cases),
+    ):
+        metric = torchmetrics_metric(LABELS, metrics=("assd_mm",))
+        metric.update(**{**collated, "spacing_mm": given})
+        assert metric.accumulator.compute() == wanted_rows
+    one = torchmetrics_metric(LABELS, metrics=("assd_mm",))
+    one.update(**default_collate(items[:1]))
+    assert one.accumulator.compute() == wanted_rows[:2]
+
+
 def test_a_batch_that_does_not_fit_is_refused():
     metric = torchmetrics_metric(LABELS, spacing_mm=SPACING_MM)
     preds = torch.zeros(2, 5, 7, dtype=torch.int64)
@@ -101,6 +133,10 @@ def test_a_batch_that_does_not_fit_is_refused():
         (
             {"case_id": ["a", "b"], "spacing_mm": [SPACING_MM]},
             r"`spacing_mm` must be one spacing, or 2, .* got 1",
+        ),
+        (
+            {"case_id": ["a", "b"], "spacing_mm": [torch.tensor(SPACING_MM)] * 2},
+            r"`spacing_mm` must be tensors of 2 numbers, one for each axis, got lengths \[3, 3\]\. Pass torch\.stack",
         ),
     ):
         with pytest.raises(ValueError, match=message):

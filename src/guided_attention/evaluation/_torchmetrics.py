@@ -115,6 +115,8 @@ def _spacings(given: object, size: int) -> list[tuple[float, ...] | None]:
     """Return the spacing of each entry of a batch: its own, the one for all, or none."""
     if given is None:
         return [None] * size
+    if isinstance(given, (list, tuple)):
+        given = _one_a_case(given, size)
     array = isinstance(given, (Tensor, np.ndarray))
     rows = np.atleast_1d(as_array("spacing_mm", given)) if array else given
     of_each = list(rows) if isinstance(rows, (list, tuple, np.ndarray)) else []
@@ -123,3 +125,14 @@ def _spacings(given: object, size: int) -> list[tuple[float, ...] | None]:
     wanted = f"one spacing, or {size}, one for each case_id"
     require(len(of_each) == size, "spacing_mm", wanted, len(of_each))
     return [as_lengths(row) for row in of_each]
+
+
+def _one_a_case(given: Sequence[object], size: int) -> object:
+    """Return what a loader makes of tuples, one tensor an axis, as one row a case; all else as it is."""
+    axes = [part for part in given if isinstance(part, Tensor) and part.ndim == 1]
+    if not axes or len(axes) < len(given):
+        return given
+    lengths, wanted = [len(axis) for axis in axes], f"tensors of {size} numbers, one for each axis"
+    cure = "Pass torch.stack(...) of one tensor a case."
+    require(set(lengths) == {size}, "spacing_mm", wanted, f"lengths {lengths}", cure=cure)
+    return torch.stack(axes, 1)

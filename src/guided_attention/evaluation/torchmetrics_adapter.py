@@ -32,6 +32,10 @@ def torchmetrics_metric(
     tensor, and `spacing_mm` one spacing for all or one each. A collection passes these arguments to the metrics that
     know them, so that others may stand beside it.
 
+    A list of tensors in `spacing_mm` is always read as what torch's ``default_collate`` makes of one tuple a case: one
+    tensor for each axis, with a number for each case. A list of tuples or arrays, or one tensor ``(batch, axes)``, has
+    a row for each case.
+
     Its ``compute()`` returns a dictionary of tensors. For each metric ``m``:
 
     ==================  ==================================================================
