@@ -28,6 +28,17 @@ def test_the_terms_are_weighted_and_summed(dice_weight, cross_entropy_weight):
     assert_close(DiceCrossEntropyLoss(**settings, **shared)(logits, target), wanted)
 
 
+def test_a_cross_entropy_of_weight_zero_counts_nothing_though_it_is_infinite():
+    logits, target = inputs()
+    logits[:, 0] = -torch.inf
+    logits.requires_grad_()
+    value = dice_cross_entropy_loss(logits, target, cross_entropy_weight=0.0)
+    assert_close(value, dice_loss(logits, target))
+    value.backward()
+    assert logits.grad.isfinite().all()
+    assert (logits.grad[:, 1:] != 0).all()
+
+
 @pytest.mark.parametrize("name", ["dice_weight", "cross_entropy_weight"])
 def test_a_negative_weight_is_refused(name):
     with pytest.raises(ValueError, match=rf"`{name}` must be 0 or more, got -1\.0\."):

@@ -31,6 +31,20 @@ def test_value_and_gradient_equal_those_of_torch(weights):
     assert_close(ours.grad, theirs.grad)
 
 
+@pytest.mark.parametrize("ignored", [None, 2])
+def test_a_class_of_weight_zero_costs_nothing_without_probability_too(ignored):
+    logits = torch.zeros(1, 3, 2, 2)
+    logits[:, 0] = -math.inf
+    logits.requires_grad_()
+    value = cross_entropy_loss(
+        logits, torch.tensor([[[0, 1], [0, 1]]]), class_weights=[0.0, 1.0, 1.0], ignore_index=ignored
+    )
+    value.backward()
+    assert_close(value.detach(), torch.tensor(math.log(2)))
+    of_pixels = torch.tensor([[0.0, 0.0, 0.0], [0.0, -0.25, 0.25]])  # of classes 0 and 1, half a pixel's each
+    assert_close(logits.grad, of_pixels.T.reshape(1, 3, 1, 2).expand(1, 3, 2, 2))
+
+
 def test_extreme_logits_stay_finite():
     logits = torch.tensor([[[1e4], [-1e4]]], requires_grad=True)
     value = cross_entropy_loss(logits, torch.tensor([[1]]))

@@ -46,6 +46,8 @@ def dice_cross_entropy_loss(
     require_weight("dice_weight", dice_weight)
     require_weight("cross_entropy_weight", cross_entropy_weight)
     overlap = dice_loss(logits, target, class_weights=class_weights, ignore_index=ignore_index)
+    if cross_entropy_weight == 0:  # 0 times the infinite surprise of a class without probability would be NaN
+        return dice_weight * overlap
     surprise = cross_entropy_loss(logits, target, class_weights=class_weights, ignore_index=ignore_index)
     return dice_weight * overlap + cross_entropy_weight * surprise
 

@@ -34,7 +34,7 @@ def cross_entropy_loss(
         loss = Σ_i w[t_i] · (−log p[i, t_i]) / Σ_i w[t_i]
 
     The unit is the nat. Where no position counts (all ignored, or of weight 0), the loss is exactly 0 with zero
-    gradients. It is computed in float32 even if the logits are of half precision.
+    gradients, whatever the probabilities there. It is computed in float32 even if the logits are of half precision.
 
     Args:
         logits: Score of each class at each position, before the softmax, ``(batch, classes, *space)``.
@@ -55,6 +55,9 @@ def cross_entropy_loss(
     # "none", then a sum: the built-in reductions have no deterministic form on CUDA for maps.
     surprise = F.cross_entropy(scores, labels, weight=weights, reduction="none")
     weight = torch.ones_like(surprise) if weights is None else weights[labels]
+    if weights is not None:
+        # Of weight 0 and without probability, a class would cost 0 times an infinite surprise: NaN.
+        counted = weight > 0 if counted is None else counted & (weight > 0)
     if counted is not None:
         surprise, weight = surprise.where(counted, 0), weight.where(counted, 0)
     sums = pooled(torch.stack([surprise.sum(), weight.sum()]))
