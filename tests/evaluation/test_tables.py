@@ -4,6 +4,7 @@ import math
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,6 +93,17 @@ def test_written_scores_are_read_back_without_loss(ending, tmp_path):
     WRITERS[ending](path, [])
     assert read_scores(path) == []
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize("ending", WRITERS)
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, int])
+def test_scores_in_numbers_of_numpy_are_written_and_read_back_without_loss(ending, kind, tmp_path):
+    numbers = {field.name: kind(1.7) for field in fields(CaseScore) if field.type is float}
+    row = replace(score("7", "liver", 0.5), **numbers)
+    assert {type(getattr(row, name)) for name in numbers} == {float}
+    assert read_scores(WRITERS[ending](tmp_path / f"scores{ending}", [row])) == [row]
+    assert row.dice == float(kind(1.7))
 
 
 FORMULAS = [

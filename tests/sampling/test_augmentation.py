@@ -73,6 +73,14 @@ def test_it_is_replayed_from_json(space):
     torch.testing.assert_close(got, augment(images, labels, seeds), rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("without_shape_checks")
+def test_numbers_of_numpy_reach_json():
+    noise = GaussianNoise(probability=np.float32(0.5), variance=(np.int64(0), np.float64(0.25)))
+    values = json.loads(json.dumps(Augmentation((noise,)).to_dict()))
+    assert values == {"changes": [{"kind": "GaussianNoise", "probability": 0.5, "variance": [0, 0.25]}]}
+    assert Augmentation.from_dict(values) == Augmentation((noise,))
+
+
 @spaces
 def test_inputs_stay_and_results_are_copies(space):
     augment, (images, labels, seeds) = everything(space), batch(space)

@@ -108,13 +108,13 @@ class CaseScore:
     definition: DistanceDefinition | None = DistanceDefinition()
 
     def __post_init__(self) -> None:
-        """Check the types."""
+        """Check the types, and keep plain numbers: JSON takes none of NumPy's."""
         require_type("case_id", self.case_id, str, "a text")
         require_type("organ", self.organ, str, "a text")
         as_choice("status", self.status, get_args(OrganStatus))
         for field in fields(self):
             if field.type is float:
-                as_number(field.name, getattr(self, field.name))
+                object.__setattr__(self, field.name, as_number(field.name, getattr(self, field.name)))
         require_definition(self.definition)
 
     def __eq__(self, other: object) -> bool:

@@ -203,8 +203,15 @@ def _require_whole(argument: str, tensor: Tensor) -> None:
 
 def _plain(change: Change) -> dict[str, Any]:
     return {"kind": type(change).__name__} | {
-        name: getattr(change, name) for name in _fields_of(type(change))
+        name: _plain_value(getattr(change, name)) for name in _fields_of(type(change))
     }
+
+
+def _plain_value(value: object) -> object:
+    """Return Python's numbers in place of NumPy's, which JSON does not take."""
+    if isinstance(value, tuple):
+        return tuple(_plain_value(each) for each in value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _fields_of(kind: type[Any]) -> tuple[str, ...]:
