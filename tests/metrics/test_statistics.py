@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 from itertools import product
 
 import numpy as np
@@ -35,6 +36,23 @@ def test_the_interval_agrees_with_that_of_scipy():
     ours = mean_interval(values.tolist(), resamples=20_000)
     assert ours == pytest.approx(tuple(theirs.confidence_interval), abs=1e-3)
     assert ours[0] < values.mean() < ours[1]
+
+
+def test_draws_in_pieces_are_those_of_one_call():
+    values = np.random.default_rng(8).normal(size=401)
+    draws = np.random.default_rng(4).integers(401, size=(9999, 401))
+    wanted = np.quantile(values[draws].mean(axis=1), (0.025, 0.975), method="inverted_cdf")
+    low, high = mean_interval(values, seed=4)
+    assert (low, high) == pytest.approx(tuple(wanted), rel=1e-13)
+
+
+def test_the_memory_of_an_interval_does_not_grow_with_the_draws():
+    values = np.random.default_rng(8).normal(size=4001)
+    tracemalloc.start()
+    mean_interval(values, resamples=2003)  # 64 MB twice in one piece
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 32e6
 
 
 def test_one_seed_gives_one_interval():
@@ -103,12 +121,28 @@ def test_the_p_value_equals_all_tosses_written_out_with_ties_and_zeros(seed):
     assert paired_wilcoxon(first, second) == pytest.approx(slow_p_value(first, second), rel=1e-12)
 
 
-@pytest.mark.parametrize("pairs", [7, 15, 41])
+@pytest.mark.parametrize("pairs", [7, 15, 41, 500])
 def test_the_p_value_equals_the_exact_one_of_scipy(pairs):
     draw = np.random.default_rng(pairs)
     first, second = draw.normal(0.3, 1.0, pairs), draw.normal(0.0, 1.0, pairs)
     theirs = stats.wilcoxon(first, second, method="exact").pvalue
     assert paired_wilcoxon(first.tolist(), second.tolist()) == pytest.approx(float(theirs), rel=1e-9)
+
+
+@pytest.mark.parametrize("pairs", [601, 1500])
+@pytest.mark.parametrize("decimals", [1, 15])  # with ties and zeros, and without
+@pytest.mark.parametrize("shift", [0.0, 0.05, 2.0])
+def test_the_p_value_of_many_pairs_equals_the_approximate_one_of_scipy(pairs, decimals, shift):
+    draw = np.random.default_rng(pairs)
+    # Of whole numbers, so that ties of scipy are ties of ours, which allows for rounding.
+    first, second = (np.rint(draw.normal(mean, 1.0, pairs) * 10**decimals) for mean in (shift, 0.0))
+    theirs = float(stats.wilcoxon(first, second, correction=True, method="approx").pvalue)
+    assert paired_wilcoxon(first, second) == pytest.approx(theirs, rel=1e-9)
+    assert paired_wilcoxon(second, first) == paired_wilcoxon(first, second) > 0.0
+
+
+def test_a_p_value_too_small_for_a_number_is_not_zero():
+    assert paired_wilcoxon(np.arange(1.0, 2501.0), np.zeros(2500)) == math.ulp(0.0)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.7, 0.01, 1e-300, 1e300])
