@@ -1,10 +1,11 @@
 """Checkpoints: written atomically, tested before they are read, loaded completely or not at all."""
 
+import json
 import pickle
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -34,17 +35,21 @@ __all__ = [
     "existing_file",
     "load_checkpoint",
     "load_weights",
+    "network_in",
+    "network_of",
     "read_contents",
     "require_same_settings",
     "save_checkpoint",
     "settings_of",
-    "size_of",
 ]
 
 Plain: TypeAlias = str | int | float | bool | None
 """A value that JSON keeps as it is."""
 
 SAFETENSORS = ".safetensors"
+
+_NETWORK = "network"
+"""Entry of a checkpoint with the settings of its network; a safetensors file has it in its header, as JSON."""
 
 _FOLDER = 0x10  # the attribute in a zip file's directory
 _ZIP = b"PK\x03\x04"
@@ -161,22 +166,6 @@ def save_checkpoint(path: PathLike, contents: Mapping[str, object]) -> Path:
     return target
 
 
-def size_of(contents: object) -> int:
-    """Return the bytes of all tensors in nested containers, about what a checkpoint of them takes.
-
-    >>> size_of({"weight": torch.zeros(3), "rest": [torch.zeros(2, dtype=torch.float64), "text"]})
-    28
-    """
-    if isinstance(contents, Tensor):
-        return contents.numel() * contents.element_size()
-    parts: Iterable[object] = ()
-    if isinstance(contents, Mapping):
-        parts = contents.values()
-    elif isinstance(contents, (list, tuple)):
-        parts = contents
-    return sum(size_of(part) for part in parts)
-
-
 def load_checkpoint(path: PathLike) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; a damaged file, and one that would run code, is refused.
 
@@ -189,7 +178,8 @@ def load_checkpoint(path: PathLike) -> dict[str, Any]:
 
     Returns:
         The contents by name. `Trainer` writes ``best.pt`` with ``model``, ``epoch`` and ``score``, and ``last.pt`` with
-        ``model``, ``optimizer``, ``averaged``, ``random`` and ``run``.
+        ``model``, ``optimizer``, ``averaged``, ``random`` and ``run``; both with ``network``, the settings of a network
+        that a builder made.
 
     Raises:
         MissingFileError: There is no such file.
@@ -231,7 +221,7 @@ def load_weights(model: nn.Module, path: PathLike) -> None:
     """
     require_type("model", model, nn.Module, "a torch.nn.Module")
     contents = load_checkpoint(path)
-    require_same_settings(model, contents, path)
+    require_same_settings(model, network_in(contents, path), path)
     wanted = model.state_dict()
     empty = [name for name, value in wanted.items() if isinstance(value, Tensor) and value.is_meta]
     cure = "Build the network without torch.device('meta')."
@@ -243,6 +233,34 @@ def settings_of(model: nn.Module) -> ModelSettings | None:
     """Return what the network was built with, None where it does not know."""
     settings = getattr(plain_network(model), "settings", None)
     return settings if isinstance(settings, ModelSettings) else None
+
+
+def network_of(model: nn.Module) -> dict[str, dict[str, object]]:
+    """Return the entry of a checkpoint that tells what the network was built with; none where it does not know."""
+    settings = settings_of(model)
+    return {} if settings is None else {_NETWORK: settings.to_dict()}
+
+
+def network_in(contents: Mapping[str, Any], path: PathLike) -> object:
+    """Return what a file tells of the settings of its network; None where it tells nothing, as the first files.
+
+    Runs of earlier versions have them in their metadata only.
+    """
+    if Path(path).suffix == SAFETENSORS:
+        return _network_in_header(path)
+    metadata = contents.get("metadata")
+    older = metadata.get("model") if isinstance(metadata, Mapping) else None
+    return next((held for held in (contents.get(_NETWORK), older) if isinstance(held, Mapping)), None)
+
+
+def _network_in_header(path: PathLike) -> object:
+    from safetensors import safe_open  # noqa: PLC0415
+
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata() or {}
+    with suppress(ValueError):  # another program's entry of this name
+        return json.loads(header.get(_NETWORK, "null"))
+    return None
 
 
 def read_contents(
@@ -351,9 +369,9 @@ def _with_checksums() -> Iterator[None]:
         torch.serialization.set_crc32_options(before)
 
 
-def require_same_settings(model: nn.Module, contents: Mapping[str, Any], path: PathLike) -> None:
+def require_same_settings(model: nn.Module, stored: object, path: PathLike) -> None:
     """Raise where the file stores with which settings the network was built, and the network has others."""
-    differing = differing_settings(model, contents.get("metadata"))
+    differing = differing_settings(model, stored)
     if differing:
         raise CheckpointError(
             f"`path` must be a checkpoint of a network with these settings, got {path} with {differing}. "
@@ -363,10 +381,9 @@ def require_same_settings(model: nn.Module, contents: Mapping[str, Any], path: P
         )
 
 
-def differing_settings(model: nn.Module, metadata: object) -> str:
-    """Return where the settings of a network are not those that metadata tell of; empty where either has none."""
+def differing_settings(model: nn.Module, stored: object) -> str:
+    """Return where the settings of a network are not those that were stored; empty where either has none."""
     ours = settings_of(model)
-    stored = metadata.get("model") if isinstance(metadata, Mapping) else None
     if ours is None or not isinstance(stored, Mapping) or not isinstance(stored.get("arguments"), Mapping):
         return ""
     here = {"builder": ours.builder, **ours.arguments}

@@ -16,6 +16,7 @@ from guided_attention._distributed import is_pooling, rows_of_all
 from guided_attention._typing import AnyFeatureMap, FeatureMap, SpatialDims
 
 __all__ = [
+    "BATCH_NORMS",
     "average_pool",
     "batch_norm",
     "conv",
@@ -58,6 +59,8 @@ class _BatchNorm3d(nn.BatchNorm3d):
 
 _Norm: TypeAlias = _BatchNorm2d | _BatchNorm3d
 _OURS: dict[type[nn.Module], type[nn.Module]] = {nn.BatchNorm2d: _BatchNorm2d, nn.BatchNorm3d: _BatchNorm3d}
+BATCH_NORMS = (nn.BatchNorm1d, nn.SyncBatchNorm, *_OURS, *_OURS.values())
+"""Batch norms that compute nothing else; no subclasses, which may apply an activation too."""
 
 
 def with_pooled_norms(network: nn.Module) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tests.inference.conftest import AS_IT_IS, ORGANS, network, scan
+from tests.modules import opened
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -164,6 +165,29 @@ def test_loaded_networks_are_in_evaluation_mode(tmp_path):
         Predictor.load(tmp_path / "own.pt", model=network().train()),
     ]
     assert [any(module.training for module in one.model.modules()) for one in loaded] == [False] * 4
+
+
+def test_a_network_that_was_changed_in_what_its_weights_do_not_show_has_to_be_passed(tmp_path):
+    """Otherwise it was built anew without the change, and predicted something else."""
+
+    def changed():
+        model = opened(MSGA(1, 3, **SMALL))
+        model.encoder.maxpool = torch.nn.Identity()
+        return model
+
+    model, path = changed().eval(), tmp_path / "best.pt"
+    predictor = Predictor(model, AS_IT_IS, ORGANS, device="cpu")
+    assert predictor.metadata["model"] is None
+    save_checkpoint(path, {"model": model.state_dict(), "metadata": predictor.metadata})
+    with pytest.raises(
+        CheckpointError, match="`model` must be given for .*: its network has parts of your own"
+    ):
+        Predictor.load(path)
+    case = scan(seed=1, shape=(2, 37, 41))
+    loaded = Predictor.load(path, model=changed(), device="cpu")
+    _assert_same(vars(loaded.predict(case)), predictor.predict(case))
+    whole = Predictor(MSGA(1, 3, **SMALL), AS_IT_IS, ORGANS, device="cpu")
+    assert whole.metadata["model"] == whole.model.settings.to_dict()
 
 
 def test_weights_without_metadata_say_how_to_go_on(tmp_path):

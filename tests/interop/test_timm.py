@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from tests.modules import drawn
+from tests.modules import drawn, opened
 
 from guided_attention import MSGA
 from guided_attention.encoders import Encoder, TimmEncoder
+from guided_attention.models import fuse
 
 HALVING = (4, 8, 16, 32)
 
@@ -107,6 +108,20 @@ def test_a_file_of_timms_weights_loads_and_its_stem_is_adapted(tmp_path):
         "resnet18", in_channels=1, encoder_weights=tmp_path / "resnet18.pth"
     ).network.state_dict()
     torch.testing.assert_close(one["conv1.weight"], whole.conv1.weight.detach().sum(dim=1, keepdim=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "left"), [("resnet18", 0), ("efficientnet_b0", None), ("repvit_m1_0", None)]
+)
+@torch.no_grad()
+def test_folded_norms_give_the_same_maps(name, left):
+    """RepViT's norms take the sum of two convolutions and the input, and are registered behind one of them."""
+    encoder = opened(TimmEncoder(name)).double().eval()
+    fused, x = fuse(encoder), drawn(1, 1, 64, 64, dtype=torch.float64)
+    for got, wanted in zip(fused(x), encoder(x), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-9 * float(wanted.abs().max()))
+    kept = [module for module in fused.modules() if type(module) is torch.nn.BatchNorm2d]
+    assert left is None or len(kept) == left
 
 
 def test_names_that_timm_does_not_have_are_refused():

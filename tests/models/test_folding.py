@@ -179,6 +179,61 @@ def test_a_norm_stays_whose_neighbour_only_lies_beside_it_in_a_list():
     assert _equal(Backwards(), drawn(2, 4, 7, 11, dtype=torch.float64)) == ["layers.1"]
 
 
+class _Block(nn.Module):
+    """Two convolutions and a norm, registered side by side; `order` is what its forward pass makes of them."""
+
+    def __init__(self, order):
+        super().__init__()
+        self.first, self.conv = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.order = order
+
+    def forward(self, x):
+        return self.order(self, x)
+
+
+def _by_size(block, x):
+    out = block.conv(x)
+    return block.norm(out) if x.shape[2] > 5 else block.norm(x)
+
+
+_ORDERS = {
+    "in a row": (lambda block, x: block.norm(block.conv(block.first(x))).relu() + x, []),
+    "on a sum, as in timm's RepVggDw": (
+        lambda block, x: block.norm(block.first(x) + block.conv(x) + x),
+        ["norm"],
+    ),
+    "before the convolution": (lambda block, x: block.conv(block.norm(x)), ["norm"]),
+    "on another map": (lambda block, x: block.norm(block.first(x)) + block.conv(x), ["norm"]),
+    "on a map that is used elsewhere": (
+        lambda block, x: sum([(out := block.conv(x)), block.norm(out)]),
+        ["norm"],
+    ),
+    "behind an activation": (lambda block, x: block.norm(block.conv(x).relu()), ["norm"]),
+    "twice": (lambda block, x: block.norm(block.conv(block.norm(block.conv(x)))), ["norm"]),
+    "where the size decides": (_by_size, ["norm"]),
+}
+
+
+@pytest.mark.parametrize("order", _ORDERS)
+def test_a_norm_is_folded_where_it_takes_the_output_of_the_convolution_whatever_the_order_of_registration(
+    order,
+):
+    forward, left = _ORDERS[order]
+    assert _equal(_Block(forward), drawn(2, 4, 7, 11, dtype=torch.float64)) == left
+
+
+def test_a_row_of_layers_with_a_forward_of_its_own_is_no_row():
+    class Added(nn.Sequential):
+        def forward(self, x):
+            conv, norm = self
+            return norm(conv(x) + x)
+
+    assert _equal(
+        Added(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)), drawn(2, 4, 7, 11, dtype=torch.float64)
+    ) == ["1"]
+
+
 def test_a_norm_of_another_width_stays():
     class Beside(nn.Module):
         def __init__(self):

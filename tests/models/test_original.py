@@ -225,6 +225,14 @@ def test_networks_of_another_layout_are_not_exported(changes):
         export_original(other)
 
 
+def test_a_network_that_was_changed_in_what_its_weights_do_not_show_is_not_exported():
+    with torch.device("meta"):
+        other = MSGA(encoder="resnext101_32x8d", shared_guide=False)
+    other.encoder.conv1.stride = (1, 1)
+    with pytest.raises(ValueError, match=r"got a network that differs from it in encoder\.conv1\.stride"):
+        export_original(other)
+
+
 def test_what_is_exported_shares_no_tensor_with_the_network(model):
     ours = {value.data_ptr() for value in model.state_dict().values()}
     assert ours.isdisjoint(value.data_ptr() for value in export_original(model).values())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 from tests.modules import drawn, opened
 from torch import nn
 
@@ -170,6 +171,44 @@ def changed_network():
     return model
 
 
+def with_another(change):
+    """A network whose weights are as its builder has them."""
+
+    def make():
+        model = daf(**TINY)
+        change(model)
+        return model
+
+    return make
+
+
+def _without_pooling(model):
+    model.encoder.maxpool = nn.Identity()
+
+
+def _smooth(model):
+    model.encoder.layer2[1].relu = nn.GELU()
+
+
+def _with_stride(model):
+    model.encoder.conv1.stride = (1, 1)
+
+
+def _with_eps(model):
+    model.encoder.layer4[0].bn2.eps = 0.1
+
+
+def _with_forward(model):
+    model.fusion.forward = print
+
+
+def of_another_energy(model):
+    for part in model.modules():
+        if isinstance(part, CAM):
+            part.energy = "paper"
+    return model
+
+
 def on_meta():
     with torch.device("meta"):
         return daf(**TINY)
@@ -191,6 +230,15 @@ def on_meta():
             changed_network,
             r"as its builder made it, got one that was changed in attended_heads\.0\.0\.bias, attended",
         ),
+        (
+            with_another(_without_pooling),
+            r"got one that was changed in encoder\.maxpool, .*\. Save its weights",
+        ),
+        (with_another(_smooth), r"got one that was changed in encoder\.layer2\.1\.relu\. Save"),
+        (with_another(_with_stride), r"got one that was changed in encoder\.conv1\.stride\. Save"),
+        (with_another(_with_eps), r"got one that was changed in encoder\.layer4\.0\.bn2\.eps\. Save"),
+        (with_another(_with_forward), r"got one that was changed in fusion\. Save"),
+        (lambda: of_another_energy(ms_cam(**TINY)), r"got one that was changed in attention\..*\.energy"),
         (lambda: fuse(daf(**TINY)), r"got one that was changed in attention\.gates\..*\. Save its weights"),
         (on_meta, "`model` must be a network with weights in memory, got one on the meta device"),
     ],
@@ -216,6 +264,51 @@ def test_another_energy_cannot_slip_in(tmp_path):
     with pytest.raises(CheckpointError, match="with energy 'paper' instead of 'danet'"):
         load_weights(fresh, tmp_path / "best.pt")
     load_weights(ms_cam(**TINY, energy="paper"), tmp_path / "best.pt")
+
+
+@pytest.mark.parametrize("package", [True, False])
+def test_another_energy_cannot_slip_in_from_a_folder(tmp_path, monkeypatch, package):
+    trained, fresh = (danet(1, 3, encoder="resnet18", energy=energy) for energy in ("paper", "danet"))
+    if not package:
+        monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    save_pretrained(opened(trained), tmp_path / "saved")
+    monkeypatch.undo()
+    file = tmp_path / "saved" / ("model.safetensors" if package else "model.pt")
+    before = {name: value.clone() for name, value in fresh.state_dict().items()}
+    with pytest.raises(CheckpointError, match="with energy 'paper' instead of 'danet'"):
+        load_weights(fresh, file)
+    assert all(torch.equal(value, before[name]) for name, value in fresh.state_dict().items())
+    for other in (danet(1, 3, encoder="resnet18", energy="paper"), from_pretrained(tmp_path / "saved")):
+        load_weights(other, file)
+        assert all(
+            torch.equal(value, trained.state_dict()[name]) for name, value in other.state_dict().items()
+        )
+
+
+@pytest.mark.parametrize("header", [None, {"format": "pt"}, {"network": "a ResNet"}, {"network": "[3]"}])
+def test_files_that_tell_no_settings_load_as_before(tmp_path, header):
+    trained, fresh = opened(ms_cam(**TINY, energy="paper")), ms_cam(**TINY)
+    (tmp_path / "model.safetensors").write_bytes(save(trained.state_dict(), header))
+    load_weights(fresh, tmp_path / "model.safetensors")
+    assert torch.equal(fresh.encoder.conv1.weight, trained.encoder.conv1.weight)
+
+
+def test_what_changes_no_logits_in_evaluation_mode_may_differ(tmp_path):
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(opened(danet(1, 3, encoder="resnet18")))
+    model.encoder.set_grad_checkpointing()
+    model.note = "fold 3"
+    for part in model.modules():
+        if isinstance(part, nn.ReLU):
+            part.inplace = False
+        elif isinstance(part, nn.SyncBatchNorm):
+            part.momentum = 0.01
+        elif isinstance(part, nn.Dropout2d):
+            part.p = 0.5
+    x = drawn(1, 1, 37, 53)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            from_pretrained(save_pretrained(model, tmp_path / "saved"))(x), model.eval()(x), rtol=0, atol=0
+        )
 
 
 # Ways of saving

@@ -25,7 +25,7 @@ from guided_attention.errors import ArgumentError, ArgumentTypeError, Checkpoint
 from guided_attention.inference import Predictor
 from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
-from guided_attention.models import MSGA
+from guided_attention.models import MSGA, danet
 from guided_attention.outputs import LossTerms, SegmentationOutput, takes_outputs
 from guided_attention.preparation import Preparation
 from guided_attention.training import (
@@ -34,6 +34,7 @@ from guided_attention.training import (
     TrainerConfig,
     arguments,
     load_checkpoint,
+    load_weights,
     polynomial_decay,
     read_log,
     save_checkpoint,
@@ -606,6 +607,26 @@ def test_other_metadata_that_are_given_anew_are_taken_said_and_noted(make_traine
         stored = load_checkpoint(folder / name)["metadata"]
         assert stored.keys() == given.keys()
         assert repr(stored) == repr(given)
+
+
+def test_a_network_of_another_energy_is_refused_on_load_and_resume_though_no_shape_differs(make_trainer):
+    def trainer(energy, **settings):
+        return make_trainer(model=danet(1, 2, encoder="resnet18", energy=energy), **settings)
+
+    folder = trainer("paper", max_epochs=1).fit().run_dir
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = trainer("danet", max_epochs=2)
+    weights = {name: value.clone() for name, value in other.model.state_dict().items()}
+    for name in ("last.pt", "best.pt"):
+        stored = load_checkpoint(folder / name)["network"]
+        assert stored == danet(1, 2, encoder="resnet18", energy="paper").settings.to_dict()
+        with pytest.raises(CheckpointError, match="with energy 'paper' instead of 'danet'"):
+            load_weights(other.model, folder / name)
+    with pytest.raises(CheckpointError, match="with energy 'paper' instead of 'danet'"):
+        other.fit(resume=True)
+    equal(other.model.state_dict(), weights)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert trainer("paper", max_epochs=2).fit(resume=True).epochs == 2
 
 
 # Interruptions and damage

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from torch import nn
 
-from guided_attention._checkpoints import settings_of
+from guided_attention._checkpoints import ModelSettings, settings_of
 from guided_attention._checks import repeated, require, require_choice, require_known_keys, require_type
 from guided_attention._sides import mirrors_sides
 from guided_attention._typing import SpatialDims
@@ -80,12 +80,14 @@ class Knowledge:
         """Pairs of classes that change places in a mirrored body."""
         return self.labels.class_pairs if self._has_sides else ()
 
-    def to_dict(self, members: nn.ModuleList) -> dict[str, Any]:
+    def to_dict(
+        self, members: nn.ModuleList, known: Callable[[nn.Module], ModelSettings | None] = settings_of
+    ) -> dict[str, Any]:
         """Return everything as plain values, with the settings of the network, None for one of the user's own.
 
-        An ensemble has a list of settings.
+        An ensemble has a list of settings. `known` returns those of a network.
         """
-        settings = [None if one is None else one.to_dict() for one in map(settings_of, members)]
+        settings = [None if one is None else one.to_dict() for one in map(known, members)]
         return {
             "version": _VERSION,
             "model": settings[0] if len(settings) == 1 else settings,

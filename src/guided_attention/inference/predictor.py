@@ -36,6 +36,7 @@ from guided_attention.inference.stream import stream, within_memory
 from guided_attention.inference.windows import Windows
 from guided_attention.inference.writing import ExtraFile, PredictionWriter
 from guided_attention.labels import LabelSpec
+from guided_attention.models.pretrained import rebuildable
 from guided_attention.outputs import Prediction
 from guided_attention.preparation import Preparation, Prepared
 from guided_attention.preparation.preparation import require_channel_order
@@ -257,8 +258,11 @@ class Predictor:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """All except the weights as plain values: pass it to `Trainer`, which writes it into every checkpoint."""
-        return self._knowledge.to_dict(self.members)
+        """All except the weights as plain values: pass it to `Trainer`, which writes it into every checkpoint.
+
+        A network that was changed after its builder made it counts as one of your own: `load` needs it as `model`.
+        """
+        return self._knowledge.to_dict(self.members, rebuildable)
 
     @property
     def _knowledge(self) -> Knowledge:

@@ -149,7 +149,7 @@ def _from_folder(root: Path, given: nn.ModuleList | None) -> tuple[nn.ModuleList
     cure = f"{root} is of {len(settings)} networks."
     require(len(given) == len(settings), "model", "as many networks as were saved", len(given), cure)
     for member, stored, home in zip(given, settings, homes, strict=True):
-        require_same_settings(member, {"metadata": {"model": stored}}, home)
+        require_same_settings(member, stored, home)
         load_weights(member, _weights_in(home))
     return given, knowledge
 

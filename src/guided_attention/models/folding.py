@@ -5,12 +5,13 @@ from itertools import pairwise
 from typing import TypeGuard, TypeVar
 
 from torch import Tensor, nn
+from torch.fx import Node, Tracer
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from guided_attention._checks import require, require_type
-from guided_attention._layers import batch_norm
+from guided_attention._layers import BATCH_NORMS
 
 __all__ = ["fuse"]
 
@@ -19,14 +20,6 @@ _Network = TypeVar("_Network", bound=nn.Module)
 # No subclasses: they may do more than their parent, such as standardise weights or apply an activation.
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_NORMS = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-    type(batch_norm(1, spatial_dims=2)),
-    type(batch_norm(1, spatial_dims=3)),
-)
 
 
 class _FoldedNorm(nn.Module):
@@ -51,8 +44,9 @@ def fuse(model: _Network) -> _Network:
     the weights of the original network.
 
     A norm is folded into the convolution registered directly before it in the same module, if both have the same number
-    of channels. In `nn.Sequential` and in every network of this library this is the order of computation. In modules of
-    your own it may not be: compare the logits once, as in the example. A norm stays where it stands elsewhere (also in
+    of channels. In `nn.Sequential` and in every network of this library this is the order of computation. In other
+    modules, such as timm's and your own, `torch.fx` traces whether the norm takes the convolution's output, and nothing
+    else does. A norm stays where that is not so, where the module cannot be traced, where it stands elsewhere (also in
     `nn.ModuleList`), where it has no running statistics, and where it or the convolution is of a subclass of torch's.
 
     Args:
@@ -81,7 +75,12 @@ def fuse(model: _Network) -> _Network:
     fused = copy.deepcopy(model).eval()
     for parent in list(fused.modules()):
         for (conv_name, conv), (norm_name, norm) in pairwise(_children(parent)):
-            if _takes_a_norm(conv) and _has_statistics(norm) and norm.num_features == conv.out_channels:
+            if (
+                _takes_a_norm(conv)
+                and _has_statistics(norm)
+                and norm.num_features == conv.out_channels
+                and _feeds(parent, conv_name, norm_name)
+            ):
                 is_transposed = isinstance(conv, _TRANSPOSED)
                 setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm, transpose=is_transposed))
                 setattr(parent, norm_name, _FoldedNorm().eval())
@@ -90,10 +89,36 @@ def fuse(model: _Network) -> _Network:
 
 def _children(parent: nn.Module) -> list[tuple[str, nn.Module]]:
     """Return the registered modules in order, one that is registered twice twice."""
-    if isinstance(parent, nn.ModuleList | nn.ModuleDict):
-        return []
     named = parent.named_modules(remove_duplicate=False)
     return [(name, module) for name, module in named if name and "." not in name]
+
+
+def _feeds(parent: nn.Module, conv: str, norm: str) -> bool:
+    """Whether the norm takes the output of the convolution, and nothing else does."""
+    is_ours = type(parent).__module__.partition(".")[0] == __name__.partition(".")[0]
+    if "forward" not in vars(parent) and (is_ours or type(parent).forward is nn.Sequential.forward):
+        return True
+    calls = _calls(parent)
+    convs, norms = ([call for call in calls if call.target == name] for name in (conv, norm))
+    once = len(convs) == len(norms) == 1
+    return once and norms[0].all_input_nodes == convs and list(convs[0].users) == norms
+
+
+def _calls(parent: nn.Module) -> list[Node]:
+    """Return the calls of children in a module's forward pass; none where it cannot be traced."""
+    traced = copy.copy(parent)  # a pass may keep what it computes in attributes
+    try:
+        graph = _Tracer().trace(traced)
+    except Exception:  # noqa: BLE001 - whatever code of others raises where its input is a symbol
+        return []
+    return [node for node in graph.nodes if node.op == "call_module"]
+
+
+class _Tracer(Tracer):
+    """Follows one module, without looking into its children."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
+        return True
 
 
 def _takes_a_norm(module: nn.Module) -> TypeGuard[_ConvNd]:
@@ -104,4 +129,4 @@ def _takes_a_norm(module: nn.Module) -> TypeGuard[_ConvNd]:
 
 
 def _has_statistics(module: nn.Module) -> TypeGuard[_BatchNorm]:
-    return type(module) in _NORMS and module.running_mean is not None
+    return type(module) in BATCH_NORMS and module.running_mean is not None

@@ -13,8 +13,8 @@ from guided_attention._checkpoints import read_contents
 from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike
 from guided_attention._state_dicts import kind_of, plain_name, weights_in
-from guided_attention.attention import CAM
 from guided_attention.errors import ArgumentError, CheckpointError
+from guided_attention.models._changes import changed_parts
 from guided_attention.models.msga import MSGA
 from guided_attention.models.segmentation import SegmentationModel
 
@@ -91,7 +91,7 @@ def export_original(model: SegmentationModel) -> dict[str, Tensor]:
         reads it with ``load_state_dict(state, strict=False)``.
 
     Raises:
-        ArgumentError: The network has another layout.
+        ArgumentError: The network has another layout, or modules or settings of layers that the original has not.
         ArgumentTypeError: `model` is no `SegmentationModel`.
 
     Example:
@@ -102,16 +102,14 @@ def export_original(model: SegmentationModel) -> dict[str, Tensor]:
         torch.Size([64, 128, 3, 3])
     """
     require_type("model", model, SegmentationModel, "a SegmentationModel")
-    state = model.state_dict()
+    state = {plain_name(name): value for name, value in model.state_dict().items()}
     counts = (model.in_channels or 1, model.num_classes)
     with torch.device("meta"):
-        layout = MSGA(*counts, encoder="resnext101_32x8d", shared_guide=False).state_dict()
+        layout = MSGA(*counts, encoder="resnext101_32x8d", shared_guide=False)
     wanted = 'the layout of the original, MSGA(encoder="resnext101_32x8d", shared_guide=False)'
-    odd = set(state) ^ set(layout) or {name for name in layout if state[name].shape != layout[name].shape}
-    require(not odd, "model", wanted, f"a network that differs from it in {_some(sorted(odd))}")
-    # The weights do not show the energy: the original would compute something else from them.
-    energies = {module.energy for module in model.modules() if isinstance(module, CAM)}
-    require(energies == {"danet"}, "model", wanted, f"one whose energy is {_some(sorted(energies))}")
+    # The weights do not show everything, such as the energy: the original would compute something else from them.
+    changed = changed_parts(model, layout)
+    require(not changed, "model", wanted, f"a network that differs from it in {_some(changed)}")
     reordered = state | {_FIRST_FUSE: _reversed_scales(state[_FIRST_FUSE])}
     return {_original_name(name): value.clone() for name, value in reordered.items()}
 

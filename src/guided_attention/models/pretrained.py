@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from guided_attention._checkpoints import (
     ModelSettings,
+    network_of,
     read_contents,
     save_checkpoint,
     settings_of,
@@ -20,6 +21,7 @@ from guided_attention._checks import cut_list, require, require_known_keys, requ
 from guided_attention._files import PathLike, replacing, sha256_of_file, sha256_of_json, whole_folder
 from guided_attention._state_dicts import matching_entries, plain_name, plain_network, weights_in
 from guided_attention.errors import ArgumentError, ArgumentTypeError, CheckpointError, MissingFileError
+from guided_attention.models._changes import changed_parts
 from guided_attention.models.danet import DualAttentionNetwork, danet
 from guided_attention.models.msga import MSGA, msga_lite
 from guided_attention.models.segmentation import SegmentationModel
@@ -93,6 +95,14 @@ def build(settings: ModelSettings) -> _Network:
     return _BUILDERS[settings.builder].build(**settings.arguments)
 
 
+def rebuildable(model: nn.Module) -> ModelSettings | None:
+    """Return the settings from which `build` makes a network that computes the same; None where there are none."""
+    settings = settings_of(model)
+    if settings is None or settings.builder not in _BUILDERS or _changed_in(model, settings):
+        return None
+    return settings
+
+
 def save_pretrained(model: nn.Module, folder: PathLike, *, overwrite: bool = False) -> Path:
     """Save a network in a folder from which `from_pretrained` builds it again, in another process and offline.
 
@@ -109,7 +119,9 @@ def save_pretrained(model: nn.Module, folder: PathLike, *, overwrite: bool = Fal
         The folder.
 
     Raises:
-        ArgumentError: The network has modules of your own, or was changed after it was built.
+        ArgumentError: The network has modules of your own, or was changed after it was built: its weights, modules or
+            their settings are not those of its builder. What changes no logits in evaluation mode may differ, such as
+            the momentum of batch norms.
         ExistingFileError: The folder holds files, and `overwrite` is not set or they are not of this function.
 
     Example:
@@ -127,7 +139,7 @@ def save_pretrained(model: nn.Module, folder: PathLike, *, overwrite: bool = Fal
     state = _state_to_save(model, settings)
 
     def fill(draft: Path) -> None:
-        weights = _write_weights(draft, state)
+        weights = _write_weights(draft, state, network_of(model))
         config: dict[str, object] = {
             "format_version": _VERSION,
             "library_version": _library_version(),
@@ -184,28 +196,31 @@ def _settings_to_save(model: nn.Module) -> ModelSettings:
 
 
 def _state_to_save(model: nn.Module, settings: ModelSettings) -> dict[str, Tensor]:
-    """Return copies of all weights; raise if they are not those of a network with these settings."""
-    with torch.device("meta"):
-        layout = build(settings).state_dict()
+    """Return copies of all weights; raise if the network is not the one with these settings."""
+    changed = _changed_in(model, settings)
+    got = f"one that was changed in {cut_list(changed)}"
+    require(not changed, "model", "as its builder made it", got, _BY_HAND)
     state = {plain_name(name): value for name, value in plain_network(model).state_dict().items()}
-    shared = layout.keys() & state.keys()
-    odd = sorted(layout.keys() ^ state.keys() or {n for n in shared if layout[n].shape != state[n].shape})
-    got = f"one that was changed in {cut_list(odd)}"
-    require(not odd, "model", "as its builder made it", got, _BY_HAND)
     empty = any(value.is_meta for value in state.values())
     require(not empty, "model", "a network with weights in memory", "one on the meta device")
     keep = torch.contiguous_format
     return {name: value.detach().to("cpu", copy=True, memory_format=keep) for name, value in state.items()}
 
 
-def _write_weights(folder: Path, state: dict[str, Tensor]) -> Path:
+def _changed_in(model: nn.Module, settings: ModelSettings) -> list[str]:
+    with torch.device("meta"):
+        return changed_parts(model, build(settings))
+
+
+def _write_weights(folder: Path, state: dict[str, Tensor], network: Mapping[str, dict[str, object]]) -> Path:
+    """Write the weights, with the settings that `load_weights` compares."""
     safetensors, plain = (folder / name for name in _WEIGHTS)
     try:
         from safetensors.torch import save  # noqa: PLC0415
     except ModuleNotFoundError:
-        return save_checkpoint(plain, {"model": state})
+        return save_checkpoint(plain, {"model": state, **network})
     with replacing(safetensors) as file:
-        file.write_bytes(save(state))
+        file.write_bytes(save(state, {name: json.dumps(value) for name, value in network.items()}))
     return safetensors
 
 

@@ -129,7 +129,8 @@ def require_precision(model: nn.Module, config: TrainerConfig, device: torch.dev
 def require_metadata(metadata: object, model: nn.Module) -> None:
     """Raise where metadata could be written but not read again, or tell of another network."""
     _require_plain("metadata", metadata, Mapping)
-    differing = differing_settings(model, metadata)
+    assert isinstance(metadata, Mapping)  # noqa: S101 - for the type checker
+    differing = differing_settings(model, metadata.get("model"))
     cure = "Make the Predictor of the network that is trained."
     require(not differing, "metadata", "that of this network", differing, cure)
 

@@ -2,16 +2,18 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from guided_attention._checkpoints import load_checkpoint, save_checkpoint
 from guided_attention._files import draft_of, made_folder, require_space, sweep_drafts, writing
 from guided_attention.errors import CheckpointError, ExistingFileError, MissingFileError
 from guided_attention.training.log import write_log
 
-__all__ = ["BEST", "LAST", "LOG", "RunFolder", "files_of_run", "require_no_run"]
+__all__ = ["BEST", "LAST", "LOG", "RunFolder", "files_of_run", "require_no_run", "size_of"]
 
 LOG, LAST, BEST = "log.csv", "last.pt", "best.pt"
 _FILES = (LOG, BEST, "run.json")
@@ -29,6 +31,23 @@ def require_no_run(folder: Path) -> None:
         message = f"`run_dir` must be a folder without a run, got {folder}, which holds {', '.join(held)}. "
         cure = "Set resume=True to continue it, or name another folder."
         raise ExistingFileError(message + cure, argument="run_dir", file=folder)
+
+
+def size_of(contents: object) -> int:
+    """Return the bytes of all tensors in nested containers, about what a checkpoint of them takes.
+
+    >>> import torch
+    >>> size_of({"weight": torch.zeros(3), "rest": [torch.zeros(2, dtype=torch.float64), "text"]})
+    28
+    """
+    if isinstance(contents, Tensor):
+        return contents.numel() * contents.element_size()
+    parts: Iterable[object] = ()
+    if isinstance(contents, Mapping):
+        parts = contents.values()
+    elif isinstance(contents, (list, tuple)):
+        parts = contents
+    return sum(size_of(part) for part in parts)
 
 
 class RunFolder:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guided_attention._checkpoints import size_of
 from guided_attention._checks import require
 from guided_attention._distributed import (
     by_first,
@@ -26,7 +25,7 @@ from guided_attention.training.batches import Batch
 from guided_attention.training.config import TrainerConfig
 from guided_attention.training.progress import Event, Progress, Status
 from guided_attention.training.provenance import amend_session, changed_metadata, record_session
-from guided_attention.training.run_folder import BEST, RunFolder, require_no_run
+from guided_attention.training.run_folder import BEST, RunFolder, require_no_run, size_of
 from guided_attention.training.seeding import seed_everything
 from guided_attention.training.signals import Interruption
 from guided_attention.training.state import Parts, RunState, require_entries

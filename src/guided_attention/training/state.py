@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
-from guided_attention._checkpoints import require_same_settings
+from guided_attention._checkpoints import network_in, require_same_settings
 from guided_attention._checks import cut_list, require
 from guided_attention._state_dicts import matching_entries, plain_name
 from guided_attention.errors import ArgumentTypeError, CheckpointError
@@ -228,7 +228,7 @@ class Parts:
             CheckpointError: The state is not one of this network and this optimizer; nothing is changed then.
         """
         self._require_same_optimizer(held, path)
-        require_same_settings(self.model, held, path)
+        require_same_settings(self.model, network_in(held, path), path)
         entries = matching_entries(self.model.state_dict(), held["model"], path)
         average = self._average_of(held, entries, path)
         self.model.load_state_dict(entries)

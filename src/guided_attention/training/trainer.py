@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from guided_attention._checkpoints import network_of
 from guided_attention._checks import require, require_number, require_path, require_type
 from guided_attention._distributed import by_first, from_first, join, world_size
 from guided_attention._files import PathLike
@@ -176,7 +177,7 @@ class Trainer:
         self._gradients = Gradients(forward, self._scaler, self._device, config, self._parameters)
         self._batches = Batches(train_loader, config.batch_keys)
         self._validate = validate
-        self._metadata = {} if metadata is None else {"metadata": dict(metadata)}
+        self._metadata = network_of(self.model) | ({} if metadata is None else {"metadata": dict(metadata)})
         self._folder = RunFolder(require_path("run_dir", run_dir), keep=config.keep)
         schedule = config.schedule if isinstance(config.schedule, LRScheduler) else None
         own_loss = loss if isinstance(loss, nn.Module) else None
