@@ -140,6 +140,72 @@ def test_wrong_channels_are_told(tmp_path):
         read_nifti_case([tmp_path / "a.nii.gz", stack])
 
 
+# Names
+
+
+def _nnunet(folder):
+    _write(folder, imagesTr__a_0000=1, imagesTr__a_0001=2, labelsTr__a=1)
+    names = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "x": 1}}
+    _json(folder / "dataset.json", names)
+    return folder
+
+
+def _numbered(folder):
+    _json(_write(folder, a_0000=1, a_0001=2, a_seg=1) / "cases.json", {"channel_names": ["T1", "T2"]})
+    return folder
+
+
+NAMED = {
+    (): (("T1", "T2"), [{1}, {2}]),
+    ("0001", "0000"): (("T2", "T1"), [{2}, {1}]),
+    ("0001",): (("T2",), [{2}]),
+    ("t2", "T1"): (("T2", "T1"), [{2}, {1}]),
+}
+
+
+@pytest.mark.parametrize("channels", NAMED)
+@pytest.mark.parametrize("written", [_nnunet, _numbered])
+def test_names_go_with_the_numbers_that_are_chosen(tmp_path, written, channels):
+    cohort = open_cohort(written(tmp_path), channels=channels or None)
+    names, values = NAMED[channels]
+    assert (cohort.channel_names, _values(cohort)) == (names, {"a": (values, {1})})
+    assert cohort.channel_names == cohort[0].channel_names
+    again = cohort.opening.open(tmp_path)
+    assert (again.channel_names, _values(again)) == (names, {"a": (values, {1})})
+
+
+@pytest.mark.parametrize(
+    ("said", "channels", "names"),
+    [
+        (["t1", "t2"], None, ("t1", "t2")),
+        (["t1", "t2"], ("t2", "t1"), ("t2", "t1")),
+        (["t1", "t2"], ("t2",), ("t2",)),
+        (["T2", "T1"], None, ("T1", "T2")),
+        (["T2", "T1"], ("T2", "t1"), ("T2", "T1")),
+        (["before", "after"], None, ("before", "after")),
+        (["before", "after"], ("t2", "t1"), ("after", "before")),
+    ],
+)
+def test_names_of_a_list_go_with_the_endings_of_the_files(tmp_path, said, channels, names):
+    folder = _write(tmp_path, a_t1=1, a_t2=2, a_seg=1)
+    _json(folder / "cases.json", {"channel_names": said})
+    cohort = open_cohort(folder, channels=channels)
+    read = [{1 if ending.lower() == "t1" else 2} for ending in channels or ("t1", "t2")]
+    assert (cohort.channel_names, _values(cohort)) == (names, {"a": (read, {1})})
+
+
+@pytest.mark.parametrize(
+    ("said", "channels"),
+    [(["t2", "other"], None), (["x", "y"], ("t2",)), (["x", "y", "z"], None)],
+)
+def test_names_of_a_list_that_contradict_the_endings_are_refused(tmp_path, said, channels):
+    folder = _write(tmp_path, a_t1=1, a_t2=2, a_seg=1)
+    _json(folder / "cases.json", {"channel_names": said})
+    wanted = r"channel_names of .*cases.json` must be one name for each of (t1, )?t2, in this order, got \['.*Correct"
+    with pytest.raises(DataError, match=wanted):
+        open_cohort(folder, channels=channels)
+
+
 # Grids
 
 
