@@ -209,6 +209,27 @@ def test_names_of_a_list_that_contradict_the_endings_are_refused(tmp_path, said,
 # Grids
 
 
+@pytest.mark.parametrize("degrees", [0.0, 0.5])
+def test_a_finer_channel_is_smoothed_however_its_grid_is_turned(tmp_path, degrees):
+    shape = (3, 80, 80)
+    index = np.indices(shape)
+    noise = np.random.default_rng(0).normal(size=shape)
+    contents = {"noise": noise, "constant": np.full(shape, 3.0), "ramp": index[2] + 2.0 * index[1]}
+    first, moving = np.diag([2.0, 2.0, 4.0, 1.0]), _turned(degrees, (0.5, 0.5, 4.0), (0.0, 0.0, 0.0))
+    a = write_nifti(tmp_path / "a.nii.gz", np.zeros((3, 20, 20), np.float32), first)
+    read = {}
+    for name, values in contents.items():
+        b = write_nifti(tmp_path / f"{name}.nii.gz", values.astype(np.float32), moving)
+        read[name] = read_nifti_case([a, b], resample_channels=True).image[1][:, 3:-3, 3:-3]
+    # In each of two axes the weights 1, 2, 3, 4, 3, 2, 1 of 16.
+    assert read["noise"].std() == pytest.approx(44 / 256, rel=0.15)
+    np.testing.assert_allclose(read["constant"], 3.0, atol=1e-5)
+    z, y, x = (place[:, 3:-3, 3:-3] for place in np.indices((3, 20, 20)))
+    inverse = np.linalg.inv(moving) @ first
+    column, row = (inverse[axis, 0] * x + inverse[axis, 1] * y + inverse[axis, 2] * z for axis in (0, 1))
+    np.testing.assert_allclose(read["ramp"], column + 2 * row, atol=1e-3)
+
+
 def _smooth(shape, affine):
     """Return a smooth function of the place in the patient, sampled on a grid."""
     index = np.stack([*np.indices(shape)[::-1], np.ones(shape)])
