@@ -140,7 +140,94 @@ def test_wrong_channels_are_told(tmp_path):
         read_nifti_case([tmp_path / "a.nii.gz", stack])
 
 
+# Names
+
+
+def _nnunet(folder):
+    _write(folder, imagesTr__a_0000=1, imagesTr__a_0001=2, labelsTr__a=1)
+    names = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "x": 1}}
+    _json(folder / "dataset.json", names)
+    return folder
+
+
+def _numbered(folder):
+    _json(_write(folder, a_0000=1, a_0001=2, a_seg=1) / "cases.json", {"channel_names": ["T1", "T2"]})
+    return folder
+
+
+NAMED = {
+    (): (("T1", "T2"), [{1}, {2}]),
+    ("0001", "0000"): (("T2", "T1"), [{2}, {1}]),
+    ("0001",): (("T2",), [{2}]),
+    ("t2", "T1"): (("T2", "T1"), [{2}, {1}]),
+}
+
+
+@pytest.mark.parametrize("channels", NAMED)
+@pytest.mark.parametrize("written", [_nnunet, _numbered])
+def test_names_go_with_the_numbers_that_are_chosen(tmp_path, written, channels):
+    cohort = open_cohort(written(tmp_path), channels=channels or None)
+    names, values = NAMED[channels]
+    assert (cohort.channel_names, _values(cohort)) == (names, {"a": (values, {1})})
+    assert cohort.channel_names == cohort[0].channel_names
+    again = cohort.opening.open(tmp_path)
+    assert (again.channel_names, _values(again)) == (names, {"a": (values, {1})})
+
+
+@pytest.mark.parametrize(
+    ("said", "channels", "names"),
+    [
+        (["t1", "t2"], None, ("t1", "t2")),
+        (["t1", "t2"], ("t2", "t1"), ("t2", "t1")),
+        (["t1", "t2"], ("t2",), ("t2",)),
+        (["T2", "T1"], None, ("T1", "T2")),
+        (["T2", "T1"], ("T2", "t1"), ("T2", "T1")),
+        (["before", "after"], None, ("before", "after")),
+        (["before", "after"], ("t2", "t1"), ("after", "before")),
+    ],
+)
+def test_names_of_a_list_go_with_the_endings_of_the_files(tmp_path, said, channels, names):
+    folder = _write(tmp_path, a_t1=1, a_t2=2, a_seg=1)
+    _json(folder / "cases.json", {"channel_names": said})
+    cohort = open_cohort(folder, channels=channels)
+    read = [{1 if ending.lower() == "t1" else 2} for ending in channels or ("t1", "t2")]
+    assert (cohort.channel_names, _values(cohort)) == (names, {"a": (read, {1})})
+
+
+@pytest.mark.parametrize(
+    ("said", "channels"),
+    [(["t2", "other"], None), (["x", "y"], ("t2",)), (["x", "y", "z"], None)],
+)
+def test_names_of_a_list_that_contradict_the_endings_are_refused(tmp_path, said, channels):
+    folder = _write(tmp_path, a_t1=1, a_t2=2, a_seg=1)
+    _json(folder / "cases.json", {"channel_names": said})
+    wanted = r"channel_names of .*cases.json` must be one name for each of (t1, )?t2, in this order, got \['.*Correct"
+    with pytest.raises(DataError, match=wanted):
+        open_cohort(folder, channels=channels)
+
+
 # Grids
+
+
+@pytest.mark.parametrize("degrees", [0.0, 0.5])
+def test_a_finer_channel_is_smoothed_however_its_grid_is_turned(tmp_path, degrees):
+    shape = (3, 80, 80)
+    index = np.indices(shape)
+    noise = np.random.default_rng(0).normal(size=shape)
+    contents = {"noise": noise, "constant": np.full(shape, 3.0), "ramp": index[2] + 2.0 * index[1]}
+    first, moving = np.diag([2.0, 2.0, 4.0, 1.0]), _turned(degrees, (0.5, 0.5, 4.0), (0.0, 0.0, 0.0))
+    a = write_nifti(tmp_path / "a.nii.gz", np.zeros((3, 20, 20), np.float32), first)
+    read = {}
+    for name, values in contents.items():
+        b = write_nifti(tmp_path / f"{name}.nii.gz", values.astype(np.float32), moving)
+        read[name] = read_nifti_case([a, b], resample_channels=True).image[1][:, 3:-3, 3:-3]
+    # In each of two axes the weights 1, 2, 3, 4, 3, 2, 1 of 16.
+    assert read["noise"].std() == pytest.approx(44 / 256, rel=0.15)
+    np.testing.assert_allclose(read["constant"], 3.0, atol=1e-5)
+    z, y, x = (place[:, 3:-3, 3:-3] for place in np.indices((3, 20, 20)))
+    inverse = np.linalg.inv(moving) @ first
+    column, row = (inverse[axis, 0] * x + inverse[axis, 1] * y + inverse[axis, 2] * z for axis in (0, 1))
+    np.testing.assert_allclose(read["ramp"], column + 2 * row, atol=1e-3)
 
 
 def _smooth(shape, affine):

@@ -124,6 +124,32 @@ def test_parts_by_cases_json(tmp_path):
     assert cohort.select(["case11", "case01"]).parts == {"train": ("case11",), "val": ("case01",)}
 
 
+def test_cases_json_beside_folders_of_parts(tmp_path):
+    _write(tmp_path, train__a_image=1, train__a_label=1, test__b_image=2, test__b_label=1)
+    about = {"labels": {"1": "liver"}, "channel_names": ["T1"]}
+    _json(tmp_path / "cases.json", about)
+    expected = ({"train": ("a",), "test": ("b",)}, LabelSpec({1: "liver"}), ("T1",))
+    cohort = open_cohort(tmp_path)
+    assert (cohort.parts, cohort.labels, cohort.channel_names) == expected
+    assert cohort[1].channel_names == ("T1",)
+    _json(tmp_path / "cases.json", about | {"train": ["b"], "test": ["a"]})
+    with pytest.warns(
+        UserWarning, match=r"The lists of .*cases.json are not read: its folders are the parts"
+    ):
+        cohort = open_cohort(tmp_path)
+    assert (cohort.parts, cohort.labels, cohort.channel_names) == expected
+
+
+def test_cases_json_that_a_layout_does_not_read_is_told(tmp_path):
+    _write(tmp_path, imagesTr__a=1, labelsTr__a=1)
+    _json(tmp_path / "dataset.json", {"labels": {"0": "background", "1": "liver"}})
+    _json(tmp_path / "cases.json", {"test": ["a"]})
+    with pytest.warns(
+        UserWarning, match=r"cases.json is not read: the layout 'decathlon' has parts and names"
+    ):
+        assert open_cohort(tmp_path).parts == {}
+
+
 def test_image_without_mask_is_named_and_kept(tmp_path):
     _write(tmp_path, a_image=1, a_label=1, b_image=2)
     with pytest.warns(UserWarning, match=r"1 of 2 images have no mask: .*b_image.nii.gz"):

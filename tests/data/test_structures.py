@@ -124,6 +124,60 @@ def test_structures_in_parts_and_of_other_formats(tmp_path):
     assert set(cohort[0].labels.flat) == {1}
 
 
+PAIRS = {
+    "as the subject's folder": (["s1/ct", "s2/ct"], ["s1/seg/s1_seg", "s2/seg/s2_seg"], ("s1", "s2")),
+    "as the folder, no word": (["s1/ct", "s2/ct"], ["s1/masks/s1", "s2/masks/S2"], ("s1", "s2")),
+    "a word and no name": (["s1/ct", "s2/ct"], ["s1/labels/label", "s2/labels/label"], ("s1", "s2")),
+    "one scan": (["p1"], ["labels/p1_seg"], ("p1",)),
+    "several scans": (["p1", "p2"], ["labels/p1_seg", "labels/p2_seg"], ("p1", "p2")),
+    "words for both": (["p1_image"], ["labels/p1_label"], ("p1",)),
+    "a number": (["p1_0000"], ["labels/p1"], ("p1",)),
+    "a subject's folder": (["ct"], ["seg/scans_seg"], ("scans",)),
+}
+
+
+@pytest.mark.parametrize("names", PAIRS)
+def test_masks_that_are_called_as_scans_are_pairs(tmp_path, names):
+    images, masks, case_ids = PAIRS[names]
+    for place, name in enumerate([*images, *masks]):
+        path = tmp_path / "scans" / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_nifti(path, _mask(place % len(images), value=3 if name in masks else 7), AFFINE)
+    cohort = open_cohort(tmp_path / "scans")
+    assert (cohort.layout, cohort.labels, cohort.case_ids) == ("pairs", None, case_ids)
+    planes = [[3 * (plane == place) for plane in range(3)] for place in range(len(images))]
+    assert [_planes(case) for case in cohort] == planes
+
+
+def test_images_that_share_a_folder_of_masks_of_other_names_are_told_to_be_paired(tmp_path):
+    for name in ("p1", "p2", "labels/x1", "labels/x2"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_nifti(tmp_path / f"{name}.nii.gz", _mask(0), AFFINE)
+    with pytest.raises(DataError, match=r"`labels` must be masks with an image of the same name.*x1.*x2"):
+        open_cohort(tmp_path)
+
+
+def test_a_list_of_cases_beside_structures(folder):
+    content = {
+        "train": ["s2"],
+        "val": ["s10"],
+        "labels": {"1": "spleen", "2": "liver"},
+        "channel_names": ["CT"],
+    }
+    (folder / "cases.json").write_text(json.dumps(content))
+    cohort = open_cohort(folder)
+    assert (cohort.layout, cohort.parts) == ("structures", {"train": ("s2",), "val": ("s10",)})
+    assert (dict(cohort.labels.names), [_planes(case) for case in cohort]) == (
+        {1: "spleen", 2: "liver"},
+        [[1, 0, 2], [0, 1, 2]],
+    )
+    assert cohort.channel_names == cohort[0].channel_names == ("CT",)
+    assert dict(open_cohort(folder, labels={4: "liver"}).labels.names) == {4: "liver"}
+    (folder / "cases.json").write_text(json.dumps({"train": ["s3"]}))
+    with pytest.raises(DataError, match=r"cases.json` must be a file of the cases s2, s10, got 's3'"):
+        open_cohort(folder)
+
+
 def _slicer(path, *segments):
     head = ["NRRD0004", "type: uint8", "dimension: 3", "space: RAS", "sizes: 7 5 3", "encoding: raw"]
     head += ["space directions: (1.5,0,0) (0,1.25,0) (0,0,5)", "space origin: (0,0,0)"]

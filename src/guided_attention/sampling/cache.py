@@ -38,7 +38,7 @@ from guided_attention.preparation.preparation import require_channel_order
 
 __all__ = ["CachedVolumes", "VolumeCache", "digest_of", "joined_digest"]
 
-_VERSION = 3
+_VERSION = 4
 _IMAGE, _LABELS, _ENTRY = "image.npy", "labels.npy", "entry.json"
 
 

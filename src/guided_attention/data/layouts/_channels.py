@@ -100,7 +100,13 @@ def _interpolate(into: npt.NDArray[np.float32], array: npt.NDArray[np.float32], 
     turned = np.abs(linear - np.diag(steps)) * into.shape
     if turned.max() > _ALIGNED:
         ndimage.affine_transform(
-            array, linear, offset, output=into, output_shape=into.shape, order=1, mode="nearest"
+            _smoothed(array, np.linalg.norm(linear, axis=1)),
+            linear,
+            offset,
+            output=into,
+            output_shape=into.shape,
+            order=1,
+            mode="nearest",
         )
         return
     depth, rows, columns = (
@@ -108,6 +114,16 @@ def _interpolate(into: npt.NDArray[np.float32], array: npt.NDArray[np.float32], 
         for old, start, step, size in zip(array.shape, offset, steps, into.shape, strict=True)
     )
     Grid(_KEPT, (depth, rows, columns)).sample(array, lambda values: values, into)
+
+
+def _smoothed(array: npt.NDArray[np.float32], widths: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Smooth along each axis on which another grid's steps are wider than 1, by the triangle of `Axis.forward`."""
+    for axis, width in enumerate(widths):
+        if width > 1:
+            reach = math.ceil(width) - 1
+            weight = 1 - np.abs(np.arange(-reach, reach + 1)) / width
+            array = ndimage.correlate1d(array, weight / weight.sum(), axis, mode="nearest")
+    return array
 
 
 def _covered(matrix: Affine, shape: Sequence[int], other: Sequence[int]) -> float:

@@ -31,14 +31,26 @@ _NOT_READ = (
 )
 _CHOSEN = ("chaos", "csv")
 """Layouts that choose among the scans of a folder."""
+_LISTED = ("pairs", "dicom", "structures")
+"""Layouts that read ``cases.json``."""
 
 
 def warn_of_left_over(found: Found, root: Path) -> None:
     """Warn of scans below a folder that no case is read from: in odd places, of formats that are not read, no files.
 
+    Likewise of a ``cases.json`` that the layout does not read.
+
     Files beside those that are read, such as channels and structures that were not asked for, are not told.
     """
-    if not root.is_dir() or found.layout.startswith(_CHOSEN) or is_setting_aside():
+    if not root.is_dir() or is_setting_aside():
+        return
+    listed = root / "cases.json"
+    if found.layout not in _LISTED and listed.is_file():
+        message = (
+            f"{listed} is not read: the layout {found.layout!r} has parts and names of its own. Delete it."
+        )
+        warnings.warn(message, UserWarning, stacklevel=4)
+    if found.layout.startswith(_CHOSEN):
         return
     used = {path for scan in found.scans for path in (scan.path, *scan.beside)}
     if found.layout == "png":

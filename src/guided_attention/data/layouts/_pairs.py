@@ -10,6 +10,8 @@ from typing import TypeAlias
 
 from guided_attention._checks import cut_list, require
 from guided_attention.data._files import natural_key
+from guided_attention.data.formats._slicer import SLICER_ENDING
+from guided_attention.data.formats._table import stem_of
 from guided_attention.errors import DataError
 
 __all__ = [
@@ -18,12 +20,19 @@ __all__ = [
     "Pair",
     "VolumeFile",
     "channels_by_number",
+    "chosen_by_name",
     "found_channels",
+    "mask_names",
+    "named_file",
+    "names_of",
     "paired",
 ]
 
 IMAGE_WORDS = ("image", "images", "img", "imgs", "scan", "scans", "volume", "volumes", "dicom")
 LABEL_WORDS = ("label", "labels", "mask", "masks", "seg", "segmentation", "segmentations", "gt")
+_WORDS = re.compile(
+    rf"(?:^|(?P<id>.*)[_\-. ])(?P<word>{'|'.join(IMAGE_WORDS + LABEL_WORDS)})$", re.IGNORECASE
+)
 _NUMBERED = re.compile(r"(?P<id>.+)_(?P<channel>\d{4})$")
 _FIRST = "0000"
 _SEPARATORS = "_-. "
@@ -44,6 +53,26 @@ class VolumeFile:
     def key(self) -> _Key:
         """What it is paired by."""
         return self.group, self.name
+
+
+def named_file(path: Path, group: str) -> VolumeFile:
+    """Return a file as the image or the mask that the last word of its name says."""
+    stem = stem_of(path.name)
+    match = _WORDS.fullmatch(stem)
+    if match is None:
+        return VolumeFile(path, group, stem, is_label=False)
+    name = match["id"] or ""
+    twice = _WORDS.fullmatch(name) if path.name.lower().endswith(SLICER_ENDING) else None
+    if twice is not None and twice["word"].lower() in LABEL_WORDS:  # x_label.seg.nrrd
+        name = twice["id"] or ""
+    return VolumeFile(path, group, name, is_label=match["word"].lower() in LABEL_WORDS)
+
+
+def mask_names(image: Path) -> set[str]:
+    """Return what the mask of an image may be called, in lower case: as the image, or as it without its channel."""
+    name = named_file(image, "").name.lower()
+    match = _NUMBERED.fullmatch(name)
+    return {name, match["id"]} if match else {name}
 
 
 @dataclass(frozen=True)
@@ -116,6 +145,44 @@ def _common(images: Mapping[_Key, Mapping[str, Path]]) -> tuple[str, ...]:
         file = more[0] if more else None
         require(not more, f"files of case {name!r}", wanted, got, cure, error=DataError, file=file)
     return common
+
+
+def chosen_by_name(
+    chosen: tuple[str, ...] | None, numbers: Sequence[str], said: Sequence[str]
+) -> tuple[str, ...] | None:
+    """Return the numbers of channels that are chosen by the names said of them; any other choice as it is."""
+    by_name = dict(zip(map(str.lower, said), numbers, strict=False))
+    is_named = (
+        bool(chosen) and len(said) == len(numbers) and {one.lower() for one in chosen or ()} <= set(by_name)
+    )
+    return tuple(by_name[one.lower()] for one in chosen or ()) if is_named else chosen
+
+
+def names_of(
+    channels: Sequence[str], numbers: Sequence[str], said: Sequence[str], path: Path
+) -> tuple[str, ...]:
+    """Return the names of channels: as the JSON file at `path` says them, else what the names of their files end in.
+
+    Names that are such endings belong to these files. Others are in the order of the numbers, or in the natural order
+    of the endings, whatever order the channels are read in.
+    """
+    if not said:
+        return () if tuple(channels) == tuple(numbers) else tuple(channels)
+    if not channels:  # one file holds all channels, or each numbered file is a scan of its own
+        return () if len(numbers) == len(said) > 1 else tuple(said)
+    by_ending, endings = {name.lower(): name for name in said}, [channel.lower() for channel in channels]
+    if set(endings) <= set(by_ending):
+        return tuple(by_ending[ending] for ending in endings)
+    default = list(numbers) if set(channels) <= set(numbers) else sorted(endings, key=natural_key)
+    if default == [_FIRST]:  # this file may hold several channels
+        return tuple(said)
+    named = dict(zip(default, said, strict=False))
+    odd = [name for one, name in named.items() if name.lower() in default and name.lower() != one]
+    wanted = f"one name for each of {cut_list(default)}, in this order"
+    cure = "Correct it, write what the names of the files end in, or leave it out."
+    good = len(said) == len(default) and not odd
+    require(good, f"channel_names of {path}", wanted, list(said), cure, error=DataError, file=path)
+    return tuple(named[ending] for ending in endings)
 
 
 def paired(files: Sequence[VolumeFile], channels: Sequence[str], *, is_choice: bool = False) -> list[Pair]:

@@ -33,6 +33,7 @@ __all__ = [
     "Layout",
     "ReadCase",
     "Scan",
+    "about_beside",
     "as_list",
     "channel_names_in",
     "dataset_fields",
@@ -72,6 +73,7 @@ PARTS: Mapping[str, str] = {
 }
 """The part of a split by the names that folders and JSON files have for it."""
 
+_LIST = "cases.json"
 _ABOUT = ("labels", "channel_names", "modality")
 _CASE_KEYS = ("case", "case_id", "id", "name")
 _PART_KEYS = ("split", "part", "set")
@@ -275,24 +277,41 @@ def channel_names_in(content: Mapping[str, object], path: Path) -> tuple[str, ..
     return names if len(set(names)) == len(names) else ()
 
 
-def with_parts(found: Found, path: Path) -> Found:
-    """Read ``cases.json``: which case is in which part, as a list of records or as lists by part.
+def about_beside(folder: Path) -> tuple[LabelSpec | None, tuple[str, ...]]:
+    """Return the organs and the names of channels that ``cases.json`` in a folder says; nothing without it."""
+    path = folder / _LIST
+    content = read_json(path) if is_there(path) else None
+    about = content if isinstance(content, dict) else {}
+    return labels_in(about, path), channel_names_in(about, path)
 
-    The second form may have ``"labels"`` and ``"channel_names"`` as well. Other keys are ignored.
+
+def with_parts(found: Found, folder: Path) -> Found:
+    """Put cases into the parts that ``cases.json`` lists: a list of records, or lists by part.
+
+    The second form may have ``"labels"`` and ``"channel_names"`` as well (`about_beside`). Other keys are ignored.
+    Where folders are the parts already, its lists are not read, with a warning.
     """
+    path = folder / _LIST
+    if not is_there(path):
+        return found
     content = read_json(path)
     wanted = 'a list of {"case": ..., "split": "train"}, or {"train": [...], "val": [...], "test": [...]}'
     _require(isinstance(content, (list, dict)), path, wanted, f"a {type(content).__name__}")
+    listed = _listed_parts(content, path, wanted)
+    if any(scan.part for scan in found.scans):
+        if listed:
+            message = (
+                f"The lists of {path} are not read: its folders are the parts already. Delete the lists."
+            )
+            warnings.warn(message, UserWarning, stacklevel=2)
+        return found
     named: dict[str, str] = {}
-    for name, part in _listed_parts(content, path, wanted):
+    for name, part in listed:
         case_id = _match(name, [scan.case_id for scan in found.scans], path)
         good = named.setdefault(case_id, part) == part
         _require(good, path, "a file that names each case once", f"{case_id!r} in two parts")
     scans = tuple(replace(scan, part=named.get(scan.case_id, "")) for scan in found.scans)
-    if not isinstance(content, dict):
-        return replace(found, scans=scans)
-    names = channel_names_in(content, path)
-    return replace(found, scans=scans, labels=labels_in(content, path), channel_names=names)
+    return replace(found, scans=scans)
 
 
 def _listed_parts(content: object, path: Path, wanted: str) -> list[tuple[str, str]]:

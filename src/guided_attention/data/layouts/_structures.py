@@ -1,6 +1,7 @@
 """Layout of one file a structure: a folder for each subject, with the image and a folder of binary masks."""
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,14 +18,16 @@ from guided_attention.data._segments import plain_name
 from guided_attention.data.formats._case_files import Opener
 from guided_attention.data.formats._limits import MAX_BYTES
 from guided_attention.data.formats._table import has_geometry, image_of, is_volume_file, stem_of
-from guided_attention.data.layouts._pairs import LABEL_WORDS
+from guided_attention.data.layouts._pairs import LABEL_WORDS, mask_names, named_file
 from guided_attention.data.layouts._records import (
     Found,
     Scan,
+    about_beside,
     entries_of,
     known_spacing,
     merged,
     part_folders,
+    with_parts,
 )
 from guided_attention.data.layouts._volumes import Reading
 from guided_attention.errors import DataError
@@ -37,17 +40,23 @@ _AXES = 3
 
 @dataclass(frozen=True)
 class _Subject:
-    """A subject's image and its masks by the name of the structure."""
+    """A subject's images, of which there should be one, and its masks by the name of the structure."""
 
     folder: Path
-    image: Path
+    images: Sequence[Path]
     masks: Mapping[str, Path]
+
+    @property
+    def image(self) -> Path:
+        """The image."""
+        return self.images[0]
 
 
 def find_structures(folder: Path, how: Reading) -> Found | None:
     """Find subjects with one mask file a structure, as TotalSegmentator writes them; None where there are none.
 
-    Structures are chosen by the names of `how.labels`; otherwise all are taken in alphabetical order, from 1.
+    Structures are chosen by the names of `how.labels`, or of ``cases.json``; otherwise all are taken in alphabetical
+    order, from 1.
     """
     places = part_folders(folder) or {"": folder}
     subjects = {part: _subjects(place) for part, place in places.items()}
@@ -58,39 +67,50 @@ def find_structures(folder: Path, how: Reading) -> Found | None:
     if not all(map(has_geometry, files)):
         how = replace(how, spacing_mm=known_spacing(how.spacing_mm, folder))
     names = {name for subject in every for name in subject.masks}
-    labels = _all(names) if how.labels is None else how.labels
+    organs, channels = about_beside(folder)
+    wanted = organs if how.labels is None else how.labels
+    labels = _all(names) if wanted is None else wanted
     known = _as_files(labels, names, folder)
     _warn_of_absent(every, known)
     founds = {
-        part: Found("structures", tuple(_scan(subject, known, how) for subject in some), labels)
+        part: Found(
+            "structures", tuple(_scan(subject, known, channels, how) for subject in some), labels, channels
+        )
         for part, some in subjects.items()
     }
-    return merged(founds)
+    return with_parts(merged(founds), folder)
 
 
 def _subjects(folder: Path) -> list[_Subject]:
     candidates = [folder, *(path for path in entries_of(folder) if path.is_dir())]
     found = [subject for path in candidates if (subject := _subject(path)) is not None]
-    return found[:1] if found and found[0].folder == folder else found
+    found = found[:1] if found and found[0].folder == folder else found
+    counts = Counter(name for subject in found for name in subject.masks)
+    several = [subject for subject in found if len(subject.images) > 1]
+    for subject in several:
+        got, wanted = " and ".join(map(str, subject.images[:2])), "one image beside its folder of masks"
+        good, file = max(counts[name] for name in subject.masks) == 1, subject.images[-1]
+        require(good, str(subject.folder), wanted, got, "Keep one.", error=DataError, file=file)
+    return [] if several else found  # masks of names of their own belong to an image each
 
 
 def _subject(folder: Path) -> _Subject | None:
-    """Return the subject of a folder: one image file, and a folder of masks that are called otherwise than it is."""
+    """Return the subject of a folder: an image, and a folder of masks that are called as structures, not as scans."""
     entries = entries_of(folder)
     images = [path for path in entries if is_volume_file(path)]
     within = [path for path in entries if path.is_dir() and path.name.lower() in LABEL_WORDS]
     masks = [path for place in within for path in entries_of(place) if is_volume_file(path)]
-    stems = {stem_of(path.name) for path in images}
-    if len(within) != 1 or not masks or not images or any(stem_of(path.name) in stems for path in masks):
+    if len(within) != 1 or not masks or not images:
         return None
-    got, wanted = " and ".join(map(str, images[:2])), "one image beside its folder of masks"
-    require(len(images) == 1, str(folder), wanted, got, "Keep one.", error=DataError, file=images[-1])
+    called, own = {named_file(path, "").name.lower() for path in masks}, {"", folder.resolve().name.lower()}
+    if called <= own or any(called & mask_names(path) for path in images):
+        return None
     named: dict[str, Path] = {}
     for path in masks:
         other = named.setdefault(plain_name(stem_of(path.name)), path)
         got, where = f"{other} and {path}", f"masks of {within[0]}"
         require(other is path, where, "one file a structure", got, "Keep one.", error=DataError, file=path)
-    return _Subject(folder, images[0], named)
+    return _Subject(folder, images, named)
 
 
 def _all(names: set[str]) -> LabelSpec:
@@ -123,10 +143,10 @@ def _warn_of_absent(subjects: Sequence[_Subject], known: Mapping[int, str]) -> N
         warnings.warn(message, UserWarning, stacklevel=2)
 
 
-def _scan(subject: _Subject, known: Mapping[int, str], how: Reading) -> Scan:
+def _scan(subject: _Subject, known: Mapping[int, str], channels: tuple[str, ...], how: Reading) -> Scan:
     masks = {value: subject.masks[name] for value, name in known.items() if name in subject.masks}
     name = subject.folder.resolve().name
-    reader = partial(_read, name, subject.image, masks, how)
+    reader = partial(_read, name, subject.image, masks, channels, how)
     return Scan(name, subject.image, reader, is_labelled=bool(masks), beside=tuple(masks.values()))
 
 
@@ -134,6 +154,7 @@ def _read(
     case_id: str,
     image: Path,
     masks: Mapping[int, Path],
+    channels: tuple[str, ...],
     how: Reading,
     *,
     max_bytes: int = MAX_BYTES,
@@ -142,7 +163,7 @@ def _read(
     opener = partial(how.open, max_bytes=max_bytes)
     volume = image_of(opener(image, "image"))
     labels = _merged_masks(masks, volume, opener) if masks and not image_only else None
-    return case_from_files(case_id, volume, labels, (), [image])
+    return case_from_files(case_id, volume, labels, channels, [image])
 
 
 def _merged_masks(masks: Mapping[int, Path], image: Volume, opener: Opener) -> Volume:

@@ -43,17 +43,20 @@ from guided_attention.data.layouts._pairs import (
     Pair,
     VolumeFile,
     channels_by_number,
+    chosen_by_name,
     found_channels,
+    named_file,
+    names_of,
     paired,
 )
 from guided_attention.data.layouts._records import (
     Found,
     Layout,
     Scan,
+    about_beside,
     channel_names_in,
     dataset_fields,
     entries_of,
-    is_there,
     known_spacing,
     labels_in,
     merged,
@@ -65,9 +68,6 @@ from guided_attention.labels import LabelSpec
 
 __all__ = ["Reading", "find_task", "find_volumes", "is_volume", "scans_of", "with_organs"]
 
-_WORDS = re.compile(
-    rf"(?:^|(?P<id>.*)[_\-. ])(?P<word>{'|'.join(IMAGE_WORDS + LABEL_WORDS)})$", re.IGNORECASE
-)
 _DICOM_MASK_WORDS = re.compile(
     rf"(?:^|(?P<id>.*)[_\-. ])(?:{'|'.join((*LABEL_WORDS, 'rtstruct', 'rtss', 'rt'))})$", re.IGNORECASE
 )
@@ -115,12 +115,13 @@ class Reading:
 def find_volumes(folder: Path, how: Reading) -> Found | None:
     """Find NIfTI files and DICOM series, with masks by name or without; None where there are none.
 
-    A single file is one scan. Folders called train, val and test are parts; ``cases.json`` names parts as well.
+    A single file is one scan. Folders called train, val and test are parts. ``cases.json`` names organs and channels,
+    and the parts where no folders are.
     """
     if folder.is_file() and not is_volume_file(folder):
         return None
     if folder.is_file():
-        how = _completed(how, [_named(folder, "")], folder.parent)
+        how = _completed(how, [named_file(folder, "")], folder.parent)
         return _found({"": [Pair("", case_id_of(folder), (folder,), None)]}, folder, (), how)
     files = {part: _files(path) for part, path in part_folders(folder).items()}
     files = _without_plain({part: found for part, found in files.items() if found} or {"": _files(folder)})
@@ -128,22 +129,16 @@ def find_volumes(folder: Path, how: Reading) -> Found | None:
     if not every:
         return None
     asked, how = how.labels, _completed(how, every, folder)
-    channels = found_channels(every) if how.channels is None else how.channels
-    pairs = {
-        part: paired(group, channels, is_choice=how.channels is not None) for part, group in files.items()
-    }
-    names = () if channels == channels_by_number(every) else channels
-    found, listed = _found(pairs, folder, names, how), folder / "cases.json"
-    found = replace(found, channels=channels or how.channels)
-    if "" not in pairs or not is_there(listed):
-        return found
-    said = with_parts(found, listed)
-    if said.labels is not None and how.labels is not asked:  # the masks name their organs
-        how = replace(how, labels=said.labels)
-    read = _found(pairs, folder, said.channel_names or names, how)
-    parts = (scan.part for scan in said.scans)
-    scans = tuple(replace(scan, part=part) for scan, part in zip(read.scans, parts, strict=True))
-    return replace(read, scans=scans, labels=said.labels or read.labels, channels=found.channels)
+    organs, said = about_beside(folder)
+    if organs is not None and how.labels is not asked:  # the masks name their organs
+        how = replace(how, labels=organs)
+    numbers = channels_by_number(every)
+    chosen = chosen_by_name(how.channels, numbers, said)
+    channels = found_channels(every) if chosen is None else chosen
+    pairs = {part: paired(group, channels, is_choice=chosen is not None) for part, group in files.items()}
+    names = names_of(channels, numbers, said, folder / "cases.json")
+    found = with_parts(_found(pairs, folder, names, how), folder)
+    return replace(found, labels=organs or found.labels, channels=how.channels or channels or how.channels)
 
 
 def _without_plain(files: dict[str, list[VolumeFile]]) -> dict[str, list[VolumeFile]]:
@@ -185,14 +180,14 @@ def find_task(folder: Path, how: Reading) -> Found | None:
     numbers = channels_by_number(file for group in files.values() for file in group)
     _check_task(folder, fields, is_nnunet=bool(numbers))
     how = _completed(how, [file for group in files.values() for file in group], folder)
-    names = channel_names_in(fields, path)
-    channels = numbers if how.channels is None else how.channels
-    if numbers and how.channels is not None and set(how.channels) <= set(names):  # chosen by their names
-        channels, names = tuple(numbers[names.index(name)] for name in how.channels), how.channels
+    said = channel_names_in(fields, path)
+    good, wanted = not numbers or len(said) in {0, len(numbers)}, f"{len(numbers)} names, one a channel"
+    what, cure = f"channel_names of {path}", "Correct the names, or add the missing files."
+    require(good, what, wanted, list(said), cure, error=DataError, file=path)
+    chosen = chosen_by_name(how.channels, numbers, said)
+    channels = numbers if chosen is None else chosen
     pairs = {
-        part: paired(group, channels, is_choice=how.channels is not None)
-        for part, group in files.items()
-        if group
+        part: paired(group, channels, is_choice=chosen is not None) for part, group in files.items() if group
     }
     require(
         bool(pairs),
@@ -202,10 +197,8 @@ def find_task(folder: Path, how: Reading) -> Found | None:
         error=DataError,
         file=folder / "imagesTr",
     )
-    good, wanted = not numbers or len(names) in {0, len(channels)}, f"{len(channels)} names, one a channel"
-    what, cure = f"channel_names of {path}", "Correct the names, or add the missing files."
-    require(good, what, wanted, list(names), cure, error=DataError, file=path)
     layout: Layout = "nnunet" if numbers else "decathlon"
+    names = names_of(channels, numbers, said, path)
     found = replace(_found(pairs, folder, names, how), channels=how.channels or channels)
     return replace(found, layout=layout, labels=labels_in(fields, path) or how.labels)
 
@@ -241,14 +234,22 @@ def _check_task(folder: Path, fields: Mapping[str, object], *, is_nnunet: bool) 
 def _files(root: Path) -> list[VolumeFile]:
     """Return the volumes in a folder and in the folders below it."""
     if is_series(root):
-        return _with_masks_among([replace(_named(root.resolve(), ""), path=root)])
+        return _with_masks_among([replace(named_file(root.resolve(), ""), path=root)])
     found = []
     for path in entries_of(root):
         if is_volume(path) or is_dicom_mask(path):
             found += _all_named(path, "")
         elif path.is_dir():
             found += _files_below(path)
-    return _with_masks_among(_by_reference(found, root))
+    return _with_masks_among(_by_reference(_as_subject(found, root), root))
+
+
+def _as_subject(files: list[VolumeFile], root: Path) -> list[VolumeFile]:
+    """Call the one image and the one mask of a subject's folder as the folder, where the mask is called so."""
+    masks, own = [file for file in files if file.is_label], root.resolve().name
+    is_one = len(masks) == 1 and len(files) == 2 and not any(file.group for file in files)  # noqa: PLR2004
+    is_one = is_one and is_volume_file(masks[0].path) and masks[0].name.lower() in {"", own.lower()}
+    return [replace(file, name=own) for file in files] if is_one else files
 
 
 def _files_below(folder: Path) -> list[VolumeFile]:
@@ -261,7 +262,11 @@ def _files_below(folder: Path) -> list[VolumeFile]:
     folders = [path for path in entries if path.is_dir() and path not in inside]
     masks = [path for place in (folder, *folders) for path in entries_of(place) if is_dicom_mask(path)]
     files = [file for path in (*inside, *masks) for file in _all_named(path, group)]
-    return [replace(file, is_label=word in LABEL_WORDS) for file in files] if is_of_kind else files
+    if is_of_kind:
+        return [replace(file, is_label=word in LABEL_WORDS) for file in files]
+    below = [path for place in folders if place.name.lower() in LABEL_WORDS for path in entries_of(place)]
+    masks = [path for path in below if is_volume_file(path)]
+    return files + [replace(named_file(path, group), is_label=True) for path in masks]
 
 
 def _nested(folder: Path, name: str, depth: int = _DEPTH) -> list[VolumeFile]:
@@ -323,20 +328,8 @@ def _all_named(path: Path, group: str) -> list[VolumeFile]:
     if path.is_file() and not is_volume_file(path):  # a DICOM mask
         match = _DICOM_MASK_WORDS.fullmatch(path.stem)
         return [VolumeFile(path, group, (match["id"] or "") if match else path.stem, is_label=True)]
-    file = _named(path, group)
+    file = named_file(path, group)
     return [file, replace(file, is_label=True)] if not file.is_label and holds_mask(path) else [file]
-
-
-def _named(path: Path, group: str) -> VolumeFile:
-    stem = stem_of(path.name)
-    match = _WORDS.fullmatch(stem)
-    if match is None:
-        return VolumeFile(path, group, stem, is_label=False)
-    name = match["id"] or ""
-    twice = _WORDS.fullmatch(name) if path.name.lower().endswith(SLICER_ENDING) else None
-    if twice is not None and twice["word"].lower() in LABEL_WORDS:  # x_label.seg.nrrd
-        name = twice["id"] or ""
-    return VolumeFile(path, group, name, is_label=match["word"].lower() in LABEL_WORDS)
 
 
 def is_volume(path: Path) -> bool:
