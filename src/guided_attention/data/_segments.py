@@ -51,7 +51,7 @@ def _named_values(organs: LabelSpec) -> dict[int, str]:
     ignored = {} if organs.ignore_value is None else {organs.ignore_value: "ignore"}
     return {
         value: plain_name(name)
-        for value, name in (organs.names | ignored).items()
+        for value, name in {**organs.names, **ignored}.items()
         if plain_name(name) != f"label_{value}"
     }
 

@@ -84,8 +84,7 @@ def source_of(
     """
     if isinstance(data, (str, os.PathLike)):
         how = opening or Opening()
-        is_free = labels is None or image_only
-        data = how.open(data, labels) if is_free else open_agreeing(data, labels, how)
+        data = how.open(data, labels) if labels is None or image_only else open_agreeing(data, labels, how)
     elif isinstance(data, Cohort) and labels is not None and not image_only:
         require_same_organs(labels, data.labels, data.folder)
     if isinstance(data, Cohort):
