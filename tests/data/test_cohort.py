@@ -272,6 +272,20 @@ def test_parts_of_a_chaos_release(release, folder, case_ids):
     assert open_cohort(release / folder).case_ids == tuple(case_ids)
 
 
+def test_a_chaos_release_is_read_as_t2_only_where_no_subject_has_t1(release, tmp_path):
+    folder = shutil.copytree(release, tmp_path / "r")
+    bare = folder / "Train_Sets/MR/2"
+    shutil.rmtree(bare / "T1DUAL")
+    for layout in ("auto", "chaos"):
+        with pytest.raises(
+            DataError, match=rf"that all have T1DUAL, got none in {bare}\. .*layout=\"chaos:t2\"\.$"
+        ):
+            open_cohort(folder, layout=layout)
+    assert open_cohort(folder, layout="chaos:t2").labelled == ("1", "2")
+    shutil.rmtree(folder / "Train_Sets/MR/1/T1DUAL")
+    assert (open_cohort(folder).layout, open_cohort(folder).labelled) == ("chaos:t2", ("1", "2"))
+
+
 def test_chaos_sets_are_parts(release, tmp_path):
     shutil.copytree(release, tmp_path / "r")
     subject = tmp_path / "r/Test_Sets/MR/7"
@@ -497,6 +511,14 @@ def test_wrong_arguments(tmp_path):
         open_cohort(tmp_path).select(["a", "a"])
     with pytest.raises(IndexError):
         open_cohort(tmp_path)[1]
+    with pytest.raises(
+        ArgumentTypeError, match=r"^`index` must be the place of one case, got slice\(0, 2, None\)\."
+    ):
+        open_cohort(tmp_path)[0:2]
+    with pytest.raises(
+        ArgumentTypeError, match="^`labels` must be a LabelSpec, or a mapping .*, got a NoneType"
+    ):
+        open_cohort(tmp_path).with_labels(None)
 
 
 def test_channels_have_to_lie_on_one_grid(tmp_path):
@@ -537,6 +559,9 @@ def test_organs_that_are_named_by_value_are_kept_and_all_others_are_background(t
     )  # which numbers the organs without gaps
     converted = open_cohort(converted).read("b").labels
     np.testing.assert_array_equal(converted, (mask == 2) + 2 * (mask == 5))
+    by_hand = open_cohort(tmp_path).with_labels({5: "left kidney", 2: "right kidney"})
+    assert by_hand.labels == cohort.labels
+    np.testing.assert_array_equal(by_hand[0].labels, expected)
     # A LabelSpec says itself whether other values are errors, and then they stay to be found.
     np.testing.assert_array_equal(open_cohort(tmp_path, labels=LabelSpec(names))[0].labels, mask)
 

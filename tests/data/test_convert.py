@@ -13,6 +13,8 @@ from guided_attention.data import convert, open_cohort, write_nifti, write_phant
 from guided_attention.errors import DataError, ExistingFileError
 from guided_attention.labels import LabelSpec
 
+pytestmark = pytest.mark.filterwarnings("ignore:nnU-Net has no validation part")
+
 ORGANS = LabelSpec({2: "liver", 5: "left kidney"})
 
 
@@ -173,6 +175,61 @@ def test_unfit_targets_are_told(tmp_path):
         DataError, match="labels of case 'c0'` must be made of 0 and the values of .*, got also 5"
     ):
         convert(open_cohort(tmp_path / "a"), tmp_path / "c", "pairs", labels=LabelSpec({2: "liver"}))
+
+
+def test_cases_without_a_part_are_not_put_among_those_that_train(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("c0", "c1", "c2", "c3"):
+        write_nifti(tmp_path / f"a/{name}_image.nii.gz", np.full((2, 5, 7), 9, np.uint8), np.eye(4))
+        write_nifti(tmp_path / f"a/{name}_label.nii.gz", np.ones((2, 5, 7), np.uint8), np.eye(4))
+    parts = {"train": ["c0"], "val": ["c1"], "test": ["c2"]}
+    (tmp_path / "a/cases.json").write_text(json.dumps({"labels": {"1": "liver"}, **parts}))
+    cohort, wanted = open_cohort(tmp_path / "a"), {part: tuple(names) for part, names in parts.items()}
+    assert cohort.parts == open_cohort(convert(cohort, tmp_path / "pairs", "pairs")).parts == wanted
+    for layout in ("nnunet", "png"):
+        with pytest.raises(
+            DataError, match=rf"`cases` must be all in a part, .* {layout} .* got no part for c3\."
+        ):
+            convert(cohort, tmp_path / layout, layout)
+        assert not (tmp_path / layout).exists()
+    part = cohort.select(["c0", "c1", "c2"])
+    assert open_cohort(convert(part, tmp_path / "png", "png"), spacing_mm=(1.0, 1.0, 1.0)).parts == wanted
+    with pytest.warns(
+        UserWarning, match=r"^nnU-Net has no validation part: c1 will be among the cases that train"
+    ):
+        convert(part, tmp_path / "nnunet", "nnunet")
+    assert open_cohort(tmp_path / "nnunet").parts == {"train": ("c0", "c1"), "test": ("c2",)}
+    none = cohort.select(["c3"])  # no case is in a part: all of them train
+    assert open_cohort(convert(none, tmp_path / "one", "nnunet")).case_ids == ("c3",)
+
+
+def test_time_points_are_not_written_as_channels(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("p_0000", "p_0001", "q_0000"):
+        write_nifti(tmp_path / f"a/{name}.nii.gz", np.full((2, 5, 7), 9, np.uint8), np.eye(4))
+    cohort = open_cohort(tmp_path / "a", channels=(), labels=ORGANS)
+    for layout in ("pairs", "nnunet"):
+        got = "got 'p_0000', 'p_0001', 'q_0000'. Rename the cases"
+        with pytest.raises(DataError, match=f"not ending in a channel such as _0000, {got}"):
+            convert(cohort, tmp_path / layout, layout)
+    later = cohort.select(["p_0001"])  # without a channel 0000, numbers are those of scans
+    assert open_cohort(convert(later, tmp_path / "later", "pairs")).case_ids == ("p_0001",)
+    for name in cohort.case_ids:
+        write_nifti(tmp_path / f"a/{name}_label.nii.gz", np.full((2, 5, 7), 5, np.uint8), np.eye(4))
+    labelled = open_cohort(tmp_path / "a", labels=ORGANS)  # as are those of masks
+    assert (
+        open_cohort(convert(labelled, tmp_path / "c", "pairs")).case_ids
+        == labelled.case_ids
+        == cohort.case_ids
+    )
+
+
+def test_organs_that_the_cohort_numbers_otherwise_are_refused(tmp_path):
+    cohort = open_cohort(write_phantom_cohort(tmp_path / "chaos", subjects=1, size=16))
+    with pytest.raises(
+        DataError, match=r"called and numbered as asked for, \{1: 'spleen'\}, got \{1: 'liver', 2: "
+    ):
+        convert(cohort, tmp_path / "b", "pairs", labels=LabelSpec({1: "spleen"}))
 
 
 WORK = """

@@ -1,4 +1,4 @@
-"""What masks that name their segments share: DICOM SEG, RTSTRUCT, and segmentations of 3D Slicer."""
+"""Organs by name: whether files agree with those asked for, and what masks that name their segments share."""
 
 import warnings
 from collections.abc import Sequence
@@ -14,12 +14,46 @@ from guided_attention.data._files import natural_key
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 
-__all__ = ["merged_specs", "painted", "plain_name", "values_of", "warn_of_overlap"]
+__all__ = ["merged_specs", "painted", "plain_name", "require_same_organs", "values_of", "warn_of_overlap"]
 
 
 def plain_name(name: str) -> str:
     """Return what names of one organ have in common: upper case, spaces, hyphens and underscores do not matter."""
     return "_".join(name.lower().replace("_", " ").replace("-", " ").split())
+
+
+def require_same_organs(organs: LabelSpec, known: LabelSpec | None, folder: Path) -> None:
+    """Raise where scans are known to have other names for the values of these organs, or other values for their names.
+
+    Values are compared by number everywhere else, so that a liver would be scored as a spleen. An organ that was left
+    out when the scans were opened is an error too: its voxels are read as background.
+    """
+    if known is None:
+        return
+    ours, theirs = _named_values(organs), _named_values(known)
+    by_name = {name: value for value, name in theirs.items()}
+    same = all(
+        theirs.get(value, name) == name and by_name.get(name, value) == value for value, name in ours.items()
+    )
+    whole = not known.others_are_background or set(organs.values) <= set(known.values)
+    names, got = dict(organs.names), f"{dict(known.names)}"
+    got += "" if whole else ", and all other values read as background"
+    cure = (
+        f'Pass open_cohort("{folder}", labels={names}): masks that name their organs are then read by name, '
+        "others by these values. Or correct the names beside the scans."
+    )
+    wanted = f"called and numbered as asked for, {names}"
+    require(same and whole, f"organs of {folder}", wanted, got, cure, error=DataError, file=folder)
+
+
+def _named_values(organs: LabelSpec) -> dict[int, str]:
+    """Return the plain name of each value; a name that only repeats the number, such as ``label 1``, is none."""
+    ignored = {} if organs.ignore_value is None else {organs.ignore_value: "ignore"}
+    return {
+        value: plain_name(name)
+        for value, name in {**organs.names, **ignored}.items()
+        if plain_name(name) != f"label_{value}"
+    }
 
 
 def values_of(names: Sequence[str], own: list[int], organs: LabelSpec | None, path: Path) -> list[int]:

@@ -1,6 +1,7 @@
 """One case written in each layout, and what stands beside the cases."""
 
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = [
     "require_cases_fit",
     "require_fit",
     "require_layout",
+    "warn_of_parts",
     "write_case",
 ]
 
@@ -32,7 +34,7 @@ TargetLayout: TypeAlias = Literal["pairs", "nnunet", "png"]
 _LAYOUTS: Sequence[str] = get_args(TargetLayout)
 _PNG_STEP, _PNG_HIGHEST = 63, 255
 _LONGEST = 200
-_CHANNEL = re.compile(r".*_\d{4}")
+_CHANNEL, _FIRST = re.compile(r".*_\d{4}"), "_0000"
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,20 @@ def require_fit(target: Target) -> None:
 def require_cases_fit(scans: Sequence[Scan], target: Target) -> None:
     """Raise where the name of a case cannot be that of its files, or masks cannot be told from missing ones."""
     odd = [scan for scan in scans if not _is_file_name(scan.case_id)]
-    if target.layout == "nnunet":
-        odd += [scan for scan in scans if _CHANNEL.fullmatch(scan.case_id)]
+    numbered = _read_as_channels(scans, target)
     wanted = f"names of files: at most {_LONGEST} bytes, without / and \\, not beginning with . or __"
-    wanted += ", not ending in a channel such as _0000" if target.layout == "nnunet" else ""
+    wanted += ", not ending in a channel such as _0000" if numbered else ""
+    odd += numbered
     got, file = cut_list([repr(scan.case_id)[:80] for scan in odd]), odd[0].path if odd else None
     require(not odd, "names of cases", wanted, got, "Rename the cases.", error=DataError, file=file)
-    if target.layout != "png":
+    if target.layout == "pairs":
+        return
+    loose = [scan for scan in scans if not scan.part and any(other.part for other in scans)]
+    wanted = f"all in a part, or none, as {target.layout} would put the others among those that train"
+    got, file = f"no part for {cut_list([scan.case_id for scan in loose])}", loose[0].path if loose else None
+    cure = "Name their part, leave them out with cohort.select, or convert to pairs, which keep them."
+    require(not loose, "cases", wanted, got, cure, error=DataError, file=file)
+    if target.layout == "nnunet":
         return
     masked = {scan.part for scan in scans if scan.is_labelled}
     bare = [scan for scan in scans if not scan.is_labelled and scan.part in masked]
@@ -71,6 +80,25 @@ def require_cases_fit(scans: Sequence[Scan], target: Target) -> None:
     got, file = f"none for {cut_list([scan.case_id for scan in bare])}", bare[0].path if bare else None
     cure = "Add the masks, or leave these cases out: cohort.select(cohort.labelled)."
     require(not bare, "cases", wanted, got, cure, error=DataError, file=file)
+
+
+def _read_as_channels(scans: Sequence[Scan], target: Target) -> list[Scan]:
+    """Return the cases whose names end in a number that would be read as that of a channel."""
+    numbered = [scan for scan in scans if _CHANNEL.fullmatch(scan.case_id)]
+    if target.layout != "pairs":
+        return numbered if target.layout == "nnunet" else []
+    # As `channels_by_number`: the name of a mask, or no number 0, says that the numbers are those of scans.
+    is_safe = any(scan.is_labelled for scan in numbered)
+    is_safe = is_safe or not any(scan.case_id.endswith(_FIRST) for scan in numbered)
+    return [] if is_safe else numbered
+
+
+def warn_of_parts(scans: Sequence[Scan], target: Target) -> None:
+    """Warn where a layout has no place for a part."""
+    val = [scan.case_id for scan in scans if scan.part == "val" and scan.is_labelled]
+    if target.layout == "nnunet" and val:
+        message = f"nnU-Net has no validation part: {cut_list(val)} will be among the cases that train, in imagesTr."
+        warnings.warn(message, UserWarning, stacklevel=3)
 
 
 def _is_file_name(name: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, SupportsIndex, get_args
 
 from guided_attention._checks import (
     cut_list,
@@ -20,6 +20,7 @@ from guided_attention._sides import left_right_pairs
 from guided_attention._typing import LabelVolume, SpacingMm
 from guided_attention.case import Case, affine_of
 from guided_attention.data._files import keep_ids
+from guided_attention.data._segments import require_same_organs
 from guided_attention.data.formats._limits import MAX_BYTES
 from guided_attention.data.layouts._left_over import warn_of_left_over
 from guided_attention.data.layouts._records import Found, Layout, ReadCase, Scan, entries_of
@@ -28,10 +29,10 @@ from guided_attention.data.layouts._structures import find_structures
 from guided_attention.data.layouts._table import find_table
 from guided_attention.data.layouts._unused import warn_of_unused
 from guided_attention.data.layouts._volumes import Reading, find_task, find_volumes
-from guided_attention.errors import DataError, MissingFileError
+from guided_attention.errors import ArgumentTypeError, DataError, MissingFileError
 from guided_attention.labels import LabelSpec
 
-__all__ = ["Cohort", "Layout", "Opening", "open_cohort", "organs_of", "reading_of"]
+__all__ = ["Cohort", "Layout", "Opening", "open_agreeing", "open_cohort", "organs_of", "reading_of"]
 
 _WHITE = 255
 _LOOKED_FOR = (
@@ -94,6 +95,8 @@ class Cohort:
 
     def __getitem__(self, index: int) -> Case:
         """Read a case by its place."""
+        wanted, cure = "the place of one case", "Write cohort.select(cohort.case_ids[0:2]) for several."
+        require(isinstance(index, SupportsIndex), "index", wanted, index, cure, error=ArgumentTypeError)
         return self.scans[index].read()
 
     def __iter__(self) -> Iterator[Case]:
@@ -113,12 +116,18 @@ class Cohort:
         """Return a function a case that reads it, for `Predictor.predict_to`."""
         return list(self.scans)
 
-    def with_labels(self, labels: LabelSpec) -> "Cohort":
-        """Return the same cases with these organs; with `others_are_background`, all else is read as 0."""
-        if not labels.others_are_background:
-            return replace(self, labels=labels)
-        scans = (replace(scan, read=partial(_without_others, scan.read, labels)) for scan in self.scans)
-        return replace(self, labels=labels, scans=tuple(scans))
+    def with_labels(self, labels: LabelSpec | Mapping[int, str]) -> "Cohort":
+        """Return the same cases with these names for the values; with `others_are_background`, all else is read as 0.
+
+        A mapping stands for what it does in `open_cohort`, which also reads masks by name where they name their organs.
+        """
+        wanted = "a LabelSpec, or a mapping from value to name"
+        require_type("labels", labels, (LabelSpec, Mapping), wanted)
+        organs = _organs(labels)
+        if not organs.others_are_background:
+            return replace(self, labels=organs)
+        scans = (replace(scan, read=partial(_without_others, scan.read, organs)) for scan in self.scans)
+        return replace(self, labels=organs, scans=tuple(scans))
 
     def without_labels(self) -> "Cohort":
         """Return the same scans for prediction: their masks are not read."""
@@ -218,6 +227,16 @@ def open_cohort(
     return cohort
 
 
+def open_agreeing(folder: PathLike, labels: LabelSpec, opening: Opening) -> Cohort:
+    """Return `opening.open` for organs that come from elsewhere; files that name their values otherwise are an error.
+
+    The organs that `open_cohort` is given are the word of the user, and replace what files say.
+    """
+    cohort, found, _ = _open(folder, labels, opening)
+    require_same_organs(labels, found.labels, cohort.folder)
+    return cohort
+
+
 def _open(
     folder: PathLike, labels: LabelSpec | Mapping[int, str] | None, opening: Opening
 ) -> tuple[Cohort, Found, Reading]:
@@ -279,7 +298,11 @@ def organs_of(labels: LabelSpec | Mapping[int, str] | None) -> LabelSpec | None:
         (LabelSpec, Mapping, type(None)),
         "a LabelSpec, a mapping from value to name, or None",
     )
-    if labels is None or isinstance(labels, LabelSpec):
+    return None if labels is None else _organs(labels)
+
+
+def _organs(labels: LabelSpec | Mapping[int, str]) -> LabelSpec:
+    if isinstance(labels, LabelSpec):
         return labels
     # The names are checked before their sides are compared.
     return replace(LabelSpec(labels, others_are_background=True), pairs=left_right_pairs(labels))

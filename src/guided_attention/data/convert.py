@@ -22,6 +22,7 @@ from guided_attention._files import (
 )
 from guided_attention._locks import LOCK, locked_folder
 from guided_attention.data._processes import each
+from guided_attention.data._segments import require_same_organs
 from guided_attention.data._writers import (
     Target,
     TargetLayout,
@@ -29,6 +30,7 @@ from guided_attention.data._writers import (
     require_cases_fit,
     require_fit,
     require_layout,
+    warn_of_parts,
     write_case,
 )
 from guided_attention.data.cohort import Cohort, reading_of
@@ -62,8 +64,9 @@ def convert(
         cohort: The cases.
         folder: Where to write: new, empty, or begun by an earlier call.
         layout: ``"pairs"`` (NIfTI files and ``cases.json``), ``"nnunet"`` (one NIfTI file a channel, labels counted
-            from 1 on, test cases in ``imagesTs``) or ``"png"`` (the paper's slices: one channel of 256 grey levels;
-            spacing is kept in ``dataset.json`` where all cases have one).
+            from 1 on, test cases in ``imagesTs``, those for validation with those for training) or ``"png"`` (the
+            paper's slices: one channel of 256 grey levels; spacing is kept in ``dataset.json`` where all cases have
+            one).
         labels: The organs; None takes those of the cohort.
         workers: Processes that read and write.
         on_case: Called with the name of each case that is done.
@@ -74,10 +77,14 @@ def convert(
     Raises:
         ExistingFileError: The folder holds something else, such as a conversion of other cases or to other organs, or
             another process is writing to it.
-        DataError: A case cannot be read or does not fit the layout, its name cannot be that of a file, or the organs
-            are not known.
+        DataError: A case cannot be read or does not fit the layout, its name cannot be that of a file or would be read
+            as that of a channel, or the organs are not known, or not those that the cohort has for their values. Some
+            cases are in a part and others in none, which only pairs can keep.
         WriteError: The disk is full, or the folder cannot be written to.
         ProcessLostError: A process that reads was killed, most likely for lack of memory. The next call continues.
+
+    Warns:
+        UserWarning: Cases for validation become training cases of nnU-Net, which has no part for them.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -98,9 +105,11 @@ def convert(
     if organs is None:
         cure = "Pass `labels`, such as LabelSpec({1: 'liver'})."
         raise DataError(f"`labels` must be known, got a cohort that does not name its organs. {cure}")
+    require_same_organs(organs, cohort.labels, cohort.folder)
     target = Target(Path(folder), layout, organs)
     require_fit(target)
     require_cases_fit(cohort.scans, target)
+    warn_of_parts(cohort.scans, target)
     root = made_folder(folder)
     with locked_folder(root, doing="converting into"):
         done = _done(root)

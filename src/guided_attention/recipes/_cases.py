@@ -8,6 +8,8 @@ from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike
 from guided_attention.case import Case
 from guided_attention.data import Cohort, Opening
+from guided_attention.data._segments import require_same_organs
+from guided_attention.data.cohort import open_agreeing
 from guided_attention.errors import ArgumentError, DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes._plan_records import absolute
@@ -76,9 +78,15 @@ def source_of(
     opening: Opening | None = None,
     image_only: bool = False,
 ) -> Source:
-    """Return the cases of a folder, a `Cohort` or a sequence of cases, without reading a volume."""
+    """Return the cases of a folder, a `Cohort` or a sequence of cases, without reading a volume.
+
+    Organs that are known of the scans have to agree with `labels`, unless masks are not read.
+    """
     if isinstance(data, (str, os.PathLike)):
-        data = (opening or Opening()).open(data, labels)
+        how = opening or Opening()
+        data = how.open(data, labels) if labels is None or image_only else open_agreeing(data, labels, how)
+    elif isinstance(data, Cohort) and labels is not None and not image_only:
+        require_same_organs(labels, data.labels, data.folder)
     if isinstance(data, Cohort):
         data = data if labels is None else data.with_labels(labels)
         data = data.without_labels() if image_only else data
@@ -115,4 +123,6 @@ def cases_of_plan(plan: Plan, cases: object = None, *, image_only: bool = False)
     if plan.data.folder is None:
         message = "`cases` must be given for a plan that was made for cases in memory, got None."
         raise ArgumentError(message, argument="cases")
-    return source_of(plan.data.folder, plan.labels, opening=plan.data.opening, image_only=image_only)
+    # The plan says what the values of this folder are: names of its own may have been replaced when it was made.
+    cohort = plan.data.opening.open(plan.data.folder, plan.labels)
+    return source_of(cohort, plan.labels, image_only=image_only)

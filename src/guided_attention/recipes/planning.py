@@ -91,7 +91,8 @@ def plan_for(
     Raises:
         MissingFileError: There is no such folder.
         DataError: The layout is unknown, it puts cases of one patient into two parts, no case is labelled, a scan
-            cannot be used (the message names the file), or left and right organs are not pairs in `labels`.
+            cannot be used (the message names the file), left and right organs are not pairs in `labels`,
+            or the layout or the `Cohort` names the values of `labels` otherwise.
         ArgumentError: A number is out of range, or the device does not exist.
         ArgumentTypeError: An argument has the wrong type.
 

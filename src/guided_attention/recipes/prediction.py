@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from guided_attention._files import PathLike
 from guided_attention.case import Case
 from guided_attention.data import Cohort, Opening
 from guided_attention.data.layouts._records import PARTS, part_folders
-from guided_attention.errors import ArgumentError, MissingFileError
+from guided_attention.errors import ArgumentError, DataError, MissingFileError
 from guided_attention.inference import ExtraFile, LedgerEntry, Predictor, Shard
 from guided_attention.inference.saved import FOLDS_FILE
 from guided_attention.labels import LabelSpec
@@ -270,6 +271,9 @@ def source_for_run(
     layout, known = plan.data.layout, plan.data.opening
     channels = known.channels if Path(scans).is_dir() else None
     opening = replace(known, layout="auto", channels=channels)
+    if ":" in layout:  # a scan of CHAOS that may be there where the usual one is missing
+        with suppress(DataError):
+            return source_of(scans, labels, opening=replace(opening, layout=layout), image_only=image_only)
     found = source_of(scans, labels, opening=opening, image_only=image_only)
     if layout.partition(":")[0] == found.layout.partition(":")[0] and layout != found.layout:
         opening = replace(opening, layout=layout)

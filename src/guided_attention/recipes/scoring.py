@@ -98,7 +98,8 @@ def evaluate(
 
     Raises:
         MissingFileError: There is no run, its folds are not finalized, or there is no folder of this name.
-        DataError: No case has a reference, or no case could be scored. Or cases of the plan were moved since the
+        DataError: No case has a reference, or no case could be scored. The layout or the `Cohort` has other names for
+            the values of the run's organs, or other values for their names. Or cases of the plan were moved since the
             training.
         ArgumentError: There is neither `cases` nor a plan, `out` is needed or among the scans, or `predictions` has
             none of the cases.

@@ -47,7 +47,7 @@ _SETS = {"train": "Train_Sets", "test": "Test_Sets"}
 def find_chaos(folder: Path, layout: str) -> Found | None:
     """Find the subjects of a CHAOS release, of one of its folders, or one subject; None where there are none.
 
-    Where `layout` names no scan, MR subjects are read as T1 in phase (T2 where T1 is missing), others as CT.
+    Where `layout` names no scan, MR subjects are read as T1 in phase (T2 where none has T1), others as CT.
     """
     sets = {part: folder / name for part, name in _SETS.items() if (folder / name).is_dir()} or {"": folder}
     subjects = {part: _subjects(path) for part, path in sets.items()}
@@ -87,7 +87,12 @@ def _source_of(folder: Path, subjects: list[Path], layout: str) -> ChaosSource:
     require(len(kinds) == 1, str(folder), "of one modality", "MR and CT", cure, error=DataError, file=folder)
     if kinds == {"CT"}:
         return "ct"
-    return "t1_in" if all((path / "T1DUAL").is_dir() for path in subjects) else "t2"
+    bare = [str(path) for path in subjects if not (path / "T1DUAL").is_dir()]
+    wanted, got = "of subjects that all have T1DUAL", f"none in {cut_list(bare)}"
+    cure = 'Copy the missing folders, or read T2 of all subjects with layout="chaos:t2".'
+    good, file = len(bare) in {0, len(subjects)}, bare[0] if bare else folder
+    require(good, str(folder), wanted, got, cure, error=DataError, file=file)
+    return "t2" if bare else "t1_in"
 
 
 def _chaos_scan(path: Path, source: ChaosSource) -> Scan:
