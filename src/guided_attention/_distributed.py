@@ -280,7 +280,7 @@ def _leave_out_of_graphs() -> None:
     """Hide the sum from torch.compile: only here, as this imports the compiler, which takes seconds."""
     global _total_with_gradient  # noqa: PLW0603 - once a process
     if _total_with_gradient is _sum_with_gradient:
-        _total_with_gradient = torch.compiler.disable(_sum_with_gradient)  # type: ignore[no-untyped-call]
+        _total_with_gradient = torch.compiler.disable(_sum_with_gradient)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 def rows_of_all(x: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def warn_of_left_over(found: Found, root: Path) -> None:
     listed = root / "cases.json"
     if found.layout not in _LISTED and listed.is_file():
         message = (
-            f"{listed} is not read: the layout {found.layout!r} has parts and names of its own. Delete it."
+            f"{listed} is not read: the layout {found.layout!r} has parts and names of its own. Move it away."
         )
         warnings.warn(message, UserWarning, stacklevel=4)
     if found.layout.startswith(_CHOSEN):
