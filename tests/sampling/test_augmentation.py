@@ -94,6 +94,24 @@ def test_inputs_stay_and_results_are_copies(space):
     torch.testing.assert_close((images, labels), before, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+def test_images_that_are_not_finite_are_refused(bad, kind):
+    """A NaN would be spread over its neighbours by each change that resamples or blurs."""
+    images, labels, seeds = batch((5, 13, 11))
+    images[1, 0, 2, 3, 4] = images[3, 1, 0, 0, 0] = bad
+    message = (
+        r"`images` must be finite everywhere, got NaN or infinite values in samples of index 1, 3\. "
+        r"Replace them \(torch\.nan_to_num\), or leave these samples out\.$"
+    )
+    augment = default_augmentation(3, labels=LIVER, patch_size=(5, 13, 11), spacing_mm=(3.0, 1.5, 1.0))
+    for chosen in (augment, Augmentation(())):
+        with pytest.raises(ValueError, match=message):
+            chosen(images.to(kind), labels, seeds)
+    good = [0, 2, 4]
+    assert bool(augment(images[good].to(kind), labels[good], seeds[good])[0].isfinite().all())
+
+
 def test_only_samples_that_are_changed_are_computed():
     class Counted:
         calls = 0

@@ -98,7 +98,7 @@ class Augmentation:
             Images and labels of the same shapes; the arguments stay as they are.
 
         Raises:
-            ArgumentError: Shapes or numbers of samples do not fit, or a seed is negative.
+            ArgumentError: Shapes or numbers of samples do not fit, an image is not finite, or a seed is negative.
             ArgumentTypeError: An argument is no tensor, or one of other numbers.
         """
         _require_batch(images, labels)
@@ -126,7 +126,7 @@ class Augmentation:
         """Apply what was drawn; only samples that are changed are computed.
 
         Args:
-            images: ``(n, channels, *space)``, floating point.
+            images: ``(n, channels, *space)``, floating point and finite: resampling and blurring would spread a NaN.
             labels: ``(n, *space)``.
             drawn: What `draw` returned for images of this shape.
 
@@ -138,6 +138,7 @@ class Augmentation:
         wanted = (len(images), *images.shape[2:])
         require(tuple(labels.shape) == wanted, "labels", f"of shape {wanted}", tuple(labels.shape))
         require(len(drawn) == len(images), "drawn", f"for {len(images)} samples", len(drawn))
+        _require_finite(images)
         pairs = [self._changed(*sample) for sample in zip(images, labels, drawn, strict=True)]
         return torch.stack([image for image, _ in pairs]), torch.stack([classes for _, classes in pairs])
 
@@ -185,6 +186,15 @@ def _require_batch(images: Tensor, labels: Tensor) -> None:
     good = images.is_floating_point()
     require(good, "images", "a tensor of floating point numbers", kind, cure, error=ArgumentTypeError)
     _require_whole("labels", labels)
+
+
+def _require_finite(images: Tensor) -> None:
+    """Raise for NaN or infinite values, which readers refuse; a batch may come from elsewhere."""
+    finite = images.isfinite().flatten(1).all(dim=1).tolist()  # one transfer from the device
+    odd = [place for place, good in enumerate(finite) if not good]
+    cure = "Replace them (torch.nan_to_num), or leave these samples out."
+    got = f"NaN or infinite values in samples of index {cut_list(odd)}"
+    require(not odd, "images", "finite everywhere", got, cure)
 
 
 def _require_whole(argument: str, tensor: Tensor) -> None:
