@@ -444,5 +444,23 @@ def test_a_fit_can_be_repeated_on_another_cohort():
     )
 
 
+def test_another_slice_axis_turns_the_fingerprint_and_back():
+    first = fitted(slice_axis="axial")
+    depth, height, width = zip(*first.fingerprint.spacings_mm, strict=True)
+    assert len({depth, height, width}) == 3
+    other = replace(first, slice_axis="coronal")
+    assert other.fingerprint == fitted(slice_axis="coronal").fingerprint
+    assert tuple(zip(*other.fingerprint.spacings_mm, strict=True)) == (height, depth, width)
+    for again in (other, copy.deepcopy(other), replace(other, slice_axis=None)):
+        assert replace(again, slice_axis="axial") == first
+    assert first == fitted(slice_axis="axial")  # as it was
+    read = Preparation.from_dict(first.to_dict())
+    assert replace(read, slice_axis="coronal") == other
+    assert (
+        replace(first, fingerprint=replace(first.fingerprint, cases=7)).fingerprint.sizes
+        == first.fingerprint.sizes
+    )
+
+
 def test_the_names_of_the_package():
     assert {Preparation, Prepared, Fingerprint} <= {getattr(package, name) for name in package.__all__}

@@ -18,8 +18,10 @@ from guided_attention.preparation._percentiles import thinned
 from guided_attention.preparation._values import number, whole
 from guided_attention.preparation.intensity import Scale
 
-__all__ = ["Fingerprint", "Observed", "Quantiles", "quantiles_of", "scaled", "turned"]
+__all__ = ["Fingerprint", "Observed", "Quantiles", "along", "quantiles_of", "scaled"]
 
+_AXIS = "_axis"
+"""The attribute that keeps the axis of a fingerprint; no field, as files have the axis of its preparation."""
 _QUANTILES = (0.5, 50.0, 99.0, 99.5)
 _SPACING_FACTOR = 1.5
 """How many times finer or coarser than every training scan a scan may be without a warning."""
@@ -241,8 +243,20 @@ class Fingerprint:
         return cls(**{**values, **pairs})
 
 
-def turned(seen: Fingerprint, was: SliceAxis, wanted: SliceAxis) -> Fingerprint:
-    """Return the fingerprint of the same scans in the canonical orientation of another slice axis."""
+def along(seen: Fingerprint, axis: SliceAxis) -> Fingerprint:
+    """Return the fingerprint of the same scans in the canonical orientation of a slice axis.
+
+    One that no preparation has had yet is in this orientation.
+    """
+    was: SliceAxis | None = getattr(seen, _AXIS, None)
+    if was == axis:
+        return seen
+    found = replace(seen) if was is None else _turned(seen, was, axis)
+    object.__setattr__(found, _AXIS, axis)
+    return found
+
+
+def _turned(seen: Fingerprint, was: SliceAxis, wanted: SliceAxis) -> Fingerprint:
     before = anatomical_order(was)
     order = [before.index(place) for place in anatomical_order(wanted)]
     sizes, spacings_mm = (

@@ -17,7 +17,7 @@ from guided_attention.labels import LabelSpec
 from guided_attention.preparation._survey import Survey, per_channel, rounded_spacing
 from guided_attention.preparation._values import number, tuples, whole
 from guided_attention.preparation.crop import BodyCrop, CenterCrop, Crop, crop_from_dict, crop_to_dict
-from guided_attention.preparation.fingerprint import Fingerprint, Observed, quantiles_of, scaled
+from guided_attention.preparation.fingerprint import Fingerprint, Observed, along, quantiles_of, scaled
 from guided_attention.preparation.grid import Axis, Grid, resampled_axis
 from guided_attention.preparation.intensity import (
     CohortPercentiles,
@@ -58,6 +58,9 @@ class Preparation:
     5. It is cropped, then padded about its centre: images with the scaled lowest value of the channel, labels with 0.
 
     `apply` does them; `Prepared.restore` brings scores back to the scan's own grid.
+
+    ``dataclasses.replace(preparation, slice_axis=…)`` turns the fingerprint. Spacing, sizes and crop stay as they are,
+    (depth, height, width) of the new axis: fit anew where `spacing_mm` was ``"median"``.
 
     Args:
         slice_axis: ``"axial"``, ``"coronal"`` or ``"sagittal"``; None lets `fit` choose the axis of the largest
@@ -109,6 +112,8 @@ class Preparation:
         object.__setattr__(self, "neighbours", whole("neighbours", self.neighbours, least=0))
         if self.fingerprint is not None:
             require_type("fingerprint", self.fingerprint, Fingerprint, "a Fingerprint")
+            if self.slice_axis is not None:  # `dataclasses.replace` may have set another one
+                object.__setattr__(self, "fingerprint", along(self.fingerprint, self.slice_axis))
 
     @property
     def in_channels(self) -> int:

@@ -19,7 +19,6 @@ from guided_attention.labels import LabelSpec
 from guided_attention.models import ModelSettings, build
 from guided_attention.models.pretrained import arguments_of
 from guided_attention.preparation import Preparation
-from guided_attention.preparation.fingerprint import turned
 from guided_attention.recipes._plan_records import (
     AugmentationPlan,
     BudgetPlan,
@@ -215,7 +214,9 @@ class Plan:
         """
         require_type("values", values, Mapping, "a mapping from a dotted key to a value")
         contents = {name: part for name, part in self.to_dict().items() if name not in _FIXED}
-        contents["preparation"] = _along(self.preparation, values.get("preparation.slice_axis")).to_dict()
+        axis = next((one for one in CANONICAL if one == values.get("preparation.slice_axis")), None)
+        if axis is not None:
+            contents["preparation"] = replace(self.preparation, slice_axis=axis).to_dict()
         known = tuple(key for key, _ in flat_values(contents))
         require_keys([key for key in values if not _is_argument(key)], known)
         if values.get("network.builder", self.network.builder) != self.network.builder:
@@ -255,15 +256,6 @@ _FIXED = ("version", "reasons")
 _OLD = "Plan and train anew; what an older run has learned still predicts: name its best.pt."
 ARGUMENTS = "network.arguments."
 """What the keys of the arguments of a network's builder begin with."""
-
-
-def _along(preparation: Preparation, wanted: object) -> Preparation:
-    """Return a fitted preparation with the fingerprint of another slice axis; as it is where `wanted` is none."""
-    was, seen = preparation.slice_axis, preparation.fingerprint
-    axis = next((one for one in CANONICAL if one == wanted), None)
-    if axis is None or was is None or seen is None:
-        return preparation
-    return replace(preparation, fingerprint=turned(seen, was, axis))
 
 
 def differing_keys(plan: Plan, other: Plan) -> list[str]:
