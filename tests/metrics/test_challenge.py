@@ -1,5 +1,6 @@
+import json
 import math
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 
 import numpy as np
 import pytest
@@ -207,3 +208,13 @@ def test_the_real_submission_has_the_figures_that_the_organisers_publish():
         for value, limits in zip(quantities(score), LIMITS.values(), strict=True)
     ]
     assert all_points(score) == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_numbers_of_numpy_become_plain_ones():
+    numbers = np.array([0.75, 1.0, 3.0, 30.0], np.float32)
+    score = ChaosScore(*numbers, prediction_voxels=np.int64(990), reference_voxels=np.uint16(1000))
+    assert score == ChaosScore(0.75, 1.0, 3.0, 30.0, prediction_voxels=990, reference_voxels=1000)
+    assert [type(value) for value in astuple(score)] == [float] * 4 + [int] * 2
+    assert json.loads(json.dumps(asdict(score))) == asdict(score)
+    assert repr(score).startswith("ChaosScore(dice=0.75, ravd_percent=1.0, ")

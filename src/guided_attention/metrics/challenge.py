@@ -82,11 +82,11 @@ class ChaosScore:
     reference_voxels: int
 
     def __post_init__(self) -> None:
-        """Check the types."""
+        """Check the types, and keep plain numbers: JSON takes none of NumPy's."""
         for name in ("dice", "ravd_percent", "assd_mm", "hausdorff_mm"):
-            as_number(name, getattr(self, name))
+            object.__setattr__(self, name, as_number(name, getattr(self, name)))
         for name in ("prediction_voxels", "reference_voxels"):
-            as_whole(name, getattr(self, name), 0)
+            object.__setattr__(self, name, as_whole(name, getattr(self, name), 0))
 
     @property
     def dice_points(self) -> float:
