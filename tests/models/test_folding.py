@@ -250,3 +250,65 @@ def test_one_convolution_before_two_norms_is_folded_with_each():
     conv = nn.Conv2d(4, 4, 3, padding=1)
     model = nn.Sequential(conv, nn.BatchNorm2d(4), nn.ReLU(), conv, nn.BatchNorm2d(4))
     assert _equal(model, drawn(2, 4, 7, 11, dtype=torch.float64)) == []
+
+
+# Norms of timm
+
+
+class BatchNormAct2d(nn.BatchNorm2d):
+    """As timm's: a batch norm, then two modules."""
+
+    __module__ = "timm.layers.norm_act"
+
+    def __init__(self, num_features):
+        super().__init__(num_features)
+        self.drop, self.act = nn.Dropout(0.5), nn.SiLU(inplace=True)
+
+    def forward(self, x):
+        assert x.ndim == 4
+        mean, variance = self.running_mean, self.running_var
+        x = nn.functional.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
+        return self.act(self.drop(x))
+
+
+class SyncBatchNormAct(nn.SyncBatchNorm):
+    """As timm's: what `BatchNormAct2d` becomes for several processes; only some have both modules."""
+
+    __module__ = "timm.layers.norm_act"
+
+    def forward(self, x):
+        x = super().forward(x)
+        return self.act(x) if hasattr(self, "act") else x
+
+
+class FrozenBatchNormAct2d(BatchNormAct2d):
+    __module__ = "timm.layers.norm_act"
+
+
+class _ConvNormAct(nn.Module):
+    def __init__(self, norm):
+        super().__init__()
+        self.conv, self.bn1 = nn.Conv2d(4, 6, 3, bias=False), norm
+
+    def forward(self, x):
+        return self.bn1(self.conv(x))
+
+
+def _for_processes():
+    norm = SyncBatchNormAct(6)
+    norm.act = nn.Sigmoid()
+    return norm
+
+
+@pytest.mark.parametrize(
+    ("norm", "left"),
+    [
+        (lambda: BatchNormAct2d(6), []),
+        (_for_processes, []),
+        (lambda: SyncBatchNormAct(6), []),
+        (lambda: FrozenBatchNormAct2d(6), ["bn1"]),
+        (lambda: type("BatchNormAct2d", (_WithReLU,), {"__module__": "others"})(6), ["bn1"]),
+    ],
+)
+def test_a_norm_of_timm_is_folded_and_its_activation_stays(norm, left):
+    assert _equal(_ConvNormAct(norm()), drawn(2, 4, 7, 11, dtype=torch.float64)) == left

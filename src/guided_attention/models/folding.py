@@ -20,16 +20,23 @@ _Network = TypeVar("_Network", bound=nn.Module)
 # No subclasses: they may do more than their parent, such as standardise weights or apply an activation.
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+# Of timm, which need not be installed. They do what their parent does, and then two modules of theirs.
+_ACTIVATED, _BEHIND = ("BatchNormAct2d", "SyncBatchNormAct"), ("drop", "act")
 
 
 class _FoldedNorm(nn.Module):
-    """Takes the place of a batch norm."""
+    """Takes the place of a batch norm; `behind` is what the norm did after it, such as an activation."""
+
+    def __init__(self, *behind: nn.Module) -> None:
+        super().__init__()
+        self.behind = nn.Sequential(*behind)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map; without the norm the network cannot be trained."""
         cure = "Train the network that `fuse` was given, and fuse it again."
         require(not self.training, "model", "in evaluation mode, as `fuse` made it", "training mode", cure)
-        return x
+        out: Tensor = self.behind(x)
+        return out
 
 
 def fuse(model: _Network) -> _Network:
@@ -48,6 +55,7 @@ def fuse(model: _Network) -> _Network:
     modules, such as timm's and your own, `torch.fx` traces whether the norm takes the convolution's output, and nothing
     else does. A norm stays where that is not so, where the module cannot be traced, where it stands elsewhere (also in
     `nn.ModuleList`), where it has no running statistics, and where it or the convolution is of a subclass of torch's.
+    The one exception are timm's ``BatchNormAct2d`` and its counterpart for several processes, whose activation stays.
 
     Args:
         model: Any network, in any mode; it is not changed.
@@ -83,7 +91,7 @@ def fuse(model: _Network) -> _Network:
             ):
                 is_transposed = isinstance(conv, _TRANSPOSED)
                 setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm, transpose=is_transposed))
-                setattr(parent, norm_name, _FoldedNorm().eval())
+                setattr(parent, norm_name, _FoldedNorm(*_behind(norm)).eval())
     return fused
 
 
@@ -129,4 +137,16 @@ def _takes_a_norm(module: nn.Module) -> TypeGuard[_ConvNd]:
 
 
 def _has_statistics(module: nn.Module) -> TypeGuard[_BatchNorm]:
-    return type(module) in BATCH_NORMS and module.running_mean is not None
+    if not isinstance(module, _BatchNorm) or module.running_mean is None:
+        return False
+    return type(module) in BATCH_NORMS or _is_activated(module)
+
+
+def _is_activated(module: nn.Module) -> bool:
+    kind = type(module)
+    return kind.__name__ in _ACTIVATED and kind.__module__.partition(".")[0] == "timm"
+
+
+def _behind(norm: nn.Module) -> list[nn.Module]:
+    """Return what a norm does after normalizing; torch's do nothing."""
+    return [getattr(norm, name) for name in _BEHIND if hasattr(norm, name)] if _is_activated(norm) else []
