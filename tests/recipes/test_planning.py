@@ -15,16 +15,21 @@ from guided_attention.data import (
     write_phantom_cohort,
     write_png_slices,
 )
-from guided_attention.errors import ArgumentError, DataError, MissingFileError
+from guided_attention.errors import ArgumentError, DataError, MissingFileError, WriteError
 from guided_attention.labels import LabelSpec
 from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.models import ModelSettings
 from guided_attention.preparation import CohortPercentiles, ZScore
-from guided_attention.recipes import Plan, _machine, plan_for
+from guided_attention.recipes import Plan, _machine, plan_for, train
 from guided_attention.recipes._cases import cases_of_plan, source_of
-from guided_attention.recipes._machine import bytes_of_step  # the one that conftest.py does not replace
+from guided_attention.recipes._machine import (
+    bytes_of_checkpoints,
+    bytes_of_step,  # the one that conftest.py does not replace
+    megabytes,
+)
 from guided_attention.recipes._split import split_of
 from guided_attention.recipes.prediction import source_for_run
+from guided_attention.training import run_folder
 
 Block = Callable[..., Case]
 IN_PLANE = ("height", "width")
@@ -39,6 +44,26 @@ def test_every_chosen_value_has_a_reason_that_names_a_key(plan: Plan) -> None:
         assert reason
     chosen = {"data.train", "labels.names", "preparation.spacing_mm", "sampling.batch_size", "sampling.size"}
     assert chosen <= plan.reasons.keys()
+
+
+def test_the_disk_that_checkpoints_ask_for_is_said_and_is_what_a_run_asks_for(
+    plan: Plan, cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def note(folder: Path, needed: int, argument: str) -> None:
+        asked.append(needed)
+        raise WriteError(f"{argument}: {folder}")
+
+    monkeypatch.setattr(run_folder, "require_space", note)
+    with pytest.raises(WriteError):
+        train(plan, tmp_path / "run", cases=cases, device="cpu", quiet=True)
+    assert asked == [
+        pytest.approx(bytes_of_checkpoints(plan.network), rel=0.01)
+    ]  # running statistics are small
+    planned = plan_for(cases, labels=CHAOS_MR_LABELS, device="cpu")
+    said = megabytes(bytes_of_checkpoints(planned.network))
+    assert f"the checkpoints of a run ask for {said} of free disk" in planned.reasons["network.builder"]
 
 
 def test_a_plan_is_repeatable_and_its_seed_deals_the_cases(cases: list[Case]) -> None:

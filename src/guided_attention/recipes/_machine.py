@@ -12,8 +12,17 @@ from guided_attention._maps import chosen_device
 from guided_attention.losses import GuidedAttentionLoss
 from guided_attention.models import ModelSettings, build
 from guided_attention.recipes._shapes import STRIDE
+from guided_attention.training import TrainerConfig
 
-__all__ = ["bytes_of_step", "cores", "device_of", "free_bytes", "has_fast_bf16", "megabytes"]
+__all__ = [
+    "bytes_of_checkpoints",
+    "bytes_of_step",
+    "cores",
+    "device_of",
+    "free_bytes",
+    "has_fast_bf16",
+    "megabytes",
+]
 
 _UNKNOWN = 4 * 2**30
 """Free memory that is assumed where the system does not tell, 4 GiB."""
@@ -101,6 +110,14 @@ def bytes_of_step(
     torch.random.set_rng_state(state)
     of_images = sum(kept.values()) - 4 * weights if terms.total.requires_grad else 0
     return _OF_A_WEIGHT * weights, max(of_images, 0) * prod(size) // prod(part) // 2
+
+
+def bytes_of_checkpoints(network: ModelSettings) -> int:
+    """Return the free disk that a run asks for: its states and the one that is being written, and ``best.pt`` twice."""
+    with torch.device("meta"):
+        weights = sum(value.numel() for value in build(network).parameters())
+    state = 4 * 4 * weights  # in single precision: the weights, their average, two moments of the optimizer
+    return (TrainerConfig.keep + 1) * state + 2 * 4 * weights
 
 
 def _part_of(size: tuple[int, ...]) -> tuple[int, ...]:

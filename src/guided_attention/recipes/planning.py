@@ -169,7 +169,11 @@ def _labels(survey: Survey, layout: str, why: dict[str, str]) -> LabelSpec:
 
 
 def _network(in_channels: int, dims: int, labels: LabelSpec, why: dict[str, str]) -> ModelSettings:
-    why["network.builder"] = f"MSGA lite is {_MEASURED}"
+    network = _settings(in_channels, dims, labels)
+    on_disk = machine.megabytes(machine.bytes_of_checkpoints(network))
+    why["network.builder"] = (
+        f"MSGA lite is {_MEASURED}; the checkpoints of a run ask for {on_disk} of free disk in its folder"
+    )
     why["network.arguments.in_channels"] = "channels of the scans, of each slice and its neighbours"
     why["network.arguments.num_classes"] = f"the background and {len(labels.values)} more"
     why["network.arguments.spatial_dims"] = "as the patches"
@@ -180,7 +184,7 @@ def _network(in_channels: int, dims: int, labels: LabelSpec, why: dict[str, str]
     why["training.clip_grad_norm"] = (
         "as in that measurement: a bad batch moves the weights no further than a usual one"
     )
-    return _settings(in_channels, dims, labels)
+    return network
 
 
 def _settings(in_channels: int, dims: int, labels: LabelSpec) -> ModelSettings:
