@@ -268,7 +268,7 @@ def test_a_probability_map_lists_a_few_of_its_values():
         (
             {"channel_names": ("a", "b")},
             DataError,
-            r"1 different names, one a channel, or none, got \['a', 'b'\]",
+            r"1 name, one a channel, or none, got \['a', 'b'\]",
         ),
         ({"image": np.zeros((2, 3, 5, 7)), "channel_names": ("a", "a")}, DataError, "2 different names"),
     ],

@@ -261,14 +261,14 @@ def test_scores_are_a_table_or_json_lines(answer, capsys, tmp_path):
     def work(*_arguments, on_case=None, **_keywords):
         on_case(LedgerEntry("a", "done"))
         on_case(ENTRIES[1])
-        (tmp_path / "scores.txt").write_text("1 cases (validation, not test)\n\n| organ  |\n")
+        (tmp_path / "scores.txt").write_text("1 case (validation, not test)\n\n| organ  |\n")
         return rows
 
     answer(work)
     assert cli.main(["evaluate", "runs", "--out", str(tmp_path)]) == 3
     out, err = capsys.readouterr()
     assert out.splitlines() == [
-        "1 cases (validation, not test)",
+        "1 case (validation, not test)",
         "",
         "| organ  |",
         f"Wrote the scores of each case to {tmp_path}",

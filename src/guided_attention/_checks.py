@@ -19,6 +19,7 @@ from guided_attention.errors import (
 
 __all__ = [
     "HIGHEST_LABEL",
+    "counted",
     "cut_list",
     "needs_extra",
     "repeated",
@@ -100,6 +101,15 @@ def cut_list(names: Sequence[object], *, shown: int = _SHOWN) -> str:
     """Return the first names and how many more there are."""
     listed = ", ".join(str(name) for name in names[:shown])
     return listed + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun; `many` where its plural is not `one` with an s.
+
+    >>> counted(1, "case"), counted(0, "case"), counted(2, "class is", "classes are")
+    ('1 case', '0 cases', '2 classes are')
+    """
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def repeated(names: Iterable[_Name]) -> list[_Name]:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from guided_attention._checks import cut_list, repeated, require
+from guided_attention._checks import counted, cut_list, repeated, require
 from guided_attention._cli_report import DONE, FAILED, print_json, say, shell_words, tell
 from guided_attention.errors import ArgumentError
 
@@ -53,7 +53,7 @@ def convert(arguments: argparse.Namespace) -> int:
 
     cohort = _opened(arguments)
     folder = convert_data(cohort, arguments.out, arguments.to, workers=arguments.workers, on_case=tell)
-    say(f"Wrote {len(cohort)} cases and manifest.json to {folder}")
+    say(f"Wrote {counted(len(cohort), 'case')} and manifest.json to {folder}")
     return DONE
 
 
@@ -121,7 +121,8 @@ def _patients(pattern: re.Pattern[str], case_ids: Sequence[str]) -> dict[str, st
     wanted = "a pattern whose group is the patient"
     require(not empty, "--patient", wanted, f"{got} finds an empty text in {cut_list(empty)}", cure)
     alone = f"; each a patient of its own, as the pattern does not fit: {cut_list(others)}" if others else ""
-    tell(f"{len(case_ids)} cases are of {len(set(found.values()))} patients{alone}")
+    patients = counted(len(set(found.values())), "patient")
+    tell(f"{counted(len(case_ids), 'case is', 'cases are')} of {patients}{alone}")
     return found
 
 
@@ -160,4 +161,4 @@ def _value_at(settings: Mapping[str, object], key: str) -> object:
     for name in key.split("."):
         value = value.get(name, "") if isinstance(value, Mapping) else ""
     is_long = isinstance(value, (list, Mapping)) and len(str(value)) > 60  # noqa: PLR2004
-    return f"{len(value)} values" if is_long and isinstance(value, (list, Mapping)) else value
+    return counted(len(value), "value") if is_long and isinstance(value, (list, Mapping)) else value

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from guided_attention._checks import require, require_same_shape, require_type
+from guided_attention._checks import counted, require, require_same_shape, require_type
 from guided_attention._distributed import own_device
 from guided_attention.errors import ArgumentError, ArgumentTypeError
 
@@ -181,7 +181,7 @@ def require_maps(
 
 def require_sequence(argument: str, value: object, number: int) -> Sequence[object]:
     """Return a list or tuple of `number` maps, or raise."""
-    wanted = f"a list of {number} maps"
+    wanted = f"a list of {counted(number, 'map')}"
     if not isinstance(value, Sequence):
         raise ArgumentTypeError(
             f"`{argument}` must be {wanted}, got a {type(value).__name__}.", argument=argument

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from guided_attention._checks import HIGHEST_LABEL, cut_list, require, require_type
+from guided_attention._checks import HIGHEST_LABEL, counted, cut_list, require, require_type
 from guided_attention._geometry import (
     affine_of,
     checked_affine,
@@ -286,7 +286,7 @@ def _checked_names(names: object, channels: int, where: str) -> tuple[str, ...]:
         return ()
     for name in names:
         require_type(where, name, str, "a list of texts", cure)
-    wanted = f"{channels} different names, one a channel, or none"
+    wanted = f"{counted(channels, 'name', 'different names')}, one a channel, or none"
     good = len(names) in {0, channels} and len(set(names)) == len(names)
     require(good, where, wanted, list(names), error=DataError)
     return tuple(names)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guided_attention import _cli_scans as scans_verbs
-from guided_attention._checks import require
+from guided_attention._checks import counted, require
 from guided_attention._cli_parser import make_parser
 from guided_attention._cli_report import (
     CASES_FAILED,
@@ -286,7 +286,7 @@ def _merge(arguments: argparse.Namespace) -> int:
         )
     if merged.is_complete:
         if not arguments.json:
-            say(f"{len(merged.entries)} cases are in {folder}, with one ledger")
+            say(f"{counted(len(merged.entries), 'case is', 'cases are')} in {folder}, with one ledger")
         return _code_of(merged.entries, arguments.verb)
     for what, shards in (("never ran", merged.absent), ("did not finish", merged.unfinished)):
         for shard in shards:
@@ -369,7 +369,7 @@ def _code_of(entries: Sequence["LedgerEntry"], verb: str) -> int:
     for entry in failed:
         tell(f"failed: {entry.case_id}: {shell_words(entry.error, verb)}")
     if failed:
-        tell(f"error: {len(failed)} of {len(entries)} cases failed")
+        tell(f"error: {len(failed)} of {counted(len(entries), 'case')} failed")
     return _code_of_failures() if failed else DONE
 
 

@@ -152,7 +152,7 @@ def test_cases_json_that_a_layout_does_not_read_is_told(tmp_path):
 
 def test_image_without_mask_is_named_and_kept(tmp_path):
     _write(tmp_path, a_image=1, a_label=1, b_image=2)
-    with pytest.warns(UserWarning, match=r"1 of 2 images have no mask: .*b_image.nii.gz"):
+    with pytest.warns(UserWarning, match=r"1 of 2 images has no mask: .*b_image.nii.gz"):
         cohort = open_cohort(tmp_path)
     assert (cohort.case_ids, cohort.labelled) == (("a", "b"), ("a",))
 

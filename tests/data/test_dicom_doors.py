@@ -265,7 +265,7 @@ def test_folders_of_patient_study_and_series(tmp_path):
     mask = _mask(tmp_path / "P1/S1/SEG/1.dcm", second)
     other = _mask(tmp_path / "P2/S2/RTSTRUCT/1.dcm", third, write=write_rtstruct)
     write_series(tmp_path / "P2/S1/SR", numbered(1, 2, 3), SOPClassUID="1.2.840.10008.5.1.4.1.1.88.33")
-    with pytest.warns(UserWarning, match=r"1 of 3 images have no mask: .*CT"):
+    with pytest.warns(UserWarning, match=r"1 of 3 images has no mask: .*CT"):
         cohort = open_cohort(tmp_path)
     assert cohort.case_ids == ("P1_S1_CT", "P1_S1_PET", "P2_S1_CT")
     assert cohort.labelled == ("P1_S1_PET", "P2_S1_CT")
@@ -285,7 +285,7 @@ def test_copies_and_masks_without_references_belong_to_what_lies_beside_them(tmp
     with pytest.raises(DataError, match=r"must be masks with an image .* none for .*P3.S1.SEG.1\.dcm"):
         open_cohort(tmp_path)
     shutil.rmtree(tmp_path / "P3")
-    with pytest.warns(UserWarning, match="1 of 3 images have no mask"):
+    with pytest.warns(UserWarning, match="1 of 3 images has no mask"):
         cohort = open_cohort(tmp_path)
     assert [scan.beside for scan in cohort.scans[:2]] == [(mask,), (tmp_path / "P2/S1/SEG/1.dcm",)]
     blank = pydicom.dcmread(mask)

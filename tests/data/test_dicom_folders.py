@@ -207,7 +207,7 @@ def test_companions_of_a_series_are_left_out_and_counted(tmp_path):
     for name in ("LICENSE", "metadata.csv", "dicomdir", "notes.txt", "preview.png"):
         (tmp_path / name).write_text("x" * 300)
     with pytest.warns(
-        LeftOutWarning, match=r"4 files of .* are no slices and were left out: LICENSE \(no DICOM\), meta"
+        LeftOutWarning, match=r"In .*, 4 files are no slices and were left out: LICENSE \(no DICOM\), meta"
     ):
         volume = read_dicom_series(tmp_path)
     np.testing.assert_array_equal(volume.array, numbered().astype(np.float32))
@@ -219,7 +219,9 @@ def test_companions_of_a_series_are_left_out_and_counted(tmp_path):
 def test_other_objects_are_left_out_by_name(tmp_path, kind, what):
     write_series(tmp_path, numbered())
     write_series(tmp_path, numbered(1), names=["other.dcm"], series="2", SOPClassUID=kind)
-    with pytest.warns(LeftOutWarning, match=rf"1 files of .*: other.dcm \({what}"):
+    with pytest.warns(
+        LeftOutWarning, match=rf"In .*, 1 file is no slice and was left out: other.dcm \({what}"
+    ):
         assert read_dicom_series(tmp_path).array.shape == (3, 5, 7)
     for path in tmp_path.glob("i*.dcm"):
         path.unlink()

@@ -79,7 +79,7 @@ def read_liver_and_tumour(read, path, series, masks):
     liver, body, tumour = masks.values()
     twice = int(liver.sum() + (body & tumour).sum() + (~body & liver & tumour).sum())
     with pytest.warns(
-        UserWarning, match=rf"^{path} has {twice} voxels in two segments: they are read as the later one"
+        UserWarning, match=rf"^{path} has {twice} voxels in two segments, read as the later one"
     ):
         found = read(path, series)
     np.testing.assert_array_equal(found.volume.array, np.where(tumour, 3, np.where(body, 2, 1 * liver)))

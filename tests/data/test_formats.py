@@ -370,7 +370,7 @@ def test_slicer_layers_are_merged_with_a_word_on_overlaps(tmp_path):
         sizes="2 7 5 3",
         **kinds,
     )
-    with pytest.warns(UserWarning, match="has 7 voxels in two segments: they are read as the later one"):
+    with pytest.warns(UserWarning, match="has 7 voxels in two segments, read as the later one"):
         segments = read_slicer_seg(path)
     wanted = np.zeros(SHAPE, np.uint8)
     wanted[0], wanted[0, 0], wanted[2] = 1, 2, 3

@@ -42,10 +42,12 @@ def _slices(folder):
 
 
 def _told(folder, *names, **options):
-    with pytest.warns(LeftOutWarning, match="belong to no case") as told:
+    with pytest.warns(LeftOutWarning, match="to no case") as told:
         cohort = open_cohort(folder, **options)
     message = str(told[0].message)
-    assert message.startswith(f"{len(names)} files of {folder} ")
+    one = len(names) == 1
+    said = "1 file looks like a scan and belongs" if one else f"{len(names)} files look like scans and belong"
+    assert message.startswith(f"In {folder}, {said} to no case: ")
     assert all(str(folder / name) in message for name in names)
     return cohort.case_ids
 

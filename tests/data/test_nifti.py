@@ -154,7 +154,7 @@ def test_a_flat_image_is_one_slice(tmp_path):
 def test_an_axis_that_is_too_much_is_told(tmp_path):
     nibabel.save(nibabel.Nifti1Image(_random((7,)), AFFINE), tmp_path / "a.nii")
     with pytest.raises(
-        ValueError, match="a file of two or three axes, or four with channels last, got 1 axes"
+        ValueError, match="a file of two or three axes, or four with channels last, got 1 axis"
     ):
         read_nifti(tmp_path / "a.nii")
 

@@ -171,7 +171,7 @@ def test_slices_of_one_scan_have_one_mode_and_may_be_colours(tmp_path):
     np.testing.assert_array_equal(case.image, np.moveaxis(np.stack([COLOUR] * 2), -1, 0))
     _slices(tmp_path, "Img", grey, colour)
     message = (
-        r"pixels of .*slice_2.png. must be those of Subj_9slice_1.png, 1 channels of uint8, got 3 channels"
+        r"pixels of .*slice_2.png. must be those of Subj_9slice_1.png, 1 channel of uint8, got 3 channels"
     )
     with pytest.raises(DataError, match=message):
         read_png_slices(tmp_path, spacing_mm=SPACING)

@@ -90,7 +90,7 @@ def test_a_case_that_the_network_cannot_take_is_listed(tmp_path):
         tmp_path, [scan(2), scan(case_id="b")]
     )
     assert _statuses(entries) == [("case 7", "failed"), ("b", "done")]
-    assert "must be of 1 channels" in entries[0].error
+    assert "must be of 1 channel," in entries[0].error
 
 
 def test_a_failed_reader_with_a_name_is_listed_by_it_and_tried_again(tmp_path):

@@ -263,14 +263,14 @@ def test_named_channels_in_another_order_give_the_same_prediction():
 
 
 def test_other_channels_than_the_network_wants_are_named():
-    message = r"`image of case 'case 7'` must be of 1 channels, as the network, got 2\. Read the channels"
+    message = r"`image of case 'case 7'` must be of 1 channel, as the network, got 2\. Read the channels"
     with pytest.raises(ValueError, match=message):
         Predictor(nn.Conv2d(1, 3, 1), AS_IT_IS, ORGANS).predict(scan(channels=2))
 
 
 def test_the_channels_of_a_compiled_network_are_known_too():
     compiled = torch.compile(nn.Conv2d(1, 3, 1), backend="eager")
-    with pytest.raises(ValueError, match=r"must be of 1 channels, as the network, got 2\."):
+    with pytest.raises(ValueError, match=r"must be of 1 channel, as the network, got 2\."):
         Predictor(compiled, AS_IT_IS, ORGANS).predict(scan(channels=2))
 
 
@@ -351,7 +351,7 @@ def test_a_network_of_other_classes_or_channels_is_refused():
         Predictor(model, AS_IT_IS, ORGANS)
     two = Preparation(slice_axis="axial").fit([scan(2)])
     organs = LabelSpec({value: f"organ {value}" for value in range(1, 5)})
-    with pytest.raises(ValueError, match="`preparation` must be one of 1 channels, as the network, got 2"):
+    with pytest.raises(ValueError, match="`preparation` must be one of 1 channel, as the network, got 2"):
         Predictor(model, two, organs)
 
 
@@ -439,7 +439,7 @@ def test_a_network_in_data_parallel_is_known_as_the_network_itself():
     np.testing.assert_array_equal(wrapped.predict(case).labels, wanted.labels)
     with pytest.raises(ValueError, match="`labels` must be of 3 classes, as the network, got 2"):
         Predictor(nn.DataParallel(inner), AS_IT_IS, ONE, device="cpu")
-    with pytest.raises(ValueError, match="of 1 channels, as the network, got 2"):
+    with pytest.raises(ValueError, match="of 1 channel, as the network, got 2"):
         wrapped.predict(scan(2))
 
 

@@ -89,5 +89,5 @@ def test_a_ratio_that_could_be_nothing_by_nothing_is_refused(smooth):
 
 
 def test_a_background_alone_is_refused():
-    with pytest.raises(ValueError, match=r"`logits` must be of more than 1 classes, got 1 classes\."):
+    with pytest.raises(ValueError, match=r"`logits` must be of more than 1 class, got 1 class\."):
         dice_loss(torch.zeros(2, 1, 3), torch.zeros(2, 3, dtype=torch.long))

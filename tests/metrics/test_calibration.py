@@ -181,7 +181,7 @@ def test_memory_beyond_the_volumes_is_that_of_one_part(metric):
             lambda p: (p > 0.5).astype(int),
             r"`probabilities` must be of floating point .* got an array of int64",
         ),
-        (lambda p: p[0, 0, 0], r"`probabilities` must be .* got an array of float64 with 1 axes"),
+        (lambda p: p[0, 0, 0], r"`probabilities` must be .* got an array of float64 with 1 axis"),
     ],
 )
 @pytest.mark.usefixtures("without_shape_checks")

@@ -175,7 +175,7 @@ def test_a_spacing_that_does_not_fit_is_refused(spacing_mm, message):
 @pytest.mark.usefixtures("without_shape_checks")
 def test_masks_and_choices_that_do_not_fit_are_refused():
     mask, flat = np.ones((3, 5, 7), dtype=bool), np.ones(7, dtype=bool)
-    with pytest.raises(ValueError, match=r"`prediction` must be of 2 or 3 axes, got 1 axes\."):
+    with pytest.raises(ValueError, match=r"`prediction` must be of 2 or 3 axes, got 1 axis\."):
         surface_distances(flat, flat, (1.0,))
     with pytest.raises(ValueError, match=r"Pass `volume == label`\."):
         surface_distances(mask.astype(int), mask, (1.0, 1.0, 1.0))

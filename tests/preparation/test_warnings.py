@@ -133,7 +133,7 @@ def test_the_limit_of_the_spacing_is_one_and_a_half():
 
     assert_no_warning(fitted, [at(1.49), at(1 / 1.49)])
     for factor in (1.51, 1 / 1.51):
-        with pytest.warns(SpacingWarning, match=r"\(depth, height, width\) is far from that of the 1 scans"):
+        with pytest.warns(SpacingWarning, match=r"\(depth, height, width\) is far from that of the 1 scan "):
             fitted.apply(at(factor))
 
 

@@ -268,7 +268,7 @@ def test_evaluation_of_the_test_cases_writes_its_tables_and_predicts_once(run: P
     assert read_scores(out / "scores.csv") == read_scores(out / "scores.json") == rows
     assert {row.organ for row in rows} == set(plan.labels.names.values())
     text = (out / "scores.txt").read_text()
-    assert text.startswith("1 cases (test)\n")
+    assert text.startswith("1 case (test)\n")
     assert text.endswith(f"\n\nHow distances were measured: {definitions(rows)}.\n")
     written = (out / "predictions" / f"{plan.data.test[0]}_prediction.nii.gz").stat().st_mtime_ns
     assert evaluate(run, device="cpu") == rows

@@ -315,7 +315,7 @@ def test_wrong_batches_are_told():
         augment(images, labels, seeds[:4])
     with pytest.raises(ValueError, match=r"`seeds` must be 0 or above"):
         augment(images, labels, seeds - 8)
-    with pytest.raises(ValueError, match=r"`drawn` must be numbers or None for each of 1 changes, got 2"):
+    with pytest.raises(ValueError, match=r"`drawn` must be numbers or None for each of 1 change, got 2"):
         augment.apply(images, labels, [[None, None]] * 5)
     with pytest.raises(ValueError, match=r"`spacing_mm` must be for 2 axes"):
         Augmentation((Spatial((1.0, 1.0, 1.0)),))(images, labels, seeds)

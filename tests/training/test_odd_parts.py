@@ -161,7 +161,7 @@ def test_a_group_that_is_added_while_training_is_refused(tmp_path):
         optimizers.append(torch.optim.SGD(model.parameters(), 0.1))
         return optimizers[0]
 
-    with pytest.raises(ArgumentError, match="of 1 groups throughout, got 2 groups"):
+    with pytest.raises(ArgumentError, match="of 1 group throughout, got 2 groups"):
         train(tmp_path / "run", optimizer=make, hooks=[add])
 
 

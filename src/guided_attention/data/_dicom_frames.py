@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import cut_list, require
+from guided_attention._checks import counted, cut_list, require
 from guided_attention.data._dicom_files import NoScanError, damage, decoder_of, open_dicom
 from guided_attention.data._files import broken, reading, require_finite
 from guided_attention.data.formats._limits import MAX_BYTES
@@ -181,8 +181,9 @@ def read_frames(path: Path, max_bytes: int = MAX_BYTES) -> list[Frame]:
         wanted, got = "one slice, or an enhanced file", f"{frames} frames without the position of each"
         require(frames == 1, str(path), wanted, got, cure, error=DataError, file=path)
         return [_frame(path, content, (content,), None)]
-    good, got = len(per_frame) == frames, f"{frames} frames and {len(per_frame)} positions"
-    require(good, str(path), "a file with the position of each frame", got, error=DataError, file=path)
+    got = f"{counted(frames, 'frame')} and {counted(len(per_frame), 'position')}"
+    good, wanted = len(per_frame) == frames, "a file with the position of each frame"
+    require(good, str(path), wanted, got, error=DataError, file=path)
     with reading(path, "DICOM", damage()):
         outer = _flat(shared[0]) if shared else ()
         groups = [(*_flat(own), *outer, content) for own in per_frame]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import cut_list, require, require_type
+from guided_attention._checks import counted, cut_list, require, require_type
 from guided_attention._sides import left_right_pairs
 from guided_attention.data._files import natural_key
 from guided_attention.errors import DataError
@@ -115,5 +115,5 @@ def painted(labels: npt.NDArray[Any], mask: npt.NDArray[np.bool_], value: int) -
 def warn_of_overlap(path: Path, voxels: int) -> None:
     """Warn where segments overlap."""
     if voxels:
-        message = f"{path} has {voxels} voxels in two segments: they are read as the later one."
+        message = f"{path} has {counted(voxels, 'voxel')} in two segments, read as the later one."
         warnings.warn(message, UserWarning, stacklevel=3)

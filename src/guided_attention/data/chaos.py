@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import cut_list, require, require_choice
+from guided_attention._checks import counted, cut_list, require, require_choice
 from guided_attention._files import PathLike
 from guided_attention._typing import LabelVolume, SpacingMm
 from guided_attention.case import Case, Volume
@@ -302,8 +302,8 @@ def _by_number(files: Sequence[Path]) -> dict[int, Path]:
 
 def _check_counts(images: Sequence[Path], masks: Sequence[Path]) -> None:
     where = f"images in {images[0].parent} and masks in {masks[0].parent}"
-    good, got = len(images) == len(masks), f"{len(images)} images and {len(masks)} masks"
-    require(good, where, "equal in number", got, error=DataError, file=masks[0].parent)
+    got = f"{counted(len(images), 'image')} and {counted(len(masks), 'mask')}"
+    require(len(images) == len(masks), where, "equal in number", got, error=DataError, file=masks[0].parent)
 
 
 def _check_numbers(masks: Sequence[Path]) -> None:

@@ -10,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from guided_attention._checks import cut_list, require, require_integer, require_positive, require_type
+from guided_attention._checks import (
+    counted,
+    cut_list,
+    require,
+    require_integer,
+    require_positive,
+    require_type,
+)
 from guided_attention._files import (
     DRAFT_PREFIX,
     PathLike,
@@ -157,7 +164,8 @@ def _convert(
     left = [scan for scan in cohort.scans if scan.case_id in changed or not _is_whole(root, done, scan)]
     if changed:
         why = "their source files, their part or how they are read has changed, or an earlier version wrote them"
-        message = f"{len(changed)} cases in {root} are converted anew, as {why}: {cut_list(changed)}."
+        said = f"In {root}, {counted(len(changed), 'case is', 'cases are')} converted anew"
+        message = f"{said}, as {why}: {cut_list(changed)}."
         warnings.warn(message, UserWarning, stacklevel=3)
     for scan in cohort.scans:
         if scan not in left:

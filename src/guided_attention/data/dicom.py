@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import cut_list, require, require_type
+from guided_attention._checks import counted, cut_list, require, require_type
 from guided_attention._files import PathLike
 from guided_attention._geometry import LPS_RAS, checked_affine
 from guided_attention._typing import Affine, SpacingMm
@@ -202,7 +202,8 @@ def _scans(folder: Path, max_bytes: int = MAX_BYTES) -> list[tuple[str, list[Fra
         bool(frames), f"folder {folder}", "one with slices of a scan", got, cure, error=DataError, file=folder
     )
     if left_out:
-        message = f"{len(left_out)} files of {folder} are no slices and were left out: {cut_list(left_out)}."
+        said = counted(len(left_out), "file is no slice and was", "files are no slices and were")
+        message = f"In {folder}, {said} left out: {cut_list(left_out)}."
         warnings.warn(message, LeftOutWarning, stacklevel=4)
     series: dict[str, list[Frame]] = {}
     for frame in frames:
@@ -292,7 +293,7 @@ def _answers(record: DicomSeries) -> Iterable[str]:
 
 
 def _about(record: DicomSeries) -> str:
-    parts = (record.description, record.modality, f"{record.slices} slices")
+    parts = (record.description, record.modality, counted(record.slices, "slice"))
     return ", ".join(part for part in parts if part)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from guided_attention._checks import cut_list, require, require_path, require_type
+from guided_attention._checks import counted, cut_list, require, require_path, require_type
 from guided_attention._files import PathLike, replacing, whole_folder
 from guided_attention._geometry import radiological_affine, reorientation
 from guided_attention._typing import SpacingMm
@@ -175,7 +175,7 @@ def _read_stack(paths: Sequence[Path], max_bytes: int) -> npt.NDArray[np.float32
         shown = f"that of {paths[0].name}, {wanted[1:]}"
         require(good, f"size of {path}", shown, found[1:], error=DataError, file=path)
         pixels = read_image_pages(path, max_bytes)[..., 0, :, :]
-        kinds.append(f"{found[0]} channels of {pixels.dtype}")
+        kinds.append(f"{counted(found[0], 'channel')} of {pixels.dtype}")
         shown, cure = f"those of {paths[0].name}, {kinds[0]}", "Save all slices of a scan in one mode."
         require(
             kinds[-1] == kinds[0], f"pixels of {path}", shown, kinds[-1], cure, error=DataError, file=path

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from guided_attention._checks import cut_list, repeated, require, require_path, require_type
+from guided_attention._checks import counted, cut_list, repeated, require, require_path, require_type
 from guided_attention._files import PathLike, write_json
 from guided_attention.data._files import natural_key, reading, require_file
 from guided_attention.errors import ArgumentError, DataError
@@ -145,7 +145,7 @@ def split_subjects(
     needed = train + val + test
     ring = _ring(case_ids, seed, patients, strata)
     cure = "Lower `train`, `val` or `test`, or add subjects."
-    wanted = f"at least {needed} subjects ({train} + {val} + {test})"
+    wanted = f"at least {counted(needed, 'subject')} ({train} + {val} + {test})"
     require(len(ring) >= needed, "case_ids", wanted, len(ring), cure)
     return Split(
         _joined(ring[:train]), _joined(ring[train : train + val]), _joined(ring[train + val : needed])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from guided_attention._checks import require, require_type
+from guided_attention._checks import counted, require, require_type
 from guided_attention._typing import Numbers
 from guided_attention.evaluation.accumulator import CaseAccumulator
 from guided_attention.evaluation.summary import MetricName, summarize_metric
@@ -107,7 +107,9 @@ def _indices(given: object, size: int) -> list[int | None]:
     numbers = as_numbers("slice_index", row if array or isinstance(row, (list, tuple)) else [row])
     whole = bool(np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all())
     require(whole, "slice_index", "made of whole numbers", numbers.tolist())
-    require(len(numbers) == size, "slice_index", f"{size} numbers, one for each case_id", len(numbers))
+    require(
+        len(numbers) == size, "slice_index", f"{counted(size, 'number')}, one for each case_id", len(numbers)
+    )
     return [int(number) for number in numbers]
 
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from guided_attention import _distributed
-from guided_attention._checks import require, require_same_shape, require_type
+from guided_attention._checks import counted, require, require_same_shape, require_type
 from guided_attention._typing import AnyLabels, LabelArray, Numbers
 from guided_attention.errors import GuidedAttentionError
 from guided_attention.evaluation.scores import (
@@ -148,7 +148,7 @@ class CaseAccumulator:
             return
         index = as_whole("slice_index", slice_index, 0)
         wanted = "of 2 axes where `slice_index` is given"
-        require(found.ndim == 2, "prediction", wanted, f"{found.ndim} axes")  # noqa: PLR2004
+        require(found.ndim == 2, "prediction", wanted, counted(found.ndim, "axis", "axes"))  # noqa: PLR2004
         as_lengths(lengths, 3)
         for argument, array in (("prediction", found), ("reference", expected)):
             boxes_of_values(f"{argument} of slice {index} of case {case_id!r}", array, self._labels)

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from scipy.ndimage import find_objects
 
-from guided_attention._checks import HIGHEST_LABEL, require, require_same_shape, require_type
+from guided_attention._checks import HIGHEST_LABEL, counted, require, require_same_shape, require_type
 from guided_attention._typing import AnyLabels, LabelArray, MaskArray, Numbers
 from guided_attention.labels import LabelSpec
 from guided_attention.metrics import DistanceDefinition, surface_distances
@@ -186,7 +186,7 @@ def evaluate_case(
     found = as_labels(where[0], prediction, "Take the arg-max of logits, or `.astype(int)` of whole numbers.")
     expected = as_labels(where[1], reference, "Take `.astype(int)` of whole numbers.")
     require_same_shape("prediction", found.shape, "reference", expected.shape)
-    require(found.ndim in (2, 3), "prediction", "of 2 or 3 axes", f"{found.ndim} axes")
+    require(found.ndim in (2, 3), "prediction", "of 2 or 3 axes", counted(found.ndim, "axis", "axes"))
     case = _Case(
         case_id,
         (found, expected),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from guided_attention._checks import require
+from guided_attention._checks import counted, require
 from guided_attention._files import PathLike
 from guided_attention._maps import chosen_device
 from guided_attention._typing import SpatialDims
@@ -125,11 +125,13 @@ class Predictor:
     def _check_fit(self) -> None:
         classes, channels = (common_number(self.members, name) for name in ("num_classes", "in_channels"))
         if classes is not None:
-            wanted = f"of {classes} classes, as the network"
+            wanted = f"of {counted(classes, 'class', 'classes')}, as the network"
             require(self.labels.num_classes == classes, "labels", wanted, self.labels.num_classes)
         if channels is not None and self.preparation.fingerprint is not None:
             got = self.preparation.in_channels
-            require(got == channels, "preparation", f"one of {channels} channels, as the network", got)
+            require(
+                got == channels, "preparation", f"one of {counted(channels, 'channel')}, as the network", got
+            )
 
     def __call__(self, case: Case) -> Prediction:
         """Return `predict` of a case."""
@@ -328,8 +330,9 @@ class Predictor:
         wanted = common_number(self.members, "in_channels")
         got = len(prepared.image) * (2 * self.preparation.neighbours + 1)
         where, cure = f"image of case {case.case_id!r}", "Read the channels that the network was trained on."
-        good = wanted is None or got == wanted
-        require(good, where, f"of {wanted} channels, as the network", got, cure, error=DataError)
+        if wanted is not None:
+            named = f"of {counted(wanted, 'channel')}, as the network"
+            require(got == wanted, where, named, got, cure, error=DataError)
         return prepared
 
     def _scores(self, prepared: Prepared) -> Iterator[tuple[tuple[slice, ...], Tensor]]:

@@ -13,7 +13,7 @@ from guided_attention._checkpoints import (
     load_weights,
     require_same_settings,
 )
-from guided_attention._checks import cut_list, require, require_path
+from guided_attention._checks import counted, cut_list, require, require_path
 from guided_attention._files import (
     PathLike,
     json_mapping,
@@ -146,7 +146,7 @@ def _from_folder(root: Path, given: nn.ModuleList | None) -> tuple[nn.ModuleList
     homes = _homes(root, len(settings))
     if given is None:
         return nn.ModuleList(from_pretrained(home) for home in homes), knowledge
-    cure = f"{root} is of {len(settings)} networks."
+    cure = f"{root} is of {counted(len(settings), 'network')}."
     require(len(given) == len(settings), "model", "as many networks as were saved", len(given), cure)
     for member, stored, home in zip(given, settings, homes, strict=True):
         require_same_settings(member, stored, home)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from guided_attention._checks import require, require_integer, require_number, require_type
+from guided_attention._checks import counted, require, require_integer, require_number, require_type
 from guided_attention._maps import plain, require_tensor
 from guided_attention._typing import LabelMap, Logits
 from guided_attention.errors import ArgumentError, ArgumentTypeError
@@ -64,8 +64,9 @@ def checked_weights(logits: Logits, class_weights: Tensor | Sequence[float] | No
         return None
     if weights is class_weights:
         _require_valid(weights)
-    wanted = f"one weight for each of the {logits.shape[1]} classes of `logits`"
-    require(tuple(weights.shape) == (logits.shape[1],), "class_weights", wanted, f"{weights.numel()} weights")
+    wanted = f"one weight for each of the {counted(logits.shape[1], 'class', 'classes')} of `logits`"
+    got = counted(weights.numel(), "weight")
+    require(tuple(weights.shape) == (logits.shape[1],), "class_weights", wanted, got)
     return weights.to(logits)
 
 

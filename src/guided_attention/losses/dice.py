@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from guided_attention._checks import require, require_positive
+from guided_attention._checks import counted, require, require_positive
 from guided_attention._distributed import pooled
 from guided_attention._typing import LabelMap, Logits, Scalar
 from guided_attention.losses._shared import (
@@ -64,7 +64,8 @@ def dice_loss(
     require_positive("smooth", smooth)
     logits, target = checked_inputs(logits, target, ignore_index)
     first = 0 if include_background else 1
-    require(logits.shape[1] > first, "logits", f"of more than {first} classes", f"{logits.shape[1]} classes")
+    wanted, got = (counted(number, "class", "classes") for number in (first, logits.shape[1]))
+    require(logits.shape[1] > first, "logits", f"of more than {wanted}", got)
     overlap = _overlap_by_class(logits, target, ignore_index, smooth)[first:]
     weights = checked_weights(full_precision(logits), class_weights)
     if weights is None:

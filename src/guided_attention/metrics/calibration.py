@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from guided_attention._checks import require, require_same_shape
+from guided_attention._checks import counted, require, require_same_shape
 from guided_attention._typing import AnyLabels, AnyMask, AnyProbabilities, LabelArray, MaskArray, Numbers
 from guided_attention.metrics._inputs import as_array, as_mask, as_numbers, as_whole
 
@@ -168,7 +168,7 @@ def _checked(probabilities: object, reference: object, mask: object) -> _Volumes
     shares = as_array("probabilities", probabilities)
     is_bf16 = getattr(probabilities, "dtype", None) is torch.bfloat16
     tolerance = _SUM_TOLERANCE_BF16 if is_bf16 else _SUM_TOLERANCE
-    got = f"an array of {shares.dtype} with {shares.ndim} axes"
+    got = f"an array of {shares.dtype} with {counted(shares.ndim, 'axis', 'axes')}"
     wanted = "of floating point with an axis of classes and one of space or more"
     require(shares.dtype.kind == "f" and shares.ndim > 1, "probabilities", wanted, got)
     cure = "For the probability p of one organ pass `np.stack([1 - p, p])`."

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from guided_attention._checks import require
+from guided_attention._checks import counted, require
 from guided_attention._typing import AnyMask, MaskArray, Numbers
 from guided_attention.metrics._inputs import as_lengths, as_masks, as_number, as_records, as_whole
 from guided_attention.metrics._nearest import lattice_points, margins, to_lattice_mm
@@ -138,7 +138,7 @@ def chaos_score(prediction: AnyMask, reference: AnyMask, spacing_mm: Numbers) ->
         (0.9, 0.0, 1.5, 97.5)
     """
     found, expected = as_masks(prediction, reference)
-    require(found.ndim == 3, "prediction", "of 3 axes", f"{found.ndim} axes")  # noqa: PLR2004
+    require(found.ndim == 3, "prediction", "of 3 axes", counted(found.ndim, "axis", "axes"))  # noqa: PLR2004
     distances = _distances(found, expected, as_lengths(spacing_mm, found.ndim))
     counts = Counts.of(found, expected)
     return ChaosScore(

@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from guided_attention._checks import require
+from guided_attention._checks import counted, require
 from guided_attention._typing import AnyMask, MaskArray, Numbers
 from guided_attention.metrics._inputs import as_lengths, as_mask, as_masks
 
@@ -190,7 +190,8 @@ def volume_ml(mask: AnyMask, spacing_mm: Numbers) -> float:
         2.0
     """
     voxels = as_mask("mask", mask)
-    require(voxels.ndim == 3, "mask", "of 3 axes", f"{voxels.ndim} axes", cure="A slice has an area.")  # noqa: PLR2004
+    got, cure = counted(voxels.ndim, "axis", "axes"), "A slice has an area."
+    require(voxels.ndim == 3, "mask", "of 3 axes", got, cure)  # noqa: PLR2004
     lengths = as_lengths(spacing_mm, voxels.ndim)
     return int(np.count_nonzero(voxels)) * math.prod(lengths) / _MM3_PER_ML
 

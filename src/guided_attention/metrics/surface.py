@@ -7,7 +7,7 @@ from typing import TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import require, require_same_shape, require_type
+from guided_attention._checks import counted, require, require_same_shape, require_type
 from guided_attention._typing import AnyMask, Numbers
 from guided_attention.metrics._inputs import (
     as_choice,
@@ -302,7 +302,7 @@ def surface_distances(
     """
     require_type("definition", definition, DistanceDefinition, "a DistanceDefinition")
     found, expected = as_masks(prediction, reference)
-    require(found.ndim in (2, 3), "prediction", "of 2 or 3 axes", f"{found.ndim} axes")
+    require(found.ndim in (2, 3), "prediction", "of 2 or 3 axes", counted(found.ndim, "axis", "axes"))
     spacing = as_lengths(spacing_mm, found.ndim)
     threads = as_workers(workers)
     box = joint_box(found, expected)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from guided_attention._checkpoints import ModelSettings
-from guided_attention._checks import require, require_count, require_type
+from guided_attention._checks import counted, require, require_count, require_type
 from guided_attention._layers import conv, cut, filled_up, resize
 from guided_attention._maps import first_weight, require_map
 from guided_attention._typing import AnyFeatureMap, FeatureMap, Image, Logits, SpatialDims
@@ -237,11 +237,11 @@ def _heads(attention: MultiScaleAttention, num_classes: int, dims: SpatialDims) 
 
 def _check_fit(encoder: Encoder, fusion: MultiScaleFusion, attention: MultiScaleAttention) -> None:
     scales = len(encoder.out_channels)
-    require(
-        len(fusion.project) == scales, "fusion", f"made for the encoder's {scales} maps", len(fusion.project)
-    )
-    require(attention.num_scales == scales, "attention", f"made for {scales} scales", attention.num_scales)
-    wanted = f"made for the fusion's {fusion.channels} channels"
+    wanted = f"made for the encoder's {counted(scales, 'map')}"
+    require(len(fusion.project) == scales, "fusion", wanted, len(fusion.project))
+    wanted = f"made for {counted(scales, 'scale')}"
+    require(attention.num_scales == scales, "attention", wanted, attention.num_scales)
+    wanted = f"made for the fusion's {counted(fusion.channels, 'channel')}"
     require(attention.channels == fusion.channels, "attention", wanted, attention.channels)
     for name, part in (("encoder", encoder), ("attention", attention)):
         require_dims(name, part, fusion.spatial_dims, "as that of `fusion`")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import require, require_type
+from guided_attention._checks import counted, require, require_type
 from guided_attention._geometry import CANONICAL, anatomical_order, reorientation, slice_axis_of, spacing_of
 from guided_attention._typing import Affine, SliceAxis, SpacingMm
 from guided_attention.case import Case
@@ -44,7 +44,7 @@ def per_channel(
     if not isinstance(intensities, tuple):
         return (intensities,) * channels
     wanted = f"one record for all channels, or one for each of {channels}"
-    require(len(intensities) == channels, "intensity", wanted, f"{len(intensities)} records")
+    require(len(intensities) == channels, "intensity", wanted, counted(len(intensities), "record"))
     return intensities
 
 

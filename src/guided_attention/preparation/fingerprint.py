@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import require, require_known_keys, require_type
+from guided_attention._checks import counted, require, require_known_keys, require_type
 from guided_attention._geometry import anatomical_order
 from guided_attention._typing import SliceAxis, SpacingMm
 from guided_attention.errors import DataError, IntensityWarning, SpacingWarning
@@ -112,7 +112,7 @@ class Fingerprint:
         for name in self.channel_names:
             require_type("fingerprint.channel_names", name, str, "a list of texts")
         names = tuple(self.channel_names)
-        wanted = f"{self.channels} different names, or none"
+        wanted = f"{counted(self.channels, 'name', 'different names')}, or none"
         good = len(names) in {0, self.channels} and len(set(names)) == len(names)
         require(good, "fingerprint.channel_names", wanted, names, error=DataError)
         require_type("fingerprint.orientations", self.orientations, Mapping, "a mapping from name to number")
@@ -165,8 +165,9 @@ class Fingerprint:
                 lowest, highest = self.prepared_intensities[place]
                 given, least, most = (_shown(quantiles) for quantiles in (seen, lowest, highest))
                 warnings.warn(
-                    f"Case {case_id!r}, channel {name!r}: the intensities are unlike those of the {self.cases} scans "
-                    "that the preparation was fitted on. After the preparation, the 0.5th, 50th, 99th and 99.5th "
+                    f"Case {case_id!r}, channel {name!r}: the intensities are unlike those of the "
+                    f"{counted(self.cases, 'scan')} that the preparation was fitted on. After the preparation, "
+                    "the 0.5th, 50th, 99th and 99.5th "
                     f"percentile are {given}, the cohort's {least} to {most}. "
                     "Pass the scan as the scanner stores it: it must not be normalized or windowed before.",
                     IntensityWarning,
@@ -201,7 +202,7 @@ class Fingerprint:
             given, least, most = (_shown(lengths) for lengths in (spacing_mm, smallest, largest))
             warnings.warn(
                 f"Case {case_id!r}: the spacing of {given} mm (depth, height, width) is far from that of "
-                f"the {self.cases} scans that the preparation was fitted on, {least} to {most} mm. "
+                f"the {counted(self.cases, 'scan')} that the preparation was fitted on, {least} to {most} mm. "
                 "Check the affine of the case.",
                 SpacingWarning,
                 stacklevel=5,
@@ -273,9 +274,10 @@ def _checked(name: str, value: object, size: tuple[int, ...], least: float = -ma
         found = number(where, value)
         require(found > least, where, f"above {least}", found, error=DataError)
         return found
-    require_type(where, value, (tuple, list), f"{size[0]} values")
+    wanted = counted(size[0], "value")
+    require_type(where, value, (tuple, list), wanted)
     assert isinstance(value, tuple | list)  # noqa: S101 - for the type checker
-    require(len(value) == size[0], where, f"{size[0]} values", len(value), error=DataError)
+    require(len(value) == size[0], where, wanted, len(value), error=DataError)
     return tuple(_checked(name, part, size[1:], least) for part in value)
 
 

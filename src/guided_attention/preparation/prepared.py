@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from guided_attention._checks import require, require_type
+from guided_attention._checks import counted, require, require_type
 from guided_attention._typing import Affine, ImageVolume, LabelVolume
 from guided_attention.preparation._values import whole
 from guided_attention.preparation.grid import Grid
@@ -113,9 +113,9 @@ class Prepared:
                 "Call `.float()`.",
             )
             seen += block.shape[1]
-            require(seen <= depth, "blocks", f"of {depth} slices together", f"{seen} or more")
+            require(seen <= depth, "blocks", f"of {counted(depth, 'slice')} together", f"{seen} or more")
             yield block.detach().float()
-        require(seen == depth, "blocks", f"of {depth} slices together", seen)
+        require(seen == depth, "blocks", f"of {counted(depth, 'slice')} together", seen)
 
     def restore(self, scores: Tensor | npt.NDArray[Any]) -> LabelVolume:
         """Return the class of the highest score at every voxel of the scan, in the scan's own storage order.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from guided_attention._checks import cut_list
+from guided_attention._checks import counted, cut_list
 from guided_attention._files import json_mapping, sha256_of_file, write_json
 from guided_attention.errors import MissingFileError
 from guided_attention.inference import LedgerEntry, read_ledger
@@ -66,7 +66,7 @@ class Fold:
     def __str__(self) -> str:
         """Say in one line how far it has come."""
         if self.held_by or not self.missing:
-            done = f"trained, {len(self.case_ids)} cases predicted and scored"
+            done = f"trained, {counted(len(self.case_ids), 'case')} predicted and scored"
             return f"fold {self.number}: {self.held_by or done}"
         by_reason: dict[str, list[str]] = {}
         for name, reason in self.missing.items():

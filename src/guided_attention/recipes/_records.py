@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from guided_attention._checks import require, require_choice, require_known_keys, require_type
+from guided_attention._checks import counted, require, require_choice, require_known_keys, require_type
 from guided_attention.errors import ArgumentTypeError, DataError
 
 __all__ = ["check_fields", "example", "parsed", "plain", "record_from", "require_keys", "value_of"]
@@ -39,7 +39,7 @@ def _checked_tuple(where: str, value: object, options: tuple[Any, ...]) -> tuple
     require_type(where, value, (tuple, list), "a list")
     parts = tuple(value) if isinstance(value, (tuple, list)) else ()
     if options[-1] is not Ellipsis:
-        require(len(parts) == len(options), where, f"{len(options)} values", len(parts))
+        require(len(parts) == len(options), where, counted(len(options), "value"), len(parts))
         return tuple(_checked(where, part, option) for part, option in zip(parts, options, strict=True))
     return tuple(_checked(where, part, options[0]) for part in parts)
 

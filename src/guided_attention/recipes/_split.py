@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from guided_attention._checks import cut_list, require
+from guided_attention._checks import counted, cut_list, require
 from guided_attention.data import Opening, Patients, Split, split_subjects
 from guided_attention.data.splits import patient_of
 from guided_attention.errors import DataError
@@ -29,7 +29,9 @@ def split_of(source: Source, seed: int, patients: Patients | None, why: dict[str
     wanted = "with labelled cases in its training part"
     require(bool(train), f"{source.folder or 'data'}", wanted, "none", error=DataError)
     said = "as the layout says" if source.parts else f"by chance, seed {seed}, as the layout has no parts"
-    why["data.train"] = f"{said}; without labels: {len(source.case_ids) - len(source.labelled)} cases"
+    why["data.train"] = (
+        f"{said}; without labels: {counted(len(source.case_ids) - len(source.labelled), 'case')}"
+    )
     why["data.val"] = why["data.test"] = said
     known = _patients_of(source, patients)
     if not source.parts:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 
+from guided_attention._checks import counted
 from guided_attention._distributed import by_all, share_of, together, world_size
 from guided_attention.case import Case
 from guided_attention.data import Cohort
@@ -87,7 +88,7 @@ class RunData:
         def count(name: str) -> None:
             done.append(name)
             if len(done) == total or len(done) % ceil(total / _LINES) == 0:
-                self.tell(f"prepared {len(done)} of {total} cases{whose}")
+                self.tell(f"prepared {len(done)} of {counted(total, 'case')}{whose}")
 
         return count
 

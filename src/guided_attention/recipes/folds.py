@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from guided_attention._checks import require, require_integer
+from guided_attention._checks import counted, require, require_integer
 from guided_attention._distributed import apart, started
 from guided_attention._files import PathLike, made_folder
 from guided_attention._locks import locked_folder
@@ -146,7 +146,7 @@ class _Work:
                 return replace(self._state(number), held_by=str(error))
             fold = self._state(number)
             if fold.missing:
-                self._say(f"fold {number}: {len(fold.case_ids)} cases are held out")
+                self._say(f"fold {number}: {counted(len(fold.case_ids), 'case is', 'cases are')} held out")
                 self._train(fold)
                 self._score(fold)
             return self._state(number)
@@ -170,7 +170,7 @@ class _Work:
     def _score(self, fold: Fold) -> None:
         entries: list[LedgerEntry] = []
         self._say(
-            f"fold {fold.number}: its network predicts the {len(fold.case_ids)} cases that it has not seen"
+            f"fold {fold.number}: its network predicts the {counted(len(fold.case_ids), 'case')} that it has not seen"
         )
         evaluate(fold.folder, device=self.device, on_case=entries.append)
         store_state(self.plan, fold, entries)

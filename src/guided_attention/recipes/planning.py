@@ -7,6 +7,7 @@ from typing import get_args
 import torch
 
 from guided_attention._checks import (
+    counted,
     cut_list,
     require,
     require_choice,
@@ -224,8 +225,8 @@ def _sampling(
     once = ceil(shapes.cases * depths / max(1, unforced))
     steps = min(_MOST_STEPS, max(_LEAST_STEPS, once))
     why["sampling.steps"] = (
-        f"an epoch that sees all training scans once takes {once} batches; at least {_LEAST_STEPS} and at most "
-        f"{_MOST_STEPS}"
+        f"an epoch that sees all training scans once takes {counted(once, 'batch', 'batches')}; "
+        f"at least {_LEAST_STEPS} and at most {_MOST_STEPS}"
     )
     why["sampling.foreground"] = "as nnU-Net: organs are small, and most patches would hold none"
     workers = 0 if device.type == "cpu" else max(0, min(4, machine.cores() - 1))

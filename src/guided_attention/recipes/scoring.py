@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from guided_attention._checks import cut_list, require, require_path
+from guided_attention._checks import counted, cut_list, require, require_path
 from guided_attention._files import PathLike, made_folder, replacing
 from guided_attention.case import Case, whole_labels
 from guided_attention.data import Cohort, read_nifti
@@ -163,7 +163,9 @@ def _chosen(run: PathLike, cases: object, labels: LabelSpec) -> tuple[Source, li
     scored = [name for name in names if name in source.labelled]
     rest = [name for name in names if name not in source.labelled]
     require(bool(scored), "cases", "with a reference", f"{len(names)} without any", error=DataError)
-    about = f"{len(scored)} cases ({part})" + (f"; without a reference: {cut_list(rest)}" if rest else "")
+    about = f"{counted(len(scored), 'case')} ({part})" + (
+        f"; without a reference: {cut_list(rest)}" if rest else ""
+    )
     return source, scored, about
 
 
@@ -206,8 +208,12 @@ def _seen(plan: Plan | None, source: Source) -> str:
     if plan is None or not names:
         return ""
     is_known = source.folder is not None and source.folder == plan.data.folder
-    said = "were" if is_known else "have the names of cases that were"
-    return f"{_SEEN}{len(names)} {said} trained or validated on: {cut_list(names)}"
+    said = (
+        ("was", "were")
+        if is_known
+        else ("has the name of a case that was", "have the names of cases that were")
+    )
+    return f"{_SEEN}{counted(len(names), *said)} trained or validated on: {cut_list(names)}"
 
 
 def _require_none_lost(target: Path, source: Source, names: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from guided_attention._checkpoints import differing_settings
-from guided_attention._checks import cut_list, require, require_type
+from guided_attention._checks import counted, cut_list, require, require_type
 from guided_attention._distributed import own_device, world_size
 from guided_attention.errors import ArgumentTypeError
 from guided_attention.training.config import TrainerConfig
@@ -54,7 +54,7 @@ def require_optimizer(optimizer: Optimizer, module: nn.Module) -> None:
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     strange = sum(id(parameter) not in ours for parameter in held)
     wanted = "one of the parameters of `model` and `loss`"
-    got = f"one with {strange} of {len(held)} parameters that are not theirs"
+    got = f"one with {strange} of {counted(len(held), 'parameter')} not among theirs"
     cure = "Make it of model.parameters(), after the last layer was replaced."
     require(strange == 0, "optimizer", wanted, got, cure)
     trained = any(parameter.requires_grad for parameter in held)

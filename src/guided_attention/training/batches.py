@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from guided_attention._checks import require, require_type
+from guided_attention._checks import counted, require, require_type
 from guided_attention._distributed import numbers_of_all, rank, share_of
 from guided_attention._maps import plain
 from guided_attention.errors import ArgumentTypeError, CheckpointError
@@ -122,8 +122,14 @@ class Batches:
         with held_back():
             batches = iter(self.loader if loader is None else loader)
         skipped = sum(1 for _ in itertools.islice(batches, skip))
-        wanted = f"as long as when the run was stored, inside epoch {epoch} after {skip} batches"
-        require(skipped == skip, "train_loader", wanted, f"{skipped} batches", error=CheckpointError)
+        wanted = f"as long as when the run was stored, inside epoch {epoch} after {counted(skip, 'batch', 'batches')}"
+        require(
+            skipped == skip,
+            "train_loader",
+            wanted,
+            counted(skipped, "batch", "batches"),
+            error=CheckpointError,
+        )
         return self._grouped(batches, count, cut=loader is None)
 
     def _grouped(self, batches: Iterator[object], count: int, *, cut: bool) -> Iterator[list[Batch]]:
@@ -217,7 +223,7 @@ def _pair(batch: object, keys: tuple[str, str] | None) -> Pair:
         require_type("train_loader", batch, (tuple, list), wanted, "Collate a batch into two tensors.")
         parts = batch  # type: ignore[assignment]  # checked
         cure = "Leave out the others in the data set, or return dictionaries and set TrainerConfig(batch_keys=…)."
-        require(len(parts) == 2, "train_loader", wanted, f"{len(parts)} things a batch", cure)  # noqa: PLR2004
+        require(len(parts) == 2, "train_loader", wanted, f"{counted(len(parts), 'thing')} a batch", cure)  # noqa: PLR2004
     for name, part in zip(keys or ("image", "labels"), parts, strict=True):
         require_type(f"train_loader[{name!r}]", part, Tensor, "a tensor")
     image, target = (plain(part) for part in parts if isinstance(part, Tensor))

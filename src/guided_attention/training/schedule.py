@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from guided_attention._checks import require, require_positive
+from guided_attention._checks import counted, require, require_positive
 
 __all__ = [
     "Schedule",
@@ -164,7 +164,7 @@ def with_given(held: Any, before: Any, now: Any, where: str, changes: list[str])
         return merged
     if isinstance(held, list) and isinstance(now, list) and all(type(x) is dict for x in (*held, *now)):
         if len(before) != len(now):
-            changes.append(f"{where}: {len(before)} → {len(now)} entries")
+            changes.append(f"{where}: {len(before)} → {counted(len(now), 'entry', 'entries')}")
         parts = enumerate(zip(held, before, now, strict=False))
         kept = [with_given(*part, f"{where}[{number}]", changes) for number, part in parts]
         return kept + now[len(kept) :]

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from guided_attention._checkpoints import network_of
-from guided_attention._checks import require, require_number, require_path, require_type
+from guided_attention._checks import counted, require, require_number, require_path, require_type
 from guided_attention._distributed import by_first, from_first, join, world_size
 from guided_attention._files import PathLike
 from guided_attention._layers import with_pooled_norms
@@ -377,8 +377,9 @@ class Trainer:
 
     def _set_learning_rates(self) -> None:
         schedule, groups = self.config.schedule, len(self._optimizer.param_groups)
-        wanted, cure = f"of {len(self._base_rates)} groups throughout", "Add them before the Trainer is made."
-        require(groups == len(self._base_rates), "optimizer", wanted, f"{groups} groups", cure)
+        wanted = f"of {counted(len(self._base_rates), 'group')} throughout"
+        cure = "Add them before the Trainer is made."
+        require(groups == len(self._base_rates), "optimizer", wanted, counted(groups, "group"), cure)
         if schedule is None or isinstance(schedule, LRScheduler):
             return
         run = self._session.run

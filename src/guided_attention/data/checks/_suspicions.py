@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from guided_attention._checks import cut_list
+from guided_attention._checks import counted, cut_list
 from guided_attention._sides import left_right_pairs
 from guided_attention.data.checks._facts import CaseFacts
 from guided_attention.labels import LabelSpec
@@ -145,7 +145,7 @@ def _of_shapes(case: CaseFacts, labels: LabelSpec | None) -> Iterator[Suspicion]
             message = f"{name} fills {organ.voxels / total:.0%} of the volume. Check that background is 0."
             yield suspicion_of(case, "warning", "huge organ", message)
         if organ.hole_voxels > max(_HOLE_VOXELS, _HOLES * organ.voxels):
-            message = f"{name} has holes of {organ.hole_voxels} voxels. Fill them, or keep them knowingly."
+            message = f"{name} has holes of {counted(organ.hole_voxels, 'voxel')}. Fill them, or keep them knowingly."
             yield suspicion_of(case, "warning", "holes", message)
     islands = [
         f"{name_of(value, labels)} ({organ.islands})" for value, organ in case.organs.items() if organ.islands

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from guided_attention._checks import cut_list, require_integer, require_path, require_positive
+from guided_attention._checks import counted, cut_list, require_integer, require_path, require_positive
 from guided_attention._files import PathLike
 from guided_attention.data._files import setting_aside
 from guided_attention.data._processes import each
@@ -63,7 +63,8 @@ class CheckReport:
             f"{one.severity}: {one.case_id or 'cohort'}: {one.kind}: {one.message} [{one.file}]"
             for one in self.suspicions
         ]
-        return "\n".join([*lines, f"{len(self.errors)} errors, {len(self.warnings)} warnings"])
+        found = counted(len(self.errors), "error"), counted(len(self.warnings), "warning")
+        return "\n".join([*lines, ", ".join(found)])
 
 
 def check(

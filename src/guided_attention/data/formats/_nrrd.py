@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from guided_attention._checks import require
+from guided_attention._checks import counted, require
 from guided_attention._files import PathLike
 from guided_attention._typing import Affine
 from guided_attention.data._files import broken, reading, require_file
@@ -103,7 +103,8 @@ def _check_axes(sizes: Sequence[int], spatial: Sequence[int], path: Path) -> Non
     others = [axis for axis in range(len(sizes)) if axis not in spatial]
     good = others in ([], [0], [len(spatial)]) and len(spatial) in {_AXES - 1, _AXES} and min(sizes) > 0
     wanted = "two or three axes in space, and at most one of channels before or after them"
-    got, cure = f"{len(spatial)} axes in space of sizes {list(sizes)}", "Save one point in time as a file."
+    got = f"{counted(len(spatial), 'axis', 'axes')} in space of sizes {list(sizes)}"
+    cure = "Save one point in time as a file."
     require(good, f"sizes of {path}", wanted, got, cure, error=DataError, file=path)
 
 
@@ -187,7 +188,7 @@ def _spatial_axes(fields: Mapping[str, str], path: Path) -> list[int]:
     count = len(fields["sizes"].split())
     if "space directions" in fields:
         vectors = _vectors(fields["space directions"])
-        good, wanted = len(vectors) == count, f"{count} vectors, one an axis"
+        good, wanted = len(vectors) == count, f"{counted(count, 'vector')}, one an axis"
         require(good, f"space directions of {path}", wanted, len(vectors), error=DataError, file=path)
         return [
             axis

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import require
+from guided_attention._checks import counted, require
 from guided_attention._typing import Affine
 from guided_attention.case import whole_labels
 from guided_attention.data._files import broken, reading, require_file, require_finite
@@ -185,7 +185,7 @@ def array_shape(shape: tuple[int, ...], file: Path) -> tuple[int, ...]:
     """Return the shape of the array, channels first, for a file's x, y, z and what follows; 2-D files get one slice."""
     shape = (*shape, 1) if len(shape) == _AXES - 1 else shape
     good, wanted = len(shape) >= _AXES, "a file of two or three axes, or four with channels last"
-    require(good, str(file), wanted, f"{len(shape)} axes", error=DataError, file=file)
+    require(good, str(file), wanted, counted(len(shape), "axis", "axes"), error=DataError, file=file)
     channels = math.prod(shape[_AXES:])
     good = max(shape[_AXES:], default=1) == channels
     require(good, str(file), wanted, f"axes of {list(shape)} voxels", error=DataError, file=file)

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from guided_attention._checks import cut_list
+from guided_attention._checks import counted, cut_list
 from guided_attention.data._dicom_kinds import is_dicom_report
 from guided_attention.data._files import is_setting_aside
 from guided_attention.data.formats._table import ENDINGS, PLAIN_ENDINGS
@@ -58,9 +58,10 @@ def warn_of_left_over(found: Found, root: Path) -> None:
     plain = any(path.name.lower().endswith(PLAIN_ENDINGS) for path in used) or found.layout == "png"
     left = list(_left(root, used, ENDINGS if plain else tuple(set(ENDINGS) - set(PLAIN_ENDINGS))))
     if left:
+        said = counted(len(left), "file looks like a scan and belongs", "files look like scans and belong")
         message = (
-            f"{len(left)} files of {root} look like scans and belong to no case: {cut_list(left, shown=3)}. "
-            "Move them to where the layout has its scans, convert them, or delete them."
+            f"In {root}, {said} to no case: {cut_list(left, shown=3)}. "
+            "Move such files to where the layout has its scans, convert them, or delete them."
         )
         warnings.warn(message, LeftOutWarning, stacklevel=4)
 

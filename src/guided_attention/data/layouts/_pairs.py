@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from guided_attention._checks import cut_list, require
+from guided_attention._checks import counted, cut_list, require
 from guided_attention.data._files import natural_key
 from guided_attention.data.formats._slicer import SLICER_ENDING
 from guided_attention.data.formats._table import stem_of
@@ -277,6 +277,7 @@ def _check_left_over(images: Mapping[_Key, Mapping[str, Path]], labels: Mapping[
     bare = [str(next(iter(own.values()))) for key, own in images.items() if key not in labels]
     if labels and bare:
         message = (
-            f"{len(bare)} of {len(images)} images have no mask: {cut_list(bare)}. They are only predicted."
+            f"{counted(len(bare), f'of {len(images)} images has', f'of {len(images)} images have')} no mask: "
+            f"{cut_list(bare)}. A scan without one is only predicted."
         )
         warnings.warn(message, UserWarning, stacklevel=2)

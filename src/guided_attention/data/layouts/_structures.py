@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from guided_attention._checks import cut_list, require
+from guided_attention._checks import counted, cut_list, require
 from guided_attention._sides import left_right_pairs
 from guided_attention.case import Case, Volume, on_grid_of
 from guided_attention.data._files import case_from_files, natural_key
@@ -175,7 +175,7 @@ def _merged_masks(masks: Mapping[int, Path], image: Volume, opener: Opener) -> V
         covered = labels[mask]
         for other in np.unique(covered[covered > 0]).tolist():
             count = int(np.count_nonzero(covered == other))
-            message = f"{masks[other]} and {path} overlap in {count} voxels, which are read as the latter."
+            message = f"{masks[other]} and {path} overlap in {counted(count, 'voxel')}, read as the latter."
             warnings.warn(message, UserWarning, stacklevel=2)
         labels[mask] = value
     return Volume(labels, image.affine)

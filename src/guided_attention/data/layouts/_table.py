@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from guided_attention._checks import cut_list, repeated, require
+from guided_attention._checks import counted, cut_list, repeated, require
 from guided_attention.data._dicom_kinds import is_dicom_mask
 from guided_attention.data._files import DAMAGE, reading
 from guided_attention.data.formats._arrays import holds_mask
@@ -104,7 +104,7 @@ def _checked_columns(path: Path, row: list[str]) -> list[str]:
 def _named(path: Path, number: int, columns: list[str], row: list[str]) -> dict[str, str]:
     surplus = [cell for cell in row[len(columns) :] if cell]
     cure = "Put text with a separator in it in quotes."
-    _require(not surplus, path, number, f"{len(columns)} cells", f"{len(row)} in {row}", cure)
+    _require(not surplus, path, number, counted(len(columns), "cell"), f"{len(row)} in {row}", cure)
     return dict(zip(columns, row + [""] * len(columns), strict=False))
 
 

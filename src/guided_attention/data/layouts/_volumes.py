@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from guided_attention._checks import cut_list, repeated, require
+from guided_attention._checks import counted, cut_list, repeated, require
 from guided_attention._files import PathLike
 from guided_attention._typing import SpacingMm
 from guided_attention.case import Case, Volume
@@ -146,7 +146,10 @@ def _without_plain(files: dict[str, list[VolumeFile]]) -> dict[str, list[VolumeF
     plain = [file.path for group in files.values() for file in group if not has_geometry(file.path)]
     if not plain or len(plain) == sum(map(len, files.values())):
         return files
-    message = f"{len(plain)} files without geometry beside volumes are left out: {cut_list(plain, shown=3)}."
+    what = "without geometry beside volumes"
+    message = (
+        f"{counted(len(plain), f'file {what} is', f'files {what} are')} left out: {cut_list(plain, shown=3)}."
+    )
     warnings.warn(message, LeftOutWarning, stacklevel=3)
     return {part: [file for file in group if has_geometry(file.path)] for part, group in files.items()}
 
@@ -181,7 +184,10 @@ def find_task(folder: Path, how: Reading) -> Found | None:
     _check_task(folder, fields, is_nnunet=bool(numbers))
     how = _completed(how, [file for group in files.values() for file in group], folder)
     said = channel_names_in(fields, path)
-    good, wanted = not numbers or len(said) in {0, len(numbers)}, f"{len(numbers)} names, one a channel"
+    good, wanted = (
+        not numbers or len(said) in {0, len(numbers)},
+        f"{counted(len(numbers), 'name')}, one a channel",
+    )
     what, cure = f"channel_names of {path}", "Correct the names, or add the missing files."
     require(good, what, wanted, list(said), cure, error=DataError, file=path)
     chosen = chosen_by_name(how.channels, numbers, said)

@@ -8,7 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from guided_attention._checks import cut_list, require, require_choice, require_known_keys, require_type
+from guided_attention._checks import (
+    counted,
+    cut_list,
+    require,
+    require_choice,
+    require_known_keys,
+    require_type,
+)
 from guided_attention.errors import ArgumentTypeError, DataError
 from guided_attention.sampling.augment import full_precision
 from guided_attention.sampling.augmentation.change import Change
@@ -137,7 +144,7 @@ class Augmentation:
         require(len(images) > 0, "images", "of at least one sample", 0)
         wanted = (len(images), *images.shape[2:])
         require(tuple(labels.shape) == wanted, "labels", f"of shape {wanted}", tuple(labels.shape))
-        require(len(drawn) == len(images), "drawn", f"for {len(images)} samples", len(drawn))
+        require(len(drawn) == len(images), "drawn", f"for {counted(len(images), 'sample')}", len(drawn))
         _require_finite(images)
         pairs = [self._changed(*sample) for sample in zip(images, labels, drawn, strict=True)]
         return torch.stack([image for image, _ in pairs]), torch.stack([classes for _, classes in pairs])
@@ -145,7 +152,7 @@ class Augmentation:
     def _changed(
         self, image: Tensor, labels: Tensor, numbers: Sequence[list[float] | None]
     ) -> tuple[Tensor, Tensor]:
-        wanted = f"numbers or None for each of {len(self.changes)} changes"
+        wanted = f"numbers or None for each of {counted(len(self.changes), 'change')}"
         require(len(numbers) == len(self.changes), "drawn", wanted, len(numbers))
         given, image = image.dtype, full_precision(image)
         for change, drawn in zip(self.changes, numbers, strict=True):

@@ -8,7 +8,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from guided_attention._checks import require, require_number, require_type
+from guided_attention._checks import counted, require, require_number, require_type
 
 __all__ = [
     "Change",
@@ -104,7 +104,7 @@ def changed_channels(
 
 def require_drawn(numbers: Sequence[float], count: int) -> None:
     """Raise unless there are as many numbers as a change of this image takes."""
-    wanted, cure = f"{count} numbers for this image", "Pass what `draw` returned for its shape."
+    wanted, cure = f"{counted(count, 'number')} for this image", "Pass what `draw` returned for its shape."
     require(len(numbers) == count, "drawn", wanted, len(numbers), cure)
 
 
