@@ -1,43 +1,51 @@
 """A process that kills itself at the n-th of some calls to the system, to see what is left."""
 
 import multiprocessing
+import os
 import shutil
-import subprocess
-import sys
+import signal
 import time
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
-_SCRIPT = """
-import os, sys, warnings
-calls = 0
-def counted(name):
-    real = getattr(os, name)
-    def call(*args, **keywords):
-        global calls
-        calls += 1
-        if calls == int(sys.argv[1]):
-            os.kill(os.getpid(), 9)
-        return real(*args, **keywords)
-    setattr(os, name, call)
-for name in ("fsync", "replace", "rename", "mkdir", "unlink"):
-    counted(name)
-warnings.simplefilter("ignore")
-"""
+_CALLS = ("fsync", "replace", "rename", "mkdir", "unlink")
 
 
-def killed_until_done(work, *arguments, step):
-    """Run code, killed at the first call, then `step` calls later, and so on, until it ends; return the kills."""
+def killed_until_done(work, *, step):
+    """Do the work in a process killed at its first call, `step` calls later, and so on, to its end; return the kills.
+
+    The processes are forked: each would take seconds to import torch, and it is the files that are looked at.
+    """
     kills = 0
     for call in range(1, 80, step):
-        command = [sys.executable, "-c", _SCRIPT + work, str(call), *map(str, arguments)]
-        code = subprocess.run(command, check=False, cwd=Path(__file__).parents[1], timeout=120).returncode
-        if code == 0:
+        process = _started(partial(_until_call, call, work))
+        process.join(120)
+        process.kill()  # in case it hangs
+        if process.exitcode == 0:
             break
-        assert code == -9
+        assert process.exitcode == -signal.SIGKILL
         kills += 1
     return kills
+
+
+def _until_call(last, work):
+    """Do the work, and be killed at one of the calls to the system."""
+    calls = 0
+
+    def counted(real):
+        def call(*args, **keywords):
+            nonlocal calls
+            calls += 1
+            if calls == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **keywords)
+
+        return call
+
+    for name in _CALLS:
+        setattr(os, name, counted(getattr(os, name)))
+    work()
 
 
 def killed_at_random(work, targets, *, seed):
@@ -55,9 +63,14 @@ def killed_at_random(work, targets, *, seed):
         assert not _is_killed(work, target, None)
 
 
-def _is_killed(work, target, limit_s):
-    process = multiprocessing.get_context("fork").Process(target=work, args=(target,))
+def _started(work):
+    process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
+    return process
+
+
+def _is_killed(work, target, limit_s):
+    process = _started(partial(work, target))
     process.join(limit_s)
     if process.is_alive():
         process.kill()

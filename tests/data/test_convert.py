@@ -232,10 +232,9 @@ def test_organs_that_the_cohort_numbers_otherwise_are_refused(tmp_path):
         convert(cohort, tmp_path / "b", "pairs", labels=LabelSpec({1: "spleen"}))
 
 
-WORK = """
-from guided_attention.data import convert, open_cohort
-convert(open_cohort(sys.argv[2]), sys.argv[3], "nnunet")
-"""
+def _convert(scans, layout, target):
+    cohort = open_cohort(scans)
+    convert(cohort, target, layout)
 
 
 @pytest.mark.crash
@@ -243,15 +242,10 @@ convert(open_cohort(sys.argv[2]), sys.argv[3], "nnunet")
 def test_a_killed_conversion_ends_with_the_same_bytes(tmp_path):
     source = _open(_pairs(tmp_path / "a"))
     convert(source, tmp_path / "whole", "nnunet")
-    assert killed_until_done(WORK, tmp_path / "a", tmp_path / "b", step=3) >= 5
+    assert killed_until_done(partial(_convert, tmp_path / "a", "nnunet", tmp_path / "b"), step=3) >= 5
     convert(source, tmp_path / "b", "nnunet")
     wanted, got = _bytes(tmp_path / "whole"), _bytes(tmp_path / "b")
     assert got == wanted
-
-
-def _convert(scans, layout, target):
-    cohort = open_cohort(scans)
-    convert(cohort, target, layout)
 
 
 @pytest.mark.crash

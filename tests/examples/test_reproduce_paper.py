@@ -279,6 +279,19 @@ def test_a_command_that_cannot_be_run_says_why(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_smoke_run_without_data_makes_phantoms_and_says_so(tmp_path):
+    setup, args = load("paper_setup"), command("--smoke", "--out", tmp_path / "out")
+    cases = setup.read_cases(args)
+    assert sorted(cases) == ["1", "2", "3", "4", "5", "6"]
+    for number, case in cases.items():
+        made = make_phantom(0, subject=int(number), size=48)
+        np.testing.assert_array_equal(case.labels, made.labels)
+    assert (
+        setup.describe(args, subjects=6)
+        == f"Data: made for this run, phantoms and not CHAOS; 6 subjects, folds: 2, seed: 0. {setup.SMOKE_NOTE}"
+    )
+
+
 def folds(out, ids, **settings):
     return load("paper_setup").read_folds(
         Namespace(out=out, **{"folds": 3, "val": 2, "seed": 0, **settings}), ids
@@ -531,13 +544,25 @@ def subject_means(rows, column):
     return {subject: mean(numbers) for subject, numbers in values.items()}
 
 
+def few_slices(folder, size=8):
+    """Write the phantoms of a smoke run, and keep slices of the middle: 25 networks predict them three times."""
+    write_phantom_cohort(folder, subjects=6, size=48)
+    for slices in {path.parent for path in folder.rglob("*") if path.suffix in (".dcm", ".png")}:
+        paths = sorted(slices.iterdir())
+        first = (len(paths) - size) // 2
+        for path in (*paths[:first], *paths[first + size :]):
+            path.unlink()
+    return folder
+
+
 @pytest.mark.example
 def test_a_reproduction_that_is_killed_goes_on_and_ends_with_every_table(tmp_path):
     out = tmp_path / "smoke"
-    done = kill_in_the_middle(start("--smoke", "--out", out, cwd=tmp_path), out)
+    smoke = ("--smoke", "--data", few_slices(tmp_path / "phantoms"), "--slice-step", 2, "--out", out)
+    done = kill_in_the_middle(start(*smoke, cwd=tmp_path), out)
     assert len(done) >= 2
     assert not (out / "tables.md").exists()
-    text = run("--smoke", "--out", out, cwd=tmp_path)
+    text = run(*smoke, cwd=tmp_path)
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in done} == done
 
     with (out / "tables.csv").open() as file:
@@ -580,7 +605,7 @@ def test_a_reproduction_that_is_killed_goes_on_and_ends_with_every_table(tmp_pat
     logs = [path.read_text().splitlines() for path in out.glob("runs/*/*/log.csv")]
     assert {len(log) for log in logs} == {3}  # a header and two epochs, in the broken run too
 
-    other = start("--smoke", "--out", out, "--seed", 1, cwd=tmp_path)
+    other = start(*smoke, "--seed", 1, cwd=tmp_path)
     assert "with seed 0 and now 1" in other.communicate()[1]
     assert other.returncode != 0
 
@@ -590,10 +615,12 @@ def test_nifti_pairs_of_other_organs_and_a_run_that_lacks_its_scores_alone(tmp_p
     (tmp_path / "scans").mkdir()
     for subject in range(1, 5):
         case = make_phantom(seed=0, subject=subject, size=32)
-        write_nifti(tmp_path / f"scans/case{subject}_image.nii.gz", case.image[0], case.affine)
-        liver = (case.labels == 1).astype(np.uint8)
+        middle = slice(len(case.labels) // 2 - 4, len(case.labels) // 2 + 4)  # as `few_slices`
+        write_nifti(tmp_path / f"scans/case{subject}_image.nii.gz", case.image[0, middle], case.affine)
+        liver = (case.labels[middle] == 1).astype(np.uint8)
         write_nifti(tmp_path / f"scans/case{subject}_label.nii.gz", liver, case.affine)
-    arguments = ("--smoke", "--tables", 1, "--data", "scans", "--labels", "1=liver lobe", "--out", "out")
+    data = ("--data", "scans", "--labels", "1=liver lobe", "--slice-step", 2)
+    arguments = ("--smoke", "--tables", 1, *data, "--out", "out")
     text = run(*arguments, cwd=tmp_path)
     assert "| DSC liver lobe" in text
     assert "paper, CHAOS |" not in text

@@ -215,19 +215,13 @@ def test_folds_killed_at_random_moments_and_begun_again_end_the_same(plan: Plan,
         assert results(target) == wanted
 
 
-_FINALIZE = """
-from guided_attention.recipes import finalize
-finalize(sys.argv[2])
-"""
-
-
 @pytest.mark.crash
 def test_finalize_killed_in_a_writing_and_begun_again_ends_the_same(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     for name in ("scores.csv", "scores.json", "scores.txt"):
         (tmp_path / "run" / name).unlink()
     shutil.rmtree(tmp_path / "run/ensemble")
-    assert killed_until_done(_FINALIZE, tmp_path / "run", step=9) >= 2
+    assert killed_until_done(partial(finalize, tmp_path / "run"), step=9) >= 2
     assert results(tmp_path / "run") == results(run)
 
 

@@ -192,17 +192,11 @@ def test_two_at_once_do_no_harm(tmp_path):
     assert _bytes(tmp_path / "two") == _bytes(tmp_path / "one")
 
 
-WORK = """
-from tests.sampling.test_cache import _build
-_build(sys.argv[2], sys.argv[3])
-"""
-
-
 @pytest.mark.crash
 def test_a_killed_build_ends_with_the_same_bytes(tmp_path):
     cohort = _cohort(tmp_path / "scans")
     VolumeCache(tmp_path / "whole", _preparation(cohort)).build(cohort)
-    assert killed_until_done(WORK, tmp_path / "scans", tmp_path / "cache", step=4) >= 5
+    assert killed_until_done(partial(_build, tmp_path / "scans", tmp_path / "cache"), step=4) >= 5
     assert _bytes(tmp_path / "cache") == _bytes(tmp_path / "whole")
 
 
