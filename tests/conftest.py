@@ -7,6 +7,9 @@ import hypothesis
 import jaxtyping
 import pytest
 
+from guided_attention.encoders import resnet
+from tests.modules import narrow_layouts
+
 # The same examples in every run, and no clock: a busy machine is no failure.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("steady")
@@ -25,3 +28,12 @@ def without_shape_checks() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module")
+def narrow_resnets() -> Iterator[None]:
+    """Let "resnet18" and "resnet50" be narrow: for tests of what does not depend on the width of an encoder."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, layout in narrow_layouts().items():
+            patch.setitem(resnet._LAYOUTS, name, layout)
+        yield

@@ -172,10 +172,10 @@ def test_storage_order_changes_neither_spacing_by_anatomical_axis_nor_place():
             np.testing.assert_allclose(spacing_of(back), wanted, rtol=1e-9)
             np.testing.assert_array_equal(turned, reference.moved(volume, affine, target))
             np.testing.assert_array_equal(turn.undo(turned), volume)
-            for z, y, x in np.ndindex(*turned.shape):
-                (old,) = np.argwhere(volume == turned[z, y, x])
-                was = reference.place(affine, *old[::-1])
-                np.testing.assert_allclose(reference.place(moved, x, y, z), was, atol=1e-9)
+            olds = (np.argwhere(volume == value)[0] for value in turned.flat)
+            was = [reference.place(affine, *old[::-1]) for old in olds]
+            now = [reference.place(moved, x, y, z) for z, y, x in np.ndindex(*turned.shape)]
+            np.testing.assert_allclose(now, was, atol=1e-9, err_msg=kind)
 
 
 def test_at_45_degrees_every_storage_order_has_one_orientation():

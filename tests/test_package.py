@@ -37,18 +37,31 @@ def fresh(code):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_the_everyday_names_import_no_optional_package():
-    optional = {"pydicom", "nibabel", "matplotlib", "tqdm"}
-    # torch takes tqdm along where it is installed: what counts is what comes on top of torch.
+@pytest.fixture(scope="module")
+def imported():
+    """What the whole library imports on top of torch, and after it a network that is built without memory."""
     code = f"import sys, torch; before = set(sys.modules)\nfrom guided_attention import {EVERYDAY}\n"
     code += "".join(f"import guided_attention.{room}\n" for room in ROOMS)
-    assert fresh(code + f"print({optional} & (set(sys.modules) - before))") == "set()"
+    code += "print(*set(sys.modules) - before)\nwith torch.device('meta'): MSGA(encoder='resnet18')\n"
+    library, network = fresh(code + "print(*set(sys.modules) - before)").splitlines()
+    return set(library.split()), set(network.split())
 
 
-def test_the_library_does_not_import_the_compiler():
+def test_the_everyday_names_import_no_optional_package(imported):
+    # torch takes tqdm along where it is installed: what counts is what comes on top of torch.
+    assert imported[0].isdisjoint({"pydicom", "nibabel", "matplotlib", "tqdm"})
+
+
+def test_the_library_does_not_import_the_compiler(imported):
     # `torch.compiler.disable` as a decorator did: 2.5 seconds of every process.
-    code = "".join(f"import guided_attention.{room}\n" for room in ROOMS)
-    assert fresh(f"import sys\n{code}print('torch._dynamo' in sys.modules)") == "False"
+    assert "guided_attention.models" in imported[0]
+    assert "torch._dynamo" not in imported[0]
+
+
+def test_networks_without_memory_do_not_import_the_compiler(imported):
+    # torch's `normal_` on the meta device does: a second of every process that plans, saves or loads.
+    assert imported[1] >= imported[0]
+    assert "torch._dynamo" not in imported[1]
 
 
 def test_the_library_imports_where_no_optional_package_is_installed():

@@ -37,6 +37,7 @@ __all__ = [
     "load_weights",
     "network_in",
     "network_of",
+    "put_weights",
     "read_contents",
     "require_same_settings",
     "save_checkpoint",
@@ -220,7 +221,11 @@ def load_weights(model: nn.Module, path: PathLike) -> None:
         True
     """
     require_type("model", model, nn.Module, "a torch.nn.Module")
-    contents = load_checkpoint(path)
+    put_weights(model, load_checkpoint(path), path)
+
+
+def put_weights(model: nn.Module, contents: Mapping[str, Any], path: PathLike) -> None:
+    """Load the weights of a checkpoint that was read into a network: see `load_weights`."""
     require_same_settings(model, network_in(contents, path), path)
     wanted = model.state_dict()
     empty = [name for name, value in wanted.items() if isinstance(value, Tensor) and value.is_meta]

@@ -84,7 +84,8 @@ def require_known_keys(
 ) -> None:
     """Raise an error for the first key that is not known, and name the nearest known one."""
     for key in keys:
-        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+        # Only for a wrong key: with eighty known ones, the search takes longer than reading the record.
+        near = [] if key in known else difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
         cure = f"Did you mean {near[0]!r}?" if near else ""
         require(
             key in known,

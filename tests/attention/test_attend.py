@@ -64,10 +64,13 @@ def inputs(queries, keys, *, batch=1, head_width=2, channels=3, dtype=torch.floa
     return [drawn(batch, n, c, seed=i, dtype=dtype).requires_grad_() for i, (n, c) in enumerate(shapes)]
 
 
-# From one position up, within a tile and across several, in two tiles of one sample and one of several samples.
-@pytest.mark.parametrize(("queries", "keys", "batch"), [(1, 1, 1), (1, 7, 2), (7, 1, 1), (3, 5, 3)])
+# From one position up, within a tile and across several, in two tiles of one sample and one of several samples. Threads
+# share the queries of one sample only.
+@pytest.mark.parametrize(
+    ("queries", "keys", "batch", "threads"),
+    [(1, 1, 1, 1), (1, 1, 1, 3), (7, 1, 1, 1), (7, 1, 1, 3), (3, 5, 1, 3), (1, 7, 2, 1), (3, 5, 2, 1)],
+)
 @pytest.mark.parametrize("side", [2, 3, 11])
-@pytest.mark.parametrize("threads", [1, 3])
 def test_first_and_second_derivatives_across_tiles(queries, keys, batch, side, threads, monkeypatch):
     monkeypatch.setattr(module, "_SIDE", side)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)

@@ -6,6 +6,8 @@ from tests.modules import drawn, opened
 
 from guided_attention import CAM, MSGA, PAM, DualAttention, GuidedAttention, SemanticAutoencoder
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 
 def _reconstruct(dims):
     semantic = SemanticAutoencoder(3, width=2, spatial_dims=dims)

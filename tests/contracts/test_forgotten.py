@@ -27,6 +27,8 @@ from guided_attention.preparation import CohortPercentiles, Preparation, Window,
 from guided_attention.sampling import SliceDataset
 from guided_attention.training import TrainerConfig, load_weights, save_checkpoint, seed_everything
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 ORIENTATIONS = ("LPS", "RAS", "LIA", "PSR", "RPI", "ASL")
 SMALL = {"encoder": "resnet18", "channels": 4, "steps": 1}
 

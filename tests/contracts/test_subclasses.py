@@ -9,6 +9,8 @@ from monai.data.utils import list_data_collate
 from tests.contracts.entries import ENTRIES, RECORDS, made_by, tensors_of
 from torch import Tensor, nn
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 AFFINE = torch.diag(torch.tensor([2.0, 3.0, 5.0, 1.0], dtype=torch.float64))
 
 

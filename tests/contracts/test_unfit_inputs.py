@@ -31,7 +31,7 @@ from guided_attention.losses import (
 )
 from guided_attention.outputs import SegmentationOutput
 
-pytestmark = pytest.mark.usefixtures("without_shape_checks")
+pytestmark = pytest.mark.usefixtures("without_shape_checks", "narrow_resnets")
 
 NO_TENSORS = {
     "None": lambda _: None,

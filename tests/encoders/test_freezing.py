@@ -9,6 +9,8 @@ from guided_attention import MSGA
 from guided_attention.losses import GuidedAttentionLoss
 from guided_attention.training import Trainer, TrainerConfig, polynomial_decay
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 
 @pytest.fixture
 def model():

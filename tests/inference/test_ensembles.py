@@ -16,6 +16,8 @@ from guided_attention.inference import Predictor
 from guided_attention.models import msga_lite
 from guided_attention.training import save_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 SMALL = {"encoder": "resnet18", "channels": 4}
 
 

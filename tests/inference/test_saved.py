@@ -16,7 +16,7 @@ from tests.modules import opened
 from torch import nn
 from torch.utils.data import DataLoader
 
-from guided_attention import MSGA, Trainer
+from guided_attention import MSGA, Trainer, _checkpoints
 from guided_attention.case import Case
 from guided_attention.errors import CheckpointError, ExistingFileError, GuidedAttentionError, MissingFileError
 from guided_attention.inference import PostProcessing, Predictor
@@ -188,6 +188,22 @@ def test_a_network_that_was_changed_in_what_its_weights_do_not_show_has_to_be_pa
     _assert_same(vars(loaded.predict(case)), predictor.predict(case))
     whole = Predictor(MSGA(1, 3, **SMALL), AS_IT_IS, ORGANS, device="cpu")
     assert whole.metadata["model"] == whole.model.settings.to_dict()
+
+
+def test_a_checkpoint_is_read_once_and_no_random_weights_are_drawn(tmp_path, monkeypatch):
+    predictor, path, read = Predictor(opened(MSGA(1, 3, **SMALL)), AS_IT_IS, ORGANS), tmp_path / "best.pt", []
+    save_checkpoint(path, {"model": predictor.model.state_dict(), "metadata": predictor.metadata})
+    read_contents = _checkpoints.read_contents
+    monkeypatch.setattr(_checkpoints, "read_contents", lambda file: read.append(file) or read_contents(file))
+    before = torch.random.get_rng_state()
+    loaded = Predictor.load(path, device="cpu")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert read == [path]
+    assert loaded.model.settings == predictor.model.settings
+    assert all(parameter.requires_grad for parameter in loaded.model.parameters())
+    state = predictor.model.state_dict()
+    assert loaded.model.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[name]) for name, value in loaded.model.state_dict().items())
 
 
 def test_weights_without_metadata_say_how_to_go_on(tmp_path):

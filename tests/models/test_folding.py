@@ -15,6 +15,8 @@ from guided_attention.labels import LabelSpec
 from guided_attention.models import fuse
 from guided_attention.preparation import Preparation
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 ALL = ["daf", "ms_pam", "ms_cam", "ms_danet", "ms_dual", "ms_dual_guided", "ms_dist", "danet"]
 SPACES = {2: (37, 53), 3: (5, 37, 23)}
 

@@ -16,6 +16,8 @@ from guided_attention.errors import ArgumentError, ArgumentTypeError, MissingFil
 from guided_attention.losses import GuidedAttentionLoss
 from guided_attention.models import DualAttentionNetwork, danet, export_original, fuse, load_original
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 BUILDERS = [
     "MSGA",
     "msga_lite",
@@ -280,7 +282,7 @@ def test_an_encoder_of_other_channels_or_dimensions_is_refused(name):
 def test_parts_of_other_dimensions_are_refused():
     with torch.device("meta"):
         slices, volumes = (resnet_encoder("resnet18", spatial_dims=dims) for dims in (2, 3))
-        fusion = MultiScaleFusion((64, 128, 256, 512), channels=4)
+        fusion = MultiScaleFusion(slices.out_channels, channels=4)
         with pytest.raises(
             ArgumentError, match="`encoder.spatial_dims` must be 2, as that of `fusion`, got 3"
         ):
@@ -303,7 +305,8 @@ def test_whole_numbers_of_numpy_are_numbers():
 
 @pytest.mark.usefixtures("without_shape_checks")
 def test_parts_of_wrong_types_are_named():
-    encoder, fusion = resnet_encoder("resnet18"), MultiScaleFusion((64, 128, 256, 512), channels=4)
+    encoder = resnet_encoder("resnet18")
+    fusion = MultiScaleFusion(encoder.out_channels, channels=4)
     attention = MultiScaleGuidedAttention(4)
     with pytest.raises(
         ArgumentTypeError, match=r"`encoder` must be a torch\.nn\.Module that meets the Encoder protocol"

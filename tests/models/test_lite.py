@@ -33,6 +33,7 @@ def test_the_attention_sees_a_sixteenth_of_the_side():
     assert seen == [(4, 6)] * 8
 
 
+@pytest.mark.usefixtures("narrow_resnets")
 @pytest.mark.parametrize("space", [(1, 1), (37, 53), (23, 5), (5, 37, 23)])
 @pytest.mark.parametrize(("in_channels", "num_classes"), [(1, 2), (4, 9)])
 def test_every_parameter_learns_at_any_size(space, in_channels, num_classes):

@@ -22,6 +22,8 @@ from guided_attention.losses import GuidedAttentionLoss
 from guided_attention.models import daf, ms_dist, ms_dual, msga_lite
 from guided_attention.training import ModelWithLoss
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 
 class Plain(nn.Module):
     """Attends to nothing, and records what it is asked for."""

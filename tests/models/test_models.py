@@ -10,6 +10,8 @@ from guided_attention import MSGA, MultiScaleFusion, SegmentationModel
 from guided_attention.attention import MultiScaleGuidedAttention
 from guided_attention.models import danet, msga_lite
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 
 class TwoScales(nn.Module):
     """The least encoder there is."""

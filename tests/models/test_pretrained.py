@@ -44,6 +44,8 @@ from guided_attention.models import (
 from guided_attention.models.pretrained import _BUILDERS, _COMMON
 from guided_attention.training import load_weights, save_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 TINY = {"encoder": "resnet18", "channels": 4}
 NETWORKS = {
     "msga": lambda: MSGA(2, 3, **TINY, steps=3, energy="paper", shared_guide=False),
@@ -62,7 +64,10 @@ NETWORKS = {
 _ELSEWHERE = """
 import sys, torch
 from pathlib import Path
+from guided_attention.encoders import resnet
 from guided_attention.models import from_pretrained
+from tests.modules import narrow_layouts
+resnet._LAYOUTS |= narrow_layouts()
 for folder in sorted(path for path in Path(sys.argv[1]).iterdir() if path.is_dir()):
     with torch.inference_mode():
         torch.save(from_pretrained(folder)(torch.load(folder / "x.pt")), folder / "logits.pt")
@@ -84,7 +89,7 @@ def elsewhere(tmp_path_factory):
         torch.save(x, root / name / "x.pt")
         with torch.inference_mode():
             expected[name] = (model, model(x))
-    subprocess.run([sys.executable, "-c", _ELSEWHERE, str(root)], check=True)
+    subprocess.run([sys.executable, "-c", _ELSEWHERE, str(root)], check=True, cwd=Path(__file__).parents[2])
     return root, expected
 
 

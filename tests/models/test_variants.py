@@ -13,6 +13,8 @@ from torch.utils._pytree import tree_leaves
 from guided_attention import MSGA, models
 from guided_attention.losses import GuidedAttentionLoss
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 VARIANTS = ["daf", "ms_pam", "ms_cam", "ms_danet", "ms_dual", "ms_dual_guided", "ms_dist"]
 ALL = [*VARIANTS, "danet"]
 

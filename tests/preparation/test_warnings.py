@@ -87,10 +87,15 @@ def test_clipping_by_the_preparation_itself_is_no_window_before():
     assert_no_warning(fitted, [changed(ct(7), ct(7).image.clip(-1000, 300))])
 
 
+@cache
+def phantoms(source):
+    return [make_phantom(0, subject=subject, size=48, source=source) for subject in range(1, 21)]
+
+
 @pytest.mark.parametrize("intensity", [ZScore(), CohortPercentiles(), Window(0, 400)])
 @pytest.mark.parametrize("source", ["t1_in", "t2"])
 def test_phantoms(intensity, source):
-    cases = [make_phantom(0, subject=subject, size=48, source=source) for subject in range(1, 21)]
+    cases = phantoms(source)
     fitted = Preparation(intensity=intensity).fit(cases[:5])
     assert_no_warning(fitted, cases[5:])
     for case in cases[5:11]:

@@ -16,6 +16,8 @@ from guided_attention.preparation import Preparation
 from guided_attention.recipes import evaluate, predict, predict_shard
 from guided_attention.recipes.prediction import require_apart
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 pytest.importorskip("nibabel")
 
 

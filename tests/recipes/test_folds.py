@@ -50,6 +50,8 @@ from guided_attention.recipes.finalizing import _corrections, _joined, _write_en
 from guided_attention.recipes.plan import differing_keys
 from guided_attention.sampling.cache import digest_of
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 
 @pytest.fixture(scope="module")
 def on_disk(plan: Plan) -> Plan:

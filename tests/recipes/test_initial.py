@@ -16,6 +16,8 @@ from guided_attention.recipes import Plan
 from guided_attention.recipes._initial import initial_weights, load_initial
 from guided_attention.recipes._parts import predictor_of
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 _KNOWN = 7
 """All weights of the earlier run."""
 

@@ -18,6 +18,8 @@ from guided_attention.recipes._parts import predictor_of
 from guided_attention.recipes.scoring import read_prediction
 from guided_attention.training import save_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 
 @pytest.fixture(scope="module")
 def folder(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -31,9 +31,13 @@ OutputStride: TypeAlias = Literal[8, 16, 32]
 
 @dataclass(frozen=True)
 class _Layout:
-    """The numbers of a published network: blocks per stage, kind of block, file of torchvision's ImageNet weights."""
+    """The numbers of a published network: blocks per stage, kind of block, file of torchvision's ImageNet weights.
+
+    All have 64 channels in the first stage; tests make them narrower.
+    """
 
     depths: tuple[int, int, int, int]
+    width: int = 64
     bottleneck: bool = False
     groups: int = 1
     base_width: int = 64
@@ -166,17 +170,19 @@ class ResNetEncoder(nn.Module):
         require_type("layout", layout, _Layout, "that of a published network", "Call `resnet_encoder`.")
         require_count("in_channels", in_channels)
         require_choice("spatial_dims", spatial_dims, (2, 3))
-        self.pad, self.conv1 = _stem(in_channels, spatial_dims)
-        self.bn1 = batch_norm(64, spatial_dims=spatial_dims)
+        self.pad, self.conv1 = _stem(in_channels, layout.width, spatial_dims)
+        self.bn1 = batch_norm(layout.width, spatial_dims=spatial_dims)
         self.relu = nn.ReLU(inplace=True)
         pool = nn.MaxPool2d if spatial_dims == 2 else nn.MaxPool3d  # noqa: PLR2004
         self.maxpool = pool(kernel_size=3, stride=2, padding=1)
         block = _Bottleneck if layout.bottleneck else _BasicBlock
-        self.out_channels: tuple[int, ...] = tuple(block.expansion * width for width in (64, 128, 256, 512))
+        self.out_channels: tuple[int, ...] = tuple(
+            block.expansion * layout.width * 2**stage for stage in range(4)
+        )
         self.strides: tuple[int, ...] = tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
         self.in_channels = in_channels
         self.spatial_dims = spatial_dims
-        inputs = (64, *self.out_channels[:-1])
+        inputs = (layout.width, *self.out_channels[:-1])
         stages = [
             _stage(block, layout, stage, inputs[stage], spatial_dims, output_stride) for stage in range(4)
         ]
@@ -201,7 +207,7 @@ class ResNetEncoder(nn.Module):
         self.grad_checkpointing = enable
 
 
-def _stem(in_channels: int, dims: SpatialDims) -> tuple[nn.Module, nn.Conv2d | nn.Conv3d]:
+def _stem(in_channels: int, width: int, dims: SpatialDims) -> tuple[nn.Module, nn.Conv2d | nn.Conv3d]:
     """Return the padding and the convolution 7 x 7 that begin the network.
 
     Volumes have a separate layer for the padding: with the convolution's own padding, torch's CPU kernel for the
@@ -209,8 +215,8 @@ def _stem(in_channels: int, dims: SpatialDims) -> tuple[nn.Module, nn.Conv2d | n
     5 slices or fewer, and the process dies. The numbers are the same.
     """
     if dims == 2:  # noqa: PLR2004
-        return nn.Identity(), conv(in_channels, 64, 7, spatial_dims=2, stride=2, bias=False)
-    return nn.ConstantPad3d(3, 0.0), nn.Conv3d(in_channels, 64, 7, stride=2, bias=False)
+        return nn.Identity(), conv(in_channels, width, 7, spatial_dims=2, stride=2, bias=False)
+    return nn.ConstantPad3d(3, 0.0), nn.Conv3d(in_channels, width, 7, stride=2, bias=False)
 
 
 def _stage(
@@ -221,7 +227,7 @@ def _stage(
     dims: SpatialDims,
     output_stride: OutputStride,
 ) -> nn.Sequential:
-    width = 64 * 2**stage
+    width = layout.width * 2**stage
     first, rest = _steps(stage, output_stride)
     blocks = [block(in_channels, width, first, layout, dims)]
     blocks += [
@@ -239,9 +245,12 @@ def _steps(stage: int, output_stride: OutputStride) -> tuple[_Step, _Step]:
 
 
 def _initialise(encoder: nn.Module) -> None:
-    """Initialize the convolutions as torchvision does (He, fan-out); batch norms start as identities."""
+    """Initialize the convolutions as torchvision does (He, fan-out); batch norms start as identities.
+
+    On the meta device, which has no values, torch would import its compiler to draw none: a second of a core.
+    """
     for module in encoder.modules():
-        if isinstance(module, nn.Conv2d | nn.Conv3d):
+        if isinstance(module, nn.Conv2d | nn.Conv3d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from guided_attention._checkpoints import (
     ModelSettings,
     load_checkpoint,
     load_weights,
+    put_weights,
     require_same_settings,
 )
 from guided_attention._checks import counted, cut_list, require, require_path
@@ -182,7 +184,8 @@ def _require_whole(values: dict[str, Any], checksums: dict[str, Any], file: Path
 
 
 def _from_checkpoint(path: Path, given: nn.ModuleList | None) -> tuple[nn.ModuleList, Knowledge]:
-    values = load_checkpoint(path).get("metadata")
+    contents = load_checkpoint(path)
+    values = contents.get("metadata")
     if values is None:
         raise CheckpointError(
             f"`path` must be a checkpoint with metadata, got {path}, which holds weights only. Train with "
@@ -202,15 +205,18 @@ def _from_checkpoint(path: Path, given: nn.ModuleList | None) -> tuple[nn.Module
             )
         given = nn.ModuleList([_built(settings, path)])
     require(len(given) == 1, "model", "one network for a checkpoint", len(given))
-    load_weights(given[0], path)
+    put_weights(given[0], contents, path)
     return given, knowledge
 
 
 def _built(settings: Mapping[str, object], path: Path) -> nn.Module:
     try:
-        return build(ModelSettings.from_dict(settings))
+        # The meta device draws no weights, and leaves the random numbers of the caller as they are.
+        with torch.device("meta"):
+            network = build(ModelSettings.from_dict(settings))
     except GuidedAttentionError as error:
         raise CheckpointError(f"`{path}` holds a network that cannot be built: {error}", file=path) from error
+    return network.to_empty(device="cpu")
 
 
 def _read(values: object, path: Path) -> Knowledge:
