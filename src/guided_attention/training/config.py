@@ -16,6 +16,7 @@ from guided_attention._checks import (
     require_number,
     require_positive,
     require_seed,
+    require_takes,
     require_type,
 )
 from guided_attention.errors import ArgumentTypeError
@@ -123,10 +124,9 @@ class TrainerConfig:
         require(good, "schedule", wanted, got, error=ArgumentTypeError)
         wanted = "a function that returns seconds"
         require(callable(self.clock), "clock", wanted, self.clock, error=ArgumentTypeError)
-        good, got = self.augment is None or callable(self.augment), f"a {type(self.augment).__name__}"
-        good = good and not isinstance(self.augment, type)
-        wanted = "a function of images, labels and seeds"
-        require(good, "augment", wanted, got, error=ArgumentTypeError)
+        if self.augment is not None:
+            cure = "One of an image and its labels goes to SliceDataset(augment=…)."
+            require_takes("augment", self.augment, 3, "a function of images, labels and seeds", cure)
         self._check_parts()
 
     def settings(self) -> dict[str, str | int | float | None]:
