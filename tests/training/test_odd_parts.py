@@ -182,6 +182,20 @@ class Halving:
     def __init__(self, factor, note=None):
         self.factor = factor
         self.note = note
+@pytest.mark.parametrize(
+    ("kind", "precision"), [("float64", "fp32"), ("float16", "fp32"), ("float64", "bf16")]
+)
+def test_images_of_another_type_than_the_weights_are_told_the_cure(tmp_path, kind, precision):
+    kind = getattr(torch, kind)
+    loader = [(image.to(kind), labels) for image, labels in BATCHES]
+    with pytest.raises(RuntimeError) as caught:
+        train(tmp_path / "run", loader=loader, precision=precision)
+    assert caught.value.__notes__ == [
+        f"The images were {kind} of shape (3, 1, 5, 11), the labels torch.int64 of shape (3, 5, 11).",
+        "The weights are torch.float32: let the loader return images of that type.",
+    ]
+
+
 
     def __call__(self, epoch):
         return float(self.factor) ** epoch
