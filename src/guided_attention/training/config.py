@@ -76,7 +76,8 @@ class TrainerConfig:
         loggers: Told each row of the log, besides ``log.csv``.
         hooks: Called after each step, validation and epoch, see `Hook`.
         clock: Returns seconds.
-        exact_resume: Whether to refuse loaders that a resumed run could not repeat to the bit.
+        exact_resume: Whether to refuse loaders, and generators of random numbers in any other part, that a resumed run
+            could not repeat to the bit.
         provenance: Texts and numbers to write into ``run.json``, such as a hash of the data.
 
     Raises:

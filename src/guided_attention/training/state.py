@@ -21,7 +21,7 @@ from guided_attention._checkpoints import network_in, require_same_settings
 from guided_attention._checks import cut_list, require
 from guided_attention._state_dicts import matching_entries, plain_name
 from guided_attention.errors import ArgumentTypeError, CheckpointError
-from guided_attention.training.batches import generator_states, generators_in, restore_generators
+from guided_attention.training.generators import generator_states, generators_in, restore_generators
 from guided_attention.training.schedule import with_given
 from guided_attention.training.seeding import random_state, restore_random_state
 
@@ -145,7 +145,7 @@ class Parts:
         optimizer: Of the network.
         scaler: Of the loss, switched off unless training runs in fp16.
         schedule: A scheduler of torch, if there is one.
-        loader: The loader, whose generators of random numbers are stored.
+        sources: What may hold generators of random numbers, by the name of the argument; their states are stored.
         loss: Of the run, if it is a module: its weights may be trained, and its buffers may change.
     """
 
@@ -154,7 +154,7 @@ class Parts:
     optimizer: Optimizer
     scaler: torch.amp.GradScaler
     schedule: LRScheduler | None
-    loader: object
+    sources: Mapping[str, object]
     loss: nn.Module | None = None
 
     def __post_init__(self) -> None:
@@ -211,13 +211,14 @@ class Parts:
                 raise ArgumentTypeError(message, argument=owner) from error
 
     def random_states(self) -> dict[str, Any]:
-        """Return the states of all generators, those of the loader included."""
-        return {"global": random_state(), "loader": generator_states(generators_in(self.loader))}
+        """Return the states of all generators: the global ones, and those of loader, network and the like."""
+        # The name of the entry is from when those of the loader were the only ones.
+        return {"global": random_state(), "loader": generator_states(generators_in(self.sources))}
 
     def restore_random_states(self, states: Mapping[str, Any]) -> None:
         """Set all generators to what `random_states` returned."""
         restore_random_state(states["global"])
-        restore_generators(generators_in(self.loader), states["loader"])
+        restore_generators(generators_in(self.sources), states["loader"])
 
     def restore(self, held: Mapping[str, Any], path: Path) -> list[str]:
         """Take over the state that was stored, and return which settings are no longer what they were.
