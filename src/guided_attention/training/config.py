@@ -20,6 +20,7 @@ from guided_attention._checks import (
     require_type,
 )
 from guided_attention.errors import ArgumentTypeError
+from guided_attention.training.descriptions import described
 from guided_attention.training.log import Logger
 from guided_attention.training.progress import Hook
 from guided_attention.training.schedule import Schedule
@@ -130,9 +131,12 @@ class TrainerConfig:
             require_takes("augment", self.augment, 3, "a function of images, labels and seeds", cure)
         self._check_parts()
 
-    def settings(self) -> dict[str, str | int | float | None]:
-        """Return the settings that a resumed run compares with those it was begun with."""
-        return {name: getattr(self, name) for name in _SETTINGS}
+    def settings(self) -> dict[str, object]:
+        """Return the settings that a resumed run compares with those it was begun with, as plain values."""
+        plain = {name: getattr(self, name) for name in _SETTINGS}
+        keys = None if self.batch_keys is None else list(self.batch_keys)
+        functions = {name: described(getattr(self, name)) for name in ("schedule", "augment")}
+        return {**plain, "batch_keys": keys, **functions}
 
     def _check_numbers(self) -> None:
         for name in ("max_epochs", "validate_every", "accumulate", "keep"):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
 from guided_attention._checkpoints import network_in, require_same_settings
@@ -120,6 +120,10 @@ class RunState:
             self.best_epoch, self.best_score = self.epoch, score
         return best
 
+    def forget_scores(self) -> None:
+        """Let the next validation count as the best: those so far are of another scale, or there is none any more."""
+        self.best_epoch, self.best_score, self.scores = 0, math.nan, []
+
     def validations_without_improvement(self) -> int:
         """Return how many validations there were since the best one."""
         best, since = -math.inf, 0
@@ -220,6 +224,11 @@ class Parts:
         restore_random_state(states["global"])
         restore_generators(generators_in(self.sources), states["loader"])
 
+    def forget_scores(self) -> None:
+        """Let a scheduler of torch that waits for a better score count from the next one."""
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.best, self.schedule.num_bad_epochs = self.schedule.mode_worse, 0
+
     def restore(self, held: Mapping[str, Any], path: Path) -> list[str]:
         """Take over the state that was stored, and return which settings are no longer what they were.
 
@@ -316,10 +325,8 @@ class Parts:
     def _restore_schedule(self, held: Mapping[str, Any] | None) -> list[str]:
         before = None if held is None else held["class"]
         ours = None if self.schedule is None else type(self.schedule).__name__
-        if before != ours:
-            return [f"schedule: {before} → {ours}"]
-        if held is None or self.schedule is None:
-            return []
+        if held is None or self.schedule is None or before != ours:
+            return []  # the settings tell it
         changes: list[str] = []
         state = with_given(held["state"], held["given"], self._schedule_given, "schedule", changes)
         self.schedule.load_state_dict(state)
