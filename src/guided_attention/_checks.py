@@ -1,6 +1,7 @@
 """Checks of arguments, with one form of message: what, what was wanted, what came, what to do."""
 
 import difflib
+import inspect
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +34,7 @@ __all__ = [
     "require_positive",
     "require_same_shape",
     "require_seed",
+    "require_takes",
     "require_type",
 ]
 
@@ -132,6 +134,20 @@ def require_choice(
     """Raise unless `value` is one of `choices`."""
     listed = ", ".join(repr(choice) for choice in choices)
     require(value in choices, argument, f"one of {listed}", repr(value), error=error)
+
+
+def require_takes(argument: str, function: object, count: int, wanted: str, cure: str) -> None:
+    """Raise unless `function` can be called with so many arguments; one that does not tell its signature passes."""
+    good = callable(function) and not isinstance(function, type)
+    require(good, argument, wanted, f"a {type(function).__name__}", error=ArgumentTypeError)
+    try:
+        inspect.signature(function).bind(*range(count))  # type: ignore[arg-type]  # checked
+    except TypeError as error:
+        got = f"a {type(function).__name__} that cannot be called with {count} arguments ({error})"
+        message = f"`{argument}` must be {wanted}, got {got}. {cure}"
+        raise ArgumentTypeError(message, argument=argument) from error
+    except ValueError:  # of a builtin
+        return
 
 
 def require_path(argument: str, path: object, cure: str = "") -> Path:

@@ -39,8 +39,8 @@ def test_texts_are_read_as_the_type_of_the_value_they_replace(plan: Plan) -> Non
             "sampling.foreground": "0",
             "inference.patch_size": "16,32",
             "augmentation.strength": "none",
-            "augmentation.mirror_axes": "height",
-            "inference.mirror_axes": "height,width",
+            "augmentation.mirror_axes": "height,width",
+            "inference.mirror_axes": "height",
             "training.ema_decay": "none",
             "budget.minutes": "7",
             "data.test": "1,3",
@@ -53,8 +53,8 @@ def test_texts_are_read_as_the_type_of_the_value_they_replace(plan: Plan) -> Non
     )
     assert (other.optimizer.lr, other.optimizer.name) == (1e-3, "sgd")
     assert (other.sampling.size, other.sampling.foreground) == ((16, 16), 0.0)
-    assert (other.inference.patch_size, other.inference.mirror_axes) == ((16, 32), ("height", "width"))
-    assert (other.augmentation.strength, other.augmentation.mirror_axes) == ("none", ("height",))
+    assert (other.inference.patch_size, other.inference.mirror_axes) == ((16, 32), ("height",))
+    assert (other.augmentation.strength, other.augmentation.mirror_axes) == ("none", ("height", "width"))
     assert (other.training.ema_decay, other.budget.minutes, other.seed) == (None, 7.0, 5)
     assert (other.data.train, other.data.val, other.data.test) == (("2",), ("4",), ("1", "3"))
     assert other.network.arguments["steps"] == 1
@@ -190,9 +190,10 @@ def test_volumes_have_no_neighbours_as_channels(plan: Plan) -> None:
         plan.with_values(values)
     values |= {"preparation.neighbours": 0, "network.arguments.in_channels": 1}
     volumes = plan.with_values(
-        values | {"inference.patch_size": "16,16,16", "inference.mirror_axes": "depth"}
+        values | dict.fromkeys(("augmentation.mirror_axes", "inference.mirror_axes"), "depth")
     )
     assert (volumes.sampling.size, volumes.inference.mirror_axes) == ((16, 16, 16), ("depth",))
+    assert volumes.inference.patch_size == (16, 16, 16)
     with pytest.raises(ArgumentError, match="`inference.patch_size` must be of 3 sides or none"):
         volumes.with_values({"inference.patch_size": "16,16"})
     with pytest.raises(ArgumentError, match="Set preparation.min_size to 32,16,16 too"):
@@ -329,3 +330,56 @@ def test_differing_keys_are_dotted(plan: Plan) -> None:
     )
     assert differing_keys(plan, other) == ["network.builder", "optimizer.lr"]
     assert differing_keys(plan, plan) == []
+
+
+def test_what_is_planned_as_in_training_stays_so(plan: Plan) -> None:
+    keys = ("inference.mirror_axes", "inference.patch_size", "inference.precision")
+
+    def of_inference(one: Plan) -> dict[str, object]:
+        return {key: (getattr(one.inference, key.partition(".")[2]), one.reasons.get(key)) for key in keys}
+
+    planned = [plan.reasons[key] for key in keys]
+    pairs = plan.with_values({"labels.pairs": ((2, 3),)})
+    mirrored = pairs.with_values(
+        {
+            "augmentation.mirror_axes": "width",
+            "sampling.size": "16,16",
+            "training.precision": "bf16",
+        }
+    )
+    values = [("width",), (16, 16), "bf16"]
+    assert of_inference(mirrored) == dict(zip(keys, zip(values, planned, strict=True), strict=True))
+    plain = mirrored.with_values({"augmentation.mirror_axes": "none", "training.precision": "fp16"})
+    values, reasons = [(), (16, 16), "bf16"], [*planned[:2], None]
+    assert of_inference(plain) == dict(zip(keys, zip(values, reasons, strict=True), strict=True))
+
+    by_hand = {
+        "inference.mirror_axes": "width",
+        "inference.patch_size": "none",
+        "inference.precision": "fp32",
+    }
+    chosen = mirrored.with_values(by_hand)
+    later = chosen.with_values(
+        {"augmentation.mirror_axes": "height,width", "sampling.size": "32,32", "training.precision": "fp32"}
+    )
+    values = [("width",), None, "fp32"]
+    assert (
+        of_inference(chosen)
+        == of_inference(later)
+        == {key: (value, "set by hand") for key, value in zip(keys, values, strict=True)}
+    )
+
+
+def test_mirrors_that_training_lacks_are_told(plan: Plan) -> None:
+    pairs = plan.with_values({"labels.pairs": ((2, 3),)})
+    message = (
+        "`inference.mirror_axes` has height, along which training mirrors no patch: the network has never seen such "
+        "a copy. Set inference.mirror_axes=width, or mirror in training too."
+    )
+    with pytest.warns(UserWarning, match=message):
+        other = pairs.with_values(
+            {"inference.mirror_axes": "height,width", "augmentation.mirror_axes": "width"}
+        )
+    assert other.with_values({"optimizer.lr": 1}).inference.mirror_axes == ("height", "width")
+    with pytest.warns(UserWarning, match="has height, width, .*Set inference.mirror_axes=none, or"):
+        other.with_values({"augmentation.mirror_axes": "none"})

@@ -363,3 +363,12 @@ def test_numbers_that_were_drawn_for_another_shape_are_told(place):
         numbers = numbers[:-1]
     with pytest.raises(ValueError, match=r"`drawn` must be \d+ numbers for this image, got \d+\. Pass what"):
         Augmentation((flat,)).apply(images[:1], labels[:1], [[numbers]])
+
+
+@spaces
+@pytest.mark.parametrize("kind", [torch.uint8, torch.uint16, torch.uint32, torch.int32])
+def test_labels_of_every_whole_type_are_changed_alike(space, kind):
+    augment, (images, labels, seeds) = everything(space), batch(space)
+    wanted = augment(images, labels, seeds)
+    got = augment(images, labels.to(kind), seeds)
+    torch.testing.assert_close(got, (wanted[0], wanted[1].to(kind)), rtol=0, atol=0)

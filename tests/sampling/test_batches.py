@@ -13,7 +13,8 @@ from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation import Preparation
 from guided_attention.sampling import PatchBatches, PatchDataset
-from guided_attention.training.batches import Batches, generators_in, require_loader
+from guided_attention.training.batches import Batches, require_loader
+from guided_attention.training.generators import generators_in, require_repeatable
 from guided_attention.training.shares import require_shares
 
 LABELS = LabelSpec({2: "one", 3: "two", 5: "absent", 7: "three"}, ignore_value=200)
@@ -192,8 +193,9 @@ def test_a_resumed_epoch_goes_on_where_it_was(workers):
 def test_the_trainer_takes_the_loader_and_sets_the_epoch():
     patches = _patches((3, 5, 7))
     loader = DataLoader(patches, batch_sampler=PatchBatches(patches, 3, 7))
-    require_loader(loader, exact=True)
-    assert [name for name in generators_in(loader) if "beartype" not in name] == []
+    require_loader(loader)
+    require_repeatable({"train_loader": loader}, exact=True)
+    assert [name for name in generators_in({"train_loader": loader}) if "beartype" not in name] == []
     assert len(list(Batches(loader).groups(5, 1, skip=4))) == 3
     assert list(loader.batch_sampler) == _epoch(PatchBatches(patches, 3, 7), 5)
 

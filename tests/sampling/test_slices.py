@@ -9,7 +9,7 @@ from guided_attention.case import Case, affine_of
 from guided_attention.errors import ArgumentError, ArgumentTypeError, DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation import CenterCrop, Preparation, Window
-from guided_attention.sampling import FlipRotate, SliceDataset
+from guided_attention.sampling import Augmentation, Chain, FlipRotate, Mirror, SliceDataset
 
 LABELS = LabelSpec({1: "liver", 2: "right kidney", 3: "left kidney", 4: "spleen"}, pairs=((2, 3),))
 ODD = LabelSpec({7: "liver", 3: "spleen"}, ignore_value=200)
@@ -315,3 +315,16 @@ def test_options_that_cannot_be_are_named(options, error):
     (name,) = options
     with pytest.raises(error, match=f"`{name}` must be"):
         SliceDataset([_case()], PLAIN, LABELS, **options)
+
+
+def test_an_augmentation_of_batches_is_told_where_it_goes():
+    augment = Augmentation((Mirror(),))
+    message = (
+        r"must be a function of an image and its labels, got a Augmentation that cannot be called with 2 arguments "
+        r"\(missing a required argument: 'seeds'\)\. One of batches and seeds, such as an Augmentation, goes to "
+        r"TrainerConfig\(augment=…\)\."
+    )
+    with pytest.raises(ArgumentTypeError, match=f"`augment` {message}"):
+        SliceDataset([_case()], PLAIN, LABELS, augment=augment)
+    with pytest.raises(ArgumentTypeError, match=rf"`steps\[1\]` {message}"):
+        Chain((FlipRotate(), augment))

@@ -1,5 +1,6 @@
 """What users pass to a trainer: it does what it says, or says why not. One test for each accident that was reported."""
 
+import functools
 import json
 import math
 import re
@@ -28,6 +29,7 @@ from guided_attention.losses import DiceCrossEntropyLoss, GuidedAttentionLoss
 from guided_attention.models import MSGA, danet
 from guided_attention.outputs import LossTerms, SegmentationOutput, takes_outputs
 from guided_attention.preparation import Preparation
+from guided_attention.sampling import Augmentation, GaussianNoise, Mirror
 from guided_attention.training import (
     ModelWithLoss,
     Trainer,
@@ -37,6 +39,7 @@ from guided_attention.training import (
     load_weights,
     polynomial_decay,
     read_log,
+    reduce_on_plateau,
     save_checkpoint,
     seed_everything,
 )
@@ -508,6 +511,139 @@ def test_settings_given_now_win_over_those_stored_and_are_said_and_logged(make_t
     for change in [*changes, "clip_grad_norm: None → 2.0"]:
         assert f"changed since the run was stored: {change}\n" in said
         assert f'"{change}"' in record
+
+
+def warm(steps):
+    return lambda progress: min(1.0, progress.epoch / steps)
+
+
+_FUNCTIONS = {
+    "another schedule": (
+        {"schedule": polynomial_decay()},
+        {"schedule": warm(3)},
+        ["schedule: polynomial_decay.<lambda>(power=0.9) → warm.<lambda>(steps=3)"],
+    ),
+    "another number of a schedule": (
+        {"schedule": polynomial_decay(0.9)},
+        {"schedule": polynomial_decay(1.0)},
+        ["schedule: polynomial_decay.<lambda>(power=0.9) → polynomial_decay.<lambda>(power=1.0)"],
+    ),
+    "the same": (
+        {"schedule": reduce_on_plateau(2), "augment": Augmentation((Mirror((1,)),))},
+        {"schedule": reduce_on_plateau(2), "augment": Augmentation((Mirror((1,)),))},
+        [],
+    ),
+    "no augmentation": (
+        {"augment": Augmentation((Mirror((1,)), GaussianNoise(probability=1.0)))},
+        {},
+        [
+            (
+                "augment: Augmentation(changes=[Mirror(axes=[1], probability=0.5), "
+                "GaussianNoise(probability=1.0, variance=[0.0, 0.1])]) → None"
+            )
+        ],
+    ),
+    "a long augmentation": (
+        {"augment": Augmentation((Mirror((1,)),) * 20)},
+        {"augment": Augmentation((Mirror((1,)),) * 21)},
+        ["augment: it has other values"],
+    ),
+    "a function with fixed arguments": (
+        {
+            "augment": functools.partial(
+                lambda images, labels, _seeds, share: (images * share, labels), share=2
+            )
+        },
+        {
+            "augment": functools.partial(
+                lambda images, labels, _seeds, share: (images * share, labels), share=1
+            )
+        },
+        ["augment: partial(func=<lambda>, share=2) → partial(func=<lambda>, share=1)"],
+    ),
+}
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(("before", "now", "changes"), _FUNCTIONS.values(), ids=_FUNCTIONS)
+def test_other_functions_are_said_and_noted_on_resume(make_trainer, capsys, before, now, changes):
+    folder = make_trainer(max_epochs=1, **before).fit().run_dir
+    make_trainer(max_epochs=1, **now).fit(resume=True)
+    said = capsys.readouterr().err
+    assert [line for line in said.splitlines() if "changed" in line] == [
+        f"changed since the run was stored: {change}" for change in changes
+    ]
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert record["sessions"][1]["changes"] == changes
+
+
+def test_another_class_of_schedulers_and_other_keys_are_said(make_trainer, capsys):
+    made = sgd()(model := toy_network())
+    folder = make_trainer(model=model, optimizer=lambda _: made, schedule=StepLR(made, 2), max_epochs=1).fit()
+    dictionaries = [{"image": IMAGES, "label": LABELS}] * BATCHES
+    make_trainer(optimizer=sgd(), max_epochs=2, loader=dictionaries, batch_keys=("image", "label")).fit(
+        resume=True
+    )
+    record = json.loads((folder.run_dir / "run.json").read_text(encoding="utf-8"))
+    assert [change for change in record["sessions"][1]["changes"] if "lr" not in change] == [
+        "max_epochs: 1 → 2",
+        "batch_keys: None → ['image', 'label']",
+        "schedule: StepLR → None",
+    ]
+    assert "changed since the run was stored: schedule: StepLR → None\n" in capsys.readouterr().err
+
+
+class Scored:
+    """Stands for a `Validation`, which names its metric."""
+
+    def __init__(self, metric, score):
+        self.metric, self.score = metric, score
+
+    def __call__(self, _model):
+        return self.score
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "score"),
+    [
+        (lambda _model: 0.9, None, math.nan),
+        (Scored("dice", 0.9), Scored("hd95_mm", -3.0), -3.0),
+        (Scored("dice", 0.9), lambda _model: -3.0, -3.0),
+    ],
+    ids=["none any more", "another metric", "another function"],
+)
+@pytest.mark.parametrize("epochs", [2, 4])
+def test_scores_of_another_validation_are_not_compared(make_trainer, capsys, before, now, score, epochs):
+    folder = make_trainer(max_epochs=2, validate=before).fit().run_dir
+    result = make_trainer(max_epochs=epochs, validate=now).fit(resume=True)
+    best_epoch = epochs if now is None or epochs == 2 else 3
+    best = load_checkpoint(folder / "best.pt")
+    assert (best["epoch"], result.best_epoch) == (best_epoch, best_epoch)
+    assert [best["score"], result.best_score] == pytest.approx([score, score], nan_ok=True)
+    assert (
+        "The next validation counts as the best; patience and schedule know no earlier score.\n"
+        in capsys.readouterr().err
+    )
+
+
+def test_patience_and_schedulers_wait_for_scores_of_the_new_validation(make_trainer):
+    def parts(optimizer):
+        return {"schedule": ReduceLROnPlateau(optimizer, "max", patience=1, threshold=0.0), "patience": 3}
+
+    def run(epochs, validate, **how):
+        model = toy_network()
+        made = sgd()(model)
+        trainer = make_trainer(
+            model=model, optimizer=lambda _: made, validate=validate, max_epochs=epochs, **parts(made)
+        )
+        return trainer.fit(**how), made.param_groups[0]["lr"]
+
+    run(2, Scored("dice", 0.9))
+    result, rate = run(5, Scored("hd95_mm", -3.0), resume=True)
+    assert (result.best_epoch, result.epochs, result.stopped_by) == (3, 5, "epochs")
+    assert rate == pytest.approx(0.01)  # after epochs 4 and 5 without a better one, and not after epoch 3
+    result, _ = run(9, Scored("hd95_mm", -3.0), resume=True)
+    assert (result.best_epoch, result.epochs, result.stopped_by) == (3, 6, "patience")
 
 
 def test_what_cannot_change_on_resume_is_refused_by_name_and_nothing_is_touched(make_trainer):

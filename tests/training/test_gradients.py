@@ -9,7 +9,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from guided_attention import Trainer
-from guided_attention.errors import ArgumentError
+from guided_attention.errors import ArgumentError, ArgumentTypeError
+from guided_attention.sampling import Chain, FlipRotate, RandomIntensity
 from guided_attention.training import TrainerConfig, load_checkpoint, read_log, seed_everything
 from guided_attention.training.seeding import seeds_of
 
@@ -107,6 +108,19 @@ def test_each_batch_is_augmented_before_the_network_sees_it(tmp_path):
 def test_what_does_not_augment_is_an_error(tmp_path, augment, got):
     with pytest.raises(TypeError, match=rf"`augment.* got {got}"):
         trained(tmp_path / "run", augment=augment)[0].fit()
+
+
+@pytest.mark.parametrize(
+    "augment", [FlipRotate(), RandomIntensity(), Chain((FlipRotate(),)), lambda image: image]
+)
+def test_an_augmentation_of_single_slices_is_told_where_it_goes(augment):
+    message = (
+        rf"`augment` must be a function of images, labels and seeds, got a {type(augment).__name__} that cannot be "
+        r"called with 3 arguments \(too many positional arguments\)\. One of an image and its labels goes to "
+        r"SliceDataset\(augment=…\)\."
+    )
+    with pytest.raises(ArgumentTypeError, match=message):
+        TrainerConfig(augment=augment)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

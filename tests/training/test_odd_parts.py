@@ -1,6 +1,7 @@
 """Odd networks, losses, optimizers, schedulers and data sets: refused by name, or resumed to the bit."""
 
 import functools
+import random
 from collections.abc import Mapping
 from types import FunctionType
 
@@ -25,8 +26,16 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from guided_attention._state_dicts import plain_name
 from guided_attention.errors import ArgumentError, ArgumentTypeError, CheckpointError, ExistingFileError
-from guided_attention.training import Trainer, TrainerConfig, load_checkpoint, read_log, save_checkpoint
-from guided_attention.training.batches import generators_in
+from guided_attention.models import msga_lite
+from guided_attention.training import (
+    Trainer,
+    TrainerConfig,
+    generators,
+    load_checkpoint,
+    read_log,
+    save_checkpoint,
+)
+from guided_attention.training.generators import generators_in
 
 IMAGES = torch.rand(7, 1, 5, 11, generator=torch.Generator().manual_seed(3))
 LABELS = (IMAGES[:, 0] > 0.5).long()
@@ -171,6 +180,20 @@ def test_errors_of_network_and_loss_say_what_they_were_given(tmp_path):
         train(tmp_path / "run", loader=bytes_)
     shown = "torch.float32 of shape (3, 1, 5, 11), the labels torch.uint8 of shape (3, 5, 11)."
     assert caught.value.__notes__ == [f"The images were {shown}"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision"), [("float64", "fp32"), ("float16", "fp32"), ("float64", "bf16")]
+)
+def test_images_of_another_type_than_the_weights_are_told_the_cure(tmp_path, kind, precision):
+    kind = getattr(torch, kind)
+    loader = [(image.to(kind), labels) for image, labels in BATCHES]
+    with pytest.raises(RuntimeError) as caught:
+        train(tmp_path / "run", loader=loader, precision=precision)
+    assert caught.value.__notes__ == [
+        f"The images were {kind} of shape (3, 1, 5, 11), the labels torch.int64 of shape (3, 5, 11).",
+        "The weights are torch.float32: let the loader return images of that type.",
+    ]
 
 
 # Stored so that it can be read again
@@ -561,7 +584,7 @@ def test_generators_are_found_wherever_transforms_have_them(tmp_path, monkeypatc
         monkeypatch.setitem(globals(), "SHARED", np.random.default_rng(5))
         made = [make(np.random.default_rng(seed)) for seed, make in enumerate(_TRANSFORMS.values())]
         data = Noisy(lambda image: functools.reduce(lambda value, transform: transform(value), made, image))
-        found = generators_in(data)
+        found = generators_in({"train_loader": data})
         assert len({id(source) for source in found.values()}) == len(_TRANSFORMS) + 2, list(found)
         return {"loader": DataLoader(data, 3, shuffle=True)}
 
@@ -584,7 +607,11 @@ def test_generators_behind_the_first_parts_of_a_list_are_refused_and_a_hundred_a
     train(tmp_path / "run", loader=loader, exact_resume=False, max_epochs=1)
 
     def paths(data, **where):
-        return [name for name, source in generators_in(data, **where).items() if source is not SHARED]
+        return [
+            name
+            for name, source in generators_in({"train_loader": data}, **where).items()
+            if source is not SHARED
+        ]
 
     hundred = [f"train_loader.datasets[{number}].transform.generator" for number in range(100)]
     assert paths(parts_with_generators(100)) == hundred
@@ -639,5 +666,73 @@ def test_a_trainer_loads_no_sample_before_the_run(make_trainer):
 @pytest.mark.parametrize(("behind", "found"), [(10_000, ["train_loader[10000]"]), (30_000, [])])
 def test_the_search_before_a_run_ends_in_large_data(behind, found):
     data = [*range(behind), np.random.default_rng(0)]
-    assert [*generators_in(data, everywhere=True)] == found
-    assert [*generators_in(data)] == []
+    assert [*generators_in({"train_loader": data}, everywhere=True)] == found
+    assert [*generators_in({"train_loader": data})] == []
+
+
+def nested(module, levels):
+    for _ in range(levels):
+        module = nn.Sequential(nn.Identity(), module)
+    return module
+
+
+class NoisyLoss(nn.CrossEntropyLoss):
+    def __init__(self):
+        super().__init__()
+        self.generator = np.random.default_rng(5)
+
+    def forward(self, logits, labels):
+        return super().forward(add_noise(logits.double(), self.generator).square(), labels)
+
+
+def noisy_augment(generator):
+    return lambda images, labels, _seeds: (images * generator.random(), labels)
+
+
+def noisy_score(generator):
+    return lambda _network: generator.random()
+
+
+_WITH_GENERATORS = {
+    "augment": lambda: {"augment": noisy_augment(np.random.RandomState(5))},
+    "model": lambda: {
+        "model": nn.Sequential(nested(Module(np.random.default_rng(5)), 15), toy_network().double()),
+        "loader": [(image.double(), labels) for image, labels in BATCHES],
+        "validate": None,
+    },
+    "loss": lambda: {"loss": NoisyLoss()},
+    "validate": lambda: {"validate": noisy_score(np.random.default_rng(5))},
+}
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize("make_parts", _WITH_GENERATORS.values(), ids=_WITH_GENERATORS)
+def test_generators_of_every_part_of_a_run_are_resumed(tmp_path, make_parts):
+    resumed_equals_unbroken(tmp_path, make_parts)
+
+
+@pytest.mark.parametrize(
+    ("argument", "parts"),
+    [
+        ("augment", {"augment": noisy_augment(random.SystemRandom())}),
+        ("validate", {"validate": noisy_score(random.SystemRandom())}),
+        ("model", {"model": nn.Sequential(nested(Module(random.SystemRandom()), 15), toy_network())}),
+    ],
+)
+def test_a_generator_whose_state_cannot_be_read_is_refused_in_every_part(tmp_path, argument, parts):
+    message = (
+        rf"`{argument}` must be one that a resumed run can repeat, got {argument}.*, a random\.SystemRandom\."
+    )
+    with pytest.raises(ArgumentError, match=message):
+        train(tmp_path / "run", **parts)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_search_in_a_large_network_is_short():
+    network = msga_lite(1, 5, encoder="resnet34", channels=16)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        parts_of = generators._parts_of
+        patch.setattr(generators, "_parts_of", lambda *part: seen.append(part) or parts_of(*part))
+        assert generators_in({"model": network}) == {}
+    assert len(seen) < 20 * len([*network.modules()])

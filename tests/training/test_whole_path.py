@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 from guided_attention.case import Case
@@ -70,3 +71,35 @@ def test_the_network_of_the_paper_trains_and_its_best_weights_give_the_score_of_
     np.testing.assert_array_equal(prediction.uncertainty, predictor.predict(held_out[0]).uncertainty)
     for name in ("best.pt", "last.pt"):
         assert load_checkpoint(result.run_dir / name)["metadata"] == predictor.metadata
+
+
+class Placed(nn.Module):
+    """Keeps a map of places, which grows with the largest image so far."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(1, LABELS.num_classes, 1)
+        self.places = torch.zeros(0, 0)
+
+    def forward(self, image):
+        height, width = image.shape[-2:]
+        if height > len(self.places):
+            self.places = torch.linspace(0, 1, height)[:, None] * torch.linspace(1, 2, width)
+        return self.head(image) * self.places[:height, :width]
+
+
+def test_a_network_trains_on_with_what_it_has_kept_from_a_prediction(tmp_path):
+    model, cases = Placed(), [_case(0)]
+    preparation = Preparation().fit(cases)
+    predictor = Predictor(model, preparation, LABELS, device="cpu")
+    trainer = Trainer(
+        model,
+        nn.CrossEntropyLoss(),
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        train_loader=DataLoader(SliceDataset(cases, preparation, LABELS, size=(16, 16)), 3),
+        validate=Validation(predictor.with_model, cases, LABELS),
+        run_dir=tmp_path / "run",
+        config=TrainerConfig(max_epochs=2, quiet=True, device="cpu"),
+    )
+    assert trainer.fit().epochs == 2
+    assert model.places.shape == (32, 32)

@@ -171,6 +171,9 @@ class Validation:
         definition: How surface distances are measured, with ``one_empty="diagonal"``.
         workers: Threads that search for the nearest points; -1 for all cores.
 
+    Attributes:
+        metric: Name of the metric; a resumed run tells by it whether scores can be compared.
+
     Raises:
         ArgumentError: There is no such metric, `surface_dice` is asked for without a tolerance, a distance with
             ``one_empty="inf"``, or there is no case.
@@ -219,7 +222,7 @@ class Validation:
         require(some, "cases", "at least one case", "none")
         _require_scorable_list(cases, labels, self._definition)
         self._with_model, self._cases, self._labels = with_model, cases, labels
-        self._metric: MetricName = metric
+        self.metric: MetricName = metric
         self._workers = workers
 
     def __call__(self, model: nn.Module) -> float:
@@ -229,8 +232,8 @@ class Validation:
         twice, cure = repeated(case[0].case_id for case in cases), "Give each case its own name."
         require(not twice, "cases", "of different names", f"{twice} more than once", cure, error=DataError)
         rows = [row for case in cases for row in case]
-        mean = mean_over_cases(rows, self._metric)
-        return mean if self._metric in OVERLAPS else -mean
+        mean = mean_over_cases(rows, self.metric)
+        return mean if self.metric in OVERLAPS else -mean
 
     def _scored(self, model: nn.Module) -> list[list[CaseScore]]:
         """Return the rows of each case that is this process's: every second case of two processes."""

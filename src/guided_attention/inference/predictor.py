@@ -343,7 +343,7 @@ class Predictor:
         enabled = self.precision == "bf16" and fits
         with (
             evaluating(self.members),
-            torch.inference_mode(),
+            torch.no_grad(),  # not inference_mode: what a network keeps from here could not be trained with
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled),
         ):
             yield from prepared.restored(self._logits(prepared, device))

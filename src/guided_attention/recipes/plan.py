@@ -1,11 +1,12 @@
 """Plan: everything that a training run and its predictions depend on, as one frozen record."""
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -15,6 +16,7 @@ from guided_attention._files import PathLike, write_json
 from guided_attention._geometry import CANONICAL
 from guided_attention._sides import mirrors_sides
 from guided_attention.errors import DataError, GuidedAttentionError, MissingFileError
+from guided_attention.inference import Precision as InferencePrecision
 from guided_attention.labels import LabelSpec
 from guided_attention.models import ModelSettings, build
 from guided_attention.models.pretrained import arguments_of
@@ -206,11 +208,16 @@ class Plan:
             values: Values by key; texts are read as the type of the value that they replace. Keys are those of
                 `to_dict`, and every argument of the network's builder as ``network.arguments.<name>``. Another
                 ``network.builder`` keeps the arguments that it takes. Another ``preparation.slice_axis`` turns the
-                fingerprint; spacing and sizes, (depth, height, width), stay as planned for the old axis.
+                fingerprint; spacing and sizes, (depth, height, width), stay as planned for the old axis. Mirrors,
+                windows and precision of the inference that were planned as in training follow it, unless they are, or
+                were, set by hand.
 
         Raises:
             ArgumentError: A key is unknown (the nearest known one is named), or see `Plan`.
             ArgumentTypeError: A value has the wrong type.
+
+        Warns:
+            UserWarning: The inference mirrors along an axis along which training does not.
         """
         require_type("values", values, Mapping, "a mapping from a dotted key to a value")
         contents = {name: part for name, part in self.to_dict().items() if name not in _FIXED}
@@ -229,11 +236,13 @@ class Plan:
             for name in way:
                 inner = inner[name]
             inner[last] = value_of(value, example(PARTS.get(way[0] if way else ""), last, inner.get(last)))
+        reasons = {**self.reasons, **dict.fromkeys(values, _SET)}
+        _follow(values, contents, reasons)
         if "data.folder" in values and contents["data"]["folder"] is not None:
             contents["data"]["folder"] = absolute(require_path("data.folder", contents["data"]["folder"]))
-        reasons = {**self.reasons, **dict.fromkeys(values, _SET)}
         changed = Plan.from_dict({"version": _VERSION, **contents, "reasons": reasons})
         changed.data.require_patients_apart()
+        _say_unseen_mirrors(changed, values)
         return changed
 
 
@@ -253,9 +262,39 @@ PARTS: Mapping[str, type] = {
 }
 """The records that a plan is made of."""
 _FIXED = ("version", "reasons")
+_AS_IN_TRAINING = {
+    "mirror_axes": ("augmentation", "mirror_axes"),
+    "patch_size": ("sampling", "size"),
+    "precision": ("training", "precision"),
+}
+"""Values of a prediction that are planned as those of the training."""
 _OLD = "Plan and train anew; what an older run has learned still predicts: name its best.pt."
 ARGUMENTS = "network.arguments."
 """What the keys of the arguments of a network's builder begin with."""
+
+
+def _follow(values: Mapping[str, object], contents: Mapping[str, Any], reasons: dict[str, str]) -> None:
+    """Let what was planned as in training stay so, unless it is, or was, set by hand."""
+    for name, (part, key) in _AS_IN_TRAINING.items():
+        where = f"inference.{name}"
+        if f"{part}.{key}" not in values or reasons.get(where, _SET) == _SET:
+            continue
+        value = contents[part][key]
+        if name == "precision" and value not in get_args(InferencePrecision):
+            del reasons[where]  # fp16 is one of training only
+        else:
+            contents["inference"][name] = value
+
+
+def _say_unseen_mirrors(plan: Plan, values: Mapping[str, object]) -> None:
+    """Warn where a value that is set by hand makes a prediction average over mirrors that training lacks."""
+    seen, asked = plan.augmentation.mirror_axes, plan.inference.mirror_axes
+    unseen = [axis for axis in asked if axis not in seen]
+    if unseen and {"inference.mirror_axes", "augmentation.mirror_axes"} & values.keys():
+        axes = ",".join(axis for axis in asked if axis in seen) or "none"
+        said = f"`inference.mirror_axes` has {', '.join(unseen)}, along which training mirrors no patch: the network"
+        cure = f"has never seen such a copy. Set inference.mirror_axes={axes}, or mirror in training too."
+        warnings.warn(f"{said} {cure}", UserWarning, stacklevel=3)
 
 
 def differing_keys(plan: Plan, other: Plan) -> list[str]:

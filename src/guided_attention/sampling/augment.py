@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch import Tensor
 
-from guided_attention._checks import require, require_choice, require_type
+from guided_attention._checks import require, require_choice, require_takes, require_type
 from guided_attention._geometry import CANONICAL
 from guided_attention._sides import mirrors_sides
 from guided_attention._typing import ImageSlice, LabelSlice, SliceAxis
@@ -24,6 +24,7 @@ __all__ = [
     "exchanged",
     "flip_rotate",
     "full_precision",
+    "require_transform",
     "with_sides",
 ]
 
@@ -239,6 +240,9 @@ class Chain:
     Attributes:
         steps: Called in order on image and labels.
 
+    Raises:
+        ArgumentTypeError: A step is no function of an image and its labels.
+
     Example:
         >>> import torch
         >>> augment = Chain((FlipRotate(), RandomIntensity()))
@@ -248,6 +252,12 @@ class Chain:
     """
 
     steps: tuple[SliceTransform, ...]
+
+    def __post_init__(self) -> None:
+        """Check that each step can be called."""
+        require_type("steps", self.steps, (tuple, list), "a tuple of functions", "Write (step,) for one.")
+        for number, step in enumerate(self.steps):
+            require_transform(f"steps[{number}]", step)
 
     def __call__(self, image: ImageSlice, labels: LabelSlice) -> tuple[ImageSlice, LabelSlice]:
         """Apply every step."""
@@ -263,6 +273,12 @@ class Chain:
 @runtime_checkable
 class _KnowsSides(Protocol):
     def with_sides(self, labels: LabelSpec, slice_axis: SliceAxis, neighbours: int) -> SliceTransform: ...
+
+
+def require_transform(argument: str, step: object) -> None:
+    """Raise for what cannot be called with an image and its labels, such as an `Augmentation`."""
+    cure = "One of batches and seeds, such as an Augmentation, goes to TrainerConfig(augment=…)."
+    require_takes(argument, step, 2, "a function of an image and its labels", cure)
 
 
 def with_sides(

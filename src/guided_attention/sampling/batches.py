@@ -48,8 +48,9 @@ class PatchBatches:
     that take at most half of them share one order.
 
     A batch depends on the seed, the epoch and its number only. There is no generator to store: a resumed run sees the
-    batches that it would have seen. `Trainer` splits each batch among the processes of torch.distributed; a loop of
-    your own passes `rank` and `world_size`.
+    batches that it would have seen. `Trainer` calls `set_epoch` before each epoch, and splits each batch among the
+    processes of torch.distributed. A loop of your own calls it, too, or has the same batches in every epoch; and it
+    passes `rank` and `world_size`.
 
     Args:
         dataset: The patches.

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from guided_attention._checks import require, require_integer, require_type
 from guided_attention._typing import ImageSlice, LabelSlice
 from guided_attention.case import Case
-from guided_attention.errors import ArgumentTypeError, DataError
+from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 from guided_attention.preparation import Preparation, Prepared
 from guided_attention.preparation.preparation import known_slice_axis
@@ -22,7 +22,7 @@ from guided_attention.sampling._volumes import (
     surveyed_of,
     volumes_of,
 )
-from guided_attention.sampling.augment import SliceTransform, with_sides
+from guided_attention.sampling.augment import SliceTransform, require_transform, with_sides
 
 __all__ = ["SliceDataset"]
 
@@ -79,9 +79,8 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         require_type("foreground_only", foreground_only, bool, "True or False")
         require_integer("slice_step", slice_step)
         require(slice_step >= 1, "slice_step", "1 or above", slice_step)
-        works, got = augment is None or callable(augment), f"a {type(augment).__name__}"
-        require(works, "augment", "a function or None", got, error=ArgumentTypeError)
         if augment is not None:
+            require_transform("augment", augment)
             augment = with_sides(augment, labels, known_slice_axis(preparation), preparation.neighbours)
         self.augment, self.size = augment, _checked_size(size)
         self._labels, self._volumes = labels, volumes_of(cases, preparation)

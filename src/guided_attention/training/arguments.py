@@ -71,9 +71,12 @@ def require_optimizer(optimizer: Optimizer, module: nn.Module) -> None:
     require(not needs_closure, "optimizer", "one whose step() needs no closure", "LBFGS", cure)
 
 
-def require_config(config: TrainerConfig, optimizer: Optimizer, *, validated: bool) -> None:
+def require_config(config: TrainerConfig, optimizer: Optimizer, validate: object) -> None:
     """Raise where settings do not fit the optimizer, or need a validation that there is not."""
     require_type("config", config, TrainerConfig, "a TrainerConfig")
+    validated, got = validate is not None, f"a {type(validate).__name__}"
+    good = not validated or callable(validate)
+    require(good, "validate", "a function of the network", got, error=ArgumentTypeError)
     schedule = config.schedule
     if isinstance(schedule, LRScheduler):
         same = schedule.optimizer is optimizer

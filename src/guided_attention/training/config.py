@@ -16,9 +16,11 @@ from guided_attention._checks import (
     require_number,
     require_positive,
     require_seed,
+    require_takes,
     require_type,
 )
 from guided_attention.errors import ArgumentTypeError
+from guided_attention.training.descriptions import described
 from guided_attention.training.log import Logger
 from guided_attention.training.progress import Hook
 from guided_attention.training.schedule import Schedule
@@ -75,7 +77,8 @@ class TrainerConfig:
         loggers: Told each row of the log, besides ``log.csv``.
         hooks: Called after each step, validation and epoch, see `Hook`.
         clock: Returns seconds.
-        exact_resume: Whether to refuse loaders that a resumed run could not repeat to the bit.
+        exact_resume: Whether to refuse loaders, and generators of random numbers in any other part, that a resumed run
+            could not repeat to the bit.
         provenance: Texts and numbers to write into ``run.json``, such as a hash of the data.
 
     Raises:
@@ -123,15 +126,17 @@ class TrainerConfig:
         require(good, "schedule", wanted, got, error=ArgumentTypeError)
         wanted = "a function that returns seconds"
         require(callable(self.clock), "clock", wanted, self.clock, error=ArgumentTypeError)
-        good, got = self.augment is None or callable(self.augment), f"a {type(self.augment).__name__}"
-        good = good and not isinstance(self.augment, type)
-        wanted = "a function of images, labels and seeds"
-        require(good, "augment", wanted, got, error=ArgumentTypeError)
+        if self.augment is not None:
+            cure = "One of an image and its labels goes to SliceDataset(augment=…)."
+            require_takes("augment", self.augment, 3, "a function of images, labels and seeds", cure)
         self._check_parts()
 
-    def settings(self) -> dict[str, str | int | float | None]:
-        """Return the settings that a resumed run compares with those it was begun with."""
-        return {name: getattr(self, name) for name in _SETTINGS}
+    def settings(self) -> dict[str, object]:
+        """Return the settings that a resumed run compares with those it was begun with, as plain values."""
+        plain = {name: getattr(self, name) for name in _SETTINGS}
+        keys = None if self.batch_keys is None else list(self.batch_keys)
+        functions = {name: described(getattr(self, name)) for name in ("schedule", "augment")}
+        return {**plain, "batch_keys": keys, **functions}
 
     def _check_numbers(self) -> None:
         for name in ("max_epochs", "validate_every", "accumulate", "keep"):

@@ -81,6 +81,9 @@ class Gradients:
                 terms = self._forward(image, target)
         except Exception as error:  # of the user's network or loss: say what they were given
             error.add_note(f"The images were {_described(image)}, the labels {_described(target)}.")
+            weights = self._parameters[0].dtype
+            if image.dtype != weights:
+                error.add_note(f"The weights are {weights}: let the loader return images of that type.")
             raise
         cure = "Compute it of the logits, with functions that have a gradient, outside of torch.no_grad()."
         has_gradient = terms.total.requires_grad

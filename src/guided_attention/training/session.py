@@ -23,6 +23,7 @@ from guided_attention._locks import locked_folder
 from guided_attention.errors import ArgumentError, ProcessLostError, TrainingInterrupted
 from guided_attention.training.batches import Batch
 from guided_attention.training.config import TrainerConfig
+from guided_attention.training.descriptions import changed_settings
 from guided_attention.training.progress import Event, Progress, Status
 from guided_attention.training.provenance import amend_session, changed_metadata, record_session
 from guided_attention.training.run_folder import BEST, RunFolder, require_no_run, size_of
@@ -65,7 +66,10 @@ class Session:
         self._config = config
         self._batches = batches
         self._metadata = metadata
-        self._settings = config.settings() | {"batches": batches}
+        self._settings = config.settings() | {
+            "batches": batches,
+            "validate": _scale(parts.sources["validate"]),
+        }
         self._started = self._stored = config.clock()
         self._reporter = Progress(epochs=config.max_epochs, batches=batches, quiet=True)
         self._advised = False
@@ -265,11 +269,13 @@ class Session:
             lambda: changed_metadata(held.get("metadata"), self._metadata.get("metadata"), path)
         )
         changes += self.parts.restore(held, path)
-        changes += [
-            f"{name}: {before.get(name)} → {now[name]}" for name in now if before.get(name) != now[name]
-        ]
+        changes += changed_settings(before, now)
         for change in changes:
             say(f"changed since the run was stored: {change}")
+        if before.get("validate", now["validate"]) != now["validate"]:
+            say("The next validation counts as the best; patience and schedule know no earlier score.")
+            self.run.forget_scores()
+            self.parts.forget_scores()
         if self.run.best_epoch > 0 and not by_first(folder.has_best):
             say(f"{folder.path / BEST} is missing or damaged: the next validation counts as the best.")
             self.run.best_epoch, self.run.best_score = 0, math.nan
@@ -299,6 +305,11 @@ class Session:
         )
         if self.run.pieces > 1:
             amend_session(self._folder.path, {"pieces": self.run.pieces})
+
+
+def _scale(validate: object) -> str | None:
+    """Return what tells whether two scores can be compared: the metric, where a validation names it."""
+    return None if validate is None else str(getattr(validate, "metric", "given"))
 
 
 def _require_workers(error: RuntimeError) -> None:

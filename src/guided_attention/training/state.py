@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
 from guided_attention._checkpoints import network_in, require_same_settings
 from guided_attention._checks import cut_list, require
 from guided_attention._state_dicts import matching_entries, plain_name
 from guided_attention.errors import ArgumentTypeError, CheckpointError
-from guided_attention.training.batches import generator_states, generators_in, restore_generators
+from guided_attention.training.generators import generator_states, generators_in, restore_generators
 from guided_attention.training.schedule import with_given
 from guided_attention.training.seeding import random_state, restore_random_state
 
@@ -120,6 +120,10 @@ class RunState:
             self.best_epoch, self.best_score = self.epoch, score
         return best
 
+    def forget_scores(self) -> None:
+        """Let the next validation count as the best: those so far are of another scale, or there is none any more."""
+        self.best_epoch, self.best_score, self.scores = 0, math.nan, []
+
     def validations_without_improvement(self) -> int:
         """Return how many validations there were since the best one."""
         best, since = -math.inf, 0
@@ -145,7 +149,7 @@ class Parts:
         optimizer: Of the network.
         scaler: Of the loss, switched off unless training runs in fp16.
         schedule: A scheduler of torch, if there is one.
-        loader: The loader, whose generators of random numbers are stored.
+        sources: What may hold generators of random numbers, by the name of the argument; their states are stored.
         loss: Of the run, if it is a module: its weights may be trained, and its buffers may change.
     """
 
@@ -154,7 +158,7 @@ class Parts:
     optimizer: Optimizer
     scaler: torch.amp.GradScaler
     schedule: LRScheduler | None
-    loader: object
+    sources: Mapping[str, object]
     loss: nn.Module | None = None
 
     def __post_init__(self) -> None:
@@ -211,13 +215,19 @@ class Parts:
                 raise ArgumentTypeError(message, argument=owner) from error
 
     def random_states(self) -> dict[str, Any]:
-        """Return the states of all generators, those of the loader included."""
-        return {"global": random_state(), "loader": generator_states(generators_in(self.loader))}
+        """Return the states of all generators: the global ones, and those of loader, network and the like."""
+        # The name of the entry is from when those of the loader were the only ones.
+        return {"global": random_state(), "loader": generator_states(generators_in(self.sources))}
 
     def restore_random_states(self, states: Mapping[str, Any]) -> None:
         """Set all generators to what `random_states` returned."""
         restore_random_state(states["global"])
-        restore_generators(generators_in(self.loader), states["loader"])
+        restore_generators(generators_in(self.sources), states["loader"])
+
+    def forget_scores(self) -> None:
+        """Let a scheduler of torch that waits for a better score count from the next one."""
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.best, self.schedule.num_bad_epochs = self.schedule.mode_worse, 0
 
     def restore(self, held: Mapping[str, Any], path: Path) -> list[str]:
         """Take over the state that was stored, and return which settings are no longer what they were.
@@ -315,10 +325,8 @@ class Parts:
     def _restore_schedule(self, held: Mapping[str, Any] | None) -> list[str]:
         before = None if held is None else held["class"]
         ours = None if self.schedule is None else type(self.schedule).__name__
-        if before != ours:
-            return [f"schedule: {before} → {ours}"]
-        if held is None or self.schedule is None:
-            return []
+        if held is None or self.schedule is None or before != ours:
+            return []  # the settings tell it
         changes: list[str] = []
         state = with_given(held["state"], held["given"], self._schedule_given, "schedule", changes)
         self.schedule.load_state_dict(state)

@@ -19,7 +19,6 @@ from guided_attention._distributed import by_first, from_first, join, world_size
 from guided_attention._files import PathLike
 from guided_attention._layers import with_pooled_norms
 from guided_attention._maps import chosen_device
-from guided_attention.errors import ArgumentTypeError
 from guided_attention.outputs import LossTerms
 from guided_attention.training.arguments import (
     require_config,
@@ -31,6 +30,7 @@ from guided_attention.training.arguments import (
 )
 from guided_attention.training.batches import Batch, Batches, require_loader
 from guided_attention.training.config import TrainerConfig
+from guided_attention.training.generators import require_repeatable
 from guided_attention.training.gradients import Gradients
 from guided_attention.training.run_folder import RunFolder
 from guided_attention.training.schedule import TrainingProgress
@@ -151,13 +151,13 @@ class Trainer:
         self.model = unwrapped(model)
         joint = ModelWithLoss(self.model, loss)
         require_optimizer(optimizer, joint)
-        require_config(config, optimizer, validated=validate is not None)
-        require_loader(train_loader, exact=config.exact_resume)
+        require_config(config, optimizer, validate)
+        require_loader(train_loader)
+        given = {"train_loader": train_loader, "augment": config.augment, "validate": validate}
+        sources = {**given, "model": self.model, "loss": loss}
+        require_repeatable(sources, exact=config.exact_resume)
         if metadata is not None:
             require_metadata(metadata, self.model)
-        is_function = validate is None or callable(validate)
-        got = f"a {type(validate).__name__}"
-        require(is_function, "validate", "a function of the network", got, error=ArgumentTypeError)
         self.config = config
         self._device = chosen_device(self.model, config.device)
         require_own_device(self._device)
@@ -181,7 +181,7 @@ class Trainer:
         self._folder = RunFolder(require_path("run_dir", run_dir), keep=config.keep)
         schedule = config.schedule if isinstance(config.schedule, LRScheduler) else None
         own_loss = loss if isinstance(loss, nn.Module) else None
-        parts = Parts(self.model, self._averaged, optimizer, self._scaler, schedule, train_loader, own_loss)
+        parts = Parts(self.model, self._averaged, optimizer, self._scaler, schedule, sources, own_loss)
         self._session = Session(
             self._folder, parts, config, batches=self._batches.size, metadata=self._metadata
         )

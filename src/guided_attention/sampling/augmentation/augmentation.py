@@ -41,6 +41,8 @@ __all__ = ["Augmentation", "Drawn"]
 Drawn: TypeAlias = list[list[list[float] | None]]
 """What was drawn: for each sample and each change its numbers, or None where the sample is not changed by it."""
 
+_UNSIGNED = {torch.uint16, torch.uint32, torch.uint64}
+"""Types of labels that torch computes next to nothing with."""
 _KINDS: Mapping[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
@@ -155,10 +157,11 @@ class Augmentation:
         wanted = f"numbers or None for each of {counted(len(self.changes), 'change')}"
         require(len(numbers) == len(self.changes), "drawn", wanted, len(numbers))
         given, image = image.dtype, full_precision(image)
+        classes, labels = labels.dtype, labels.long() if labels.dtype in _UNSIGNED else labels
         for change, drawn in zip(self.changes, numbers, strict=True):
             if drawn is not None:
                 image, labels = change.apply(image, labels, drawn)
-        return image.to(given), labels
+        return image.to(given), labels.to(classes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the changes as plain values, for JSON and plans.
