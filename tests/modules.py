@@ -33,6 +33,14 @@ def opened(module: _Module, *, seed: int = 0) -> _Module:
     return module
 
 
+def same_state(one: nn.Module, other: nn.Module) -> bool:
+    """Return whether two networks have the same weights, statistics and counters under the same names."""
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(
+        torch.equal(value, theirs[key]) for key, value in ours.items()
+    )
+
+
 def drawn(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return a random tensor that is the same on every run."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)

@@ -5,7 +5,7 @@ import torch
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.utils import set_determinism
-from tests.modules import drawn
+from tests.modules import drawn, same_state
 
 from guided_attention import MSGA
 from guided_attention.losses import CrossEntropyLoss, DiceCrossEntropyLoss, GuidedAttentionLoss
@@ -79,8 +79,7 @@ def test_two_steps_of_monais_trainer_give_the_weights_of_plain_tensors(name):
     plain, plain_steps, plain_prediction = trained(LOSSES[name], with_metadata=False)
     assert len(steps) == 2
     assert steps == plain_steps
-    for key, value in plain.state_dict().items():
-        assert torch.equal(model.state_dict()[key], value), key
+    assert same_state(plain, model)
     assert isinstance(prediction, MetaTensor)
     assert torch.equal(prediction.affine, AFFINE.expand(2, 4, 4))
     assert torch.equal(prediction.as_tensor(), plain_prediction)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tests.inference.conftest import AS_IT_IS, ORGANS, network, scan
+from tests.modules import same_state
 from tests.reference.geometry import Storage
 from torch import nn
 
@@ -191,8 +192,7 @@ def test_networks_that_are_given_take_the_weights_of_all_members(saved, ensemble
     given = [MSGA(1, 3, steps=1, **SMALL), msga_lite(1, 3, **SMALL)]
     Predictor.load(saved, device="cpu", model=given)
     for model, wanted in zip(given, ensemble.members, strict=True):
-        for name, value in model.state_dict().items():
-            np.testing.assert_array_equal(value.numpy(), wanted.state_dict()[name].numpy())
+        assert same_state(model, wanted)
     with pytest.raises(ValueError, match="`model` must be as many networks as were saved, got 1"):
         Predictor.load(saved, model=given[0])
     with pytest.raises(CheckpointError, match="member-0"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tests.inference.conftest import AS_IT_IS, ORGANS, network, scan
-from tests.modules import opened
+from tests.modules import opened, same_state
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -201,9 +201,7 @@ def test_a_checkpoint_is_read_once_and_no_random_weights_are_drawn(tmp_path, mon
     assert read == [path]
     assert loaded.model.settings == predictor.model.settings
     assert all(parameter.requires_grad for parameter in loaded.model.parameters())
-    state = predictor.model.state_dict()
-    assert loaded.model.state_dict().keys() == state.keys()
-    assert all(torch.equal(value, state[name]) for name, value in loaded.model.state_dict().items())
+    assert same_state(loaded.model, predictor.model)
 
 
 def test_weights_without_metadata_say_how_to_go_on(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save
-from tests.modules import drawn, opened
+from tests.modules import drawn, opened, same_state
 from torch import nn
 
 from guided_attention import MSGA, MultiScaleFusion, SegmentationModel
@@ -108,9 +108,7 @@ def test_what_is_loaded_is_the_network_that_was_saved(elsewhere, name):
     assert loaded.settings == model.settings
     assert (loaded.in_channels, loaded.num_classes) == (model.in_channels, model.num_classes)
     assert loaded.spatial_dims == model.spatial_dims
-    assert loaded.state_dict().keys() == model.state_dict().keys()
-    for key, value in loaded.state_dict().items():
-        assert torch.equal(value, model.state_dict()[key])
+    assert same_state(loaded, model)
     assert not any(tensor.is_meta for tensor in (*loaded.parameters(), *loaded.buffers()))
     assert all(parameter.requires_grad for parameter in loaded.parameters())
     assert not any(module.training for module in loaded.modules())
@@ -285,9 +283,7 @@ def test_another_energy_cannot_slip_in_from_a_folder(tmp_path, monkeypatch, pack
     assert all(torch.equal(value, before[name]) for name, value in fresh.state_dict().items())
     for other in (danet(1, 3, encoder="resnet18", energy="paper"), from_pretrained(tmp_path / "saved")):
         load_weights(other, file)
-        assert all(
-            torch.equal(value, trained.state_dict()[name]) for name, value in other.state_dict().items()
-        )
+        assert same_state(other, trained)
 
 
 @pytest.mark.parametrize("header", [None, {"format": "pt"}, {"network": "a ResNet"}, {"network": "[3]"}])
@@ -324,7 +320,7 @@ def test_a_wrapped_network_is_saved_as_the_network_in_it(tmp_path, wrap):
     model = opened(daf(**TINY))
     save_pretrained(wrap(model), tmp_path / "saved")
     loaded = from_pretrained(tmp_path / "saved")
-    assert all(torch.equal(value, model.state_dict()[key]) for key, value in loaded.state_dict().items())
+    assert same_state(loaded, model)
 
 
 def test_a_network_with_a_compiled_encoder_is_saved_under_plain_names(tmp_path):
@@ -354,7 +350,7 @@ def test_without_safetensors_torchs_format_is_written_and_the_other_names_the_ex
     names = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("safetensors", "plain")]
     assert names == [["config.json", "model.safetensors"], ["config.json", "model.pt"]]
     loaded = from_pretrained(tmp_path / "plain")
-    assert all(torch.equal(value, model.state_dict()[key]) for key, value in loaded.state_dict().items())
+    assert same_state(loaded, model)
     with pytest.raises(MissingPackageError, match=r"pip install 'guided-attention\[safetensors\]'"):
         from_pretrained(tmp_path / "safetensors")
 

@@ -173,7 +173,6 @@ def test_networks_that_return_something_else_are_named(wrap, message):
         )
 
 
-@pytest.mark.usefixtures("narrow_resnets")
 def test_wrappers_that_would_lose_the_guidance_are_refused(make_trainer):
     with pytest.raises(
         ArgumentError, match="got a DataParallel. It calls forward.. only, so that deep supervision"
@@ -271,7 +270,6 @@ def test_batches_may_be_dictionaries(make_trainer):
     equal(pairs.model.state_dict(), named.model.state_dict())
 
 
-@pytest.mark.usefixtures("narrow_resnets")
 def test_batches_of_monai_train_the_papers_network(tmp_path):
     monai_data = pytest.importorskip("monai.data")
     image = monai_data.MetaTensor(torch.rand(2, 1, 32, 32))
@@ -747,7 +745,6 @@ def test_other_metadata_that_are_given_anew_are_taken_said_and_noted(make_traine
         assert repr(stored) == repr(given)
 
 
-@pytest.mark.usefixtures("narrow_resnets")
 def test_a_network_of_another_energy_is_refused_on_load_and_resume_though_no_shape_differs(make_trainer):
     def trainer(energy, **settings):
         return make_trainer(model=danet(1, 2, encoder="resnet18", energy=energy), **settings)

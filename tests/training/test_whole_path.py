@@ -1,7 +1,6 @@
 """The subpackages together: cases, preparation, slices, network, loss, trainer, predictor, scores."""
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -36,7 +35,6 @@ def _case(number):
     return Case(str(number), image, labels, np.diag([1.5, 1.5, 7.0, 1.0]))
 
 
-@pytest.mark.usefixtures("narrow_resnets")
 def test_the_network_of_the_paper_trains_and_its_best_weights_give_the_score_of_the_log(tmp_path):
     seed_everything(0)
     train, held_out = [_case(n) for n in range(2)], [_case(7)]
