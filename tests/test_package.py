@@ -51,6 +51,13 @@ def test_the_library_does_not_import_the_compiler():
     assert fresh(f"import sys\n{code}print('torch._dynamo' in sys.modules)") == "False"
 
 
+def test_a_network_without_memory_is_built_without_the_compiler():
+    # `plan`, `predict` and `evaluate` build one; its random numbers took one to two seconds.
+    code = "import sys, torch\nfrom guided_attention import MSGA\n"
+    code += "with torch.device('meta'): MSGA(encoder='resnet18', channels=4)\n"
+    assert fresh(f"{code}print('torch._dynamo' in sys.modules)") == "False"
+
+
 def test_the_library_imports_where_no_optional_package_is_installed():
     code = "import sys; sys.modules |= dict.fromkeys(['pydicom', 'nibabel', 'matplotlib', 'tqdm'])\n"
     assert fresh(code + "".join(f"import guided_attention.{room}\n" for room in ROOMS)) == ""

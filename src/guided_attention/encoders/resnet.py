@@ -239,9 +239,12 @@ def _steps(stage: int, output_stride: OutputStride) -> tuple[_Step, _Step]:
 
 
 def _initialise(encoder: nn.Module) -> None:
-    """Initialize the convolutions as torchvision does (He, fan-out); batch norms start as identities."""
+    """Initialize the convolutions as torchvision does (He, fan-out); batch norms start as identities.
+
+    Weights without memory are left out: for their normal distribution, torch imports its compiler, one to two seconds.
+    """
     for module in encoder.modules():
-        if isinstance(module, nn.Conv2d | nn.Conv3d):
+        if isinstance(module, nn.Conv2d | nn.Conv3d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
