@@ -160,6 +160,7 @@ def test_from_scans_to_scores(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     _nnunet(tmp_path / "scans")
     settings = "--set budget.epochs=2 --set training.precision=fp32 --set inference.precision=fp32"
+    settings += " --set sampling.steps=4 --set network.arguments.channels=8"
     assert cli.main(f"plan scans --out run --device cpu {settings}".split()) == 0
     assert "Next: guided-attention train run" in capsys.readouterr().out
     assert cli.main(["train", "run", "--device", "cpu", "--quiet"]) == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.real_data import real_data
+from tests.real_data import real_data, some_atria
 
 from guided_attention.data import make_phantom, open_cohort, write_nifti, write_png_slices
 from guided_attention.evaluation import CaseScore
@@ -41,9 +41,9 @@ def whole_way(folder: Path, out: Path, values: Mapping[str, object]) -> tuple[Pl
 
 
 def test_left_atrium_as_it_lies(tmp_path: Path) -> None:
-    train = [f"case{number:02d}" for number in range(1, 9)]
-    few = {"sampling.steps": 40, "data.train": train, "data.val": ["case21"], "data.test": ["case25"]}
-    plan, rows = whole_way(real_data("left-atrium-mr"), tmp_path, few)
+    data = some_atria(tmp_path / "atria", {"train": range(1, 9), "val": (21,), "test": (25,)})
+    plan, rows = whole_way(data, tmp_path, {"sampling.steps": 40})
+    assert (len(plan.data.train), plan.data.val, plan.data.test) == (8, ("case21",), ("case25",))
     assert (plan.sampling.size, plan.sampling.batch_size, plan.inference.keep_largest) == ((96, 128), 8, True)
     assert np.mean([row.dice for row in rows]) > 0.2
 
