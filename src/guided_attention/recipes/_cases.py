@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike
@@ -88,8 +88,10 @@ def source_of(
     elif isinstance(data, Cohort) and labels is not None and not image_only:
         require_same_organs(labels, data.labels, data.folder)
     if isinstance(data, Cohort):
-        data = data if labels is None else data.with_labels(labels)
-        data = data.without_labels() if image_only else data
+        if image_only:
+            data = replace(data.without_labels(), labels=data.labels if labels is None else labels)
+        elif labels is not None:
+            data = data.with_labels(labels)
         return Source(
             folder=absolute(data.folder),
             layout=data.layout,

@@ -74,6 +74,8 @@ def find_structures(folder: Path, how: Reading) -> Found | None:
     _warn_of_absent(every, known)
     founds = {
         part: Found(
+    if set(known.values()) < names:  # the other structures are not read
+        labels = replace(labels, others_are_background=True)
             "structures", tuple(_scan(subject, known, channels, how) for subject in some), labels, channels
         )
         for part, some in subjects.items()
