@@ -19,10 +19,10 @@ __all__ = [
     "LABEL_WORDS",
     "Pair",
     "VolumeFile",
+    "called_as",
     "channels_by_number",
     "chosen_by_name",
     "found_channels",
-    "mask_names",
     "named_file",
     "names_of",
     "paired",
@@ -68,11 +68,14 @@ def named_file(path: Path, group: str) -> VolumeFile:
     return VolumeFile(path, group, name, is_label=match["word"].lower() in LABEL_WORDS)
 
 
-def mask_names(image: Path) -> set[str]:
-    """Return what the mask of an image may be called, in lower case: as the image, or as it without its channel."""
-    name = named_file(image, "").name.lower()
-    match = _NUMBERED.fullmatch(name)
-    return {name, match["id"]} if match else {name}
+def called_as(images: Sequence[VolumeFile], masks: Iterable[VolumeFile]) -> list[VolumeFile]:
+    """Return the masks that are called as one of the images, as it without its number, or as several begin."""
+    names = {image.name.lower() for image in images}
+    exact = names | {match["id"] for name in names if (match := _NUMBERED.fullmatch(name))}
+    # What follows the name of a mask in several images is a channel.
+    starts = {name[:end] for name in names for end, sign in enumerate(name) if sign in _SEPARATORS and end}
+    exact |= starts if len(images) > 1 else set()
+    return [mask for mask in masks if mask.name.lower() in exact]
 
 
 @dataclass(frozen=True)
@@ -271,7 +274,7 @@ def _join_single_pairs(images: Mapping[_Key, object], labels: dict[_Key, VolumeF
 def _check_left_over(images: Mapping[_Key, Mapping[str, Path]], labels: Mapping[_Key, VolumeFile]) -> None:
     odd = [str(file.path) for key, file in labels.items() if key not in images]
     wanted = f"masks with an image of the same name, or of that name and _{IMAGE_WORDS[0]}"
-    cure = "Add the images, or delete the masks that are left over."
+    cure = "Add the images, rename the masks as theirs, or move the masks away."
     file = odd[0] if odd else None
     require(not odd, "labels", wanted, f"none for {cut_list(odd)}", cure, error=DataError, file=file)
     bare = [str(next(iter(own.values()))) for key, own in images.items() if key not in labels]

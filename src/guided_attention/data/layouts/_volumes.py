@@ -42,6 +42,7 @@ from guided_attention.data.layouts._pairs import (
     LABEL_WORDS,
     Pair,
     VolumeFile,
+    called_as,
     channels_by_number,
     chosen_by_name,
     found_channels,
@@ -265,8 +266,10 @@ def _files_below(folder: Path) -> list[VolumeFile]:
     if is_of_kind:
         return [replace(file, is_label=word in LABEL_WORDS) for file in files]
     below = [path for place in folders if place.name.lower() in LABEL_WORDS for path in entries_of(place)]
-    masks = [path for path in below if is_volume_file(path)]
-    return files + [replace(named_file(path, group), is_label=True) for path in masks]
+    masks = [replace(named_file(path, group), is_label=True) for path in below if is_volume_file(path)]
+    called = called_as(files, masks)
+    own = [replace(mask, name="") for mask in masks if mask.name.lower() in {"", group.lower()}]
+    return files + (called or own)  # others may be of anything, such as the brain
 
 
 def _nested(folder: Path, name: str, depth: int = _DEPTH) -> list[VolumeFile]:
