@@ -292,27 +292,41 @@ def source_for_run(
 ) -> Source:
     """Return scans in the layout that a run was trained on, where the folder has it: CHAOS has four kinds of MR.
 
-    Files of channels are found by the endings of training, and called as there.
+    Files of channels are found by the endings of training, or by the names of the channels there, and called as there.
     """
     if plan is None or not isinstance(scans, (str, os.PathLike)):
         return source_of(scans, labels, image_only=image_only)
     layout, known = plan.data.layout, plan.data.opening
+    names = () if plan.preparation.fingerprint is None else plan.preparation.fingerprint.channel_names
     channels = known.channels if Path(scans).is_dir() else None
     opening = replace(known, layout="auto", channels=channels)
     if ":" in layout:  # a scan of CHAOS that may be there where the usual one is missing
         with suppress(DataError):
             return source_of(scans, labels, opening=replace(opening, layout=layout), image_only=image_only)
-    found = source_of(scans, labels, opening=opening, image_only=image_only)
+    found = _found_by_channels(scans, labels, opening, names, image_only=image_only)
     if layout.partition(":")[0] == found.layout.partition(":")[0] and layout != found.layout:
         opening = replace(opening, layout=layout)
         return source_of(scans, labels, opening=opening, image_only=image_only)
-    names = () if plan.preparation.fingerprint is None else plan.preparation.fingerprint.channel_names
-    unnamed = (
-        found.cohort is not None
-        and found.cohort.opening.channels is not None
-        and not found.cohort.channel_names
-    )
-    return replace(found, read=partial(_named, found.read, names)) if unnamed and names else found
+    if not names or found.cohort is None or found.cohort.opening.channels is None:
+        return found
+    own, ends = found.cohort.channel_names, found.cohort.opening.channels
+    is_unnamed = not own or own == ends == known.channels
+    return replace(found, read=partial(_named, found.read, names)) if is_unnamed else found
+
+
+def _found_by_channels(
+    scans: PathLike, labels: LabelSpec, opening: Opening, names: tuple[str, ...], *, image_only: bool
+) -> Source:
+    """Return scans whose channels are found by the endings of training, else by the names that they had there."""
+    try:
+        return source_of(scans, labels, opening=opening, image_only=image_only)
+    except DataError:
+        if not opening.channels or not names:
+            raise
+        with suppress(DataError):
+            by_name = replace(opening, channels=names)
+            return source_of(scans, labels, opening=by_name, image_only=image_only)
+        raise
 
 
 def _named(read: Callable[[str], Case], names: tuple[str, ...], case_id: str) -> Case:
