@@ -184,6 +184,7 @@ def test_names_go_with_the_numbers_that_are_chosen(tmp_path, written, channels):
         (["T2", "T1"], ("T2", "t1"), ("T2", "T1")),
         (["before", "after"], None, ("before", "after")),
         (["before", "after"], ("t2", "t1"), ("after", "before")),
+        (["before", "after"], ("t2",), ("after",)),
     ],
 )
 def test_names_of_a_list_go_with_the_endings_of_the_files(tmp_path, said, channels, names):
@@ -196,7 +197,7 @@ def test_names_of_a_list_go_with_the_endings_of_the_files(tmp_path, said, channe
 
 @pytest.mark.parametrize(
     ("said", "channels"),
-    [(["t2", "other"], None), (["x", "y"], ("t2",)), (["x", "y", "z"], None)],
+    [(["t2", "other"], None), (["x", "y", "z"], ("t2",)), (["x", "y", "z"], None)],
 )
 def test_names_of_a_list_that_contradict_the_endings_are_refused(tmp_path, said, channels):
     folder = _write(tmp_path, a_t1=1, a_t2=2, a_seg=1)
@@ -343,6 +344,21 @@ def test_channels_of_nnunet_are_chosen_by_the_names_that_its_list_has(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps(names))
     cohort = open_cohort(tmp_path, channels=("t2", "flair"))
     assert cohort[0].image[:, 0, 0, 0].tolist() == [2, 0]
-    assert cohort.channel_names == cohort.opening.channels == ("t2", "flair")
+    assert (cohort.channel_names, cohort.opening.channels) == (("t2", "flair"), ("0002", "0000"))
     assert cohort.opening.open(tmp_path)[0].image[:, 0, 0, 0].tolist() == [2, 0]
     assert open_cohort(tmp_path).channel_names == ("flair", "t1", "t2")
+
+
+@pytest.mark.parametrize("choice", [("after",), ("After",), ("t2",), ("t2", "t1"), ("after", "before"), None])
+def test_channels_of_words_are_chosen_by_the_names_that_their_list_has(tmp_path, choice):
+    for name, value in (("a_t1", 1), ("a_t2", 2), ("a_seg", 0), ("b_t1", 1), ("b_t2", 2), ("b_seg", 0)):
+        write_nifti(tmp_path / f"{name}.nii.gz", np.full((2, 3, 5), value, np.uint8), np.eye(4))
+    (tmp_path / "cases.json").write_text(json.dumps({"channel_names": ["before", "after"]}))
+    wanted = {2: ("after", "t2"), 1: ("before", "t1")}
+    values = [2] if choice in {("after",), ("After",), ("t2",)} else [2, 1] if choice else [1, 2]
+    cohort = open_cohort(tmp_path, channels=choice)
+    again = cohort.opening.open(tmp_path)
+    for one in (cohort, again):
+        assert one[0].image[:, 0, 0, 0].tolist() == values
+        assert one.channel_names == one[0].channel_names == tuple(wanted[value][0] for value in values)
+        assert one.opening.channels == tuple(wanted[value][1] for value in values)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from guided_attention.data import open_cohort, write_nifti
-from guided_attention.errors import DataError
+from guided_attention.errors import DataError, LeftOutWarning
 from guided_attention.labels import LabelSpec
 
 AFFINE = np.diag([1.5, 1.25, 5.0, 1.0])
@@ -107,9 +107,8 @@ def test_masks_that_cannot_be_merged(folder):
     )
     assert _planes(open_cohort(folder)[0]) == [4, 0, 3]
     write_nifti(folder / "s2" / "mr.nii.gz", _mask(), AFFINE)
-    with pytest.raises(
-        DataError, match="s2. must be one image beside its folder of masks, got .*ct.* and .*mr"
-    ):
+    wanted = "one image beside its folder of masks, or masks that are called as their images"
+    with pytest.raises(DataError, match=f"s2. must be {wanted}, got .*ct.* and .*mr"):
         open_cohort(folder)
 
 
@@ -153,8 +152,101 @@ def test_images_that_share_a_folder_of_masks_of_other_names_are_told_to_be_paire
     for name in ("p1", "p2", "labels/x1", "labels/x2"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write_nifti(tmp_path / f"{name}.nii.gz", _mask(0), AFFINE)
-    with pytest.raises(DataError, match=r"`labels` must be masks with an image of the same name.*x1.*x2"):
+    wanted = "one image beside its folder of masks, or masks that are called as their images"
+    got = f"{tmp_path / 'p1.nii.gz'} and {tmp_path / 'p2.nii.gz'} with masks x1, x2"
+    with pytest.raises(
+        DataError, match=f"^`{tmp_path}` must be {wanted}, got {got}. Keep one image, rename the masks"
+    ):
         open_cohort(tmp_path)
+
+
+def _files(folder, *names):
+    """Images of 7, and masks of 1 in the plane of their place, in folders that are called as masks are."""
+    for place, name in enumerate(names):
+        path = folder / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_mask = path.parent.name in {"seg", "masks", "labels"} or name.endswith("label")
+        write_nifti(path, _mask(place % 3) if is_mask else np.full(SHAPE, 7, np.int16), AFFINE)
+
+
+def _read(cohort):
+    return [
+        (case.case_id, None if case.labels is None else case.labels.any((1, 2)).tolist()) for case in cohort
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "spare", "masked"),
+    [
+        (("image", "label", "masks/brain"), "masks/brain", [False, True, False]),
+        (("ct", "masks/liver", "masks/spleen"), "masks/liver", None),
+        (("{0}_image", "{0}_label", "masks/{0}"), "masks/{0}", [False, True, False]),
+        (("ct", "seg/ct_seg", "seg/ct_body"), "seg/ct_body", [False, True, False]),
+    ],
+)
+def test_pairs_take_masks_from_a_folder_below_only_where_they_are_called_as_the_scan(
+    tmp_path, names, spare, masked
+):
+    for subject in ("s1", "s2"):
+        _files(tmp_path / subject, *(name.format(subject) for name in names))
+    if spare == "masks/brain":
+        with pytest.raises(DataError, match='got .*image.* and .*label.* with masks brain. .*layout="pairs"'):
+            open_cohort(tmp_path)
+    elif masked is not None:
+        with pytest.warns(LeftOutWarning, match="belong to no case"):
+            assert _read(open_cohort(tmp_path)) == [("s1", masked), ("s2", masked)]
+    with pytest.warns(LeftOutWarning, match="belong to no case") as told:
+        cohort = open_cohort(tmp_path, layout="pairs")
+    assert f"{spare.format('s1')}.nii.gz" in str(told[0].message)
+    assert (cohort.layout, _read(cohort)) == ("pairs", [("s1", masked), ("s2", masked)])
+
+
+def test_channels_and_masks_below_are_paired_by_the_name_of_the_subject(tmp_path):
+    for subject in ("s1", "s2"):
+        _files(tmp_path / "a" / subject, "t1", "t2", f"seg/{subject}_seg")
+        _files(tmp_path / "b" / subject, f"{subject}_0000", f"{subject}_0001", f"labels/{subject}")
+        _files(tmp_path / "c" / subject, f"p{subject}_t1", f"p{subject}_t2", f"labels/p{subject}_seg")
+    for place in "abc":
+        cohort = open_cohort(tmp_path / place)
+        assert (cohort.layout, cohort[0].image.shape) == ("pairs", (2, *SHAPE))
+        assert [mask is None for _, mask in _read(cohort)] == [False, False]
+
+
+def test_a_subject_that_is_called_as_the_structure_of_others_is_one(tmp_path):
+    for name in ("a/liver/ct", "a/s2/ct", "b/s1/liver_image", "b/s2/ct", "train/liver/ct", "test/s2/ct"):
+        _files(tmp_path, name, f"{name.rpartition('/')[0]}/seg/liver")
+    for place, names in {"a": ("liver", "s2"), "b": ("s1", "s2"), "": ("liver", "s2")}.items():
+        cohort = open_cohort(tmp_path / place) if place else open_cohort(_moved(tmp_path))
+        assert (cohort.layout, dict(cohort.labels.names)) == ("structures", {1: "liver"})
+        assert cohort.case_ids == cohort.labelled == names
+
+
+def _moved(folder):
+    (folder / "parts").mkdir()
+    for part in ("train", "test"):
+        (folder / part).rename(folder / "parts" / part)
+    return folder / "parts"
+
+
+def test_masks_of_some_subjects_that_are_called_as_scans_are_no_structures_of_others(tmp_path):
+    _files(tmp_path, "s1/ct", "s1/seg/s1", "s2/ct", "s2/seg/liver", "s3/ct", "s3/seg/spleen")
+    one, other = tmp_path / "s1/seg/s1.nii.gz", tmp_path / "s2/seg/liver.nii.gz"
+    wanted = f"all called as their scans, or all as structures, got {one} and the structure {other}"
+    with pytest.raises(
+        DataError, match=f"^`masks of subjects` must be {wanted}. Rename one like the others"
+    ) as told:
+        open_cohort(tmp_path)
+    assert told.value.file == one
+
+
+@pytest.mark.parametrize("masks", [("liver", "spleen"), ("tumour",)])
+def test_two_images_beside_one_folder_of_structures_are_an_error(tmp_path, masks):
+    _files(tmp_path / "s1", "t1", "t2", *(f"masks/{name}" for name in masks))
+    got = rf"got .*t1\.nii\.gz and .*t2\.nii\.gz with masks {', '.join(masks)}"
+    wanted = f"s1` must be one image beside its folder of masks, .*, {got}"
+    for place in (tmp_path, tmp_path / "s1"):
+        with pytest.raises(DataError, match=f"{wanted}. Keep one image"):
+            open_cohort(place)
 
 
 def test_a_list_of_cases_beside_structures(folder):

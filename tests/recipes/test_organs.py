@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from guided_attention.case import Case
-from guided_attention.data import CHAOS_MR_LABELS, Cohort, open_cohort, write_nifti, write_phantom_cohort
+from guided_attention.data import (
+    CHAOS_MR_LABELS,
+    Cohort,
+    convert,
+    open_cohort,
+    write_nifti,
+    write_phantom_cohort,
+)
 from guided_attention.errors import DataError
 from guided_attention.inference import Predictor
 from guided_attention.labels import LabelSpec
@@ -50,7 +57,8 @@ def task(folder: Path, values: dict[str, int]) -> Path:
 def structures(folder: Path) -> Path:
     """One subject with one file a structure."""
     (folder / "s1/segmentations").mkdir(parents=True)
-    write_nifti(folder / "s1/ct.nii.gz", np.zeros(SHAPE, np.float32), AFFINE)
+    image = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    write_nifti(folder / "s1/ct.nii.gz", image, AFFINE)
     for name in PLACES:
         write_nifti(folder / f"s1/segmentations/{name}.nii.gz", mask({name: 1}), AFFINE)
     return folder
@@ -128,6 +136,50 @@ def test_an_organ_that_was_left_out_when_a_cohort_was_opened_is_not_absent(tmp_p
     np.testing.assert_array_equal(
         read(whole, LabelSpec({1: "liver"}, others_are_background=True)), mask({"liver": 1})
     )
+
+
+@pytest.mark.parametrize("how", [LabelSpec({1: "liver"}), {1: "liver"}, "cases.json"])
+def test_a_structure_that_was_not_chosen_is_not_absent(
+    tmp_path: Path, how: LabelSpec | dict[int, str] | str
+) -> None:
+    scans, drawn = structures(tmp_path / "s"), tmp_path / "drawn"
+    drawn.mkdir()
+    write_nifti(drawn / "s1_prediction.nii.gz", mask({"liver": 1, "spleen": 2}), AFFINE)
+    preparation = Preparation(slice_axis="axial", min_size=(32, 32)).fit([open_cohort(scans)[0]])
+    network = msga_lite(1, 3, encoder="resnet18", channels=4)
+    Predictor(network, preparation, ORGANS, device="cpu").save(tmp_path / "run")
+    if isinstance(how, str):
+        (scans / how).write_text(json.dumps({"labels": {"1": "liver"}}))
+    chosen = open_cohort(scans, labels=None if isinstance(how, str) else how)
+    assert np.array_equal(read(chosen, LabelSpec({1: "liver"})), mask({"liver": 1}))
+    got = "{1: 'liver'}, and all other values read as background"
+    calls = (
+        lambda: evaluate(tmp_path / "run", chosen, predictions=drawn, out=tmp_path / "out", device="cpu"),
+        lambda: convert(chosen, tmp_path / "new", "pairs", labels=ORGANS),
+        lambda: source_of(chosen, ORGANS),
+    )
+    for call in calls:
+        with pytest.raises(DataError, match=refusal(scans, {1: "liver", 2: "spleen"}, got)):
+            call()
+    assert source_of(chosen, ORGANS, image_only=True).labels == ORGANS  # no mask is read
+    whole = open_cohort(scans, labels=ORGANS)
+    assert whole.labels == ORGANS
+    rows = evaluate(tmp_path / "run", whole, predictions=drawn, out=tmp_path / "out", device="cpu")
+    assert [(row.organ, row.dice) for row in rows] == [("liver", 1.0), ("spleen", 1.0)]
+
+
+def test_what_is_read_as_background_cannot_be_named_afterwards(tmp_path: Path) -> None:
+    for scans in (structures(tmp_path / "s"), task(tmp_path / "t", {"liver": 1, "spleen": 2})):
+        cohort = open_cohort(scans, labels={2: "spleen"})
+        wanted = (
+            f"`labels` must be of the values of {{2: 'spleen'}}: all others are read as 0, got {ORGANS.names}"
+        )
+        for narrowed in (cohort, cohort.with_labels(LabelSpec({2: "Milz"})).with_labels({2: "spleen"})):
+            for again in ({1: "liver", 2: "spleen"}, ORGANS):
+                with pytest.raises(DataError, match=f"^{re.escape(wanted)}. Pass open_cohort"):
+                    narrowed.with_labels(again)
+            assert narrowed.without_labels().with_labels(ORGANS).labels == ORGANS
+            np.testing.assert_array_equal(read(narrowed, LabelSpec({2: "spleen"})), mask({"spleen": 2}))
 
 
 def test_names_that_replaced_those_of_the_folder_in_a_plan_stay(plan: Plan, tmp_path: Path) -> None:

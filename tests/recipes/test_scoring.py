@@ -1,5 +1,6 @@
 """What `evaluate` says of the cases that it scores, and which scores it keeps; with a network that is not trained."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -12,8 +13,10 @@ import pytest
 from guided_attention.case import Case
 from guided_attention.data import open_cohort, read_nifti, write_nifti
 from guided_attention.errors import DataError, ExistingFileError
+from guided_attention.labels import LabelSpec
 from guided_attention.models import build
-from guided_attention.recipes import Plan, evaluate
+from guided_attention.recipes import Plan, evaluate, predict
+from guided_attention.recipes._begun import hashes_of_parts
 from guided_attention.recipes._parts import predictor_of
 from guided_attention.recipes.scoring import read_prediction
 from guided_attention.training import save_checkpoint
@@ -81,6 +84,37 @@ def test_a_part_of_a_cohort_is_told_as_one_and_replaces_no_other_scores(
     assert first_line(run, folder.name).startswith(f"5 cases (all of {folder}, of which 4 were")
     evaluate(run, cohort, predictions=drawn, device="cpu")
     assert first_line(run, folder.name).startswith(f"5 cases (all of {folder}, of which 4 were")
+
+
+def test_organs_that_were_renamed_in_a_plan_after_the_training_change_no_score(
+    run: Path, drawn: Path
+) -> None:
+    plan = Plan.load(run)
+    wanted = [(organ, 1.0) for organ in plan.labels.names.values()]
+    names = dict(zip(plan.labels.values, reversed(plan.labels.names.values()), strict=True))
+    moved = {value + 5: name for value, name in names.items()}
+    for labels in (LabelSpec(names), LabelSpec(moved, others_are_background=True)):
+        replace(plan, labels=labels).save(run / "plan.json")
+        rows = evaluate(run, predictions=drawn, device="cpu")
+        assert [(row.organ, row.dice) for row in rows] == wanted
+
+
+def test_cases_of_a_plan_that_was_edited_after_the_training_are_not_predicted(
+    run: Path, folder: Path, tmp_path: Path
+) -> None:
+    plan = Plan.load(run)
+    (run / "run.json").write_text(json.dumps({"provenance": hashes_of_parts(plan)}))
+    first, *rest = plan.data.train
+    moved = replace(plan.data, train=tuple(rest), test=(*plan.data.test, first))
+    for data in (moved, replace(plan.data, spacing_mm=(5.0, 1.0, 1.0))):
+        replace(plan, data=data).save(run / "plan.json")
+        with pytest.raises(DataError, match="as it was trained, got .* with other values of data"):
+            predict(run, None, tmp_path / "out", device="cpu")
+        assert not (tmp_path / "out").exists()
+    with pytest.warns(
+        UserWarning, match="other values of data than the run was begun with: scans are opened"
+    ):
+        predict(run, folder / "1_image.nii.gz", tmp_path / "out", device="cpu")
 
 
 def test_files_that_are_not_scored_do_not_stop_an_evaluation(

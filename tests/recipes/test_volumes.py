@@ -1,9 +1,11 @@
 """Training from a folder: the same weights as from memory, with the prepared volumes on disk."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.recipes.conftest import SMALL, make_block
@@ -135,6 +137,42 @@ def test_channels_of_new_scans_are_called_as_in_training(tmp_path: Path) -> None
     case = source.readers(["c3"])[0]()
     assert case.channel_names == ("T2", "ADC")
     assert plan.preparation.apply(case).image.shape[0] == 2
+    words = Path(f"{tmp_path}-words")
+    words.mkdir()
+    for number, name in enumerate(("t2", "adc")):
+        shutil.copy(tmp_path / f"imagesTs/c3_000{number}.nii.gz", words / f"c3_{name}.nii.gz")
+    scan = case.image
+    for chosen in (("ADC",), ("adc", "T2"), ("0001", "0000"), ("0001",)):
+        plan = plan_for(open_cohort(tmp_path, channels=chosen), device="cpu")
+        assert plan.data.channels == ("0001", "0000")[: len(chosen)]
+        for place in (tmp_path / "imagesTs", words, tmp_path):
+            case = source_for_run(plan, place, plan.labels, image_only=True).read("c3")
+            np.testing.assert_array_equal(case.image, scan[::-1][: len(chosen)])
+            assert plan.preparation.apply(case).image.shape[0] == len(chosen)
+
+
+def test_channels_that_a_list_renames_are_found_in_a_folder_without_one(tmp_path: Path) -> None:
+    for folder, numbers in (("cases", (1, 2, 4)), ("new", (3,))):
+        (tmp_path / folder).mkdir()
+        for number in numbers:
+            case, path = make_block(f"c{number}"), tmp_path / folder / f"c{number}"
+            for channel, name in enumerate(("t1", "t2")):
+                write_nifti(f"{path}_{name}.nii.gz", case.image[0] + 7 * channel, case.affine)
+            if folder == "cases" and case.labels is not None:
+                write_nifti(f"{path}_seg.nii.gz", case.labels, case.affine)
+    (tmp_path / "cases/cases.json").write_text(json.dumps({"channel_names": ["before", "after"]}))
+    for chosen, names in {
+        None: ("before", "after"),
+        ("t2", "t1"): ("after", "before"),
+        ("after",): ("after",),
+    }.items():
+        plan = plan_for(open_cohort(tmp_path / "cases", channels=chosen, labels={1: "organ"}), device="cpu")
+        case = source_for_run(plan, tmp_path / "new", plan.labels, image_only=True).read("c3")
+        assert case.channel_names == names
+        assert case.image[:, 0, 0, 0].tolist() == [7.0 * (name == "after") for name in names]
+        assert plan.preparation.apply(case).image.shape[0] == len(names)
+        again = cases_of_plan(plan).read("c4")
+        assert (again.channel_names, len(again.image)) == (names, len(names))
 
 
 def test_a_table_is_planned_from_the_command_line(scans: Path, tmp_path: Path) -> None:

@@ -14,7 +14,15 @@ from guided_attention.data._files import natural_key
 from guided_attention.errors import DataError
 from guided_attention.labels import LabelSpec
 
-__all__ = ["merged_specs", "painted", "plain_name", "require_same_organs", "values_of", "warn_of_overlap"]
+__all__ = [
+    "are_read",
+    "merged_specs",
+    "painted",
+    "plain_name",
+    "require_same_organs",
+    "values_of",
+    "warn_of_overlap",
+]
 
 
 def plain_name(name: str) -> str:
@@ -35,7 +43,7 @@ def require_same_organs(organs: LabelSpec, known: LabelSpec | None, folder: Path
     same = all(
         theirs.get(value, name) == name and by_name.get(name, value) == value for value, name in ours.items()
     )
-    whole = not known.others_are_background or set(organs.values) <= set(known.values)
+    whole = are_read(organs, known)
     names, got = dict(organs.names), f"{dict(known.names)}"
     got += "" if whole else ", and all other values read as background"
     cure = (
@@ -44,6 +52,11 @@ def require_same_organs(organs: LabelSpec, known: LabelSpec | None, folder: Path
     )
     wanted = f"called and numbered as asked for, {names}"
     require(same and whole, f"organs of {folder}", wanted, got, cure, error=DataError, file=folder)
+
+
+def are_read(organs: LabelSpec, known: LabelSpec) -> bool:
+    """Return whether all these organs are among those known, where all others are read as background."""
+    return not known.others_are_background or set(organs.values) <= set(known.values)
 
 
 def _named_values(organs: LabelSpec) -> dict[int, str]:

@@ -20,7 +20,7 @@ from guided_attention._sides import left_right_pairs
 from guided_attention._typing import LabelVolume, SpacingMm
 from guided_attention.case import Case, affine_of
 from guided_attention.data._files import keep_ids
-from guided_attention.data._segments import require_same_organs
+from guided_attention.data._segments import are_read, require_same_organs
 from guided_attention.data.formats._limits import MAX_BYTES
 from guided_attention.data.layouts._left_over import warn_of_left_over
 from guided_attention.data.layouts._records import Found, Layout, ReadCase, Scan, entries_of
@@ -120,10 +120,20 @@ class Cohort:
         """Return the same cases with these names for the values; with `others_are_background`, all else is read as 0.
 
         A mapping stands for what it does in `open_cohort`, which also reads masks by name where they name their organs.
+        What is read as background before stays so.
+
+        Raises:
+            DataError: The masks of the cases are read without one of these organs, as others were chosen before.
         """
         wanted = "a LabelSpec, or a mapping from value to name"
         require_type("labels", labels, (LabelSpec, Mapping), wanted)
-        organs = _organs(labels)
+        organs, known = _organs(labels), self.labels
+        if known is not None and known.others_are_background and self.labelled:
+            good, got = are_read(organs, known), dict(organs.names)
+            wanted = f"of the values of {dict(known.names)}: all others are read as 0"
+            cure = f'Pass open_cohort("{self.folder}", labels={got}).'
+            require(good, "labels", wanted, got, cure, error=DataError, file=self.folder)
+            organs = replace(organs, others_are_background=True)
         if not organs.others_are_background:
             return replace(self, labels=organs)
         scans = (replace(scan, read=partial(_without_others, scan.read, organs)) for scan in self.scans)

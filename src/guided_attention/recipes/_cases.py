@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guided_attention._checks import cut_list, require, require_type
 from guided_attention._files import PathLike
@@ -88,8 +88,10 @@ def source_of(
     elif isinstance(data, Cohort) and labels is not None and not image_only:
         require_same_organs(labels, data.labels, data.folder)
     if isinstance(data, Cohort):
-        data = data if labels is None else data.with_labels(labels)
-        data = data.without_labels() if image_only else data
+        if image_only:
+            data = replace(data.without_labels(), labels=data.labels if labels is None else labels)
+        elif labels is not None:
+            data = data.with_labels(labels)
         return Source(
             folder=absolute(data.folder),
             layout=data.layout,
@@ -116,13 +118,19 @@ def _in_memory(data: object, labels: LabelSpec | None) -> Source:
     return Source(None, "memory", labels, tuple(cases), labelled, {}, cases.__getitem__)
 
 
-def cases_of_plan(plan: Plan, cases: object = None, *, image_only: bool = False) -> Source:
-    """Return the cases of a plan: those of its folder, or `cases`, which a plan for cases in memory needs."""
+def cases_of_plan(
+    plan: Plan, cases: object = None, *, labels: LabelSpec | None = None, image_only: bool = False
+) -> Source:
+    """Return the cases of a plan: those of its folder, or `cases`, which a plan for cases in memory needs.
+
+    `labels` are those of a trained network, whatever the plan says by now.
+    """
+    organs = plan.labels if labels is None else labels
     if cases is not None:
-        return source_of(cases, plan.labels)
+        return source_of(cases, organs)
     if plan.data.folder is None:
         message = "`cases` must be given for a plan that was made for cases in memory, got None."
         raise ArgumentError(message, argument="cases")
     # The plan says what the values of this folder are: names of its own may have been replaced when it was made.
-    cohort = plan.data.opening.open(plan.data.folder, plan.labels)
-    return source_of(cohort, plan.labels, image_only=image_only)
+    cohort = plan.data.opening.open(plan.data.folder, organs)
+    return source_of(cohort, organs, image_only=image_only)

@@ -19,6 +19,7 @@ from guided_attention.inference.saved import FOLDS_FILE
 from guided_attention.labels import LabelSpec
 from guided_attention.recipes._begun import changed_parts
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan, source_of
+from guided_attention.recipes._held_out import cases_of_run
 from guided_attention.recipes.plan import PLAN_FILE, Plan
 from guided_attention.training.run_folder import BEST
 
@@ -29,6 +30,8 @@ __all__ = [
     "predict",
     "predict_shard",
     "predictor_of_run",
+    "require_apart",
+    "require_as_trained",
     "source_for_run",
 ]
 
@@ -81,7 +84,8 @@ def predict(
 
     Raises:
         MissingFileError: There is no run, or no scan of this name.
-        DataError: A folder of scans has no known layout.
+        DataError: A folder of scans has no known layout. Or `scans` is None, and cases of the plan were moved since the
+            training.
         CheckpointError: The weights are damaged.
         ExistingFileError: `out` holds predictions, and neither `resume` nor `overwrite` is set; or files of such names
             that its ledger does not name.
@@ -89,6 +93,7 @@ def predict(
 
     Warns:
         SpacingWarning, IntensityWarning: A scan is unlike those that the network was trained on.
+        UserWarning: ``plan.json`` has other values than the run was begun with.
     """
     predictor = predictor_of_run(run, device)
     readers = _readers(run, scans, predictor.labels, out, also)
@@ -151,12 +156,20 @@ def _readers(
                 f"`scans` must be given for a run without a plan, got None for {run}. Name a file or folder."
             )
             raise ArgumentError(message, argument="scans")
+        require_as_trained(run, plan)
         names = plan.data.test or (() if has_folds(run) else plan.data.val)
         cure = "Name a file or folder."
         require(bool(names), "scans", "given for a run without test cases", None, cure)
-        source = cases_of_plan(plan, image_only=True)
+        source = cases_of_plan(plan, labels=labels, image_only=True)
         require_apart(out, source.cohort, also)
         return source.readers(names)
+    if plan is not None and _has_other_data(require_path("run", run), plan):
+        warnings.warn(
+            f"{PLAN_FILE} in {run} has other values of data than the run was begun with: scans are opened as it says "
+            "now. Put back what was changed.",
+            UserWarning,
+            stacklevel=3,
+        )
     sources = [source_for_run(plan, part, labels, image_only=True) for part in _in_parts(scans)]
     twice = repeated(name for source in sources for name in source.case_ids)
     cure = "Rename one: its prediction would replace the other."
@@ -233,6 +246,21 @@ def _warn_of_changes(folder: Path) -> None:
         )
 
 
+def require_as_trained(run: PathLike, plan: Plan) -> None:
+    """Raise where the cases of the plan in a run, or how they are read, are others than in the training."""
+    folder = require_path("run", run)
+    wanted = f"a run whose {PLAN_FILE} is as it was trained"
+    cure = "Put back what was changed: a case that was trained on could be taken for one of the test."
+    same, got = not _has_other_data(folder, plan), f"{folder}, with other values of data"
+    require(same, "run", wanted, got, cure, error=DataError, file=folder)
+    if has_folds(folder):
+        cases_of_run(folder, plan)  # raises where they are no longer those of the plan
+
+
+def _has_other_data(folder: Path, plan: Plan) -> bool:
+    return "data" in (changed_parts(folder, plan) or ())
+
+
 def has_folds(run: PathLike) -> bool:
     """Return whether a run is one of folds, which have seen all its cases but those of the test."""
     return (require_path("run", run) / FOLDS_FILE).is_file()
@@ -264,27 +292,41 @@ def source_for_run(
 ) -> Source:
     """Return scans in the layout that a run was trained on, where the folder has it: CHAOS has four kinds of MR.
 
-    Files of channels are found by the endings of training, and called as there.
+    Files of channels are found by the endings of training, or by the names of the channels there, and called as there.
     """
     if plan is None or not isinstance(scans, (str, os.PathLike)):
         return source_of(scans, labels, image_only=image_only)
     layout, known = plan.data.layout, plan.data.opening
+    names = () if plan.preparation.fingerprint is None else plan.preparation.fingerprint.channel_names
     channels = known.channels if Path(scans).is_dir() else None
     opening = replace(known, layout="auto", channels=channels)
     if ":" in layout:  # a scan of CHAOS that may be there where the usual one is missing
         with suppress(DataError):
             return source_of(scans, labels, opening=replace(opening, layout=layout), image_only=image_only)
-    found = source_of(scans, labels, opening=opening, image_only=image_only)
+    found = _found_by_channels(scans, labels, opening, names, image_only=image_only)
     if layout.partition(":")[0] == found.layout.partition(":")[0] and layout != found.layout:
         opening = replace(opening, layout=layout)
         return source_of(scans, labels, opening=opening, image_only=image_only)
-    names = () if plan.preparation.fingerprint is None else plan.preparation.fingerprint.channel_names
-    unnamed = (
-        found.cohort is not None
-        and found.cohort.opening.channels is not None
-        and not found.cohort.channel_names
-    )
-    return replace(found, read=partial(_named, found.read, names)) if unnamed and names else found
+    if not names or found.cohort is None or found.cohort.opening.channels is None:
+        return found
+    own, ends = found.cohort.channel_names, found.cohort.opening.channels
+    is_unnamed = not own or own == ends == known.channels
+    return replace(found, read=partial(_named, found.read, names)) if is_unnamed else found
+
+
+def _found_by_channels(
+    scans: PathLike, labels: LabelSpec, opening: Opening, names: tuple[str, ...], *, image_only: bool
+) -> Source:
+    """Return scans whose channels are found by the endings of training, else by the names that they had there."""
+    try:
+        return source_of(scans, labels, opening=opening, image_only=image_only)
+    except DataError:
+        if not opening.channels or not names:
+            raise
+        with suppress(DataError):
+            by_name = replace(opening, channels=names)
+            return source_of(scans, labels, opening=by_name, image_only=image_only)
+        raise
 
 
 def _named(read: Callable[[str], Case], names: tuple[str, ...], case_id: str) -> Case:

@@ -33,15 +33,14 @@ from guided_attention.inference import LedgerEntry, Predictor
 from guided_attention.inference.ledger import LedgerStatus
 from guided_attention.labels import LabelSpec
 from guided_attention.outputs import Prediction
-from guided_attention.recipes._begun import changed_parts
 from guided_attention.recipes._cases import Reader, Source, cases_of_plan
-from guided_attention.recipes._held_out import cases_of_run
-from guided_attention.recipes.plan import PLAN_FILE, Plan
+from guided_attention.recipes.plan import Plan
 from guided_attention.recipes.prediction import (
     has_folds,
     plan_of_run,
     predictor_of_run,
     require_apart,
+    require_as_trained,
     source_for_run,
 )
 from guided_attention.sampling.cache import digest_of
@@ -136,15 +135,7 @@ def _chosen(run: PathLike, cases: object, labels: LabelSpec) -> tuple[Source, li
     """Return the cases to score, and a line about them."""
     plan = plan_of_run(run)
     if plan is not None:
-        folder = require_path("run", run)
-        wanted = f"a run whose {PLAN_FILE} is as it was trained"
-        cure = "Put back what was changed: a case that was trained on could be taken for one of the test."
-        same = "data" not in (changed_parts(folder, plan) or ())
-        require(
-            same, "run", wanted, f"{folder}, with other values of data", cure, error=DataError, file=folder
-        )
-        if has_folds(folder):
-            cases_of_run(folder, plan)  # raises where they are no longer those of the plan
+        require_as_trained(run, plan)
     if cases is not None:
         source = source_for_run(plan, cases, labels)
         names, part = source.case_ids, f"{_share(source, cases)} of {_place(source)}{_seen(plan, source)}"
@@ -152,7 +143,7 @@ def _chosen(run: PathLike, cases: object, labels: LabelSpec) -> tuple[Source, li
         message = f"`cases` must be given for a run without a plan, got None for {run}. Name a folder."
         raise ArgumentError(message, argument="cases")
     else:
-        source = cases_of_plan(plan)
+        source = cases_of_plan(plan, labels=labels)
         with_reference = set(source.labelled) & set(plan.data.test)
         names, part = (plan.data.test, "test") if with_reference else (plan.data.val, "validation, not test")
         is_new = bool(with_reference) or not has_folds(run)

@@ -56,19 +56,23 @@ def warn_of_left_over(found: Found, root: Path) -> None:
     if found.layout == "png":
         used = {place / name for place in used for name in ("Img", "GT")}
     plain = any(path.name.lower().endswith(PLAIN_ENDINGS) for path in used) or found.layout == "png"
-    left = list(_left(root, used, ENDINGS if plain else tuple(set(ENDINGS) - set(PLAIN_ENDINGS))))
+    endings = ENDINGS if plain else tuple(set(ENDINGS) - set(PLAIN_ENDINGS))
+    left = list(_left(root, used, endings, is_chosen=found.layout == "structures"))
     if left:
         said = counted(len(left), "file looks like a scan and belongs", "files look like scans and belong")
         message = (
             f"In {root}, {said} to no case: {cut_list(left, shown=3)}. "
-            "Move such files to where the layout has its scans, convert them, or delete them."
+            "Move such files to where the layout has its scans, convert them, or move them away."
         )
         warnings.warn(message, LeftOutWarning, stacklevel=4)
 
 
-def _left(root: Path, used: set[Path], endings: tuple[str, ...]) -> Iterator[Path]:
+def _left(root: Path, used: set[Path], endings: tuple[str, ...], *, is_chosen: bool) -> Iterator[Path]:
     places = {path.parent for path in used if not path.is_dir()}
-    places |= {place / word for place in places for word in LABEL_WORDS}
+    if is_chosen:  # structures that were not asked for
+        places |= {place / word for place in places for word in LABEL_WORDS}
+    else:  # masks that are called otherwise than their scan
+        places -= {place for place in places if place.name.lower() in LABEL_WORDS and place != root}
     for folder, folders, files in os.walk(root):
         here = Path(folder)
         folders[:] = [name for name in sorted(folders) if not name.startswith((".", "__"))]

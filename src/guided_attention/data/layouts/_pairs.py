@@ -19,10 +19,10 @@ __all__ = [
     "LABEL_WORDS",
     "Pair",
     "VolumeFile",
+    "called_as",
     "channels_by_number",
     "chosen_by_name",
     "found_channels",
-    "mask_names",
     "named_file",
     "names_of",
     "paired",
@@ -68,11 +68,14 @@ def named_file(path: Path, group: str) -> VolumeFile:
     return VolumeFile(path, group, name, is_label=match["word"].lower() in LABEL_WORDS)
 
 
-def mask_names(image: Path) -> set[str]:
-    """Return what the mask of an image may be called, in lower case: as the image, or as it without its channel."""
-    name = named_file(image, "").name.lower()
-    match = _NUMBERED.fullmatch(name)
-    return {name, match["id"]} if match else {name}
+def called_as(images: Sequence[VolumeFile], masks: Iterable[VolumeFile]) -> list[VolumeFile]:
+    """Return the masks that are called as one of the images, as it without its number, or as several begin."""
+    names = {image.name.lower() for image in images}
+    exact = names | {match["id"] for name in names if (match := _NUMBERED.fullmatch(name))}
+    # What follows the name of a mask in several images is a channel.
+    starts = {name[:end] for name in names for end, sign in enumerate(name) if sign in _SEPARATORS and end}
+    exact |= starts if len(images) > 1 else set()
+    return [mask for mask in masks if mask.name.lower() in exact]
 
 
 @dataclass(frozen=True)
@@ -148,26 +151,29 @@ def _common(images: Mapping[_Key, Mapping[str, Path]]) -> tuple[str, ...]:
 
 
 def chosen_by_name(
-    chosen: tuple[str, ...] | None, numbers: Sequence[str], said: Sequence[str]
+    chosen: tuple[str, ...] | None, files: Sequence[VolumeFile], said: Sequence[str]
 ) -> tuple[str, ...] | None:
-    """Return the numbers of channels that are chosen by the names said of them; any other choice as it is."""
-    by_name = dict(zip(map(str.lower, said), numbers, strict=False))
-    is_named = (
-        bool(chosen) and len(said) == len(numbers) and {one.lower() for one in chosen or ()} <= set(by_name)
-    )
-    return tuple(by_name[one.lower()] for one in chosen or ()) if is_named else chosen
+    """Return the endings of channels that are chosen by the names said of them; any other choice as it is."""
+    wanted = [one.lower() for one in chosen or ()]
+    is_ending = any(_split(file.name, wanted) for file in files if not file.is_label)
+    if not wanted or is_ending or not set(wanted) <= set(map(str.lower, said)):
+        return chosen
+    endings = found_channels(files)
+    by_name = dict(zip(map(str.lower, said), endings, strict=False))
+    return tuple(by_name[one] for one in wanted) if len(endings) == len(said) else chosen
 
 
 def names_of(
-    channels: Sequence[str], numbers: Sequence[str], said: Sequence[str], path: Path
+    channels: Sequence[str], files: Sequence[VolumeFile], said: Sequence[str], path: Path
 ) -> tuple[str, ...]:
     """Return the names of channels: as the JSON file at `path` says them, else what the names of their files end in.
 
     Names that are such endings belong to these files. Others are in the order of the numbers, or in the natural order
     of the endings, whatever order the channels are read in.
     """
+    numbers = channels_by_number(files)
     if not said:
-        return () if tuple(channels) == tuple(numbers) else tuple(channels)
+        return () if tuple(channels) == numbers else tuple(channels)
     if not channels:  # one file holds all channels, or each numbered file is a scan of its own
         return () if len(numbers) == len(said) > 1 else tuple(said)
     by_ending, endings = {name.lower(): name for name in said}, [channel.lower() for channel in channels]
@@ -176,6 +182,9 @@ def names_of(
     default = list(numbers) if set(channels) <= set(numbers) else sorted(endings, key=natural_key)
     if default == [_FIRST]:  # this file may hold several channels
         return tuple(said)
+    if len(default) < len(said):  # others are not read
+        every = found_channels(files)
+        default = list(every) if set(endings) <= set(every) else default
     named = dict(zip(default, said, strict=False))
     odd = [name for one, name in named.items() if name.lower() in default and name.lower() != one]
     wanted = f"one name for each of {cut_list(default)}, in this order"
@@ -271,7 +280,7 @@ def _join_single_pairs(images: Mapping[_Key, object], labels: dict[_Key, VolumeF
 def _check_left_over(images: Mapping[_Key, Mapping[str, Path]], labels: Mapping[_Key, VolumeFile]) -> None:
     odd = [str(file.path) for key, file in labels.items() if key not in images]
     wanted = f"masks with an image of the same name, or of that name and _{IMAGE_WORDS[0]}"
-    cure = "Add the images, or delete the masks that are left over."
+    cure = "Add the images, rename the masks as theirs, or move the masks away."
     file = odd[0] if odd else None
     require(not odd, "labels", wanted, f"none for {cut_list(odd)}", cure, error=DataError, file=file)
     bare = [str(next(iter(own.values()))) for key, own in images.items() if key not in labels]

@@ -1,7 +1,6 @@
 """Layout of one file a structure: a folder for each subject, with the image and a folder of binary masks."""
 
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +17,7 @@ from guided_attention.data._segments import plain_name
 from guided_attention.data.formats._case_files import Opener
 from guided_attention.data.formats._limits import MAX_BYTES
 from guided_attention.data.formats._table import has_geometry, image_of, is_volume_file, stem_of
-from guided_attention.data.layouts._pairs import LABEL_WORDS, mask_names, named_file
+from guided_attention.data.layouts._pairs import LABEL_WORDS, called_as, named_file
 from guided_attention.data.layouts._records import (
     Found,
     Scan,
@@ -40,11 +39,15 @@ _AXES = 3
 
 @dataclass(frozen=True)
 class _Subject:
-    """A subject's images, of which there should be one, and its masks by the name of the structure."""
+    """A subject's images, of which there should be one, and its masks by the name of the structure.
+
+    `is_pair` tells whether the masks are called as scans.
+    """
 
     folder: Path
     images: Sequence[Path]
     masks: Mapping[str, Path]
+    is_pair: bool
 
     @property
     def image(self) -> Path:
@@ -59,7 +62,7 @@ def find_structures(folder: Path, how: Reading) -> Found | None:
     order, from 1.
     """
     places = part_folders(folder) or {"": folder}
-    subjects = {part: _subjects(place) for part, place in places.items()}
+    subjects = _by_part(places)
     every = [subject for some in subjects.values() for subject in some]
     if not every:
         return None
@@ -71,6 +74,8 @@ def find_structures(folder: Path, how: Reading) -> Found | None:
     wanted = organs if how.labels is None else how.labels
     labels = _all(names) if wanted is None else wanted
     known = _as_files(labels, names, folder)
+    if set(known.values()) < names:  # the other structures are not read
+        labels = replace(labels, others_are_background=True)
     _warn_of_absent(every, known)
     founds = {
         part: Found(
@@ -81,36 +86,60 @@ def find_structures(folder: Path, how: Reading) -> Found | None:
     return with_parts(merged(founds), folder)
 
 
-def _subjects(folder: Path) -> list[_Subject]:
-    candidates = [folder, *(path for path in entries_of(folder) if path.is_dir())]
-    found = [subject for path in candidates if (subject := _subject(path)) is not None]
-    found = found[:1] if found and found[0].folder == folder else found
-    counts = Counter(name for subject in found for name in subject.masks)
-    several = [subject for subject in found if len(subject.images) > 1]
-    for subject in several:
-        got, wanted = " and ".join(map(str, subject.images[:2])), "one image beside its folder of masks"
-        good, file = max(counts[name] for name in subject.masks) == 1, subject.images[-1]
-        require(good, str(subject.folder), wanted, got, "Keep one.", error=DataError, file=file)
-    return [] if several else found  # masks of names of their own belong to an image each
+def _by_part(places: Mapping[str, Path]) -> dict[str, list[_Subject]]:
+    """Return the subjects of each part; none where the masks of all are called as scans and belong to pairs by name."""
+    found = {part: _candidates(place) for part, place in places.items()}
+    every = [subject for some in found.values() for subject in some]
+    names = {name for subject in every for name in subject.masks if not subject.is_pair}
+
+    def is_one(subject: _Subject) -> bool:
+        # The name of a structure of others is one, whatever the subject is called.
+        return not subject.is_pair or not names.isdisjoint(subject.masks)
+
+    kept = [subject for subject in every if is_one(subject)]
+    odd = [subject for subject in every if not is_one(subject)]
+    for subject in kept:
+        got = f"{' and '.join(map(str, subject.images[:2]))} with masks {cut_list(list(subject.masks), shown=3)}"
+        wanted = "one image beside its folder of masks, or masks that are called as their images"
+        cure, good = 'Keep one image, rename the masks, or pass layout="pairs".', len(subject.images) == 1
+        file = subject.images[-1]
+        require(good, str(subject.folder), wanted, got, cure, error=DataError, file=file)
+    if kept and odd:
+        pair, other = (next(iter(some[0].masks.values())) for some in (odd, kept))
+        wanted = "all called as their scans, or all as structures"
+        got, cure = f"{pair} and the structure {other}", "Rename one like the others."
+        require(not odd, "masks of subjects", wanted, got, cure, error=DataError, file=pair)
+    return {part: [subject for subject in some if is_one(subject)] for part, some in found.items()}
+
+
+def _candidates(folder: Path) -> list[_Subject]:
+    places = [folder, *(path for path in entries_of(folder) if path.is_dir())]
+    found = [subject for path in places if (subject := _subject(path)) is not None]
+    return found[:1] if found and found[0].folder == folder and not found[0].is_pair else found
 
 
 def _subject(folder: Path) -> _Subject | None:
-    """Return the subject of a folder: an image, and a folder of masks that are called as structures, not as scans."""
+    """Return the subject of a folder: images, and a folder of masks."""
     entries = entries_of(folder)
     images = [path for path in entries if is_volume_file(path)]
     within = [path for path in entries if path.is_dir() and path.name.lower() in LABEL_WORDS]
     masks = [path for place in within for path in entries_of(place) if is_volume_file(path)]
     if len(within) != 1 or not masks or not images:
         return None
-    called, own = {named_file(path, "").name.lower() for path in masks}, {"", folder.resolve().name.lower()}
-    if called <= own or any(called & mask_names(path) for path in images):
-        return None
-    named: dict[str, Path] = {}
+    is_pair, named = _are_pairs(folder, images, masks), dict[str, Path]()
     for path in masks:
         other = named.setdefault(plain_name(stem_of(path.name)), path)
-        got, where = f"{other} and {path}", f"masks of {within[0]}"
-        require(other is path, where, "one file a structure", got, "Keep one.", error=DataError, file=path)
-    return _Subject(folder, images, named)
+        got, where, good = f"{other} and {path}", f"masks of {within[0]}", is_pair or other is path
+        require(good, where, "one file a structure", got, "Keep one.", error=DataError, file=path)
+    return _Subject(folder, images, named, is_pair)
+
+
+def _are_pairs(folder: Path, images: Sequence[Path], masks: Sequence[Path]) -> bool:
+    """Return whether masks are called as scans, or as their folder."""
+    named, own = [named_file(path, "") for path in images], {"", folder.resolve().name.lower()}
+    found = [named_file(path, "") for path in masks]
+    is_own = {mask.name.lower() for mask in found} <= own
+    return is_own or bool(called_as(named, found))
 
 
 def _all(names: set[str]) -> LabelSpec:

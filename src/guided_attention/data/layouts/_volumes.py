@@ -42,6 +42,7 @@ from guided_attention.data.layouts._pairs import (
     LABEL_WORDS,
     Pair,
     VolumeFile,
+    called_as,
     channels_by_number,
     chosen_by_name,
     found_channels,
@@ -132,13 +133,12 @@ def find_volumes(folder: Path, how: Reading) -> Found | None:
     organs, said = about_beside(folder)
     if organs is not None and how.labels is not asked:  # the masks name their organs
         how = replace(how, labels=organs)
-    numbers = channels_by_number(every)
-    chosen = chosen_by_name(how.channels, numbers, said)
+    chosen = chosen_by_name(how.channels, every, said)
     channels = found_channels(every) if chosen is None else chosen
     pairs = {part: paired(group, channels, is_choice=chosen is not None) for part, group in files.items()}
-    names = names_of(channels, numbers, said, folder / "cases.json")
+    names = names_of(channels, every, said, folder / "cases.json")
     found = with_parts(_found(pairs, folder, names, how), folder)
-    return replace(found, labels=organs or found.labels, channels=how.channels or channels or how.channels)
+    return replace(found, labels=organs or found.labels, channels=channels or how.channels)
 
 
 def _without_plain(files: dict[str, list[VolumeFile]]) -> dict[str, list[VolumeFile]]:
@@ -180,9 +180,10 @@ def find_task(folder: Path, how: Reading) -> Found | None:
         ]
         for part, end in (("train", "Tr"), ("test", "Ts"))
     }
-    numbers = channels_by_number(file for group in files.values() for file in group)
+    every = [file for group in files.values() for file in group]
+    numbers = channels_by_number(every)
     _check_task(folder, fields, is_nnunet=bool(numbers))
-    how = _completed(how, [file for group in files.values() for file in group], folder)
+    how = _completed(how, every, folder)
     said = channel_names_in(fields, path)
     good, wanted = (
         not numbers or len(said) in {0, len(numbers)},
@@ -190,7 +191,7 @@ def find_task(folder: Path, how: Reading) -> Found | None:
     )
     what, cure = f"channel_names of {path}", "Correct the names, or add the missing files."
     require(good, what, wanted, list(said), cure, error=DataError, file=path)
-    chosen = chosen_by_name(how.channels, numbers, said)
+    chosen = chosen_by_name(how.channels, every, said)
     channels = numbers if chosen is None else chosen
     pairs = {
         part: paired(group, channels, is_choice=chosen is not None) for part, group in files.items() if group
@@ -204,8 +205,8 @@ def find_task(folder: Path, how: Reading) -> Found | None:
         file=folder / "imagesTr",
     )
     layout: Layout = "nnunet" if numbers else "decathlon"
-    names = names_of(channels, numbers, said, path)
-    found = replace(_found(pairs, folder, names, how), channels=how.channels or channels)
+    names = names_of(channels, every, said, path)
+    found = replace(_found(pairs, folder, names, how), channels=channels)
     return replace(found, layout=layout, labels=labels_in(fields, path) or how.labels)
 
 
@@ -270,9 +271,13 @@ def _files_below(folder: Path) -> list[VolumeFile]:
     files = [file for path in (*inside, *masks) for file in _all_named(path, group)]
     if is_of_kind:
         return [replace(file, is_label=word in LABEL_WORDS) for file in files]
+    if any(file.is_label for file in files):
+        return files
     below = [path for place in folders if place.name.lower() in LABEL_WORDS for path in entries_of(place)]
-    masks = [path for path in below if is_volume_file(path)]
-    return files + [replace(named_file(path, group), is_label=True) for path in masks]
+    masks = [replace(named_file(path, group), is_label=True) for path in below if is_volume_file(path)]
+    called = called_as(files, masks)
+    own = [replace(mask, name="") for mask in masks if mask.name.lower() in {"", group.lower()}]
+    return files + (called or own)  # others may be of anything, such as the brain
 
 
 def _nested(folder: Path, name: str, depth: int = _DEPTH) -> list[VolumeFile]:
