@@ -254,8 +254,8 @@ class Predictor:
             on_case=on_case,
         )
 
-    def with_model(self, model: nn.Module) -> "Predictor":
-        """Return a predictor of another network with all else equal; the network stays on its device."""
+    def with_model(self, model: nn.Module | Sequence[nn.Module]) -> "Predictor":
+        """Return a predictor of another network, or of an ensemble, with all else equal; it stays on its device."""
         return replace(self, model=model, device=None)
 
     @property
