@@ -109,7 +109,7 @@ def _takes_a_norm(module: nn.Module) -> TypeGuard[_ConvNd]:
 
 
 def _has_statistics(module: nn.Module) -> TypeGuard[_BatchNorm]:
-    return type(module) in BATCH_NORMS and module.running_mean is not None and _is_plain(module)
+    return type(module) in BATCH_NORMS and _is_plain(module) and module.running_mean is not None
 
 
 def _is_plain(module: nn.Module) -> bool:
