@@ -24,7 +24,7 @@ from guided_attention._checks import (
     require_type,
 )
 from guided_attention._files import DRAFT_PREFIX, PathLike, replacing
-from guided_attention._state_dicts import matching_entries, plain_network, weights_in
+from guided_attention._state_dicts import is_changed, matching_entries, plain_network, weights_in
 from guided_attention.errors import ArgumentError, CheckpointError, ExistingFileError, MissingFileError
 
 __all__ = [
@@ -180,7 +180,7 @@ def load_checkpoint(path: PathLike) -> dict[str, Any]:
     Returns:
         The contents by name. `Trainer` writes ``best.pt`` with ``model``, ``epoch`` and ``score``, and ``last.pt`` with
         ``model``, ``optimizer``, ``averaged``, ``random`` and ``run``; both with ``network``, the settings of a network
-        that a builder made.
+        that a builder made and that was not changed since.
 
     Raises:
         MissingFileError: There is no such file.
@@ -241,9 +241,9 @@ def settings_of(model: nn.Module) -> ModelSettings | None:
 
 
 def network_of(model: nn.Module) -> dict[str, dict[str, object]]:
-    """Return the entry of a checkpoint that tells what the network was built with; none where it does not know."""
+    """Return the entry of a checkpoint that tells how a network was built; none if it does not know or was changed."""
     settings = settings_of(model)
-    return {} if settings is None else {_NETWORK: settings.to_dict()}
+    return {} if settings is None or is_changed(model) else {_NETWORK: settings.to_dict()}
 
 
 def network_in(contents: Mapping[str, Any], path: PathLike) -> object:
@@ -378,8 +378,9 @@ def require_same_settings(model: nn.Module, stored: object, path: PathLike) -> N
     """Raise where the file stores with which settings the network was built, and the network has others."""
     differing = differing_settings(model, stored)
     if differing:
+        changed = " The network was changed after it was built." if is_changed(model) else ""
         raise CheckpointError(
-            f"`path` must be a checkpoint of a network with these settings, got {path} with {differing}. "
+            f"`path` must be a checkpoint of a network with these settings, got {path} with {differing}.{changed} "
             "Build the network with the settings of the file.",
             argument="path",
             file=path,

@@ -10,7 +10,7 @@ from guided_attention._checks import cut_list
 from guided_attention._files import PathLike
 from guided_attention.errors import CheckpointError
 
-__all__ = ["kind_of", "matching_entries", "plain_name", "plain_network", "weights_in"]
+__all__ = ["is_changed", "kind_of", "matching_entries", "plain_name", "plain_network", "weights_in"]
 
 _NAMES_SHOWN = 5
 
@@ -20,6 +20,12 @@ def plain_network(model: nn.Module) -> nn.Module:
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     inner = model.module if isinstance(model, wrappers) else getattr(model, "_orig_mod", None)
     return plain_network(inner) if isinstance(inner, nn.Module) else model
+
+
+def is_changed(model: nn.Module) -> bool:
+    """Whether a network says that it was changed after it was built; those of the library can, see `BuiltModule`."""
+    is_as_built = getattr(plain_network(model), "_is_as_built", None)
+    return is_as_built is not None and not is_as_built()
 
 
 def plain_name(name: object) -> str:

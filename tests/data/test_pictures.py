@@ -215,7 +215,7 @@ def test_pictures_make_pairs_unless_volumes_are_there(tmp_path):
     for case in cohort:
         np.testing.assert_array_equal(case.labels[0], MASK)
     write_nifti(tmp_path / "images/3.nii", GREY[None], np.eye(4))
-    with pytest.warns(LeftOutWarning, match="4 files without geometry beside volumes are left out: .*1.PNG"):
+    with pytest.warns(LeftOutWarning, match="Beside volumes, 4 files without geometry are left out: .*1.PNG"):
         assert open_cohort(tmp_path).case_ids == ("3",)
 
 

@@ -1,5 +1,9 @@
 """Folded networks: the same logits, no norm left where one can go, and the original as it was."""
 
+import types
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -213,7 +217,28 @@ _ORDERS = {
         ["norm"],
     ),
     "behind an activation": (lambda block, x: block.norm(block.conv(x).relu()), ["norm"]),
-    "twice": (lambda block, x: block.norm(block.conv(block.norm(block.conv(x)))), ["norm"]),
+    "twice": (lambda block, x: block.norm(block.conv(block.norm(block.conv(x)))), []),
+    "on another map the second time": (
+        lambda block, x: block.norm(block.first(block.norm(block.conv(x)))),
+        ["norm"],
+    ),
+    "on a map of twice": (lambda block, x: block.norm(block.conv(block.conv(x))), ["norm"]),
+    "of a map that is returned": (
+        lambda block, x: (block.norm(out := block.conv(x)), out)[0] + out,
+        ["norm"],
+    ),
+    "beside a read weight": (
+        lambda block, x: block.norm(block.conv(x)) + block.conv.weight.sum(),
+        ["norm"],
+    ),
+    "beside a read mean": (
+        lambda block, x: block.norm(block.conv(x)) + block.norm.running_mean.sum(),
+        ["norm"],
+    ),
+    "beside the weight of another": (
+        lambda block, x: block.norm(block.conv(x)) * block.first.weight.sum(),
+        [],
+    ),
     "where the size decides": (_by_size, ["norm"]),
 }
 
@@ -235,6 +260,124 @@ def test_a_row_of_layers_with_a_forward_of_its_own_is_no_row():
     assert _equal(
         Added(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)), drawn(2, 4, 7, 11, dtype=torch.float64)
     ) == ["1"]
+
+
+def _before(block, x):
+    return block.conv(block.norm(x))
+
+
+def _with_forward(block):
+    block.forward = types.MethodType(_before, block)
+
+
+_PUT_IN = {
+    "forward": _with_forward,
+    "forward of the convolution": lambda block: setattr(block.conv, "forward", torch.tanh),
+    "forward of the norm": lambda block: setattr(block.norm, "forward", torch.tanh),
+    "hook of the convolution": lambda block: block.conv.register_forward_hook(
+        lambda *given: given[-1].relu()
+    ),
+    "hook before the norm": lambda block: block.norm.register_forward_pre_hook(
+        lambda _norm, given: given[0] ** 2
+    ),
+    "hook of the norm": lambda block: block.norm.register_forward_hook(lambda *given: given[-1].relu()),
+}
+
+
+@pytest.mark.parametrize("row", [True, False])
+@pytest.mark.parametrize("what", _PUT_IN)
+def test_a_norm_stays_where_something_was_put_into_the_pass(what, row):
+    block = _Block(_ORDERS["in a row"][0])
+    if row:  # whose parts have names here, too
+        block = nn.Sequential(OrderedDict(first=block.first, conv=block.conv, norm=block.norm))
+    _PUT_IN[what](block)
+    assert _equal(block, drawn(2, 4, 7, 11, dtype=torch.float64)) == ["norm"]
+
+
+class _Around(nn.Module):
+    """A block and a row of layers in a module that uses their parts as `order` says."""
+
+    def __init__(self, order):
+        super().__init__()
+        self.block = _Block(_ORDERS["in a row"][0])
+        self.row = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4))
+        self.order = order
+
+    def forward(self, x):
+        return self.order(self.block, self.row, x)
+
+
+def _then_fails(block, row, x):
+    out = block(x) + row[0](x)
+    return out if x.shape[2] > 5 else row(x)
+
+
+_FROM_OUTSIDE = {
+    "whole": (lambda block, row, x: row(block(x)), []),
+    "the convolution of a block": (lambda block, row, x: row(block(x)) + block.conv(x), ["block.norm"]),
+    "the norm of a block": (lambda block, row, x: row(block(x)) + block.norm(x), ["block.norm"]),
+    "a weight of a block": (lambda block, row, x: row(block(x)) + block.conv.weight.sum(), ["block.norm"]),
+    "the convolution of a row": (lambda block, row, x: block(row[0](x)), ["row.1"]),
+    "a part of a row": (lambda block, row, x: block(row[:1](x)), ["row.1"]),
+    "both one after the other": (
+        lambda block, row, x: row(block.norm(block.conv(x))) + row[1](row[0](x)),
+        [],
+    ),
+    "before the size decides": (_then_fails, ["row.1"]),
+}
+
+
+@pytest.mark.parametrize("what", _FROM_OUTSIDE)
+def test_a_norm_stays_where_a_module_further_outside_uses_one_without_the_other(what):
+    order, left = _FROM_OUTSIDE[what]
+    assert _equal(_Around(order), drawn(2, 4, 7, 11, dtype=torch.float64)) == left
+
+
+@pytest.mark.parametrize("given", [{}, {"flipped": True}])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_norm_stays_where_another_argument_decides(named, given):
+    class Turned(_Block):
+        def forward(self, x, flipped=False):
+            return _before(self, x) if flipped else self.order(self, x)
+
+    class Open(_Block):
+        def forward(self, x, **more):
+            return _before(self, x) if more else self.order(self, x)
+
+    model = opened((Turned if named else Open)(_ORDERS["in a row"][0])).eval()
+    x = drawn(2, 4, 7, 11)
+    torch.testing.assert_close(fuse(model)(x, **given), model(x, **given), rtol=0, atol=1e-5)
+    assert norms(fuse(model)) == ["norm"]
+
+
+def test_other_threads_predict_while_a_module_is_traced():
+    other, image, found = small("daf").eval(), drawn(1, 1, 37, 53), []
+
+    def with_a_guest(block, x):
+        with ThreadPoolExecutor(1) as pool:
+            found.append(pool.submit(other, image).result())
+        return block.norm(block.conv(x))
+
+    assert norms(fuse(_Block(with_a_guest))) == []
+    assert len(found) == 1
+    assert torch.equal(found[0], other(image))
+
+
+def test_tracing_leaves_nothing_behind():
+    def keeping(block, x):
+        block.count.add_(1)
+        block.maps.append(out := block.norm(block.conv(x)))
+        block.kept = out
+        return out
+
+    block, hooked = _Block(keeping), []
+    block.maps = []
+    block.register_buffer("count", torch.tensor(0))
+    block.first.register_forward_hook(lambda *given: hooked.append(given))
+    fused = fuse(nn.ModuleList([block]))[0]
+    assert norms(fused) == []
+    assert (fused.maps, int(fused.count), hasattr(fused, "kept"), hooked) == ([], 0, False, [])
+    assert (block.maps, int(block.count), hasattr(block, "kept")) == ([], 0, False)
 
 
 def test_a_norm_of_another_width_stays():

@@ -205,6 +205,22 @@ def _with_forward(model):
     model.fusion.forward = print
 
 
+def _with_hook(model):
+    model.encoder.layer1.register_forward_hook(lambda *given: given[-1] * 3)
+
+
+def _with_hook_before(model):
+    model.register_forward_pre_hook(lambda _model, given: (given[0] * 3,))
+
+
+def _with_another_in_a_row(model):
+    model.encoder.layer2.append(nn.Tanh())
+
+
+def _with_another_head(model):
+    model.attended_heads[0].append(nn.Tanh())
+
+
 def of_another_energy(model):
     for part in model.modules():
         if isinstance(part, CAM):
@@ -241,6 +257,10 @@ def on_meta():
         (with_another(_with_stride), r"got one that was changed in encoder\.conv1\.stride\. Save"),
         (with_another(_with_eps), r"got one that was changed in encoder\.layer4\.0\.bn2\.eps\. Save"),
         (with_another(_with_forward), r"got one that was changed in fusion\. Save"),
+        (with_another(_with_hook), r"got one that was changed in encoder\.layer1\.forward_hooks\. Save"),
+        (with_another(_with_hook_before), r"got one that was changed in forward_hooks\. Save"),
+        (with_another(_with_another_in_a_row), r"got one that was changed in encoder\.layer2\.2\. Save"),
+        (with_another(_with_another_head), r"got one that was changed in attended_heads\.0\.4\. Save"),
         (lambda: of_another_energy(ms_cam(**TINY)), r"got one that was changed in attention\..*\.energy"),
         (lambda: fuse(daf(**TINY)), r"got one that was changed in attention\.gates\..*\. Save its weights"),
         (on_meta, "`model` must be a network with weights in memory, got one on the meta device"),
@@ -298,6 +318,8 @@ def test_what_changes_no_logits_in_evaluation_mode_may_differ(tmp_path):
     model = nn.SyncBatchNorm.convert_sync_batchnorm(opened(danet(1, 3, encoder="resnet18")))
     model.encoder.set_grad_checkpointing()
     model.note = "fold 3"
+    model.loss = nn.Sequential(nn.Softmax(dim=1), nn.CrossEntropyLoss())
+    model.encoder.layer1[0].tap = nn.Identity()
     for part in model.modules():
         if isinstance(part, nn.ReLU):
             part.inplace = False

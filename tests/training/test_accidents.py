@@ -765,6 +765,28 @@ def test_a_network_of_another_energy_is_refused_on_load_and_resume_though_no_sha
     assert trainer("paper", max_epochs=2).fit(resume=True).epochs == 2
 
 
+def test_a_network_that_was_changed_after_it_was_built_tells_no_settings(make_trainer):
+    def changed():
+        model = danet(1, 2, encoder="resnet18")
+        model.channel[1].energy = "paper"
+        return model
+
+    folder = make_trainer(model=changed(), max_epochs=1).fit().run_dir
+    fresh = danet(1, 2, encoder="resnet18", energy="paper")
+    for name in ("last.pt", "best.pt"):
+        held = load_checkpoint(folder / name)
+        assert "network" not in held
+        load_weights(fresh, folder / name)
+        equal(fresh.state_dict(), held["model"])
+    assert make_trainer(model=changed(), max_epochs=2).fit(resume=True).epochs == 2
+    save_checkpoint(folder / "own.pt", {"model": held["model"], "network": fresh.settings.to_dict()})
+    message = (
+        r"energy 'paper' instead of 'danet'\. The network was changed after it was built\. Build the network"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(changed(), folder / "own.pt")
+
+
 # Interruptions and damage
 
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from guided_attention._checkpoints import ModelSettings
 from guided_attention._checks import require_choice, require_count, require_type
 from guided_attention._files import PathLike
 from guided_attention._layers import conv, conv_norm_relu, cut, filled_up, resize
@@ -14,13 +13,14 @@ from guided_attention._typing import Image, Logits, SpatialDims
 from guided_attention.attention import CAM, PAM, ChannelEnergy
 from guided_attention.encoders import Encoder, ResNetName
 from guided_attention.models._blueprint import Blueprint
+from guided_attention.models._built import BuiltModule
 from guided_attention.models.segmentation import no_module, require_classes, require_dims
 from guided_attention.outputs import SegmentationOutput
 
 __all__ = ["DualAttentionNetwork", "danet"]
 
 
-class DualAttentionNetwork(nn.Module):
+class DualAttentionNetwork(BuiltModule):
     """DANet: position and channel attention on an encoder's last map, with a head on each and on their sum.
 
     With ``X`` the last map and ``convs`` a convolution 3 x 3, batch norm and ReLU::
@@ -63,8 +63,6 @@ class DualAttentionNetwork(nn.Module):
         Fu et al., "Dual attention network for scene segmentation", CVPR 2019.
     """
 
-    settings: ModelSettings | None
-
     def __init__(
         self,
         encoder: Encoder,
@@ -88,7 +86,6 @@ class DualAttentionNetwork(nn.Module):
         self.encoder = encoder
         self.num_classes = num_classes
         self.spatial_dims: SpatialDims = spatial_dims
-        self.settings = None
         self.position, self.channel = (
             nn.Sequential(
                 conv_norm_relu(encoder.out_channels[-1], channels, spatial_dims=dims),

@@ -5,13 +5,13 @@ from itertools import pairwise
 from typing import TypeGuard, TypeVar
 
 from torch import Tensor, nn
-from torch.fx import Node, Tracer
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from guided_attention._checks import require, require_type
 from guided_attention._layers import BATCH_NORMS
+from guided_attention.models._passes import Passes, is_ours
 
 __all__ = ["fuse"]
 
@@ -56,6 +56,9 @@ def fuse(model: _Network) -> _Network:
     else does. A norm stays where that is not so, where the module cannot be traced, where it stands elsewhere (also in
     `nn.ModuleList`), where it has no running statistics, and where it or the convolution is of a subclass of torch's.
     The one exception are timm's ``BatchNormAct2d`` and its counterpart for several processes, whose activation stays.
+    It also stays where it or the convolution has hooks, and where a module reads their weights or calls one without the
+    other. For tracing, each module around a norm gets symbols in place of tensors. A module that cannot be traced
+    must not call parts of the modules in it, nor read their weights: this is not seen.
 
     Args:
         model: Any network, in any mode; it is not changed.
@@ -81,13 +84,14 @@ def fuse(model: _Network) -> _Network:
     """
     require_type("model", model, nn.Module, "a torch.nn.Module")
     fused = copy.deepcopy(model).eval()
+    passes = Passes(fused)
     for parent in list(fused.modules()):
         for (conv_name, conv), (norm_name, norm) in pairwise(_children(parent)):
             if (
                 _takes_a_norm(conv)
                 and _has_statistics(norm)
                 and norm.num_features == conv.out_channels
-                and _feeds(parent, conv_name, norm_name)
+                and passes.feed(parent, conv, norm)
             ):
                 is_transposed = isinstance(conv, _TRANSPOSED)
                 setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm, transpose=is_transposed))
@@ -101,45 +105,21 @@ def _children(parent: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, module) for name, module in named if name and "." not in name]
 
 
-def _feeds(parent: nn.Module, conv: str, norm: str) -> bool:
-    """Whether the norm takes the output of the convolution, and nothing else does."""
-    is_ours = type(parent).__module__.partition(".")[0] == __name__.partition(".")[0]
-    if "forward" not in vars(parent) and (is_ours or type(parent).forward is nn.Sequential.forward):
-        return True
-    calls = _calls(parent)
-    convs, norms = ([call for call in calls if call.target == name] for name in (conv, norm))
-    once = len(convs) == len(norms) == 1
-    return once and norms[0].all_input_nodes == convs and list(convs[0].users) == norms
-
-
-def _calls(parent: nn.Module) -> list[Node]:
-    """Return the calls of children in a module's forward pass; none where it cannot be traced."""
-    traced = copy.copy(parent)  # a pass may keep what it computes in attributes
-    try:
-        graph = _Tracer().trace(traced)
-    except Exception:  # noqa: BLE001 - whatever code of others raises where its input is a symbol
-        return []
-    return [node for node in graph.nodes if node.op == "call_module"]
-
-
-class _Tracer(Tracer):
-    """Follows one module, without looking into its children."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
-        return True
-
-
 def _takes_a_norm(module: nn.Module) -> TypeGuard[_ConvNd]:
     """Whether norms can be folded into it: not if its weight is recomputed at every call, as weight norm does."""
     if type(module) in _TRANSPOSED and module.groups != 1:  # torch's fold knows no groups there
         return False
-    return type(module) in (*_CONVS, *_TRANSPOSED) and isinstance(module.weight, nn.Parameter)
+    return (
+        type(module) in (*_CONVS, *_TRANSPOSED)
+        and isinstance(module.weight, nn.Parameter)
+        and _is_plain(module)
+    )
 
 
 def _has_statistics(module: nn.Module) -> TypeGuard[_BatchNorm]:
     if not isinstance(module, _BatchNorm) or module.running_mean is None:
         return False
-    return type(module) in BATCH_NORMS or _is_activated(module)
+    return (type(module) in BATCH_NORMS or _is_activated(module)) and _is_plain(module)
 
 
 def _is_activated(module: nn.Module) -> bool:
@@ -150,3 +130,9 @@ def _is_activated(module: nn.Module) -> bool:
 def _behind(norm: nn.Module) -> list[nn.Module]:
     """Return what a norm does after normalizing; torch's do nothing."""
     return [getattr(norm, name) for name in _BEHIND if hasattr(norm, name)] if _is_activated(norm) else []
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether nothing was put into its pass; the hooks of this library change nothing in evaluation mode."""
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())  # noqa: SLF001
+    return "forward" not in vars(module) and all(map(is_ours, hooks))

@@ -120,8 +120,9 @@ def save_pretrained(model: nn.Module, folder: PathLike, *, overwrite: bool = Fal
 
     Raises:
         ArgumentError: The network has modules of your own, or was changed after it was built: its weights, modules or
-            their settings are not those of its builder. What changes no logits in evaluation mode may differ, such as
-            the momentum of batch norms.
+            their settings are not those of its builder, or its forward pass has hooks: remove these first where they
+            only look on. What changes no logits in evaluation mode may differ, such as the momentum of batch norms, or
+            a loss that is kept in the network.
         ExistingFileError: The folder holds files, and `overwrite` is not set or they are not of this function.
 
     Example:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from guided_attention._checkpoints import ModelSettings
 from guided_attention._checks import counted, require, require_count, require_type
 from guided_attention._layers import conv, cut, filled_up, resize
 from guided_attention._maps import first_weight, require_map
@@ -17,12 +16,13 @@ from guided_attention.attention import AttendedFeatures, MultiScaleAttention
 from guided_attention.encoders import Encoder
 from guided_attention.errors import ArgumentTypeError
 from guided_attention.fusion import MultiScaleFusion
+from guided_attention.models._built import BuiltModule
 from guided_attention.outputs import SegmentationOutput
 
 __all__ = ["SegmentationModel", "no_module", "require_classes", "require_dims"]
 
 
-class SegmentationModel(nn.Module):
+class SegmentationModel(BuiltModule):
     """A segmentation network of four parts: encoder → fusion → attention → heads.
 
     The attended map of every scale in the last step goes through its own head, a convolution 1 x 1 to class logits; the
@@ -83,8 +83,6 @@ class SegmentationModel(nn.Module):
         their logits is the original code's.
     """
 
-    settings: ModelSettings | None
-
     def __init__(
         self,
         encoder: Encoder,
@@ -111,7 +109,6 @@ class SegmentationModel(nn.Module):
         self.attention = attention
         self.num_classes = num_classes
         self.spatial_dims: SpatialDims = dims
-        self.settings = None
         supervised = max(1, attention.num_steps - 1) if deeply_supervised else 1
         heads = [_heads(attention, num_classes, dims) for _ in range(supervised)]
         self.attended_heads = nn.ModuleList(heads)

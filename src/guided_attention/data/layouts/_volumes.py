@@ -146,10 +146,8 @@ def _without_plain(files: dict[str, list[VolumeFile]]) -> dict[str, list[VolumeF
     plain = [file.path for group in files.values() for file in group if not has_geometry(file.path)]
     if not plain or len(plain) == sum(map(len, files.values())):
         return files
-    what = "without geometry beside volumes"
-    message = (
-        f"{counted(len(plain), f'file {what} is', f'files {what} are')} left out: {cut_list(plain, shown=3)}."
-    )
+    said = counted(len(plain), "file without geometry is", "files without geometry are")
+    message = f"Beside volumes, {said} left out: {cut_list(plain, shown=3)}."
     warnings.warn(message, LeftOutWarning, stacklevel=3)
     return {part: [file for file in group if has_geometry(file.path)] for part, group in files.items()}
 
@@ -185,10 +183,8 @@ def find_task(folder: Path, how: Reading) -> Found | None:
     _check_task(folder, fields, is_nnunet=bool(numbers))
     how = _completed(how, every, folder)
     said = channel_names_in(fields, path)
-    good, wanted = (
-        not numbers or len(said) in {0, len(numbers)},
-        f"{counted(len(numbers), 'name')}, one a channel",
-    )
+    good = not numbers or len(said) in {0, len(numbers)}
+    wanted = f"{counted(len(numbers), 'name')}, one a channel"
     what, cure = f"channel_names of {path}", "Correct the names, or add the missing files."
     require(good, what, wanted, list(said), cure, error=DataError, file=path)
     chosen = chosen_by_name(how.channels, every, said)
