@@ -26,4 +26,9 @@ def test_no_output_is_stored(path):
 def test_every_cell_runs(path, tmp_path):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     notebook = nbformat.read(path, as_version=4)
+    # Six epochs give the scores that readers see; two run through every cell.
+    cells = [cell for cell in notebook.cells if "max_epochs=6" in cell.source]
+    assert len(cells) == (path.stem == "02_chaos_end_to_end")
+    for cell in cells:
+        cell.source = cell.source.replace("max_epochs=6", "max_epochs=2")
     nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()

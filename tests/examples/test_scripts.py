@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.real_data import real_data
+from tests.real_data import some_atria
 
 from guided_attention.data import read_nifti_pairs
 from guided_attention.inference import Predictor
@@ -220,8 +220,9 @@ def assert_same_voxels(folder, wanted):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A short run of the left-atrium example on few slices: the score of the full one is in the README."""
-    folder, data = tmp_path_factory.mktemp("left-atrium"), real_data("left-atrium-mr")
+    """A short run of the left-atrium example on few scans: the score of the full one is in the README."""
+    folder = tmp_path_factory.mktemp("left-atrium")
+    data = some_atria(folder / "atria", {"train": range(1, 9), "val": (21,), "test": (25, 26)})
     short = ("--channels", 4, "--epochs", 2, "--steps", 20, "--minutes", 5, "--device", "cpu")
     return (
         run("train_left_atrium.py", "--data", data, *short, cwd=folder),
@@ -234,7 +235,7 @@ def test_the_left_atrium_example_runs_on_real_volumes(trained):
     out, folder, _ = trained
     assert "left atrium" in out
     predicted = voxels(folder / "evaluation" / "predictions")
-    assert len(predicted) == 6
+    assert len(predicted) == 2
     assert any(labels.any() for labels, _ in predicted.values()), "an empty volume would tell nothing below"
 
 
@@ -242,8 +243,7 @@ def test_a_copy_of_the_run_folder_predicts_the_same_voxels_in_another_process(tr
     _, folder, data = trained
     (tmp_path / "moved").mkdir()
     shutil.copy(folder / "best.pt", tmp_path / "moved")
-    names = [f"case{number}" for number in range(25, 31)]
-    in_another_process(ELSEWHERE, data, "moved", "predictions", *names, cwd=tmp_path)
+    in_another_process(ELSEWHERE, data, "moved", "predictions", "case25", "case26", cwd=tmp_path)
     assert_same_voxels(tmp_path / "predictions", voxels(folder / "evaluation" / "predictions"))
 
 
