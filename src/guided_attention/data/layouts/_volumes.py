@@ -270,9 +270,9 @@ def _files_below(folder: Path) -> list[VolumeFile]:
     if any(file.is_label for file in files):
         return files
     below = [path for place in folders if place.name.lower() in LABEL_WORDS for path in entries_of(place)]
-    masks = [replace(named_file(path, group), is_label=True) for path in below if is_volume_file(path)]
-    called = called_as(files, masks)
-    own = [replace(mask, name="") for mask in masks if mask.name.lower() in {"", group.lower()}]
+    drawn = [replace(named_file(path, group), is_label=True) for path in below if is_volume_file(path)]
+    called = called_as(files, drawn)
+    own = [replace(mask, name="") for mask in drawn if mask.name.lower() in {"", group.lower()}]
     return files + (called or own)  # others may be of anything, such as the brain
 
 
