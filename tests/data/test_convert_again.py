@@ -192,9 +192,9 @@ def test_what_was_corrected_is_converted_anew(tmp_path, make, first, corrected, 
         pytest.skip("slices have one channel")
     convert(first(folder), tmp_path / "b", layout, labels=organs)
     source, seen = corrected(folder), []
-    with pytest.warns(
-        UserWarning, match=rf"{anew.count(',') + 1} cases in .* has changed, or .* wrote them: {anew}\."
-    ):
+    are = "cases are" if "," in anew else "case is"
+    said = rf"{anew.count(',') + 1} {are} converted anew, .* has changed, or .* wrote them: {anew}\."
+    with pytest.warns(UserWarning, match=said):
         convert(source, tmp_path / "b", layout, labels=organs)
     convert(source, tmp_path / "fresh", layout, labels=organs)
     assert _files(tmp_path / "b") == _files(tmp_path / "fresh")
