@@ -182,7 +182,8 @@ def test_a_cohort_of_different_channels_is_refused():
 def test_a_record_for_each_channel_fits_their_number():
     for records in ((ZScore(),), (ZScore(),) * 3):
         preparation = replace(PREPARATIONS["z-score"], intensity=records)
-        wanted = f"one record for all channels, or one for each of 2, got {len(records)} records"
+        got = "1 record" if len(records) == 1 else "3 records"
+        wanted = rf"one record for all channels, or one for each of 2, got {got}\."
         with pytest.raises(ValueError, match=wanted):
             preparation.fit(cohort())
         with pytest.raises(ValueError, match=wanted):

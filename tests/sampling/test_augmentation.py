@@ -361,7 +361,7 @@ def test_numbers_that_were_drawn_for_another_shape_are_told(place):
     images, labels, _ = batch((13, 11), channels=1)
     if isinstance(change, GaussianNoise | BiasField | BlankRectangles):  # theirs may fit both
         numbers = numbers[:-1]
-    with pytest.raises(ValueError, match=r"`drawn` must be \d+ numbers for this image, got \d+\. Pass what"):
+    with pytest.raises(ValueError, match=r"`drawn` must be \d+ numbers? for this image, got \d+\. Pass what"):
         Augmentation((flat,)).apply(images[:1], labels[:1], [[numbers]])
 
 

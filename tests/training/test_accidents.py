@@ -205,7 +205,9 @@ def test_several_processes_that_cannot_find_each_other_are_refused(make_trainer,
 
 def test_an_optimizer_of_another_network_is_refused(make_trainer):
     other = toy_network()
-    message = r"`optimizer` must be one of the parameters of `model` and `loss`, got one with 6 of 6 parameters that"
+    message = (
+        r"`optimizer` must be one of the parameters of `model` and `loss`, got one with 6 of 6 parameters"
+    )
     with pytest.raises(ArgumentError, match=message):
         make_trainer(optimizer=lambda _model: torch.optim.SGD(other.parameters(), lr=0.1))
 
