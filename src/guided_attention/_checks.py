@@ -141,7 +141,7 @@ def require_takes(argument: str, function: object, count: int, wanted: str, cure
     good = callable(function) and not isinstance(function, type)
     require(good, argument, wanted, f"a {type(function).__name__}", error=ArgumentTypeError)
     try:
-        inspect.signature(function).bind(*range(count))  # type: ignore[arg-type]  # checked
+        inspect.signature(function).bind(*range(count))  # type: ignore[arg-type]  # callable: checked above
     except TypeError as error:
         got = f"a {type(function).__name__} that cannot be called with {count} arguments ({error})"
         message = f"`{argument}` must be {wanted}, got {got}. {cure}"
